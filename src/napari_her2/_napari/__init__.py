@@ -1,0 +1,1 @@
+"""What napari's manifest names: readers, sample data, layers. No Qt."""

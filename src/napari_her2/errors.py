@@ -1,0 +1,23 @@
+"""The errors that reach a user: each message says what happened and what to do next."""
+
+from __future__ import annotations
+
+
+class Her2Error(Exception):
+    """Base of every error that napari-her2 raises on purpose.
+
+    The message is one plain sentence or two, ready to be shown to a pathologist:
+    the command line prints it without a traceback, the docks show it as it is.
+    """
+
+
+class SlideError(Her2Error):
+    """A slide cannot be opened, read, or lacks what the work needs."""
+
+
+class ModelError(Her2Error):
+    """A model cannot be found, loaded, trusted, or does not fit the slide."""
+
+
+class JobFailed(Her2Error):
+    """Long work (scoring, embedding, training, writing) could not be finished."""

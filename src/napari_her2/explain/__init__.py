@@ -1,0 +1,1 @@
+"""Maps that show which regions a model used."""

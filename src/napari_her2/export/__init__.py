@@ -1,0 +1,1 @@
+"""Writes results for people and other tools."""

@@ -1,0 +1,1 @@
+"""Joins slides and models: embed, cache, score."""

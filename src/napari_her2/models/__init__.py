@@ -1,0 +1,1 @@
+"""Networks, patch encoders and the bundles they travel in."""

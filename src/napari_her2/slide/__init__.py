@@ -1,0 +1,1 @@
+"""Whole slide images: open, read, stream tiles, find tissue."""

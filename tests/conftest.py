@@ -1,0 +1,27 @@
+"""Fixtures that every tier of the suite shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real slides; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("NAPARI_HER2_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "slides").is_dir():
+        pytest.skip("real slides are absent: set NAPARI_HER2_TEST_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the cache and the models of the person who runs it."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("NAPARI_HER2_CACHE", str(home / "cache"))
+    monkeypatch.setenv("NAPARI_HER2_MODELS", str(home / "models"))

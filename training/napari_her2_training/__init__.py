@@ -1,0 +1,1 @@
+"""Training of the models that napari-her2 scores slides with."""

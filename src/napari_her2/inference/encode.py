@@ -1,0 +1,300 @@
+"""Tiles in, features out: precision, memory layout and shortage of memory are dealt with here.
+
+`EncoderRunner` is what embedding uses: one runner for an encoder on a device, fed with uint8 batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_her2.errors import JobFailed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_her2.inference.device import Device
+    from napari_her2.models.encoders import PatchEncoder
+
+MIN_COSINE = 0.999
+MAX_RELATIVE_ERROR = 0.05
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+_OUT_OF_MEMORY_TEXTS = (
+    "out of memory",  # CUDA, HIP and MPS
+    "can't allocate memory",  # the CPU allocator on Linux and macOS
+    "not enough memory",  # the CPU allocator on Windows
+    "alloc_failed",  # cuBLAS and cuDNN
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingFeatures:
+    """Features that a GPU may still be computing; `result` waits for them."""
+
+    features: tuple[torch.Tensor, ...]
+    event: torch.cuda.Event | None = None
+
+    def result(self) -> NDArray[np.float16]:
+        """Wait for the features.
+
+        Returns
+        -------
+        (B, D) float16
+
+        Raises
+        ------
+        JobFailed
+            If the encoder gave something that is not a number.
+        """
+        if self.event is not None:
+            self.event.synchronize()
+        features = np.concatenate([part.numpy() for part in self.features])
+        if np.isnan(features).any():
+            raise JobFailed(
+                "The encoder gave values that are not numbers: its weights are damaged or do not belong "
+                "to it. Check the model with `napari-her2 models verify`."
+            )
+        return features
+
+
+class EncoderRunner:
+    """Runs one encoder on one device.
+
+    Parameters
+    ----------
+    encoder : PatchEncoder
+        Moved to the device, in channels_last layout and evaluation mode.
+    device : Device
+    max_batch : int, default 1024
+        Tiles computed at once at most; larger batches are cut.
+
+    Attributes
+    ----------
+    note : str
+        What a person should know: the precision used, and whether memory was short. May change with `run`.
+    precision : str
+        "float32", "bfloat16" or "float16": what the encoder computes in. It depends on the encoder and
+        the device alone, never on the tiles or on timing, so that a resumed run gives the same features.
+    batch_limit : int
+        Tiles computed at once at most, as learnt: halved whenever memory runs out.
+
+    Raises
+    ------
+    JobFailed
+        If the encoder itself does not fit into the memory of the device.
+    """
+
+    def __init__(self, encoder: PatchEncoder, device: Device, *, max_batch: int = 1024) -> None:
+        self.encoder = encoder
+        self.device = device
+        self.batch_limit = max(1, max_batch)
+        self._memory_note = ""
+        self._autocast: torch.dtype | None = None
+        try:
+            encoder.to(device=device.torch_device, memory_format=torch.channels_last)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise JobFailed(_memory_advice(device, "the encoder itself")) from error
+        encoder.eval()
+        self._precision_note = self._choose_precision()
+
+    @property
+    def precision(self) -> str:
+        """The precision that the encoder computes in."""
+        return "float32" if self._autocast is None else str(self._autocast).removeprefix("torch.")
+
+    @property
+    def note(self) -> str:
+        """What a person should know of the computation: precision, and shortage of memory."""
+        return "; ".join(part for part in (self._precision_note, self._memory_note) if part)
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Encode tiles.
+
+        Parameters
+        ----------
+        images : (B, t, t, 3) uint8
+
+        Returns
+        -------
+        (B, D) float16
+
+        Raises
+        ------
+        JobFailed
+            If not even one tile fits into memory.
+        """
+        return self.submit(images).result()
+
+    def submit(self, images: NDArray[np.uint8]) -> PendingFeatures:
+        """Start encoding tiles; on a GPU this returns before it is done, so that reading can go on.
+
+        Parameters
+        ----------
+        images : (B, t, t, 3) uint8
+            May be reused by the caller at once on a GPU, and after `PendingFeatures.result` on a CPU.
+
+        Returns
+        -------
+        PendingFeatures
+        """
+        if len(images) == 0:
+            return PendingFeatures((torch.empty(0, self.encoder.spec.dim, dtype=torch.float16),))
+        batch = torch.from_numpy(np.ascontiguousarray(images))
+        on_cuda = self.device.torch_device.type == "cuda"
+        if on_cuda:
+            batch = batch.pin_memory()
+        parts: list[torch.Tensor] = []
+        start = 0
+        while start < len(batch):
+            part = batch[start : start + self.batch_limit]
+            features = self._attempt(part)
+            if features is not None:
+                parts.append(features)
+                start += len(part)
+        if not on_cuda:
+            return PendingFeatures(tuple(part.cpu() for part in parts))
+        return _copy_back(parts)
+
+    def _attempt(self, batch: torch.Tensor) -> torch.Tensor | None:
+        """Encode, or learn that fewer tiles fit: then None, and `batch_limit` is smaller."""
+        try:
+            with torch.inference_mode():
+                features = self._forward(batch, self._autocast)
+                return features.float().clamp_(-_FLOAT16_MAX, _FLOAT16_MAX).half()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise JobFailed(_memory_advice(self.device, "a single tile")) from error
+        # Outside the handler: only now are the frames that hold the failed attempt's tensors gone.
+        self.batch_limit = max(1, len(batch) // 2)
+        self._memory_note = f"memory was short: {self.batch_limit} tiles at once"
+        _release(self.device)
+        return None
+
+    def _forward(self, batch: torch.Tensor, autocast: torch.dtype | None) -> torch.Tensor:
+        batch = batch.to(self.device.torch_device, non_blocking=True)
+        if autocast is None:
+            features: torch.Tensor = self.encoder(batch)
+        else:
+            with torch.autocast(self.device.torch_device.type, dtype=autocast):
+                features = self.encoder(batch)
+        return features
+
+    def _choose_precision(self) -> str:
+        """Use the device's lower precision where it agrees with float32; return what to tell."""
+        wanted = self.device.autocast_dtype
+        if wanted is None:
+            return ""
+        name = str(wanted).removeprefix("torch.")
+        trial = torch.from_numpy(_trial_tiles(self.encoder.spec.tile_px))
+        try:
+            with torch.inference_mode():
+                exact = self._forward(trial, None).float()
+                rough = self._forward(trial, wanted).float()
+        except (RuntimeError, MemoryError) as error:
+            _release(self.device)
+            if is_out_of_memory(error):
+                return "float32 (memory was too short to try a lower precision)"
+            return f"float32 ({name} does not work with this encoder here)"
+        cosine, relative = agreement(exact, rough)
+        if cosine >= MIN_COSINE and relative <= MAX_RELATIVE_ERROR:
+            self._autocast = wanted
+            return name
+        return f"float32 ({name} differs too much here: cosine {cosine:.4f}, error {relative:.1%})"
+
+
+def encode(encoder: PatchEncoder, images: NDArray[np.uint8], device: Device) -> NDArray[np.float16]:
+    """Encode tiles once; for a stream of batches keep an `EncoderRunner`.
+
+    Parameters
+    ----------
+    encoder : PatchEncoder
+    images : (B, t, t, 3) uint8
+    device : Device
+
+    Returns
+    -------
+    (B, D) float16
+    """
+    return EncoderRunner(encoder, device).run(images)
+
+
+def agreement(exact: torch.Tensor, rough: torch.Tensor) -> tuple[float, float]:
+    """How well two computations of the same features agree.
+
+    Parameters
+    ----------
+    exact, rough : (B, D) float
+
+    Returns
+    -------
+    tuple of float
+        The smallest cosine similarity over the tiles, and the largest difference relative to the
+        largest exact value. Values that are not finite give (0, inf).
+    """
+    if not bool(torch.isfinite(exact).all()) or not bool(torch.isfinite(rough).all()):
+        return 0.0, float("inf")
+    peak = float(exact.abs().max())
+    if peak == 0.0:
+        return (1.0, 0.0) if not bool(rough.any()) else (0.0, float("inf"))
+    cosine = torch.nn.functional.cosine_similarity(exact.double(), rough.double(), dim=1)
+    # A tile without any activation has no direction; the relative error alone speaks for it.
+    cosine[(exact.abs().amax(1) == 0) & (rough.abs().amax(1) == 0)] = 1.0
+    return float(cosine.min()), float((exact - rough).abs().max()) / peak
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of the computation says that memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY_TEXTS)
+
+
+def _copy_back(parts: list[torch.Tensor]) -> PendingFeatures:
+    """Queue the copies from the GPU into pinned memory, without waiting for them."""
+    copies = []
+    for part in parts:
+        copy = torch.empty(part.shape, dtype=part.dtype, pin_memory=True)
+        copies.append(copy.copy_(part, non_blocking=True))
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(parts[0].device))
+    return PendingFeatures(tuple(copies), event)
+
+
+def _release(device: Device) -> None:
+    """Give unused memory back to the device before the next attempt."""
+    if device.torch_device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.torch_device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def _memory_advice(device: Device, what: str) -> str:
+    if device.torch_device.type == "cpu":
+        return (
+            f"The memory of this machine is too short for {what}: close other programs, "
+            f"or use a smaller model."
+        )
+    return (
+        f"The memory of {device.name} is too short for {what}: close other programs that use it, "
+        f"choose a smaller model, or compute on the processor (--device cpu)."
+    )
+
+
+def _trial_tiles(tile_px: int, count: int = 4) -> NDArray[np.uint8]:
+    """Tiles with colours and texture like stained tissue, always the same ones: (count, t, t, 3) uint8."""
+    rng = np.random.default_rng(0)
+    palette = np.array([[240, 238, 240], [222, 160, 195], [130, 80, 150]], np.float64)
+    side = -(-tile_px // 8)
+    coarse = palette[rng.integers(0, 3, (count, side, side))]
+    tiles = coarse.repeat(8, 1).repeat(8, 2)[:, :tile_px, :tile_px] + rng.normal(
+        0, 8, (count, tile_px, tile_px, 3)
+    )
+    return np.clip(tiles, 0, 255).astype(np.uint8)

@@ -121,7 +121,7 @@ def _mps_problem() -> str | None:
 
 def _cpu_autocast_dtype() -> torch.dtype | None:
     """Return bfloat16 where the CPU has instructions for it: elsewhere it is emulated, and slower."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     # PyTorch tells this through functions that it does not promise to keep: absent means no.
     told = [getattr(torch.cpu, name, None) for name in _NATIVE_BF16_CPU]

@@ -263,7 +263,7 @@ def _copy_back(parts: list[torch.Tensor]) -> PendingFeatures:
     for part in parts:
         copy = torch.empty(part.shape, dtype=part.dtype, pin_memory=True)
         copies.append(copy.copy_(part, non_blocking=True))
-    event = torch.cuda.Event()
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(parts[0].device))
     return PendingFeatures(tuple(copies), event)
 

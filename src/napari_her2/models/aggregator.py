@@ -1,0 +1,84 @@
+"""What every slide model has in common: a bag of tile features goes in, a `MILOutput` comes out.
+
+Each architecture lives in a file of its own and is entered in `ARCHITECTURES`, by which bundles find it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MILOutput:
+    """What a slide model says of a bag, or of each bag of a batch (then with a leading B).
+
+    Parameters
+    ----------
+    logits : (..., C) float
+    scores : (..., K) float
+        Attention before the softmax, e; -inf where the mask leaves a tile out.
+    attention : (..., K) float
+        Attention weights, a; they sum to one over a bag that holds a tile, and are 0 where masked.
+    evidence : (..., K, C) float
+        Signed class evidence, N a_k votes_k with N tiles in the bag: its mean over the tiles plus the
+        bias of the classifier is the logit, exactly.
+    votes : (..., K, C) float
+        What each tile would add to the logits if it were the whole bag, without the bias.
+    """
+
+    logits: Tensor
+    scores: Tensor
+    attention: Tensor
+    evidence: Tensor
+    votes: Tensor
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(..., C) softmax of the logits."""
+        return torch.softmax(self.logits, dim=-1)
+
+
+@runtime_checkable
+class SlideAggregator(Protocol):
+    """The interface of a slide model: an `nn.Module` that also tells its sizes.
+
+    Attributes
+    ----------
+    features, classes : int
+        Length of a tile's feature vector, and number of classes.
+    """
+
+    features: int
+    classes: int
+
+    def __call__(self, bags: Tensor, mask: Tensor | None = None) -> MILOutput:
+        """Score one bag (K, D), or padded bags (B, K, D) with a mask (B, K) that is True at tiles."""
+        ...
+
+
+def masked_softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last axis in which -inf means "not there"; all zero where nothing is there.
+
+    Parameters
+    ----------
+    scores : (..., K) float
+
+    Returns
+    -------
+    (..., K) float
+
+    Notes
+    -----
+    A plain softmax of a row of -inf is NaN, and so is its gradient; rows without a tile occur in padded
+    batches and must not poison the others.
+    """
+    there = scores > -torch.inf
+    empty = ~there.any(dim=-1, keepdim=True)
+    weights = torch.softmax(scores.masked_fill(empty, 0.0), dim=-1)
+    return weights.masked_fill(~there, 0.0)

@@ -1,0 +1,137 @@
+"""Bags of tiles: drawing them, joining them, and how much an answer depends on the draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_her2.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_her2.models.aggregator import MILOutput, SlideAggregator
+
+BAG_SIZE = 100
+DRAWS = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BagSpread:
+    """Class probabilities over repeated random bags.
+
+    Parameters
+    ----------
+    mean, sd : (C,) float32
+        Mean and standard deviation (n - 1) over the draws.
+    draws, bag_size : int
+    """
+
+    mean: NDArray[np.float32]
+    sd: NDArray[np.float32]
+    draws: int
+    bag_size: int
+
+
+def draw_bags(tiles: int, *, draws: int, bag_size: int, seed: int) -> NDArray[np.int64]:
+    """Draw random bags, each without replacement.
+
+    Parameters
+    ----------
+    tiles : int
+        Number of tiles to draw from.
+    draws, bag_size : int
+    seed : int
+
+    Returns
+    -------
+    (draws, bag_size) int64
+        Tile numbers.
+
+    Raises
+    ------
+    ModelError
+        If there are fewer tiles than a bag holds.
+    """
+    if tiles < bag_size:
+        raise ModelError(
+            f"A bag of {bag_size} tiles cannot be drawn from {tiles}: use a slide with more tissue."
+        )
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.choice(tiles, bag_size, replace=False) for _ in range(draws)])
+
+
+def bag_uncertainty(
+    head: SlideAggregator,
+    features: Tensor | NDArray[np.floating],
+    draws: int = DRAWS,
+    bag_size: int = BAG_SIZE,
+    seed: int = 0,
+) -> BagSpread | None:
+    """How much the answer depends on which tiles are seen.
+
+    Parameters
+    ----------
+    head : SlideAggregator
+    features : (N, D) float
+    draws : int, default 20
+        At least 2.
+    bag_size : int, default 100
+    seed : int, default 0
+
+    Returns
+    -------
+    BagSpread or None
+        None with fewer tiles than one bag.
+    """
+    if len(features) < bag_size or draws < 2:
+        return None
+    chosen = draw_bags(len(features), draws=draws, bag_size=bag_size, seed=seed)
+    tensor = torch.as_tensor(features)
+    with torch.inference_mode():
+        bags = tensor[torch.from_numpy(chosen).to(tensor.device)]
+        probabilities = head(bags.float() if bags.dtype == torch.float16 else bags).probabilities
+    return BagSpread(
+        mean=probabilities.mean(0).float().cpu().numpy(),
+        sd=probabilities.std(0).float().cpu().numpy(),
+        draws=draws,
+        bag_size=bag_size,
+    )
+
+
+def bag_weights(outputs: Sequence[MILOutput]) -> Tensor:
+    """Share of each bag in the slide that they make up: softmax of each bag's logsumexp(e).
+
+    Parameters
+    ----------
+    outputs : sequence of MILOutput
+        Of separate bags of one slide, (K_i,) tiles each.
+
+    Returns
+    -------
+    (bags,) float
+    """
+    return torch.softmax(torch.stack([output.scores.logsumexp(dim=-1) for output in outputs]), dim=0)
+
+
+def merge_logits(outputs: Sequence[MILOutput]) -> Tensor:
+    """Logits of the slide from those of its bags, exactly as if all tiles had been one bag.
+
+    Holds for attention MIL, where each tile is looked at by itself.
+
+    Parameters
+    ----------
+    outputs : sequence of MILOutput
+
+    Returns
+    -------
+    (C,) float
+    """
+    weights = bag_weights(outputs)
+    return (weights[:, None] * torch.stack([output.logits for output in outputs])).sum(dim=0)

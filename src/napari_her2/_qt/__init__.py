@@ -1,1 +1,19 @@
-"""The docks: the only room that imports Qt."""
+"""The docks: the only room that imports Qt, and that only once a dock is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_her2._qt.scoring_dock import ScoringDock
+
+__all__ = ["ScoringDock"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class of this room
+    # napari's manifest names this module: importing it must not load Qt.
+    if name == "ScoringDock":
+        from napari_her2._qt.scoring_dock import ScoringDock
+
+        return ScoringDock
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

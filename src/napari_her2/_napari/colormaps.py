@@ -1,0 +1,72 @@
+"""Colours of the overlays: transparent where there is nothing to say, so that the tissue stays visible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari.utils.colormaps import Colormap
+    from numpy.typing import NDArray
+
+_STEPS = 256
+# Below this share of the scale the attention map is wholly clear: tissue that the model passed over.
+_CLEAR_BELOW = 0.35
+
+TOP_TILE_COLOUR = "#00e5ff"
+CORRUPT_COLOUR = "#ff1744"
+TISSUE_COLOUR = "#00c853"
+REGION_COLOUR = "#ffd600"
+
+# Stops chosen against H&E: tissue is pink and violet, so that a map in red or purple would drown in it.
+_ATTENTION_STOPS = ("#1b3a8f", "#0086b3", "#00b894", "#9be15d", "#fff700")
+_AGAINST, _FOR = "#1565c0", "#ef6c00"
+
+
+def _rgb(colour: str) -> NDArray[np.float64]:
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+def attention_colours() -> NDArray[np.float32]:
+    """Colours from clear through blue and green to yellow.
+
+    Returns
+    -------
+    (256, 4) float32
+        RGBA in [0, 1].
+    """
+    at = np.linspace(0, 1, _STEPS)
+    stops = np.array([_rgb(colour) for colour in _ATTENTION_STOPS])
+    places = np.linspace(0, 1, len(stops))
+    alpha = np.clip((at - _CLEAR_BELOW) / (1 - _CLEAR_BELOW), 0, 1) ** 0.7
+    rgb = [np.interp(at, places, stops[:, channel]) for channel in range(3)]
+    return np.column_stack([*rgb, alpha]).astype(np.float32)
+
+
+def evidence_colours() -> NDArray[np.float32]:
+    """Colours from blue (against the class) through clear (no say) to orange (for the class).
+
+    Returns
+    -------
+    (257, 4) float32
+        RGBA in [0, 1]; the middle entry is wholly clear.
+    """
+    at = np.linspace(-1, 1, _STEPS + 1)
+    rgb = np.where(at[:, None] < 0, _rgb(_AGAINST), _rgb(_FOR))
+    alpha = np.abs(at) ** 0.6
+    return np.column_stack([rgb, alpha]).astype(np.float32)
+
+
+def attention_colormap() -> Colormap:
+    """Colormap of the attention overlay."""
+    from napari.utils.colormaps import Colormap
+
+    return Colormap(attention_colours(), name="her2 attention", display_name="HER2 attention")
+
+
+def evidence_colormap() -> Colormap:
+    """Colormap of the class evidence overlay, centred on zero."""
+    from napari.utils.colormaps import Colormap
+
+    return Colormap(evidence_colours(), name="her2 evidence", display_name="HER2 evidence")

@@ -1,0 +1,345 @@
+"""Slides and results as napari layer data: pure functions, tested without a window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from napari_her2._napari.colormaps import (
+    CORRUPT_COLOUR,
+    TISSUE_COLOUR,
+    TOP_TILE_COLOUR,
+    attention_colormap,
+    evidence_colormap,
+)
+from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, SlideTag
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_her2.explain.maps import TileMap
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.reader import Slide
+    from napari_her2.slide.tissue import TissueMask
+
+# napari's own form: data, keyword arguments of the layer, layer type.
+LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
+AttentionScale = Literal["percentile", "raw"]
+
+AXES = ("y", "x")
+MICROMETRE = ("um", "um")
+PIXEL = ("pixel", "pixel")
+MOST_TOP_TILES = 200  # shapes are slow: napari takes 2.5 s for 20,000 of them
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayLook:
+    """How a result is shown.
+
+    Parameters
+    ----------
+    class_name : str or None
+        Score whose evidence is shown; None takes the predicted one.
+    attention_scale : str
+        "percentile" or "raw".
+    opacity : float
+        Of the maps, in [0, 1].
+    top_tiles : int
+        How many of the most attended tiles are outlined.
+    """
+
+    class_name: str | None = None
+    attention_scale: AttentionScale = "percentile"
+    opacity: float = 0.6
+    top_tiles: int = 12
+
+
+def slide_layer(slide: Slide) -> LayerData:
+    """Lazy pyramid of a slide, in µm; in pixels where the file does not say its µm/px.
+
+    Parameters
+    ----------
+    slide : Slide
+
+    Returns
+    -------
+    LayerData
+    """
+    known = slide.mpp is not None
+    return (
+        slide.pyramid(),
+        {
+            "name": slide.name,
+            "rgb": True,
+            "multiscale": True,
+            "scale": slide.mpp or (1.0, 1.0),
+            "units": MICROMETRE if known else PIXEL,
+            "axis_labels": AXES,
+            "metadata": {METADATA_KEY: SlideTag(slide, slide.fingerprint)},
+        },
+        "image",
+    )
+
+
+def beside(layer: LayerData, left: Slide, gap: float = 0.05) -> LayerData:
+    """Move a layer to the right of a slide.
+
+    Parameters
+    ----------
+    layer : LayerData
+    left : Slide
+        Whose right edge it is put behind.
+    gap : float
+        Share of the width of ``left`` that stays free between them.
+    """
+    data, options, kind = layer
+    width = left.shape[1] * (left.mpp[1] if left.mpp else 1.0)
+    return data, {**options, "translate": (0.0, width * (1 + gap))}, kind
+
+
+def attention_map(result: SlideResult, scale: AttentionScale) -> TileMap:
+    """Attention on the chosen scale.
+
+    Ranks that the model room took from the scores before the softmax are preferred: on a large
+    slide the weights can be too small for float32 to tell apart.
+    """
+    maps = [tile_map for tile_map in result.maps if tile_map.kind == "attention"]
+    ranks = [tile_map for tile_map in maps if tile_map.unit == "percentile"]
+    if scale == "percentile":
+        return ranks[0] if ranks else maps[0].percentile()
+    return next(tile_map for tile_map in maps if tile_map.unit != "percentile")
+
+
+def limits_of(values: NDArray[np.float32], *, symmetric: bool = False) -> tuple[float, float]:
+    """Contrast limits for a map: 1st and 99th percentile, or symmetric about zero.
+
+    Parameters
+    ----------
+    values : (rows, columns) float32
+        NaN is left out.
+    symmetric : bool
+        For signed maps: zero stays in the middle of the colours.
+
+    Returns
+    -------
+    tuple of float
+        Low, high; always low < high.
+    """
+    scored = values[np.isfinite(values)]
+    if not scored.size:
+        return (-1.0, 1.0) if symmetric else (0.0, 1.0)
+    if symmetric:
+        reach = float(np.percentile(np.abs(scored), 99)) or float(np.abs(scored).max()) or 1.0
+        return -reach, reach
+    low, high = (float(limit) for limit in np.percentile(scored, (1, 99)))
+    return (low, high) if low < high else (low, low + (abs(low) or 1.0))
+
+
+def attention_layer(result: SlideResult, look: OverlayLook) -> LayerData:
+    """Attention of the model: which regions it used, never which regions are HER2-positive."""
+    values = attention_map(result, look.attention_scale).values
+    limits = (0.0, 1.0) if look.attention_scale == "percentile" else limits_of(values)
+    return _map_layer(
+        result,
+        "attention",
+        values,
+        name="attention (regions the model used)",
+        colormap=attention_colormap(),
+        contrast_limits=limits,
+        opacity=look.opacity,
+    )
+
+
+def evidence_layer(result: SlideResult, look: OverlayLook) -> LayerData:
+    """Signed evidence for one score: orange speaks for it, blue against it."""
+    tile_map = evidence_map(result, look)
+    return _map_layer(
+        result,
+        "evidence",
+        tile_map.values,
+        name=f"evidence for {tile_map.class_name}",
+        colormap=evidence_colormap(),
+        contrast_limits=limits_of(tile_map.values, symmetric=True),
+        opacity=look.opacity,
+        visible=False,
+    )
+
+
+def evidence_map(result: SlideResult, look: OverlayLook) -> TileMap:
+    """Evidence map of the chosen score, of the predicted one where none is chosen."""
+    return result.map("evidence", look.class_name or result.score)
+
+
+def tissue_layer(result: SlideResult, mask: TissueMask) -> LayerData:
+    """Outline of what was taken for tissue."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    mpp = result.grid.slide_mpp
+    downsample = mask.downsample
+    options = _common(result, "tissue", "tissue outline")
+    options |= {
+        "scale": (downsample[0] * mpp[0], downsample[1] * mpp[1]),
+        # The centre of a mask pixel lies half a mask pixel, less half a slide pixel, from the edge.
+        "translate": tuple((d - 1) / 2 * m for d, m in zip(downsample, mpp, strict=True)),
+        "colormap": DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", 1: TISSUE_COLOUR}),
+        "opacity": 1.0,
+        "visible": False,
+    }
+    return mask.mask.astype(np.uint8), options, "labels"
+
+
+def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
+    """Frames around the most attended tiles, numbered from the first; None where nothing was scored."""
+    order = top_tiles(result, look.top_tiles)
+    if not len(order):
+        return None
+    index = result.table.index[order]
+    weight = result.table.attention[order]
+    options = _on_grid(result, "top tiles", f"{len(order)} most attended tiles")
+    options |= {
+        "shape_type": "rectangle",
+        "edge_color": TOP_TILE_COLOUR,
+        "face_color": "transparent",
+        "edge_width": 0.08,
+        "opacity": 1.0,
+        "features": {"rank": np.arange(1, len(order) + 1), "attention": weight},
+        "text": {
+            "string": "{rank}",
+            "size": 9,
+            "color": TOP_TILE_COLOUR,
+            "anchor": "upper_left",
+            "translation": (0.0, 0.0),
+        },
+    }
+    return [_frame(row, col) for row, col in index], options, "shapes"
+
+
+def top_tiles(result: SlideResult, count: int) -> NDArray[np.int64]:
+    """Positions in the table of the most attended tiles, the first first; (count,) int64."""
+    count = min(count, MOST_TOP_TILES, len(result.table))
+    # Stable, so that ties keep the order of scoring and the same slide shows the same tiles.
+    return np.argsort(-tile_percentiles(result), kind="stable")[:count].astype(np.int64)
+
+
+def tile_percentiles(result: SlideResult) -> NDArray[np.float32]:
+    """Attention percentile in (0, 1] of each tile of the table, (N,) float32."""
+    index = result.table.index
+    return attention_map(result, "percentile").values[index[:, 0], index[:, 1]]
+
+
+def corrupt_layer(result: SlideResult) -> LayerData | None:
+    """Tiles that were left out because the file is damaged there; None where it is whole."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    if not len(result.corrupt):
+        return None
+    image = np.zeros(result.grid.shape, np.uint8)
+    image[result.corrupt[:, 0], result.corrupt[:, 1]] = 1
+    options = _on_grid(result, "corrupt", f"{len(result.corrupt)} damaged tiles (left out)")
+    options |= {
+        "colormap": DirectLabelColormap(
+            color_dict={None: "transparent", 0: "transparent", 1: CORRUPT_COLOUR}
+        ),
+        "opacity": 0.8,
+    }
+    return image, options, "labels"
+
+
+def tiles_layer(result: SlideResult) -> LayerData:
+    """Clear layer with one label a tile, whose numbers napari shows in the status bar."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    table = result.table
+    image = np.zeros(result.grid.shape, np.int32)
+    image[table.index[:, 0], table.index[:, 1]] = np.arange(1, len(table) + 1)
+    options = _on_grid(result, "tiles", "tile values")
+    options |= {
+        "features": tile_features(result),
+        "colormap": DirectLabelColormap(color_dict={None: "transparent", 0: "transparent"}),
+        "opacity": 1.0,
+    }
+    return image, options, "labels"
+
+
+def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
+    """Columns of numbers of each tile; row 0 speaks for the background label.
+
+    Returns
+    -------
+    mapping of str to (N + 1,) array
+    """
+    table = result.table
+
+    def column(values: NDArray[np.floating], digits: int) -> NDArray[np.float64]:
+        return np.concatenate([[np.nan], np.round(values.astype(np.float64), digits)])
+
+    columns: dict[str, NDArray[np.generic]] = {
+        "index": np.arange(len(table) + 1),
+        "attention percentile": column(100 * tile_percentiles(result), 1),
+        "attention weight": column(table.attention, 6),
+    }
+    for position, name in enumerate(result.classes):
+        columns[f"evidence {name}"] = column(table.evidence[:, position], 2)
+    return columns
+
+
+def result_layers(
+    result: SlideResult, look: OverlayLook, tissue: TissueMask | None = None
+) -> list[LayerData]:
+    """All overlays of a result, lowest first.
+
+    Parameters
+    ----------
+    result : SlideResult
+    look : OverlayLook
+    tissue : TissueMask or None
+
+    Returns
+    -------
+    list of LayerData
+    """
+    layers = [
+        tissue_layer(result, tissue) if tissue is not None else None,
+        evidence_layer(result, look),
+        attention_layer(result, look),
+        corrupt_layer(result),
+        top_tiles_layer(result, look),
+        tiles_layer(result),
+    ]
+    return [layer for layer in layers if layer is not None]
+
+
+def _map_layer(
+    result: SlideResult,
+    role: OverlayRole,
+    values: NDArray[np.float32],
+    *,
+    name: str,
+    **options: Any,  # noqa: ANN401 - arguments of napari's Image
+) -> LayerData:
+    common = _on_grid(result, role, name)
+    return values, common | {"rgb": False, "interpolation2d": "nearest"} | options, "image"
+
+
+def _on_grid(result: SlideResult, role: OverlayRole, name: str) -> dict[str, Any]:
+    grid: TileGrid = result.grid
+    return _common(result, role, name) | {"scale": grid.layer_scale, "translate": grid.layer_translate}
+
+
+def _common(result: SlideResult, role: OverlayRole, name: str) -> dict[str, Any]:
+    return {
+        "name": f"{result.slide} · {name}",
+        "units": MICROMETRE,
+        "axis_labels": AXES,
+        "blending": "translucent",
+        "metadata": {METADATA_KEY: OverlayTag(role, result.slide_sha256_head)},
+    }
+
+
+def _frame(row: int, col: int) -> NDArray[np.float64]:
+    """Corners of a tile in map pixels, whose centres are at whole numbers."""
+    top, left = row - 0.5, col - 0.5
+    return np.array([[top, left], [top, left + 1], [top + 1, left + 1], [top + 1, left]])

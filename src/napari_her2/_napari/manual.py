@@ -1,0 +1,54 @@
+"""The pathologist's own score and ISH result, kept beside the model's output and never inferred from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+# "0 with membrane staining" exists for the pathologist alone: no model here was trained to tell it from 0.
+SCORES = ("", "0, no staining", "0, with membrane staining", "1+", "2+", "3+")
+ISH_RESULTS = ("", "positive", "negative", "pending")
+
+
+@dataclass(frozen=True, slots=True)
+class ManualScore:
+    """What the pathologist reads.
+
+    Parameters
+    ----------
+    score : str
+        One of `SCORES`; empty where not given.
+    ish : str
+        One of `ISH_RESULTS`; empty where not given.
+    note : str
+        Free text.
+    """
+
+    score: str = ""
+    ish: str = ""
+    note: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was entered."""
+        return bool(self.score or self.ish or self.note)
+
+    def category(self) -> str:
+        """Category that follows from the pathologist's entries (ASCO/CAP 2018, affirmed 2023); "" while open.
+
+        HER2-low and HER2-ultralow are treatment labels, not results of ASCO/CAP.
+        """
+        if self.score == "2+":
+            return {
+                "positive": "HER2-positive (2+, ISH positive)",
+                "negative": "HER2-low (2+, ISH negative)",
+            }.get(self.ish, "equivocal: ISH required")
+        return {
+            "0, no staining": "HER2-null",
+            "0, with membrane staining": "HER2-ultralow",
+            "1+": "HER2-low",
+            "3+": "HER2-positive",
+        }.get(self.score, "")
+
+    def to_json(self) -> dict[str, str]:
+        """Return the entries and their category, for export."""
+        return asdict(self) | {"category": self.category()}

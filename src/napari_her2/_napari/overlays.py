@@ -1,0 +1,177 @@
+"""The overlays of one scored slide as a set: shown, changed and removed together."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_her2._napari.layers import (
+    AttentionScale,
+    OverlayLook,
+    attention_layer,
+    evidence_layer,
+    result_layers,
+)
+from napari_her2._napari.tags import OverlayRole, OverlayTag, tag_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+    from napari_her2._napari.layers import LayerData
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.slide.tissue import TissueMask
+
+_MAPS: tuple[OverlayRole, ...] = ("attention", "evidence")
+
+
+class OverlaySet:
+    """Layers that show one result over its slide.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Held weakly.
+    slide_layer : Image
+        The slide; the overlays take over its place, so that a slide moved aside keeps its maps.
+    result : SlideResult
+    look : OverlayLook
+    tissue : TissueMask or None
+        Without it there is no outline of the tissue.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        slide_layer: Image,
+        result: SlideResult,
+        look: OverlayLook,
+        tissue: TissueMask | None = None,
+    ) -> None:
+        self._viewer = weakref.ref(viewer)
+        self.slide_id = result.slide_sha256_head
+        self.result = result
+        self.look = look
+        self._hidden: list[Layer] = []
+        remove_overlays(viewer, self.slide_id)
+        at = viewer.layers.index(slide_layer) + 1
+        for position, data in enumerate(result_layers(result, look, tissue)):
+            viewer.layers.insert(at + position, make_layer(data, slide_layer))
+        tiles = self.layer("tiles")
+        if tiles is not None:
+            # The active layer is the one whose values napari shows under the cursor.
+            viewer.layers.selection.active = tiles
+
+    def layers(self) -> list[Layer]:
+        """Return the layers of the set that are still in the viewer, lowest first."""
+        viewer = self._viewer()
+        return [] if viewer is None else overlays_of(viewer, self.slide_id)
+
+    def layer(self, role: OverlayRole) -> Layer | None:
+        """Return the layer of a role, None where the user removed it or there was nothing to show."""
+        for layer in self.layers():
+            tag = tag_of(layer)
+            if isinstance(tag, OverlayTag) and tag.role == role:
+                return layer
+        return None
+
+    def set_visible(self, role: OverlayRole, visible: bool) -> None:
+        """Show or hide one overlay."""
+        layer = self.layer(role)
+        if layer is not None:
+            layer.visible = visible
+
+    def set_opacity(self, opacity: float) -> None:
+        """Set the opacity of the maps, in [0, 1]."""
+        self.look = replace(self.look, opacity=opacity)
+        for role in _MAPS:
+            layer = self.layer(role)
+            if layer is not None:
+                layer.opacity = opacity
+
+    def set_attention_scale(self, scale: AttentionScale) -> None:
+        """Show attention as percentile ranks or as raw weights."""
+        self.look = replace(self.look, attention_scale=scale)
+        self._update("attention", attention_layer(self.result, self.look))
+
+    def set_class(self, class_name: str) -> None:
+        """Show the evidence for another score."""
+        self.look = replace(self.look, class_name=class_name)
+        self._update("evidence", evidence_layer(self.result, self.look))
+
+    def hide(self) -> None:
+        """Hide all overlays for a moment, for a look at the bare tissue."""
+        if not self._hidden:
+            self._hidden = [layer for layer in self.layers() if layer.visible]
+            for layer in self._hidden:
+                layer.visible = False
+
+    def show(self) -> None:
+        """Show again what `hide` took away."""
+        for layer in self._hidden:
+            layer.visible = True
+        self._hidden = []
+
+    def remove(self) -> None:
+        """Take all overlays of the slide out of the viewer."""
+        viewer = self._viewer()
+        if viewer is not None:
+            remove_overlays(viewer, self.slide_id)
+
+    def _update(self, role: OverlayRole, data: LayerData) -> None:
+        layer = self.layer(role)
+        if layer is None:
+            return
+        values, options, _ = data
+        layer.data = values
+        layer.contrast_limits_range = options["contrast_limits"]
+        layer.contrast_limits = options["contrast_limits"]
+        layer.name = options["name"]
+
+
+def make_layer(data: LayerData, slide_layer: Image) -> Layer:
+    """Make a layer of our layer data, moved as its slide is, with what napari takes only afterwards.
+
+    Parameters
+    ----------
+    data : LayerData
+    slide_layer : Image
+
+    Returns
+    -------
+    Layer
+    """
+    from napari.layers import Layer
+
+    values, options, kind = data
+    # The slide's own shift comes on top of the place on the slide.
+    shift = tuple(
+        float(a) + float(b) for a, b in zip(options["translate"], slide_layer.translate[-2:], strict=True)
+    )
+    layer = Layer.create(values, {**options, "translate": shift, "affine": slide_layer.affine}, kind)
+    tag = tag_of(layer)
+    role = tag.role if isinstance(tag, OverlayTag) else None
+    if role in _MAPS:
+        layer.colorbar.visible = True
+    if role == "tissue":
+        layer.contour = 1
+    if kind in ("labels", "shapes"):
+        layer.editable = False  # a result is not painted over by accident
+    return layer
+
+
+def overlays_of(viewer: ViewerModel, slide_id: str) -> list[Layer]:
+    """Overlays of one slide in the viewer, lowest first."""
+    found = []
+    for layer in viewer.layers:
+        tag = tag_of(layer)
+        if isinstance(tag, OverlayTag) and tag.slide_id == slide_id:
+            found.append(layer)
+    return found
+
+
+def remove_overlays(viewer: ViewerModel, slide_id: str) -> None:
+    """Take all overlays of one slide out of the viewer."""
+    for layer in overlays_of(viewer, slide_id):
+        viewer.layers.remove(layer)

@@ -1,0 +1,80 @@
+"""napari's reader: decides from the header alone whether a file is a slide, and opens it lazily."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_her2._napari.tiff_header import read_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_her2._napari.layers import LayerData
+
+# A plain TIFF may be anything, and an OME-TIFF often is a fluorescence stack: they are looked into.
+_SLIDE_SUFFIXES = frozenset((".svs", ".ndpi", ".scn", ".bif", ".qptiff", ".mrxs", ".dcm"))
+_TIFF_SUFFIXES = frozenset((".tif", ".tiff"))
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
+    """Return a reader for a whole slide image, None for what is better left to napari.
+
+    Parameters
+    ----------
+    path : str or sequence of str
+        A list of paths is a stack, which no slide is.
+
+    Returns
+    -------
+    callable or None
+        Takes the path, returns the layers.
+    """
+    if not isinstance(path, str | Path):
+        return None
+    return read_slide if is_slide(Path(path)) else None
+
+
+def is_slide(path: Path) -> bool:
+    """Whether the file is taken for a slide: by its suffix, or by a TIFF header that says so.
+
+    A ``.tif`` must be tiled, in colour and pyramidal; an ``.ome.tif`` tiled and in colour, as small
+    fields cut from slides are.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _SLIDE_SUFFIXES:
+        return True
+    if suffix not in _TIFF_SUFFIXES:
+        return False
+    pages = read_pages(path)
+    if not pages or not (pages[0].tiled and pages[0].colour):
+        return False
+    if path.stem.lower().endswith(".ome"):
+        return True
+    first = pages[0]
+    return first.sub_images or any(
+        page.tiled and page.colour and page.width < first.width and page.height < first.height
+        for page in pages[1:]
+    )
+
+
+def read_slide(path: str | Sequence[str]) -> list[LayerData]:
+    """Open a slide as one lazy image layer.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    list of LayerData
+
+    Raises
+    ------
+    SlideError
+        If the file is no readable slide; napari shows the message.
+    """
+    from napari_her2._napari.layers import slide_layer
+    from napari_her2.slide.reader import open_slide
+
+    return [slide_layer(open_slide(str(path)))]

@@ -1,0 +1,66 @@
+"""What the user set in napari's Preferences, as one typed value."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+PLUGIN = "napari-her2"
+_FOLDERS = {"model_folder": "NAPARI_HER2_MODELS", "cache_folder": "NAPARI_HER2_CACHE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of the plugin, as the manifest declares them.
+
+    Parameters
+    ----------
+    device : str
+        "auto", "cuda", "mps" or "cpu".
+    batch_size : int
+        Tiles an encoder takes at once.
+    precision : str
+        "auto" or "float32".
+    model_folder, cache_folder : str
+        Empty for the usual folder.
+    default_opacity : float
+        Of new overlays, in [0, 1].
+    """
+
+    device: str = "auto"
+    batch_size: int = 64
+    precision: str = "auto"
+    model_folder: str = ""
+    cache_folder: str = ""
+    default_opacity: float = 0.6
+
+
+def read_settings() -> Settings:
+    """Read the settings from napari; defaults where napari does not know the plugin."""
+    from napari.settings import get_plugin_settings
+
+    try:
+        scoring: Any = get_plugin_settings(PLUGIN).scoring
+    except (KeyError, AttributeError):  # run from a source tree that was never installed
+        return Settings()
+    return Settings(
+        device=str(scoring.device),
+        batch_size=int(scoring.batch_size),
+        precision=str(scoring.precision),
+        model_folder=str(scoring.model_folder).strip(),
+        cache_folder=str(scoring.cache_folder).strip(),
+        default_opacity=float(scoring.default_opacity),
+    )
+
+
+def apply_folders(settings: Settings) -> None:
+    """Point the model registry and the caches to the folders that were set.
+
+    They take their folders from the environment, so that the command line and napari agree;
+    what the environment already says is stronger than Preferences.
+    """
+    for name, variable in _FOLDERS.items():
+        folder = getattr(settings, name)
+        if folder:
+            os.environ.setdefault(variable, folder)

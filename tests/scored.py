@@ -1,0 +1,113 @@
+"""Slides and results made by hand, for tests of what shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from napari_her2.explain.maps import TileMap
+from napari_her2.inference.result import BagUncertainty, SlideResult, TileTable
+from napari_her2.slide.grid import TileGrid
+
+CLASSES = ("0", "1+", "2+", "3+")
+
+
+class HandSlide:
+    """What the napari rooms use of a Slide, over an array."""
+
+    backend = "by hand 1.0"
+    vendor = "none"
+    objective = 20.0
+    icc_profile = None
+    associated_images = ()
+
+    def __init__(
+        self, image: np.ndarray, mpp: tuple[float, float] | None = (0.5, 0.5), name: str = "case-1"
+    ) -> None:
+        self.image = image
+        self.shape = image.shape[:2]
+        self.level_shapes = (self.shape,)
+        self.level_downsamples = ((1.0, 1.0),)
+        self.mpp = mpp
+        self.mpp_source = "given by the user" if mpp else "not stated"
+        self.name = name
+        self.path = Path(f"/slides/{name}.svs")
+        self.fingerprint = f"fingerprint of {name}"
+        self.warnings = ()
+        self.closed = False
+
+    def pyramid(self) -> list[np.ndarray]:
+        return [self.image, self.image[::2, ::2]]
+
+    def read(self, level: int, y: int, x: int, height: int, width: int) -> np.ndarray:
+        out = np.full((height, width, 3), 255, np.uint8)
+        y0, x0, y1, x1 = max(y, 0), max(x, 0), min(y + height, self.shape[0]), min(x + width, self.shape[1])
+        if y1 > y0 and x1 > x0:
+            out[y0 - y : y1 - y, x0 - x : x1 - x] = self.image[y0:y1, x0:x1]
+        return out
+
+    def thumbnail(self, max_px: int = 1024) -> np.ndarray:
+        return self.image
+
+    def tissue(self, preset: str = "resection") -> SimpleNamespace:
+        return make_tissue(self.shape)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def make_tissue(shape: tuple[int, int], downsample: float = 8.0) -> SimpleNamespace:
+    """Tissue in the middle of a slide."""
+    mask = np.zeros((int(shape[0] / downsample), int(shape[1] / downsample)), bool)
+    mask[2:-2, 2:-2] = True
+    return SimpleNamespace(mask=mask, downsample=(downsample, downsample))
+
+
+def make_slide(shape: tuple[int, int] = (400, 600), **options: object) -> HandSlide:
+    """Pink everywhere, as pale H&E is."""
+    image = np.full((*shape, 3), (230, 180, 205), np.uint8)
+    return HandSlide(image, **options)
+
+
+def make_result(slide: HandSlide | None = None, *, tile_px: int = 50, corrupt: int = 0) -> SlideResult:
+    """Result of a slide at 0.5 µm/px, tiles of 25 µm, attention rising in the order of the tiles."""
+    slide = slide or make_slide()
+    grid = TileGrid(slide.shape, slide.mpp or (0.5, 0.5), tile_px, 0.5)
+    rows, cols = grid.shape
+    index = np.array([(r, c) for r in range(rows) for c in range(cols)], np.int64)
+    lost, index = index[:corrupt], index[corrupt:]
+    weight = np.arange(1, len(index) + 1, dtype=np.float32)
+    attention = weight / weight.sum()
+    evidence = np.stack([np.linspace(-2, 2, len(index)) * (c + 1) for c in range(4)], axis=1)
+    evidence = evidence.astype(np.float32)
+    maps = [TileMap("attention", grid.paint(index, attention), grid, "attention weight")]
+    maps += [
+        TileMap("evidence", grid.paint(index, evidence[:, c]), grid, "logit", name)
+        for c, name in enumerate(CLASSES)
+    ]
+    return SlideResult(
+        slide=slide.name,
+        slide_path=slide.path,
+        slide_sha256_head=slide.fingerprint,
+        model="hand-model",
+        model_sha256="0" * 64,
+        task="H&E-based prediction of the HER2 IHC score",
+        classes=CLASSES,
+        probabilities={"0": 0.1, "1+": 0.2, "2+": 0.6, "3+": 0.1},
+        score="2+",
+        label="2+ (equivocal, ISH required)",
+        abstained=False,
+        table=TileTable(index, grid.origins_px0(index), attention, evidence),
+        maps=tuple(maps),
+        grid=grid,
+        tissue_mm2=0.06,
+        corrupt=lost,
+        uncertainty=BagUncertainty(
+            np.array([0.1, 0.2, 0.6, 0.1], np.float32), np.array([0.02, 0.05, 0.1, 0.03], np.float32), 20, 100
+        ),
+        device="cpu (no CUDA or MPS device found)",
+        seconds={"tissue": 0.1, "embed": 2.0},
+        warnings=("The slide has few tiles.",),
+        version="0",
+    )

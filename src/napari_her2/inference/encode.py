@@ -94,7 +94,7 @@ class EncoderRunner:
         self._memory_note = ""
         self._autocast: torch.dtype | None = None
         try:
-            encoder.to(device=device.torch_device, memory_format=torch.channels_last)
+            encoder.to(device.torch_device).to(memory_format=torch.channels_last)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -11,8 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from napari_her2.errors import ModelError
 
@@ -28,6 +27,7 @@ _WEIGHTS = re.compile(r"bundled|random|sha256:[0-9a-f]{64}")
 _CARD_FORMAT = 1
 
 ArgumentValue = str | int | float | bool | None
+_Card = TypeVar("_Card", "EncoderSpec", "ModelCard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class EncoderSpec:
             _set(self, name, _three_numbers(f"encoder.{name}", getattr(self, name)))
         if min(self.std) <= 0:
             raise _wrong("encoder.std", "must be above 0")
-        if not isinstance(self.weights, str) or not _WEIGHTS.fullmatch(self.weights):
+        if not _matches(_WEIGHTS, self.weights):
             raise _wrong("encoder.weights", "must be bundled, random or sha256: and 64 hexadecimal digits")
         _set(self, "arguments", _arguments("encoder.arguments", self.arguments))
 
@@ -127,7 +127,7 @@ class ModelCard:
     class_labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not _matches(_NAME, self.name):
             raise _wrong("name", "must be 1 to 64 lower case letters, digits, dots, dashes or underscores")
         for name in ("version", "method", "architecture", "task", "licence", "guideline"):
             _line(self, name)
@@ -194,7 +194,7 @@ class ModelCard:
         return _build(cls, values, "")
 
 
-def _build(kind: type[Any], values: dict[str, Any], prefix: str) -> Any:  # the caller's type, given by `kind`
+def _build(kind: type[_Card], values: dict[str, Any], prefix: str) -> _Card:
     known = {item.name for item in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
@@ -210,6 +210,10 @@ def _wrong(name: str, problem: str) -> ModelError:
     return ModelError(
         f"The model card is not valid: {name} {problem}. Ask the author of the model to correct it."
     )
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _set(target: object, name: str, value: object) -> None:
@@ -284,14 +288,12 @@ def _arguments(name: str, value: object) -> Mapping[str, ArgumentValue]:
         if item is not None and not isinstance(item, str | int | float | bool):
             raise _wrong(f"{name}.{key}", "must be a text, a number, true, false or null")
         checked[key] = item
-    return MappingProxyType(checked)
+    return checked
 
 
 def _metrics(value: object) -> Mapping[str, float]:
     items = _items("metrics", value)
-    return MappingProxyType(
-        {key: _number(f"metrics.{key}", item, -1e12, 1e12) for key, item in items.items()}
-    )
+    return {key: _number(f"metrics.{key}", item, -1e12, 1e12) for key, item in items.items()}
 
 
 def _class_labels(value: object, classes: Sequence[str]) -> Mapping[str, str]:
@@ -300,4 +302,4 @@ def _class_labels(value: object, classes: Sequence[str]) -> Mapping[str, str]:
         if key not in classes or not isinstance(item, str) or not _is_short(item, _MAX_LINE):
             raise _wrong("class_labels", "must give a short text for names among the classes")
         checked[key] = item
-    return MappingProxyType(checked)
+    return checked

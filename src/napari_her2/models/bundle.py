@@ -1,0 +1,280 @@
+"""The model bundle: card, encoder and head in one safetensors file.
+
+The only contract between training and scoring. Nothing in a bundle is trusted: the card is checked field
+by field, the architecture must be one of `ARCHITECTURES`, and every tensor must be expected, of the right
+shape and finite before it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from napari_her2.errors import ModelError
+from napari_her2.models.attention_mil import AttentionMIL
+from napari_her2.models.card import ModelCard
+from napari_her2.models.encoders import encoder_from_spec
+from napari_her2.models.weights_file import read_metadata, read_weights, weights_digest, write_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_her2.models.card import ArgumentValue
+    from napari_her2.models.encoders import PatchEncoder
+
+CARD_KEY = "napari_her2"
+FORMAT = "1"
+SUFFIX = ".safetensors"
+ENCODER_PREFIX = "encoder."
+HEAD_PREFIX = "head."
+MAX_HIDDEN = 65536
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelBundle:
+    """A model ready to score.
+
+    Parameters
+    ----------
+    card : ModelCard
+    encoder : PatchEncoder
+        Frozen, in evaluation mode, float32, on the CPU.
+    head : nn.Module
+        A `napari_her2.models.aggregator.SlideAggregator`, likewise.
+    path : Path or None
+    sha256 : str
+        Of the file, hexadecimal.
+    """
+
+    card: ModelCard
+    encoder: PatchEncoder
+    head: nn.Module
+    path: Path | None
+    sha256: str
+
+
+def _attention_mil(card: ModelCard) -> nn.Module:
+    arguments = _exactly(card.arguments, {"features", "hidden", "classes"})
+    if arguments["features"] != card.encoder.dim or arguments["classes"] != len(card.classes):
+        raise ModelError(
+            f"The model {card.name!r} contradicts itself: its head takes {arguments['features']} features "
+            f"and gives {arguments['classes']} classes, its card says {card.encoder.dim} and "
+            f"{len(card.classes)}. Get the model again."
+        )
+    return AttentionMIL(**arguments)
+
+
+ARCHITECTURES: Mapping[str, Callable[[ModelCard], nn.Module]] = {"AttentionMIL": _attention_mil}
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card of a bundle; the weights are not touched.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    ModelCard
+
+    Raises
+    ------
+    ModelError
+        If the file is not a bundle that this version can read.
+    """
+    return _card(read_metadata(path), path)
+
+
+def load_bundle(
+    path: Path, *, expected_sha256: str | None = None, encoder_weights: Path | None = None
+) -> ModelBundle:
+    """Load a bundle, checking everything.
+
+    Parameters
+    ----------
+    path : Path
+    expected_sha256 : str, optional
+        Recorded when the model was installed; another hash is refused.
+    encoder_weights : Path, optional
+        Where the card names separate encoder weights: their safetensors file. By default
+        ``<name of the bundle>.encoder.safetensors`` beside it.
+
+    Returns
+    -------
+    ModelBundle
+
+    Raises
+    ------
+    ModelError
+        If the file is not a bundle, is damaged, was changed, or does not fit this version.
+    """
+    file = read_weights(path)
+    card = _card(file.metadata, path)
+    if expected_sha256 is not None and file.sha256 != expected_sha256:
+        raise ModelError(
+            f"{path.name} is not the file that was installed: its SHA-256 is {file.sha256[:16]}..., "
+            f"recorded was {expected_sha256[:16]}.... Get the model again and add it anew."
+        )
+    encoder_tensors = _below(file.tensors, ENCODER_PREFIX)
+    head_tensors = _below(file.tensors, HEAD_PREFIX)
+    strangers = [key for key in file.tensors if not key.startswith((ENCODER_PREFIX, HEAD_PREFIX))]
+    if strangers:
+        raise ModelError(f"{path.name} holds the tensor {strangers[0]!r:.80}, which has no place in a model.")
+    head = _load_head(card, head_tensors, path)
+    encoder = _load_encoder(card, encoder_tensors, path, encoder_weights)
+    return ModelBundle(card, encoder, head, path, file.sha256)
+
+
+def save_bundle(
+    path: Path,
+    card: ModelCard,
+    encoder: PatchEncoder,
+    head: nn.Module,
+    *,
+    encoder_dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a bundle: whole or not at all, and the same bytes for the same model.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ".safetensors".
+    card : ModelCard
+        Its ``encoder`` must be that of ``encoder`` (``encoder.spec``); where the weights are separate
+        ("sha256:...") they are left out of the file, otherwise they are bundled.
+    encoder : PatchEncoder
+    head : nn.Module
+        Stored in float32.
+    encoder_dtype : torch.dtype, default torch.float16
+        Halves the file. Features then change a little: measure a model after loading its bundle.
+
+    Raises
+    ------
+    ModelError
+        If card and weights do not fit each other, or the file cannot be written.
+    """
+    if path.suffix != SUFFIX:
+        raise ModelError(f"A model is saved as {SUFFIX}, not as {path.name!r}: rename it.")
+    if replace(card.encoder, weights="bundled") != replace(encoder.spec, weights="bundled"):
+        raise ModelError("The card describes another encoder: use the encoder's own spec in the card.")
+    separate = card.encoder.weights.startswith("sha256:")
+    if not separate:
+        card = replace(card, encoder=replace(card.encoder, weights="bundled"))
+    elif card.encoder.weights != f"sha256:{weights_digest(encoder.backbone.state_dict())}":
+        raise ModelError("The card names other encoder weights than those given: use the encoder's own spec.")
+    tensors = {HEAD_PREFIX + key: _stored(value, torch.float32) for key, value in head.state_dict().items()}
+    if not separate:
+        state = encoder.backbone.state_dict()
+        tensors |= {ENCODER_PREFIX + key: _stored(value, encoder_dtype) for key, value in state.items()}
+    _load_head(card, _below(tensors, HEAD_PREFIX), path)  # what cannot be loaded is not saved
+    write_weights(path, tensors, {CARD_KEY: card.to_json(), "format": FORMAT})
+
+
+def _card(metadata: Mapping[str, str], path: Path) -> ModelCard:
+    if CARD_KEY not in metadata:
+        raise ModelError(
+            f"{path.name} holds weights but no model card of napari-her2: it is no model that can be used "
+            f"here. Save it with napari-her2's training, or ask its author for a bundle."
+        )
+    if metadata.get("format") != FORMAT:
+        raise ModelError(
+            f"{path.name} has format {metadata.get('format', 'none')!r:.20}, this version reads {FORMAT}: "
+            f"update napari-her2."
+        )
+    card = ModelCard.from_json(metadata[CARD_KEY])
+    if card.architecture not in ARCHITECTURES:
+        raise ModelError(
+            f"{path.name} needs the architecture {card.architecture!r:.80}, which this version does not "
+            f"know (it knows {', '.join(ARCHITECTURES)}): update napari-her2."
+        )
+    return card
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _load_head(card: ModelCard, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
+    # Without memory first: what a card claims must fit the tensors before anything is allocated.
+    with torch.device("meta"):
+        wanted = {
+            key: value.shape for key, value in ARCHITECTURES[card.architecture](card).state_dict().items()
+        }
+    given = {key: value.shape for key, value in tensors.items()}
+    if wanted != given:
+        key = min(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+        raise ModelError(
+            f"{path.name} does not fit its card: the tensor {HEAD_PREFIX + key!r:.80} is "
+            f"{_shape_words(given.get(key))} instead of {_shape_words(wanted.get(key))}. Get the model again."
+        )
+    for key, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ModelError(
+                f"{path.name} is damaged: {HEAD_PREFIX + key!r} holds values that are not numbers."
+            )
+    head = ARCHITECTURES[card.architecture](card)
+    head.load_state_dict(tensors)
+    return head.requires_grad_(False).eval()
+
+
+def _load_encoder(
+    card: ModelCard, bundled: Mapping[str, Tensor], path: Path, separate: Path | None
+) -> PatchEncoder:
+    if card.encoder.weights == "bundled":
+        return encoder_from_spec(card.encoder, bundled, path.name)
+    if bundled:
+        raise ModelError(f"{path.name} holds encoder weights although its card names others: get it again.")
+    if card.encoder.weights == "random":
+        raise ModelError(
+            f"{path.name} has an encoder that learnt nothing: train it, or save its weights too."
+        )
+    source = separate or path.with_name(f"{path.stem}.encoder{SUFFIX}")
+    if not source.exists():
+        raise ModelError(
+            f"The model {card.name!r} needs the weights of {card.encoder.name}, which are not part of it: "
+            f"save them as {source.name} in {source.parent}."
+        )
+    encoder = encoder_from_spec(card.encoder, read_weights(source).tensors, source.name)
+    if card.encoder.weights != f"sha256:{weights_digest(encoder.backbone.state_dict())}":
+        raise ModelError(
+            f"{source.name} holds other weights of {card.encoder.name} than the model {card.name!r} was "
+            f"trained with: get those that its card names."
+        )
+    return encoder
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Prepare a tensor for the file: counters as they are, floats in ``dtype`` unless they overflow there."""
+    tensor = tensor.detach().cpu()
+    if not tensor.is_floating_point():
+        return tensor
+    if not bool(torch.isfinite(tensor).all()):
+        raise ModelError("The model holds values that are not numbers: training diverged, lower its rate.")
+    small = tensor.to(dtype)
+    return small if bool(torch.isfinite(small).all()) else tensor.float()
+
+
+def _exactly(arguments: Mapping[str, ArgumentValue], names: set[str]) -> dict[str, int]:
+    """Return arguments that must be these names with positive whole numbers."""
+    checked = {
+        key: value
+        for key, value in arguments.items()
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_HIDDEN
+    }
+    if checked.keys() != names or arguments.keys() != names:
+        raise ModelError(
+            f"The architecture takes {', '.join(sorted(names))} as whole numbers from 1 to {MAX_HIDDEN}, "
+            f"but the card gives {', '.join(sorted(arguments)) or 'nothing'}. Get the model again."
+        )
+    return checked
+
+
+def _shape_words(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else f"of shape {tuple(shape)}"

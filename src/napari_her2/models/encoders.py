@@ -1,0 +1,394 @@
+"""Patch encoders by name: from tiles of pixels to feature vectors.
+
+``alexnet`` is the convolutional part of AlexNet (Krizhevsky, One weird trick for parallelizing
+convolutional neural networks, 2014, arXiv:1404.5997) on 96 px tiles, 1024 features, as in Abdulsadig et
+al. (arXiv:2411.05028). ``timm:NAME`` is any model of timm, pooled as timm pools it.
+
+Tiles stay uint8 until they are on the device and are normalised there, in float32. The normalisation is
+not folded into the first convolution: that pads with zeros after normalisation, which in raw pixels means
+padding with the mean, and an encoder of any make cannot be told so; one subtraction and one multiplication
+on the device cost less than a hundredth of the first layer, and stay exact.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from napari_her2.errors import ModelError
+from napari_her2.models.card import EncoderSpec
+from napari_her2.models.weights_file import load_tensors, weights_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from napari_her2.models.card import ArgumentValue
+
+ALEXNET_TILE_PX = 96
+ALEXNET_DIM = 1024
+
+_TIMM_ARGUMENTS = frozenset(
+    {"img_size", "dynamic_img_size", "patch_size", "init_values", "reg_tokens", "no_embed_class",
+     "embed_dim", "depth", "num_heads", "mlp_ratio", "class_token", "global_pool"}
+)  # fmt: skip
+_MAX_TIMM_ARGUMENT = 16384
+_Fetched = TypeVar("_Fetched")
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Mean and standard deviation of RGB on [0, 1], as used when the weights were trained."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+NORMALISATIONS: Mapping[str, Normalisation] = {
+    "none": Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "imagenet": Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # The next two exceed 1 although pixels do not: the public scripts of the paper apply them to pixels
+    # on [0, 1] all the same, so weights trained with them need them as they are.
+    "pcam": Normalisation((1.0294, 0.5995, 1.3757), (0.8379, 1.0470, 0.8024)),
+    "ihc": Normalisation((1.4128, 1.4503, 1.5884), (0.5338, 0.6164, 0.6477)),
+}
+
+
+class PatchEncoder(nn.Module):
+    """An encoder with its preparation of tiles; frozen until told otherwise.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+    backbone : nn.Module
+        Takes normalised (B, 3, t, t) float, gives (B, D).
+    """
+
+    def __init__(self, spec: EncoderSpec, backbone: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = backbone
+        self.frozen = True
+        # Not part of the weights: the spec carries them, and two sources could disagree.
+        self.shift: Tensor
+        self.gain: Tensor
+        self.register_buffer("shift", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("gain", 1 / (torch.tensor(spec.std).view(1, 3, 1, 1) * 255), persistent=False)
+        self.freeze()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode tiles.
+
+        Parameters
+        ----------
+        images : (B, t, t, 3) or (B, 3, t, t) uint8
+            The first needs no copy: seen as (B, 3, t, t) it has channels_last layout already.
+
+        Returns
+        -------
+        (B, D) float32
+
+        Raises
+        ------
+        ModelError
+            If the tiles have another size or type than the encoder takes.
+        """
+        size = self.spec.tile_px
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise ModelError(
+                f"The encoder takes batches of uint8 tiles, not {images.dtype} of {images.ndim} axes."
+            )
+        if images.shape[-1] == 3:
+            images = images.permute(0, 3, 1, 2)
+        if tuple(images.shape[1:]) != (3, size, size):
+            raise ModelError(
+                f"The encoder {self.spec.name} takes RGB tiles of {size} x {size} pixels, not of shape "
+                f"{tuple(images.shape)}: read the tiles at {size} px."
+            )
+        features: Tensor = self.backbone(self.normalise(images))
+        return features.float()
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Prepare pixels: (B, 3, t, t) uint8 to float32, normalised, channels_last."""
+        pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        return pixels.sub_(self.shift).mul_(self.gain)
+
+    def train(self, mode: bool = True) -> PatchEncoder:
+        """Enter training mode, unless frozen: a frozen encoder stays in evaluation mode."""
+        super().train(mode and not self.frozen)
+        return self
+
+    def freeze(self) -> PatchEncoder:
+        """Fix the weights, and stay in evaluation mode, until `unfreeze`."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.train(False)
+
+    def unfreeze(self) -> PatchEncoder:
+        """Let the weights learn (pre-training)."""
+        self.frozen = False
+        self.requires_grad_(True)
+        return self.train(True)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the spec and the weights, in hexadecimal: two encoders that share it agree."""
+        spec = self.spec
+        told = f"{spec.name} {spec.tile_px} {spec.mean} {spec.std} {sorted(spec.arguments.items())}"
+        return weights_digest(self.backbone.state_dict(), told)
+
+
+class _AlexNetFeatures(nn.Module):
+    """The convolutional part of torchvision's AlexNet, flattened channel by channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import alexnet  # a second to import: only for those who need it
+
+        self.features: nn.Module = alexnet(weights=None).features
+
+    def forward(self, images: Tensor) -> Tensor:
+        # flatten() follows the axes (C, H, W) whatever the memory layout is.
+        features: Tensor = self.features(images)
+        return features.flatten(1)
+
+
+def build_encoder(
+    name: str,
+    *,
+    weights: Literal["random", "pretrained"] | Path = "random",
+    tile_px: int | None = None,
+    normalisation: str | None = None,
+    arguments: Mapping[str, ArgumentValue] | None = None,
+    seed: int = 0,
+) -> PatchEncoder:
+    """Build a patch encoder.
+
+    Parameters
+    ----------
+    name : str
+        "alexnet" or "timm:NAME" ("timm:resnet18.a1_in1k").
+    weights : "random", "pretrained" or Path
+        "pretrained" may download through torchvision or timm: nothing else ever does. A path is a local
+        .safetensors file.
+    tile_px : int, optional
+        Side of the tiles; by default 96 for AlexNet and what timm says of the model.
+    normalisation : str, optional
+        Key of `NORMALISATIONS`; by default ImageNet's for pretrained AlexNet, none for other AlexNet
+        weights, and what timm says of the model.
+    arguments : mapping, optional
+        Handed to ``timm.create_model``.
+    seed : int, default 0
+        Of random weights.
+
+    Returns
+    -------
+    PatchEncoder
+        Frozen, in evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown, the tile size does not fit, or the weights cannot be had.
+    """
+    arguments = dict(arguments or {})
+    pretrained = weights == "pretrained"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name == "alexnet":
+            backbone, spec = _build_alexnet(tile_px, pretrained=pretrained, arguments=arguments)
+        elif name.startswith("timm:") and len(name) > 5:
+            backbone, spec = _build_timm(name, tile_px, pretrained=pretrained, arguments=arguments)
+        else:
+            raise ModelError(
+                f"There is no encoder called {name!r}: use alexnet, or timm: and a model of timm."
+            )
+    if isinstance(weights, Path):
+        load_backbone(backbone, load_tensors(weights), str(weights.name))
+    elif weights not in ("random", "pretrained"):
+        raise ModelError(f"Encoder weights are random, pretrained or a path, not {weights!r}.")
+    if normalisation is not None:
+        spec = _with_normalisation(spec, normalisation)
+    if weights != "random":
+        spec = replace(spec, weights=f"sha256:{weights_digest(backbone.state_dict())}")
+    return PatchEncoder(spec, backbone)
+
+
+def encoder_from_spec(spec: EncoderSpec, tensors: Mapping[str, Tensor], source: str) -> PatchEncoder:
+    """Build the encoder of a card with given weights; nothing is downloaded.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+    tensors : mapping of str to Tensor
+    source : str
+        Named in messages.
+
+    Returns
+    -------
+    PatchEncoder
+    """
+    encoder = build_encoder(spec.name, tile_px=spec.tile_px, arguments=spec.arguments)
+    if encoder.spec.dim != spec.dim:
+        raise ModelError(
+            f"The card says that {spec.name} gives {spec.dim} features, but it gives {encoder.spec.dim}: "
+            f"the model is damaged, or made for another version of the encoder."
+        )
+    load_backbone(encoder.backbone, tensors, source)
+    return PatchEncoder(spec, encoder.backbone)
+
+
+def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Load weights into a backbone, strictly, whoever saved them.
+
+    Accepts the names of the backbone itself, of the whole torchvision AlexNet (its classifier is left
+    out), of a timm model with its classifier, and any of these below "module." as DataParallel saves.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+    tensors : mapping of str to Tensor
+    source : str
+        Named in messages.
+
+    Raises
+    ------
+    ModelError
+        If tensors are missing, unexpected or of another shape.
+    """
+    wanted = backbone.state_dict()
+    given = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+    heads = _head_prefixes(backbone)
+    given = {key: value for key, value in given.items() if key in wanted or not key.startswith(heads)}
+    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing or unexpected:
+        what = f"lacks {missing[0]!r}" if missing else f"holds {unexpected[0]!r:.80}, which has no place"
+        raise ModelError(
+            f"The weights in {source} do not belong to this encoder: it {what} "
+            f"({len(missing)} tensors missing, {len(unexpected)} too many)."
+        )
+    for key, tensor in wanted.items():
+        if given[key].shape != tensor.shape:
+            raise ModelError(
+                f"The weights in {source} do not belong to this encoder: {key!r} has shape "
+                f"{tuple(given[key].shape)} instead of {tuple(tensor.shape)}."
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(given[key]).all()):
+            raise ModelError(
+                f"The weights in {source} are damaged: {key!r} holds values that are not numbers."
+            )
+    backbone.load_state_dict(given)
+
+
+def _head_prefixes(backbone: nn.Module) -> tuple[str, ...]:
+    """Names below which the original model keeps its classifier, which an encoder has no use for."""
+    told = getattr(backbone, "pretrained_cfg", {}).get("classifier") or "classifier"
+    names = (told,) if isinstance(told, str) else tuple(told)
+    return tuple(f"{name}." for name in names)
+
+
+def _build_alexnet(
+    tile_px: int | None, *, pretrained: bool, arguments: Mapping[str, ArgumentValue]
+) -> tuple[nn.Module, EncoderSpec]:
+    size = ALEXNET_TILE_PX if tile_px is None else tile_px
+    if not 95 <= size <= 112:
+        raise ModelError(
+            f"AlexNet gives {ALEXNET_DIM} features on tiles of 95 to 112 px, not on {size} px: use 96 px."
+        )
+    if arguments:
+        raise ModelError(f"AlexNet takes no arguments, but was given {', '.join(sorted(arguments))}.")
+    backbone = _AlexNetFeatures()
+    if pretrained:
+        from torchvision.models import AlexNet_Weights
+
+        state = _fetch(lambda: AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True), "alexnet")
+        load_backbone(backbone, state, "the weights of torchvision")
+    chosen = NORMALISATIONS["imagenet" if pretrained else "none"]
+    return backbone, EncoderSpec("alexnet", size, chosen.mean, chosen.std, ALEXNET_DIM, "random")
+
+
+def _build_timm(
+    name: str, tile_px: int | None, *, pretrained: bool, arguments: Mapping[str, ArgumentValue]
+) -> tuple[nn.Module, EncoderSpec]:
+    import timm
+
+    model_name = name.removeprefix("timm:")
+    _check_timm(model_name, arguments, known=timm.list_models(), pretrained=pretrained)
+
+    def create() -> nn.Module:
+        model: nn.Module = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **arguments)
+        return model
+
+    try:
+        backbone = _fetch(create, name) if pretrained else create()
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise ModelError(f"timm cannot build {model_name!r}: {_first_line(error)}.") from error
+    data = timm.data.resolve_model_data_config(backbone)
+    size = data["input_size"][-1] if tile_px is None else tile_px
+    spec = EncoderSpec(
+        name, size, tuple(data["mean"]), tuple(data["std"]), dim=1, weights="random", arguments=arguments
+    )
+    return backbone, replace(spec, dim=_measure_dim(backbone, spec))
+
+
+def _check_timm(
+    model_name: str, arguments: Mapping[str, ArgumentValue], *, known: list[str], pretrained: bool
+) -> None:
+    """Refuse names that timm would look up on the network, and arguments that a card must not set."""
+    if ":" in model_name:
+        if not (pretrained and model_name.startswith("hf-hub:")):
+            raise ModelError(
+                f"{model_name!r} would be looked up on the network: ask for pretrained weights, or name a "
+                f"model of timm and give its weights as a local .safetensors file."
+            )
+    elif model_name.partition(".")[0] not in known:
+        near = difflib.get_close_matches(model_name.partition(".")[0], known, n=3)
+        hint = f" Close names: {', '.join(near)}." if near else ""
+        raise ModelError(f"timm has no model called {model_name!r}.{hint}")
+    for key, value in arguments.items():
+        # An allow list: others make timm read a file, open the network, or build without bounds.
+        if key not in _TIMM_ARGUMENTS or (isinstance(value, int) and abs(value) > _MAX_TIMM_ARGUMENT):
+            raise ModelError(
+                f"The encoder argument {key}={value!r:.40} is not allowed; allowed are "
+                f"{', '.join(sorted(_TIMM_ARGUMENTS))}."
+            )
+
+
+def _measure_dim(backbone: nn.Module, spec: EncoderSpec) -> int:
+    """Length of the features, from one black tile: what models state and give is not always the same."""
+    backbone.eval()
+    try:
+        with torch.inference_mode():
+            features = backbone(torch.zeros(1, 3, spec.tile_px, spec.tile_px))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ModelError(
+            f"{spec.name} does not take tiles of {spec.tile_px} px ({_first_line(error)}): "
+            f"use the size it was made for."
+        ) from error
+    if features.ndim != 2:
+        raise ModelError(f"{spec.name} gives no feature vector a tile, but shape {tuple(features.shape)}.")
+    return int(features.shape[1])
+
+
+def _fetch(download: Callable[[], _Fetched], name: str) -> _Fetched:
+    """Run what may download, and say in words what to do without a network."""
+    try:
+        return download()
+    except Exception as error:  # the network libraries below raise types of their own
+        raise ModelError(
+            f"The pretrained weights of {name} could not be downloaded ({_first_line(error)}). Check the "
+            f"network, or download them as .safetensors elsewhere and give that file."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+
+
+def _with_normalisation(spec: EncoderSpec, name: str) -> EncoderSpec:
+    if name not in NORMALISATIONS:
+        raise ModelError(f"There is no normalisation called {name!r}: use {', '.join(NORMALISATIONS)}.")
+    return replace(spec, mean=NORMALISATIONS[name].mean, std=NORMALISATIONS[name].std)

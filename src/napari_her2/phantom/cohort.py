@@ -1,0 +1,92 @@
+"""Makes a cohort: balanced scores in random order, a manifest, resumable case by case."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from napari_her2.phantom.case import SCORES, Score
+from napari_her2.phantom.counter import generator, key
+from napari_her2.phantom.pair import PhantomPair, make_pair, pair_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_COLUMNS = ("case_id", "he", "ihc", "score")
+
+
+def cohort_plan(cases: int, seed: int) -> tuple[tuple[str, Score, int], ...]:
+    """Case id, score and seed of every case: scores balanced, shuffled by the seed."""
+    order = generator(seed, "cohort").permutation(cases)
+    digits = max(3, len(str(cases)))
+    return tuple(
+        (f"case_{k + 1:0{digits}d}", SCORES[int(order[k]) % len(SCORES)], key(seed, f"case-{k}") % 2**31)
+        for k in range(cases)
+    )
+
+
+def cohort_steps(
+    out_dir: Path | str, *, cases: int, seed: int, size_px: int | tuple[int, int] = 4096, mpp: float = 0.5
+) -> Generator[tuple[int, int], None, Path]:
+    """Write a cohort; a case that is already there, made with the same settings, is kept.
+
+    Parameters
+    ----------
+    out_dir : Path or str
+        Folder to write to.
+    cases : int
+        Number of cases.
+    seed : int
+        Seed of the cohort; every case gets a seed of its own from it.
+    size_px, mpp
+        As in `make_pair`.
+
+    Yields
+    ------
+    (done, total)
+        Before the first case and after each.
+
+    Returns
+    -------
+    Path
+        manifest.csv with the columns case_id, he, ihc, score; paths relative to its folder.
+    """
+    folder = Path(out_dir)
+    plan = cohort_plan(cases, seed)
+    yield 0, cases
+    for done, (case_id, score, case_seed) in enumerate(plan, start=1):
+        wanted: dict[str, object] = {"score": score, "seed": case_seed, "size_px": _size(size_px), "mpp": mpp}
+        if not _finished(pair_paths(folder, case_id), wanted):
+            make_pair(folder, case_id, score=score, seed=case_seed, size_px=size_px, mpp=mpp)
+        yield done, cases
+    return _write_manifest(folder, plan)
+
+
+def _size(size_px: int | tuple[int, int]) -> list[int]:
+    return [size_px, size_px] if isinstance(size_px, int) else list(size_px)
+
+
+def _finished(pair: PhantomPair, wanted: dict[str, object]) -> bool:
+    if not pair.complete:
+        return False
+    try:
+        truth = cast("dict[str, object]", json.loads(pair.truth_json.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
+    return all(truth.get(name) == value for name, value in wanted.items())
+
+
+def _write_manifest(folder: Path, plan: tuple[tuple[str, Score, int], ...]) -> Path:
+    path = folder / "manifest.csv"
+    temporary = folder / ".manifest.csv.part"
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for case_id, score, _ in plan:
+            pair = pair_paths(folder, case_id)
+            writer.writerow((case_id, pair.he.name, pair.ihc.name, score))
+    os.replace(temporary, path)
+    return path

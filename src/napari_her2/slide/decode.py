@@ -1,0 +1,136 @@
+"""Decoders of compressed TIFF tiles: bytes in, uint8 RGB out, damage told apart from pixels.
+
+All of them release the GIL, so tiles decode in plain threads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import imagecodecs
+import numpy as np
+import simplejpeg  # type: ignore[import-untyped]  # it ships no types
+
+from napari_her2.slide.files import DamagedTile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Decoder = Callable[[bytes], "NDArray[np.uint8]"]
+
+_SOI = b"\xff\xd8"
+_EOI = b"\xff\xd9"
+# An Adobe APP14 segment with transform 0 tells libjpeg that the three components are R, G and B.
+_ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+# In JPEG 2000 packets 0xFF is never followed by a byte above 0x8F, but for SOP, EPH, SOT, SOD and EOC.
+_J2K_STRAY_MARKER = re.compile(rb"\xff[\x94-\xd8\xda-\xff]")
+# Entropy-coded data has no such run; empty packets of a blank tile give short ones.
+_J2K_ZERO_RUN = bytes(256)
+
+JPEG = 7
+JPEG_2000 = frozenset({33003, 33004, 33005, 34712})
+APERIO_J2K_YCBCR = 33003
+_RAW: dict[int, Callable[..., Any] | None] = {
+    1: None,
+    5: imagecodecs.lzw_decode,
+    8: imagecodecs.zlib_decode,
+    32946: imagecodecs.zlib_decode,
+    50000: imagecodecs.zstd_decode,
+}
+
+
+def jpeg_decoder(tables: bytes | None, *, stored_as_rgb: bool) -> Decoder:
+    """Decode JPEG tiles of a TIFF.
+
+    Parameters
+    ----------
+    tables : bytes or None
+        The JPEGTables tag: quantisation and Huffman tables that the tiles share.
+    stored_as_rgb : bool
+        The components are R, G, B although the tiles do not say so (Aperio).
+
+    Notes
+    -----
+    Decoding is strict: what libjpeg only warns about (data that end early, a lost marker) is
+    damage, because libjpeg would fill the rest of the tile with invented pixels.
+    """
+    shared = tables[2:] if tables and tables.startswith(_SOI) else tables or b""
+    head = _SOI + shared.removesuffix(_EOI) + (_ADOBE_RGB if stored_as_rgb else b"")
+
+    def decode(data: bytes) -> NDArray[np.uint8]:
+        if not data.startswith(_SOI):
+            raise DamagedTile("its bytes are no JPEG data")
+        try:
+            tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(head + data[2:], colorspace="RGB", strict=True)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise DamagedTile(f"its JPEG data are corrupt ({error})") from error
+        return tile
+
+    return decode
+
+
+def _j2k_subsampled(data: bytes) -> bool:
+    """Whether the SIZ segment of a codestream gives the second component fewer samples."""
+    start = data.find(b"\xff\x51")
+    return start >= 0 and len(data) > start + 44 and data[start + 44] != 1
+
+
+def jpeg2000_decoder(*, stored_as_ycbcr: bool) -> Decoder:
+    """Decode JPEG 2000 tiles of a TIFF.
+
+    Parameters
+    ----------
+    stored_as_ycbcr : bool
+        The components are Y, Cb, Cr although the codestream does not say so (Aperio 33003).
+    """
+
+    def decode(data: bytes) -> NDArray[np.uint8]:
+        # OpenJPEG paints over a stretch that was zeroed or overwritten without a word.
+        start = data.find(b"\xff\x93")
+        if start < 0 or not data.rstrip(b"\0").endswith(_EOI):
+            raise DamagedTile("its JPEG 2000 data end early")
+        if _J2K_STRAY_MARKER.search(data, start) or 0 <= data.find(_J2K_ZERO_RUN, start) < data.rfind(_EOI):
+            raise DamagedTile("its JPEG 2000 data are corrupt")
+        try:
+            tile: NDArray[np.uint8] = imagecodecs.jpeg2k_decode(data)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise DamagedTile(f"its JPEG 2000 data are corrupt ({error})") from error
+        if stored_as_ycbcr and not _j2k_subsampled(data):
+            # imagecodecs converts subsampled components itself.
+            tile = cv2.cvtColor(tile[..., [0, 2, 1]], cv2.COLOR_YCrCb2RGB)
+        return tile
+
+    return decode
+
+
+def raw_decoder(compression: int, tile_shape: tuple[int, int], *, differenced: bool) -> Decoder | None:
+    """Decode uncompressed, LZW, deflate or Zstandard tiles of 8-bit RGB; None for another codec.
+
+    Parameters
+    ----------
+    compression : int
+        TIFF compression tag.
+    tile_shape : tuple of int
+        (height, width) of a tile.
+    differenced : bool
+        The horizontal predictor was applied (TIFF predictor 2).
+    """
+    if compression not in _RAW:
+        return None
+    unpack = _RAW[compression]
+    size = tile_shape[0] * tile_shape[1] * 3
+
+    def decode(data: bytes) -> NDArray[np.uint8]:
+        try:
+            flat = np.frombuffer(data if unpack is None else unpack(data, out=size), np.uint8)
+            if flat.size < size:
+                raise DamagedTile(f"its data end early ({flat.size:,} of {size:,} bytes)")
+            tile: NDArray[np.uint8] = flat[:size].reshape(*tile_shape, 3)
+            return imagecodecs.delta_decode(tile, axis=-2) if differenced else tile
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise DamagedTile(f"its compressed data are corrupt ({error})") from error
+
+    return decode

@@ -1,0 +1,96 @@
+"""Bytes of a slide file, read at any place from any thread."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import SlideError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MIB = 1 << 20
+
+
+class DamagedTile(SlideError):
+    """The stored bytes of a tile are missing or cannot be decoded."""
+
+
+class _Handle:
+    """An open file descriptor that closes when nobody uses it any more."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        self.fd = os.open(path, flags)
+        weakref.finalize(self, os.close, self.fd)
+
+
+class ByteFile:
+    """A file open for positioned reads by many threads at once.
+
+    Parameters
+    ----------
+    path : Path
+        File to open.
+
+    Notes
+    -----
+    Closing drops the reference to the descriptor instead of closing it at once: a read that is
+    under way in another thread holds its own reference, so it can never hit a descriptor number
+    that the system has meanwhile given to another file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: _Handle | None = _Handle(path)
+        self._seek_lock = threading.Lock()
+        self.size = os.fstat(self._handle.fd).st_size
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Bytes of one stretch of the file; fewer than asked for where the file ends."""
+        handle = self._handle
+        if handle is None:
+            raise SlideError(f"{self.path.name} was closed: open it again to read from it.")
+        try:
+            if hasattr(os, "pread"):
+                return os.pread(handle.fd, count, offset)
+            with self._seek_lock:  # Windows has no positioned read
+                os.lseek(handle.fd, offset, os.SEEK_SET)
+                return os.read(handle.fd, count)
+        except OSError as error:
+            raise DamagedTile(
+                f"{self.path.name} cannot be read at byte {offset:,} ({error.strerror or error}): "
+                f"check the disk or the network drive, or copy the file again."
+            ) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._handle = None
+
+
+def fingerprint(path: Path) -> str:
+    """Identity of a file's content: SHA-256 over its size and its first and last MiB.
+
+    Parameters
+    ----------
+    path : Path
+        File to identify; a slide of gigabytes takes a millisecond.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        digest.update(size.to_bytes(8, "little"))
+        file.seek(0)
+        digest.update(file.read(_MIB))
+        file.seek(max(0, size - _MIB))
+        digest.update(file.read(_MIB))
+    return digest.hexdigest()

@@ -1,0 +1,255 @@
+"""The image pyramid for display: lazy arrays over our own tile decoding.
+
+The viewer never fails on a damaged file: what cannot be decoded is drawn as magenta hatch, which no
+stain produces, and is remembered. Where a file stops early, coarser levels are appended, so that the
+overview is always small.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+
+from napari_her2.slide.files import DamagedTile
+from napari_her2.slide.sources import fill_window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import dask.array as da
+    from numpy.typing import NDArray
+
+    from napari_her2.slide.sources import TileSource
+
+CHUNK_PX = 1024
+OVERVIEW_PX = 1000
+_CACHED_LEVEL_BYTES = 1 << 27
+_DAMAGE = (255, 0, 255)
+_DAMAGE_STRIPE = (90, 0, 90)
+_STRIPE_PX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CorruptRegion:
+    """A part of a slide that cannot be decoded.
+
+    Parameters
+    ----------
+    level : int
+        Level of the file.
+    y, x, height, width : int
+        Place, pixels of that level.
+    reason : str
+        What is wrong with it.
+    """
+
+    level: int
+    y: int
+    x: int
+    height: int
+    width: int
+    reason: str
+
+
+class PixelLevel(Protocol):
+    """A level that can be read at any window inside it."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, 3)."""
+
+    def window(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Pixels, (height, width, 3) uint8."""
+
+
+def damage_pattern(height: int, width: int) -> NDArray[np.uint8]:
+    """Magenta diagonal hatch: the picture of pixels that are not there.
+
+    Parameters
+    ----------
+    height, width : int
+        Pixels.
+
+    Returns
+    -------
+    (height, width, 3) uint8
+    """
+    diagonal = np.add.outer(np.arange(height), np.arange(width)) // _STRIPE_PX % 4 == 0
+    return np.where(diagonal[..., None], np.array(_DAMAGE_STRIPE, np.uint8), np.array(_DAMAGE, np.uint8))
+
+
+class FileLevel:
+    """A level of the file, with damage drawn instead of raised.
+
+    Parameters
+    ----------
+    source : TileSource
+        The tiles of the level.
+    level : int
+        Its number in the file.
+    note : callable
+        Told of each CorruptRegion that is met.
+    """
+
+    def __init__(self, source: TileSource, level: int, note: Callable[[CorruptRegion], None]) -> None:
+        self._source = source
+        self._level = level
+        self._note = note
+        self.shape = (*source.shape, 3)
+
+    def window(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Pixels of a window inside the level, (height, width, 3) uint8."""
+        try:
+            return self._source.read(y, x, height, width)
+        except DamagedTile:
+            out = np.empty((height, width, 3), np.uint8)
+            fill_window(out, y, x, self._source, self._tile)
+            return out
+
+    def _tile(self, row: int, col: int) -> NDArray[np.uint8]:
+        try:
+            return self._source.tile(row, col)
+        except DamagedTile as error:
+            height, width = self._source.tile_shape
+            self._note(CorruptRegion(self._level, row * height, col * width, height, width, str(error)))
+            return damage_pattern(height, width)
+
+
+class HalvedLevel:
+    """A level at half the size of a finer one, averaged over areas of 2 x 2 pixels when first needed.
+
+    Parameters
+    ----------
+    finer : PixelLevel
+        The level to average. An odd last row or column is left out, as scanners do.
+    """
+
+    def __init__(self, finer: PixelLevel) -> None:
+        self._finer = finer
+        self.shape = (max(1, finer.shape[0] // 2), max(1, finer.shape[1] // 2), 3)
+        # A huge level is not kept: its blocks are asked for once each, to build the next one.
+        self._keep = self.shape[0] * self.shape[1] * 3 <= _CACHED_LEVEL_BYTES
+        self._blocks: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        self._lock = threading.Lock()
+
+    def window(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Pixels of a window inside the level, (height, width, 3) uint8."""
+        out = np.empty((height, width, 3), np.uint8)
+        for top in range(y // CHUNK_PX * CHUNK_PX, y + height, CHUNK_PX):
+            for left in range(x // CHUNK_PX * CHUNK_PX, x + width, CHUNK_PX):
+                block = self._block(top, left)
+                a, b = max(y, top), min(y + height, top + block.shape[0])
+                c, d = max(x, left), min(x + width, left + block.shape[1])
+                out[a - y : b - y, c - x : d - x] = block[a - top : b - top, c - left : d - left]
+        return out
+
+    def _block(self, top: int, left: int) -> NDArray[np.uint8]:
+        with self._lock:
+            found = self._blocks.get((top, left))
+        if found is not None:
+            return found
+        height = min(CHUNK_PX, self.shape[0] - top)
+        width = min(CHUNK_PX, self.shape[1] - left)
+        finer_h, finer_w = min(2 * height, self._finer.shape[0]), min(2 * width, self._finer.shape[1])
+        pixels = self._finer.window(2 * top, 2 * left, finer_h, finer_w)
+        block: NDArray[np.uint8] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        if self._keep:
+            with self._lock:
+                block = self._blocks.setdefault((top, left), block)
+        return block
+
+
+def build_levels(
+    sources: tuple[TileSource, ...], note: Callable[[CorruptRegion], None]
+) -> tuple[PixelLevel, ...]:
+    """Levels for display, the last at most `OVERVIEW_PX` on its longer side.
+
+    Parameters
+    ----------
+    sources : tuple of TileSource
+        The levels of the file, level 0 first.
+    note : callable
+        Told of each CorruptRegion that is met.
+    """
+    levels: list[PixelLevel] = [FileLevel(source, number, note) for number, source in enumerate(sources)]
+    while max(levels[-1].shape[:2]) > OVERVIEW_PX:
+        levels.append(HalvedLevel(levels[-1]))
+    return tuple(levels)
+
+
+class LevelArray:
+    """One display level as an array that decodes only what is indexed.
+
+    Parameters
+    ----------
+    level : PixelLevel
+        Where the pixels come from.
+    guard : callable
+        Called before every read; raises SlideError where reading is not allowed.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, level: PixelLevel, guard: Callable[[], None]) -> None:
+        self._level = level
+        self._guard = guard
+        self.shape = level.shape
+        self.chunks = (CHUNK_PX, CHUNK_PX, 3)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - any basic index
+        self._guard()
+        keys = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in keys:
+            gap = keys.index(Ellipsis)
+            keys = (*keys[:gap], *[slice(None)] * (4 - len(keys)), *keys[gap + 1 :])
+        keys = (*keys, *[slice(None)] * (3 - len(keys)))
+        y, x = (_span(part, size) for part, size in zip(keys, self.shape[:2], strict=False))
+        if y[1] <= 0 or x[1] <= 0:
+            pixels = np.empty((max(0, y[1]), max(0, x[1]), 3), np.uint8)
+        else:
+            pixels = self._level.window(y[0], x[0], y[1], x[1])
+        return pixels[(y[2], x[2], keys[2])]
+
+
+def _span(part: slice | int, size: int) -> tuple[int, int, slice | int]:
+    """First pixel and number of pixels to read, and the index that picks from what was read."""
+    if isinstance(part, slice):
+        picked = range(size)[part]
+        if not picked:
+            return 0, 0, slice(None)
+        low, high = min(picked[0], picked[-1]), max(picked[0], picked[-1])
+        return low, high - low + 1, slice(None, None, part.step)
+    position = range(size)[int(part)]
+    return position, 1, 0
+
+
+def dask_pyramid(levels: tuple[PixelLevel, ...], guard: Callable[[], None], name: str) -> list[da.Array]:
+    """Wrap display levels as dask arrays in chunks of 1024 px.
+
+    Parameters
+    ----------
+    levels : tuple of PixelLevel
+        Largest first.
+    guard : callable
+        See `LevelArray`.
+    name : str
+        Stable name of the slide: the viewer's chunk cache survives opening it again.
+    """
+    import dask.array
+
+    return [
+        dask.array.from_array(  # type: ignore[no-untyped-call]  # dask ships few types
+            LevelArray(level, guard),
+            chunks=(CHUNK_PX, CHUNK_PX, 3),
+            name=f"{name}-{number}",
+            asarray=False,
+            fancy=False,
+            meta=np.empty((0, 0, 0), np.uint8),
+        )
+        for number, level in enumerate(levels)
+    ]

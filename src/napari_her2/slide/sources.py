@@ -1,0 +1,208 @@
+"""Tile sources: one level of a slide as a grid of tiles, each decoded by itself.
+
+`FileTiles` decodes the file's own tiles straight from their compressed bytes; `BackendTiles` cuts
+a level that only the backend can decode into tiles of its own. Everything that reads pixels (reads,
+display, tile stream) goes through one of the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from napari_her2.slide.files import DamagedTile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from napari_her2.slide.decode import Decoder
+    from napari_her2.slide.files import ByteFile
+
+WHITE = 255
+
+
+class TileSource(Protocol):
+    """One level as tiles."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the level, pixels."""
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        """(height, width) of a tile, pixels."""
+
+    def tile(self, row: int, col: int) -> NDArray[np.uint8]:
+        """Pixels of a tile, at least the part inside the level; DamagedTile where there are none."""
+
+    def read(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Pixels of a window inside the level; DamagedTile where a part is damaged."""
+
+
+def fill_window(
+    out: NDArray[np.uint8],
+    y: int,
+    x: int,
+    source: TileSource,
+    tile_of: Callable[[int, int], NDArray[np.uint8]],
+) -> None:
+    """Fill an image with the window of a level whose corner is (y, x); white outside the level.
+
+    Parameters
+    ----------
+    out : (height, width, 3) uint8
+        Written to.
+    y, x : int
+        Upper left corner of the window, pixels of the level.
+    source : TileSource
+        Says how the level is cut into tiles.
+    tile_of : callable
+        Gives the pixels of tile (row, column).
+    """
+    height, width = out.shape[:2]
+    y0, x0 = max(y, 0), max(x, 0)
+    y1, x1 = min(y + height, source.shape[0]), min(x + width, source.shape[1])
+    if (y0, x0, y1, x1) != (y, x, y + height, x + width):
+        out[...] = WHITE
+        if y0 >= y1 or x0 >= x1:
+            return
+    tile_h, tile_w = source.tile_shape
+    for row in range(y0 // tile_h, (y1 - 1) // tile_h + 1):
+        top = row * tile_h
+        a, b = max(y0, top), min(y1, top + tile_h)
+        for col in range(x0 // tile_w, (x1 - 1) // tile_w + 1):
+            left = col * tile_w
+            c, d = max(x0, left), min(x1, left + tile_w)
+            out[a - y : b - y, c - x : d - x] = tile_of(row, col)[a - top : b - top, c - left : d - left]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileTiles:
+    """The tiles of one TIFF directory, decoded from their compressed bytes.
+
+    Parameters
+    ----------
+    file : ByteFile
+        The slide file.
+    shape, tile_shape : tuple of int
+        (height, width) of the level and of a tile, pixels.
+    offsets, counts : (rows * columns,) int64
+        Where the bytes of each tile lie, row by row.
+    decoder : callable
+        Compressed bytes to pixels.
+
+    Notes
+    -----
+    A tile with offset 0 and 0 bytes was never stored (a sparse TIFF: background that the scanner
+    skipped) and is white. A tile with an offset but no bytes, or with bytes beyond the end of the
+    file, is damaged.
+    """
+
+    file: ByteFile
+    shape: tuple[int, int]
+    tile_shape: tuple[int, int]
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    decoder: Decoder
+
+    @property
+    def columns(self) -> int:
+        """Number of tiles in a row."""
+        return -(-self.shape[1] // self.tile_shape[1])
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of tiles."""
+        return -(-self.shape[0] // self.tile_shape[0])
+
+    @property
+    def sparse(self) -> NDArray[np.bool_]:
+        """(rows * columns,) tiles that were never stored."""
+        return np.asarray((self.offsets == 0) & (self.counts == 0))
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """(rows * columns,) tiles whose bytes are not in the file."""
+        inside = (self.offsets > 0) & (self.counts > 0) & (self.offsets + self.counts <= self.file.size)
+        return np.asarray(~inside & ~self.sparse)
+
+    def tile(self, row: int, col: int) -> NDArray[np.uint8]:
+        """Pixels of one tile, at least the part inside the level.
+
+        Parameters
+        ----------
+        row, col : int
+            Place of the tile in the level.
+
+        Returns
+        -------
+        (height, width, 3) uint8
+
+        Raises
+        ------
+        DamagedTile
+            The bytes are missing or cannot be decoded.
+        """
+        number = row * self.columns + col
+        offset, count = int(self.offsets[number]), int(self.counts[number])
+        if offset == 0 and count == 0:
+            return np.full((*self.tile_shape, 3), WHITE, np.uint8)
+        if offset <= 0 or count <= 0 or offset + count > self.file.size:
+            raise DamagedTile(self._place(row, col, "its bytes are not in the file, which may be cut off"))
+        data = self.file.read_at(offset, count)
+        if len(data) < count:
+            raise DamagedTile(self._place(row, col, "the file ends before its data do"))
+        try:
+            pixels = self.decoder(data)
+        except DamagedTile as error:
+            raise DamagedTile(self._place(row, col, str(error))) from error
+        need_h = min(self.tile_shape[0], self.shape[0] - row * self.tile_shape[0])
+        need_w = min(self.tile_shape[1], self.shape[1] - col * self.tile_shape[1])
+        if pixels.ndim != 3 or pixels.shape[0] < need_h or pixels.shape[1] < need_w or pixels.shape[2] != 3:
+            raise DamagedTile(self._place(row, col, f"it decodes to the wrong shape {pixels.shape}"))
+        return pixels
+
+    def read(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Pixels of a window inside the level, (height, width, 3) uint8."""
+        out = np.empty((height, width, 3), np.uint8)
+        fill_window(out, y, x, self, self.tile)
+        return out
+
+    def _place(self, row: int, col: int, reason: str) -> str:
+        y, x = row * self.tile_shape[0], col * self.tile_shape[1]
+        return (
+            f"{self.file.path.name} is damaged at y {y}, x {x} of its level of "
+            f"{self.shape[1]} x {self.shape[0]} px: {reason}. Copy the slide again from its source."
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BackendTiles:
+    """A level that only the backend can decode, cut into tiles of our own.
+
+    Parameters
+    ----------
+    shape, tile_shape : tuple of int
+        (height, width) of the level and of a tile, pixels.
+    reader : callable
+        (y, x, height, width) inside the level to (height, width, 3) uint8; DamagedTile on damage.
+    """
+
+    shape: tuple[int, int]
+    tile_shape: tuple[int, int]
+    reader: Callable[[int, int, int, int], NDArray[np.uint8]]
+
+    def tile(self, row: int, col: int) -> NDArray[np.uint8]:
+        """Pixels of one tile, cut at the edge of the level, (height, width, 3) uint8."""
+        y, x = row * self.tile_shape[0], col * self.tile_shape[1]
+        return self.reader(
+            y, x, min(self.tile_shape[0], self.shape[0] - y), min(self.tile_shape[1], self.shape[1] - x)
+        )
+
+    def read(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Pixels of a window inside the level, (height, width, 3) uint8."""
+        return self.reader(y, x, height, width)

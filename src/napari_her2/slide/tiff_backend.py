@@ -1,0 +1,258 @@
+"""Slides read with tiffslide: Aperio SVS, OME-TIFF, NDPI, SCN, generic tiled TIFF.
+
+tiffslide understands the container; the tiles themselves are decoded by `FileTiles` wherever the
+codec and the layout allow it, and through tiffslide otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tiffslide
+
+from napari_her2.errors import SlideError
+from napari_her2.slide import decode
+from napari_her2.slide.facts import SlideFacts, as_float, checked_mpp, ome_facts
+from napari_her2.slide.files import ByteFile, DamagedTile
+from napari_her2.slide.sources import BackendTiles, FileTiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_her2.slide.sources import TileSource
+
+# Without a handler Python prints tifffile's complaints about damaged files to the terminal;
+# an application that configures logging still gets them.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+_ICC_TAG = 34675
+_RGB, _YCBCR = 2, 6
+_FALLBACK_TILE = 512
+
+
+class TiffBackend:
+    """A slide opened with tiffslide.
+
+    Parameters
+    ----------
+    path : Path
+        The TIFF file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = f"tiffslide {tiffslide.__version__}"
+        self._lock = threading.Lock()
+        self._file = ByteFile(path)
+        notes: list[str] = []
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                self._slide = tiffslide.TiffSlide(str(path))
+            notes += [str(entry.message) for entry in caught if entry.category is UserWarning]
+        except Exception as error:  # parsers of damaged files fail in every way there is
+            self._file.close()
+            raise SlideError(_cannot_open(path, error)) from error
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                self._properties: dict[str, Any] = self._slide.properties
+                self.levels: tuple[TileSource, ...] = self._find_levels()
+                self.facts = self._find_facts(notes)
+                self.associated_images: tuple[str, ...] = tuple(self._slide.associated_images)
+        except SlideError:
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
+            raise SlideError(_cannot_open(path, error)) from error
+
+    def associated_image(self, name: str) -> NDArray[np.uint8]:
+        """Pixels of an associated image.
+
+        Parameters
+        ----------
+        name : str
+            One of `associated_images`.
+
+        Returns
+        -------
+        (h, w, 3) uint8
+        """
+        try:
+            with self._lock:
+                return np.asarray(self._slide.associated_images[name].convert("RGB"), np.uint8)
+        except Exception as error:
+            raise SlideError(
+                f"The {name} image of {self.path.name} cannot be read: {_said(error)}."
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        with self._lock:
+            self._slide.close()
+
+    def _find_levels(self) -> tuple[TileSource, ...]:
+        axes = self._properties["tiffslide.series-axes"]
+        series = self._slide.ts_tifffile.series[self._properties["tiffslide.series-index"]]
+        if axes not in ("YXS", "CYX", "YX") or np.dtype(series.dtype) != np.uint8:
+            raise SlideError(
+                f"{self.path.name} is not an 8-bit brightfield image ({series.dtype} with axes {axes}): "
+                f"export it as 8-bit RGB first."
+            )
+        composed = "tiffslide.series-composition" in self._properties
+        levels: list[TileSource] = []
+        for number, (width, height) in enumerate(self._slide.level_dimensions):
+            shape = (int(height), int(width))
+            if min(shape) < 1:
+                raise SlideError(f"{self.path.name} has an empty level {number}: copy it again.")
+            direct = None if composed or axes != "YXS" else self._direct(series.levels[number], shape)
+            levels.append(direct or self._through_tiffslide(number, shape, series.levels[number]))
+        return tuple(levels)
+
+    def _direct(self, level: Any, shape: tuple[int, int]) -> FileTiles | None:  # noqa: ANN401 - tifffile
+        """Tiles of a level that can be decoded from their bytes; None where codec or layout forbid it."""
+        if len(level.pages) != 1:
+            return None
+        page, key = level.pages[0], level.keyframe
+        fits = (
+            key.is_tiled
+            and (key.imagelength, key.imagewidth) == shape
+            and key.samplesperpixel == 3
+            and key.planarconfig == 1
+            and key.bitspersample == 8
+            and key.sampleformat == 1
+            and key.fillorder == 1
+            and not key.extrasamples
+        )
+        if not fits:
+            return None
+        tile_shape = (int(key.tilelength), int(key.tilewidth))
+        decoder = _decoder_of(page, key, tile_shape)
+        tiles = math.ceil(shape[0] / tile_shape[0]) * math.ceil(shape[1] / tile_shape[1])
+        if decoder is None or len(page.dataoffsets) != tiles or len(page.databytecounts) != tiles:
+            return None
+        offsets = np.asarray(page.dataoffsets, np.int64)
+        counts = np.asarray(page.databytecounts, np.int64)
+        return FileTiles(self._file, shape, tile_shape, offsets, counts, decoder)
+
+    def _through_tiffslide(self, number: int, shape: tuple[int, int], level: Any) -> BackendTiles:  # noqa: ANN401
+        key = level.keyframe
+        # Strips run across the slide: tiles as wide as the slide decode each of them once.
+        tile_shape = (_FALLBACK_TILE, _FALLBACK_TILE) if key.is_tiled else (_FALLBACK_TILE // 2, shape[1])
+        return BackendTiles(shape, tile_shape, self._reader(number))
+
+    def _reader(self, number: int) -> Callable[[int, int, int, int], NDArray[np.uint8]]:
+        downsample = float(self._slide.level_downsamples[number])
+
+        def level0(position: int) -> int:
+            # tiffslide divides by the downsample and truncates: find what it maps to our pixel.
+            guess = math.ceil(position * downsample)
+            while int(guess / downsample) < position:
+                guess += 1
+            return guess
+
+        def read(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+            try:
+                with self._lock:  # its seeks and reads share one file position
+                    pixels = self._slide.read_region(
+                        (level0(x), level0(y)), number, (width, height), as_array=True
+                    )
+            except Exception as error:  # decoders fail in every way there is
+                raise DamagedTile(
+                    f"{self.path.name} is damaged near y {y}, x {x} of level {number}: {_said(error)}. "
+                    f"Copy the slide again from its source."
+                ) from error
+            return rgb(np.asarray(pixels))
+
+        return read
+
+    def _find_facts(self, notes: list[str]) -> SlideFacts:
+        found = self._properties
+        vendor = found.get("tiffslide.vendor")
+        y, x = found.get("tiffslide.mpp-y"), found.get("tiffslide.mpp-x")
+        objective = as_float(found.get("tiffslide.objective-power"))
+        source = f"{str(vendor).capitalize()} header" if vendor else "TIFF resolution"
+        if vendor == "aperio" and as_float(found.get("aperio.MPP")) is None:
+            source = "TIFF resolution" if "aperio.MPP" not in found else source
+        xml = self._slide.ts_tifffile.ome_metadata
+        ome = ome_facts(xml, self.levels[0].shape) if xml else None
+        if ome and (ome[0] is not None or ome[1] is not None):
+            y, x, source = ome[0], ome[1], "OME-XML"
+        if ome and ome[2]:
+            objective = ome[2]
+        mpp, mpp_source, doubts = checked_mpp(y, x, source)
+        tag = self._slide.ts_tifffile.pages[0].tags.get(_ICC_TAG)
+        icc = tag.value if tag is not None and isinstance(tag.value, bytes) else None
+        return SlideFacts(vendor, objective, mpp, mpp_source, icc, (*notes, *doubts, *self._gaps()))
+
+    def _gaps(self) -> list[str]:
+        """Sentences about tiles whose bytes are not in the file."""
+        sentences = []
+        for number, level in enumerate(self.levels):
+            if not isinstance(level, FileTiles):
+                continue
+            missing, total = int(level.missing.sum()), len(level.offsets)
+            if missing == total and number == 0:
+                raise SlideError(
+                    f"{self.path.name} holds no pixel data of its full resolution, so the file was cut off: "
+                    f"copy it again from its source."
+                )
+            if missing:
+                sentences.append(
+                    f"{missing:,} of {total:,} stored tiles of level {number} are not in the file, "
+                    f"which seems to be cut off: they are left out; copy the slide again from its source."
+                )
+        return sentences
+
+
+def _decoder_of(page: Any, key: Any, tile_shape: tuple[int, int]) -> decode.Decoder | None:  # noqa: ANN401
+    compression, photometric = int(key.compression), int(key.photometric)
+    if compression == decode.JPEG and photometric in (_RGB, _YCBCR):
+        stored_as_rgb = photometric == _RGB and not key.is_jfif
+        return decode.jpeg_decoder(page.jpegtables, stored_as_rgb=stored_as_rgb)
+    if compression in decode.JPEG_2000 and (photometric == _RGB or compression == decode.APERIO_J2K_YCBCR):
+        return decode.jpeg2000_decoder(stored_as_ycbcr=compression == decode.APERIO_J2K_YCBCR)
+    if photometric == _RGB and key.predictor in (1, 2):
+        return decode.raw_decoder(compression, tile_shape, differenced=key.predictor == 2)
+    return None
+
+
+def rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Any 8-bit pixels as RGB: grey is repeated, transparency is laid over white.
+
+    Parameters
+    ----------
+    pixels : (h, w) or (h, w, 1 to 4) uint8
+
+    Returns
+    -------
+    (h, w, 3) uint8
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    colour = np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] in (1, 2) else pixels[..., :3]
+    if pixels.shape[2] in (2, 4):
+        alpha = pixels[..., -1:].astype(np.uint16)
+        colour = ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return np.ascontiguousarray(colour, dtype=np.uint8)
+
+
+def _said(error: BaseException) -> str:
+    return str(error).strip().rstrip(".").splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _cannot_open(path: Path, error: BaseException) -> str:
+    return (
+        f"{path.name} cannot be opened as a slide ({_said(error)}): it is damaged, cut off or of an "
+        f"unknown kind; copy it again from its source."
+    )

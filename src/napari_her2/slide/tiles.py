@@ -1,0 +1,348 @@
+"""The tile stream: every compressed tile of the file is decoded once, patches are cut from it.
+
+Kernel, declared: patches at a coarser µm/px than the level read are averaged over areas (box filter
+of the exact, not rounded, scale: OpenCV INTER_AREA); at the µm/px of the level they are its pixels,
+untouched; only a slide coarser than asked for is enlarged, bilinearly. A patch begins at the pixel
+of the level read that is nearest to its exact place.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from napari_her2.slide.files import DamagedTile
+from napari_her2.slide.sources import fill_window
+from napari_her2.slide.store import TileStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.sources import TileSource
+
+SAME_SCALE = 1e-3
+_MAX_THREADS = 16
+_WINDOWS_A_TASK = 8
+_AHEAD_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileBatch:
+    """Tiles of a grid, in raster order.
+
+    Parameters
+    ----------
+    images : (B, tile_px, tile_px, 3) uint8
+        RGB pixels.
+    index : (B, 2) int64
+        (row, column) of each tile in the grid.
+    origins_px0 : (B, 2) int64
+        (y, x) of each tile's corner, level-0 pixels.
+    corrupt : (K, 2) int64
+        (row, column) of the tiles left out since the previous batch, because the file is damaged there.
+    grid : TileGrid
+        The grid.
+
+    Notes
+    -----
+    Only a stream whose every tile is damaged yields a batch without images (B = 0).
+    """
+
+    images: NDArray[np.uint8]
+    index: NDArray[np.int64]
+    origins_px0: NDArray[np.int64]
+    corrupt: NDArray[np.int64]
+    grid: TileGrid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionBatch:
+    """Windows of one level, in the order asked for.
+
+    Parameters
+    ----------
+    images : (B, height, width, 3) uint8
+        RGB pixels.
+    number : (B,) int64
+        Which of the windows asked for each image is.
+    corrupt : (K,) int64
+        Numbers of the windows among these that are left out, because the file is damaged there.
+    """
+
+    images: NDArray[np.uint8]
+    number: NDArray[np.int64]
+    corrupt: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowPlan:
+    """Windows to cut from one level.
+
+    Parameters
+    ----------
+    source : TileSource
+        The level.
+    origins : (N, 2) int64
+        (y, x) corners, pixels of the level.
+    size : tuple of int
+        (height, width) of a window, pixels of the level.
+    out_size : tuple of int
+        (height, width) of what is delivered.
+    scale : tuple of float
+        (y, x) level pixels per delivered pixel; (1, 1) delivers the level's own pixels.
+    """
+
+    source: TileSource
+    origins: NDArray[np.int64]
+    size: tuple[int, int]
+    out_size: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+
+
+def usable_threads(wanted: int | None) -> int:
+    """Decide on decoding threads: what was asked for, else the cores this process may use, 16 at most."""
+    if wanted is not None:
+        return max(1, wanted)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MAX_THREADS)
+
+
+def choose_level(
+    slide_mpp: tuple[float, float], downsamples: tuple[tuple[float, float], ...], mpp: float
+) -> int:
+    """Coarsest level that is no coarser than the µm/px asked for.
+
+    Parameters
+    ----------
+    slide_mpp : tuple of float
+        (y, x) µm per level-0 pixel.
+    downsamples : tuple of tuple of float
+        Exact (y, x) downsample of each level.
+    mpp : float
+        µm per pixel wanted.
+    """
+    limit = mpp * (1 + SAME_SCALE)
+    fitting = [
+        number
+        for number, (ds_y, ds_x) in enumerate(downsamples)
+        if slide_mpp[0] * ds_y <= limit and slide_mpp[1] * ds_x <= limit
+    ]
+    return max(fitting, default=0, key=lambda number: downsamples[number])
+
+
+def plan_tiles(
+    grid: TileGrid,
+    index: NDArray[np.int64],
+    sources: tuple[TileSource, ...],
+    downsamples: tuple[tuple[float, float], ...],
+) -> WindowPlan:
+    """Say which windows of which level make the tiles of a grid.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The grid.
+    index : (N, 2) int64
+        (row, column) of the tiles wanted.
+    sources : tuple of TileSource
+        The levels of the file.
+    downsamples : tuple of tuple of float
+        Exact (y, x) downsample of each level.
+    """
+    level = choose_level(grid.slide_mpp, downsamples, grid.mpp)
+    downsample = np.asarray(downsamples[level])
+    exact = grid.mpp / (np.asarray(grid.slide_mpp) * downsample)
+    scale = np.where(np.abs(exact - 1) <= SAME_SCALE, 1.0, exact)
+    height, width = (max(1, math.ceil(grid.tile_px * value - 1e-6)) for value in scale.tolist())
+    origins = np.rint(index * np.asarray(grid.tile_px0) / downsample).astype(np.int64)
+    shape = np.asarray(sources[level].shape)
+    # Rounding may push the last tile of a row over the edge by a pixel.
+    origins = np.clip(origins, 0, np.maximum(shape - (height, width), 0))
+    tile = (grid.tile_px, grid.tile_px)
+    return WindowPlan(sources[level], origins, (height, width), tile, (float(scale[0]), float(scale[1])))
+
+
+def stream_windows(
+    plan: WindowPlan, *, batch_size: int, threads: int, guard: Callable[[], None]
+) -> Iterator[RegionBatch]:
+    """Cut the windows of a plan, in order, decoding each tile of the level once.
+
+    Parameters
+    ----------
+    plan : WindowPlan
+        What to cut; raster order keeps the store of decoded tiles small.
+    batch_size : int
+        Windows a batch; damaged ones are missing from it.
+    threads : int
+        Decoding threads; 1 works in the thread of the caller.
+    guard : callable
+        Called before each batch; raises SlideError where reading is not allowed any more.
+
+    Yields
+    ------
+    RegionBatch
+
+    Notes
+    -----
+    Closing the generator cancels what is pending and returns once the windows in work are done.
+    """
+    cutter = _Cutter(plan)
+    total = len(plan.origins)
+    spans = [(start, min(start + batch_size, total)) for start in range(0, total, batch_size)]
+    if threads == 1:
+        for start, stop in spans:
+            guard()
+            batch = cutter.new_batch(start, stop)
+            cutter.cut(batch, start, stop)
+            yield batch.finished()
+        return
+    a_task = max(1, min(_WINDOWS_A_TASK, -(-batch_size // threads)))
+    batch_bytes = batch_size * plan.out_size[0] * plan.out_size[1] * 3
+    ahead = max(2, min(-(-3 * threads * a_task // batch_size) + 1, _AHEAD_BYTES // max(1, batch_bytes)))
+    waiting: deque[tuple[_Batch, list[Future[None]]]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="her2-tiles")
+    try:
+        for start, stop in spans:
+            guard()
+            batch = cutter.new_batch(start, stop)
+            tasks = [
+                pool.submit(cutter.cut, batch, a, min(a + a_task, stop)) for a in range(start, stop, a_task)
+            ]
+            waiting.append((batch, tasks))
+            if len(waiting) >= ahead:
+                yield _collect(*waiting.popleft())
+        while waiting:
+            guard()
+            yield _collect(*waiting.popleft())
+    finally:
+        cutter.stopped = True
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Batch:
+    """A batch in work: tasks write their images straight into it."""
+
+    def __init__(self, start: int, stop: int, out_size: tuple[int, int]) -> None:
+        self.start = start
+        self.images = np.empty((stop - start, *out_size, 3), np.uint8)
+        self.good = np.zeros(stop - start, np.bool_)
+
+    def finished(self) -> RegionBatch:
+        numbers = np.arange(self.start, self.start + len(self.good))
+        if self.good.all():
+            return RegionBatch(self.images, numbers, numbers[:0])
+        return RegionBatch(self.images[self.good], numbers[self.good], numbers[~self.good])
+
+
+def _collect(batch: _Batch, tasks: list[Future[None]]) -> RegionBatch:
+    for task in tasks:
+        task.result()
+    return batch.finished()
+
+
+class _Cutter:
+    """Cuts windows out of the decoded tiles of a level and brings them to size."""
+
+    def __init__(self, plan: WindowPlan) -> None:
+        self.plan = plan
+        self.store = TileStore(plan.source, plan.origins, plan.size)
+        self.stopped = False
+        shrinks = min(plan.scale) >= 1
+        self._kernel = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        self._scratch = threading.local()
+
+    def new_batch(self, start: int, stop: int) -> _Batch:
+        return _Batch(start, stop, self.plan.out_size)
+
+    def cut(self, batch: _Batch, start: int, stop: int) -> None:
+        """Cut windows [start, stop) into the batch that holds them."""
+        for number in range(start, stop):
+            if self.stopped:
+                return
+            try:
+                self._cut_one(batch.images[number - batch.start], number)
+                batch.good[number - batch.start] = True
+            except DamagedTile:
+                pass  # left out: `good` stays False and the number is reported
+            finally:
+                self.store.release(number)
+
+    def _cut_one(self, out: NDArray[np.uint8], number: int) -> None:
+        plan = self.plan
+        y, x = plan.origins[number].tolist()
+        if plan.scale == (1.0, 1.0):
+            fill_window(out, y, x, plan.source, self.store.tile)
+            return
+        window = getattr(self._scratch, "window", None)
+        if window is None:
+            window = self._scratch.window = np.empty((*plan.size, 3), np.uint8)
+        fill_window(window, y, x, plan.source, self.store.tile)
+        # Without dsize OpenCV keeps the scale exact; what it makes may be a pixel larger than asked for.
+        sized = cv2.resize(
+            window, None, fx=1 / plan.scale[1], fy=1 / plan.scale[0], interpolation=self._kernel
+        )
+        out[...] = sized[: plan.out_size[0], : plan.out_size[1]]
+
+
+def pack_tiles(
+    regions: Iterable[RegionBatch], grid: TileGrid, index: NDArray[np.int64], batch_size: int
+) -> Iterator[TileBatch]:
+    """Full batches of tiles from regions of which some may be missing.
+
+    Parameters
+    ----------
+    regions : iterable of RegionBatch
+        The windows of the tiles.
+    grid : TileGrid
+        The grid.
+    index : (N, 2) int64
+        (row, column) of each window.
+    batch_size : int
+        Tiles a batch; the last may be shorter.
+
+    Yields
+    ------
+    TileBatch
+
+    Notes
+    -----
+    A batch is held back until the next is complete, so that damage behind the last good tile is
+    still reported with a batch that has images.
+    """
+    images = np.empty((0, grid.tile_px, grid.tile_px, 3), np.uint8)
+    numbers = np.empty(0, np.int64)
+    lost = np.empty(0, np.int64)
+    held: TileBatch | None = None
+
+    def batch_of(count: int) -> TileBatch:
+        places = index[numbers[:count]]
+        return TileBatch(images[:count], places, grid.origins_px0(places), index[lost], grid)
+
+    for region in regions:
+        lost = np.concatenate([lost, region.corrupt])
+        images = region.images if not len(images) else np.concatenate([images, region.images])
+        numbers = np.concatenate([numbers, region.number])
+        while len(numbers) >= batch_size:
+            if held is not None:
+                yield held
+            held = batch_of(batch_size)
+            images, numbers, lost = images[batch_size:], numbers[batch_size:], lost[:0]
+    if len(numbers) or (held is None and len(lost)):
+        if held is not None:
+            yield held
+        held = batch_of(len(numbers))
+    elif held is not None and len(lost):
+        held = replace(held, corrupt=np.concatenate([held.corrupt, index[lost]]))
+    if held is not None:
+        yield held

@@ -1,0 +1,75 @@
+"""Which stain a slide has, guessed from the colour of its tissue.
+
+Eosin absorbs green far more than red and blue. Haematoxylin absorbs red as much as green, DAB absorbs blue
+more than green, and no mixture of the two comes near eosin. So the guess rests on one number a pixel: by how
+much the share of green in the absorbance exceeds both other shares. Its upper quartile over the tissue,
+measured on slides from eight scanners and laboratories: IHC -0.12 to 0.06, H&E 0.11 to 0.44.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+
+from napari_her2.slide.ink import WHITE, darkest, optical_density, white_point
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Stain = Literal["H&E", "IHC", "unknown"]
+
+LEAST_PINK_HE = 0.10
+MOST_PINK_IHC = 0.085
+IHC_GREEN_SHARE = (0.28, 0.45)
+"""Share of green in the whole absorbance that mixtures of haematoxylin and DAB reach."""
+FAINTEST = 0.03
+"""Least summed optical density of the stained part: below it colours are the camera's noise."""
+LEAST_PIXELS = 50
+
+
+def guess_stain(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Stain:
+    """Stain of the tissue on a thumbnail: H&E, IHC with DAB, or unknown when unsure.
+
+    Parameters
+    ----------
+    rgb : (h, w, 3) uint8
+    mask : (h, w) bool
+        Tissue, without ink.
+
+    Returns
+    -------
+    str
+        "H&E", "IHC" or "unknown": too little tissue, a dark background (fluorescence), no colour
+        (unstained, grey), or a colour of neither kind. Special stains that look like eosin (PAS, trichrome)
+        are not told from H&E.
+    """
+    white = white_point(rgb)
+    density = _stained_density(rgb, mask, white)
+    if density is None:
+        return "unknown"
+    share = density / density.sum(axis=1, keepdims=True)
+    red, green, blue = share[:, 0], share[:, 1], share[:, 2]
+    if np.percentile(np.abs(share - 1 / 3).max(axis=1), 75) < 0.02:
+        return "unknown"  # grey: nothing absorbs one channel more than another
+    pink = float(np.percentile(green - np.maximum(red, blue), 75))
+    if pink >= LEAST_PINK_HE:
+        return "H&E"
+    if pink > MOST_PINK_IHC or not IHC_GREEN_SHARE[0] <= green.mean() <= IHC_GREEN_SHARE[1]:
+        return "unknown"
+    # Without glass in the picture its own tint may hide some eosin: then only brown proves DAB.
+    brown = float(np.percentile(blue - red, 90)) > 0
+    return "IHC" if brown or not np.array_equal(white, WHITE) else "unknown"
+
+
+def _stained_density(
+    rgb: NDArray[np.uint8], mask: NDArray[np.bool_], white: NDArray[np.float32]
+) -> NDArray[np.float32] | None:
+    """(N, 3) optical densities of the more strongly stained half of the tissue, or None."""
+    if mask.sum() < LEAST_PIXELS or np.median(darkest(rgb)) < 40:
+        return None
+    density = optical_density(cv2.blur(rgb, (3, 3)), white)[mask]
+    total = density.sum(axis=1)
+    density = density[total >= max(FAINTEST, float(np.median(total)))]
+    return density if len(density) >= LEAST_PIXELS else None

@@ -1,0 +1,259 @@
+"""Where the tissue is: a mask on a thumbnail, and the share of each tile that lies on it.
+
+The recipe is the explicit HSV one of Lu et al. (2021, https://doi.org/10.1038/s41551-020-00682-w):
+saturation, median blur of 7 pixels, a fixed threshold of 8, closing, then contours and holes by area. Three
+things differ, each because the fixed threshold fails without it. The picture is first divided by
+the colour of the glass, since tinted glass alone exceeds the threshold. Faint tissue (an IHC slide
+that is nearly all pale haematoxylin) is found by its texture, since its saturation equals that of the glass.
+Ink is left out (`napari_her2.slide.ink`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+import shapely
+from shapely.geometry import Polygon
+
+from napari_her2.slide.ink import FLAT_SD, brightest, local_sd, pen_marks, white_point
+from napari_her2.slide.overview import read_overview
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.overview import OverviewSource
+
+Preset = Literal["auto", "resection", "biopsy"]
+
+LEAST_ROUGH = 1.8
+"""Grey-level standard deviation in 7 x 7 pixels above which it may be tissue, on the quietest glass."""
+BLACK = 20
+"""Below this in every channel nothing was scanned: readers and scanners also fill with black."""
+LARGEST_LIMIT = 0.005
+"""No part above this share of the picture is dropped for its size, and no hole above it is filled."""
+BIOPSY_BELOW_PX0 = 10 * 100 * 512**2
+"""Slides of fewer level-0 pixels than ten times the resection preset's smallest part count as biopsies."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    saturation: int
+    blur: int
+    closing: int
+    smallest_part: float
+    """In units of 512 x 512 level-0 pixels, as the recipe gives it."""
+    smallest_hole: float
+    holes: int
+
+
+_RECIPES = {
+    "resection": _Recipe(saturation=8, blur=7, closing=4, smallest_part=100, smallest_hole=16, holes=8),
+    "biopsy": _Recipe(saturation=15, blur=11, closing=2, smallest_part=1, smallest_hole=1, holes=2),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TissueMask:
+    """Tissue on a coarse grid of pixels over the slide.
+
+    Parameters
+    ----------
+    mask : (h, w) bool
+    downsample : tuple of float
+        (y, x) level-0 pixels per mask pixel.
+    unreadable : (h, w) bool or None
+        Where no level of the file could be read. It counts as tissue in `keep` alone, so that the tile
+        stream meets these tiles and reports them, instead of their vanishing without a word.
+    """
+
+    mask: NDArray[np.bool_]
+    downsample: tuple[float, float]
+    unreadable: NDArray[np.bool_] | None = None
+
+    def fraction(self, grid: TileGrid) -> NDArray[np.float32]:
+        """Share of each tile's area that is tissue, exact for tile edges inside mask pixels.
+
+        Parameters
+        ----------
+        grid : TileGrid
+
+        Returns
+        -------
+        (rows, columns) float32
+            0 to 1.
+        """
+        return _tile_means(self.mask, self.downsample, grid)
+
+    def keep(self, grid: TileGrid, min_fraction: float = 0.5) -> NDArray[np.bool_]:
+        """Tiles with at least a share of tissue.
+
+        Parameters
+        ----------
+        grid : TileGrid
+        min_fraction : float
+            0 keeps tiles that merely touch tissue.
+
+        Returns
+        -------
+        (rows, columns) bool
+        """
+        mask = self.mask if self.unreadable is None else self.mask | self.unreadable
+        share = _tile_means(mask, self.downsample, grid)
+        # The slack keeps a tile that is half tissue from being lost to float rounding.
+        return (share > 0) & (share >= min_fraction - 1e-6)
+
+    def area_mm2(self, slide_mpp: tuple[float, float]) -> float:
+        """Area of the tissue, mm².
+
+        Parameters
+        ----------
+        slide_mpp : tuple of float
+            (y, x) µm per level-0 pixel.
+        """
+        pixel_um2 = self.downsample[0] * slide_mpp[0] * self.downsample[1] * slide_mpp[1]
+        return float(self.mask.sum()) * pixel_um2 / 1e6
+
+    def polygons(self) -> list[Polygon]:
+        """Outlines of the tissue with their holes, (x, y) in level-0 pixels as GeoJSON wants."""
+        # Runs of tissue along each row, merged: exact to the edges of the mask's pixels.
+        padded = np.pad(self.mask, ((0, 0), (1, 1))).astype(np.int8)
+        steps = np.diff(padded, axis=1)
+        rows, starts = np.nonzero(steps == 1)
+        ends = np.nonzero(steps == -1)[1]
+        down_y, down_x = self.downsample
+        runs = shapely.box(starts * down_x, rows * down_y, ends * down_x, (rows + 1) * down_y)
+        merged = shapely.simplify(shapely.union_all(runs), 0)
+        return [part for part in shapely.get_parts(merged).tolist() if isinstance(part, Polygon)]
+
+
+def find_tissue(slide: OverviewSource, preset: Preset = "auto") -> TissueMask:
+    """Tissue of a slide, from its level nearest to 64 times less.
+
+    Parameters
+    ----------
+    slide : Slide
+    preset : str
+        See `tissue_mask`.
+
+    Returns
+    -------
+    TissueMask
+    """
+    view = read_overview(slide)
+    return TissueMask(tissue_mask(view.rgb, view.downsample, preset), view.downsample, view.unreadable)
+
+
+def tissue_mask(
+    rgb: NDArray[np.uint8],
+    downsample: float | tuple[float, float],
+    preset: Preset = "auto",
+) -> NDArray[np.bool_]:
+    """Tissue on a thumbnail: H&E, IHC and faint tissue, without ink and bare glass.
+
+    Parameters
+    ----------
+    rgb : (h, w, 3) uint8
+    downsample : float or tuple of float
+        Level-0 pixels per thumbnail pixel, (y, x) where they differ.
+    preset : str
+        "resection" drops parts below 100 x 512 x 512 level-0 pixels and fills holes below 16 x;
+        "biopsy" drops and fills below 1 x; "auto" takes "biopsy" on slides of less than ten times the first.
+        On small pictures both limits are lowered to at most half a per cent of the picture.
+
+    Returns
+    -------
+    (h, w) bool
+    """
+    down_y, down_x = (downsample, downsample) if isinstance(downsample, int | float) else downsample
+    pixel_px0 = down_y * down_x
+    if preset == "auto":
+        preset = "biopsy" if rgb.shape[0] * rgb.shape[1] * pixel_px0 < BIOPSY_BELOW_PX0 else "resection"
+    recipe = _RECIPES[preset]
+    rough = local_sd(rgb)
+    white = white_point(rgb, rough)
+    pen = pen_marks(rgb, white, float(np.sqrt(pixel_px0)))
+    found = _coloured(rgb, white, recipe) | _textured(rgb, white, rough)
+    found &= ~pen & (brightest(rgb) >= BLACK)
+    kernel = np.ones((recipe.closing, recipe.closing), np.uint8)
+    closed = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    reference = min(512**2 / pixel_px0, LARGEST_LIMIT * closed.size / recipe.smallest_part)
+    parts = _parts_by_area(closed, recipe, reference)
+    return parts & ~pen
+
+
+def _coloured(rgb: NDArray[np.uint8], white: NDArray[np.float32], recipe: _Recipe) -> NDArray[np.bool_]:
+    corrected = cv2.LUT(rgb, _white_table(white))
+    saturation = np.ascontiguousarray(cv2.cvtColor(corrected, cv2.COLOR_RGB2HSV)[..., 1])
+    blurred = cv2.medianBlur(saturation, _odd_at_most(recipe.blur, min(rgb.shape[:2])))
+    return np.asarray(blurred > recipe.saturation)
+
+
+def _white_table(white: NDArray[np.float32]) -> NDArray[np.uint8]:
+    scaled = np.arange(256, dtype=np.float32)[:, None] * (255.0 / white)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8).reshape(1, 256, 3)
+
+
+def _textured(
+    rgb: NDArray[np.uint8], white: NDArray[np.float32], rough: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Pixels rougher than this slide's glass and, in their neighbourhood, no brighter than it."""
+    grey = cv2.blur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (7, 7)).astype(np.float32)
+    level = float(white @ np.array([0.299, 0.587, 0.114], np.float32))
+    glass = (np.abs(grey - level) < 2.5) & (rough < FLAT_SD)
+    noise = float(np.median(rough[glass])) if glass.mean() > 0.001 else 0.9
+    textured = (rough > max(LEAST_ROUGH, 2.8 * noise)) & (grey < level - 1)
+    # Specks and scratches are thin; the window has already widened them by three pixels on each side.
+    opened = cv2.morphologyEx(textured.astype(np.uint8), cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))
+    return np.asarray(opened, np.bool_)
+
+
+def _odd_at_most(size: int, limit: int) -> int:
+    return max(1, min(size, limit if limit % 2 else limit - 1))
+
+
+def _parts_by_area(mask: NDArray[np.uint8], recipe: _Recipe, reference: float) -> NDArray[np.bool_]:
+    """Keep parts above the recipe's area; fill holes below its area and beyond its number."""
+    found, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    out = np.zeros(mask.shape, np.uint8)
+    for outer in (i for i in range(len(found)) if tree[0][i][3] < 0):
+        holes: list[tuple[float, int]] = []
+        hole = tree[0][outer][2]
+        while hole >= 0:
+            holes.append((cv2.contourArea(found[hole]), hole))
+            hole = tree[0][hole][0]
+        area = cv2.contourArea(found[outer]) - sum(size for size, _ in holes)
+        if area <= recipe.smallest_part * reference:
+            continue
+        cv2.drawContours(out, found, outer, 1, thickness=cv2.FILLED)
+        for size, index in sorted(holes, reverse=True)[: recipe.holes]:
+            if size > recipe.smallest_hole * reference:
+                cv2.drawContours(out, found, index, 0, thickness=cv2.FILLED)
+                # The outline of a hole runs on tissue pixels: give them back.
+                cv2.drawContours(out, found, index, 1, thickness=1)
+    return out.astype(bool)
+
+
+def _tile_means(
+    mask: NDArray[np.bool_], downsample: tuple[float, float], grid: TileGrid
+) -> NDArray[np.float32]:
+    rows, cols = grid.shape
+    if rows == 0 or cols == 0:
+        return np.zeros((rows, cols), np.float32)
+    # The integral image, read between its corners by linear interpolation, is the exact area.
+    total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
+    total[1:, 1:] = mask.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    pitch_y, pitch_x = grid.tile_px0[0] / downsample[0], grid.tile_px0[1] / downsample[1]
+    corners = _between(_between(total, np.arange(rows + 1) * pitch_y).T, np.arange(cols + 1) * pitch_x).T
+    area = np.diff(np.diff(corners, axis=0), axis=1)
+    return np.clip(area / (pitch_y * pitch_x), 0, 1).astype(np.float32)
+
+
+def _between(table: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.float64]:
+    at = np.clip(at, 0, len(table) - 1)
+    low = np.minimum(at.astype(np.int64), len(table) - 2)
+    part = (at - low)[:, None]
+    return np.asarray(table[low] * (1 - part) + table[low + 1] * part)

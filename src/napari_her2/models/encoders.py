@@ -12,32 +12,25 @@ on the device cost less than a hundredth of the first layer, and stay exact.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from napari_her2.errors import ModelError
 from napari_her2.models.card import EncoderSpec
+from napari_her2.models.timm_backbones import build_timm, fetch
 from napari_her2.models.weights_file import load_tensors, weights_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from napari_her2.models.card import ArgumentValue
 
 ALEXNET_TILE_PX = 96
 ALEXNET_DIM = 1024
-
-_TIMM_ARGUMENTS = frozenset(
-    {"img_size", "dynamic_img_size", "patch_size", "init_values", "reg_tokens", "no_embed_class",
-     "embed_dim", "depth", "num_heads", "mlp_ratio", "class_token", "global_pool"}
-)  # fmt: skip
-_MAX_TIMM_ARGUMENT = 16384
-_Fetched = TypeVar("_Fetched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +194,7 @@ def build_encoder(
         if name == "alexnet":
             backbone, spec = _build_alexnet(tile_px, pretrained=pretrained, arguments=arguments)
         elif name.startswith("timm:") and len(name) > 5:
-            backbone, spec = _build_timm(name, tile_px, pretrained=pretrained, arguments=arguments)
+            backbone, spec = build_timm(name, tile_px, pretrained=pretrained, arguments=arguments)
         else:
             raise ModelError(
                 f"There is no encoder called {name!r}: use alexnet, or timm: and a model of timm."
@@ -304,88 +297,10 @@ def _build_alexnet(
     if pretrained:
         from torchvision.models import AlexNet_Weights
 
-        state = _fetch(lambda: AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True), "alexnet")
+        state = fetch(lambda: AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True), "alexnet")
         load_backbone(backbone, state, "the weights of torchvision")
     chosen = NORMALISATIONS["imagenet" if pretrained else "none"]
     return backbone, EncoderSpec("alexnet", size, chosen.mean, chosen.std, ALEXNET_DIM, "random")
-
-
-def _build_timm(
-    name: str, tile_px: int | None, *, pretrained: bool, arguments: Mapping[str, ArgumentValue]
-) -> tuple[nn.Module, EncoderSpec]:
-    import timm
-
-    model_name = name.removeprefix("timm:")
-    _check_timm(model_name, arguments, known=timm.list_models(), pretrained=pretrained)
-
-    def create() -> nn.Module:
-        model: nn.Module = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **arguments)
-        return model
-
-    try:
-        backbone = _fetch(create, name) if pretrained else create()
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise ModelError(f"timm cannot build {model_name!r}: {_first_line(error)}.") from error
-    data = timm.data.resolve_model_data_config(backbone)
-    size = data["input_size"][-1] if tile_px is None else tile_px
-    spec = EncoderSpec(
-        name, size, tuple(data["mean"]), tuple(data["std"]), dim=1, weights="random", arguments=arguments
-    )
-    return backbone, replace(spec, dim=_measure_dim(backbone, spec))
-
-
-def _check_timm(
-    model_name: str, arguments: Mapping[str, ArgumentValue], *, known: list[str], pretrained: bool
-) -> None:
-    """Refuse names that timm would look up on the network, and arguments that a card must not set."""
-    if ":" in model_name:
-        if not (pretrained and model_name.startswith("hf-hub:")):
-            raise ModelError(
-                f"{model_name!r} would be looked up on the network: ask for pretrained weights, or name a "
-                f"model of timm and give its weights as a local .safetensors file."
-            )
-    elif model_name.partition(".")[0] not in known:
-        near = difflib.get_close_matches(model_name.partition(".")[0], known, n=3)
-        hint = f" Close names: {', '.join(near)}." if near else ""
-        raise ModelError(f"timm has no model called {model_name!r}.{hint}")
-    for key, value in arguments.items():
-        # An allow list: others make timm read a file, open the network, or build without bounds.
-        if key not in _TIMM_ARGUMENTS or (isinstance(value, int) and abs(value) > _MAX_TIMM_ARGUMENT):
-            raise ModelError(
-                f"The encoder argument {key}={value!r:.40} is not allowed; allowed are "
-                f"{', '.join(sorted(_TIMM_ARGUMENTS))}."
-            )
-
-
-def _measure_dim(backbone: nn.Module, spec: EncoderSpec) -> int:
-    """Length of the features, from one black tile: what models state and give is not always the same."""
-    backbone.eval()
-    try:
-        with torch.inference_mode():
-            features = backbone(torch.zeros(1, 3, spec.tile_px, spec.tile_px))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ModelError(
-            f"{spec.name} does not take tiles of {spec.tile_px} px ({_first_line(error)}): "
-            f"use the size it was made for."
-        ) from error
-    if features.ndim != 2:
-        raise ModelError(f"{spec.name} gives no feature vector a tile, but shape {tuple(features.shape)}.")
-    return int(features.shape[1])
-
-
-def _fetch(download: Callable[[], _Fetched], name: str) -> _Fetched:
-    """Run what may download, and say in words what to do without a network."""
-    try:
-        return download()
-    except Exception as error:  # the network libraries below raise types of their own
-        raise ModelError(
-            f"The pretrained weights of {name} could not be downloaded ({_first_line(error)}). Check the "
-            f"network, or download them as .safetensors elsewhere and give that file."
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
 def _with_normalisation(spec: EncoderSpec, name: str) -> EncoderSpec:

@@ -7,17 +7,20 @@ model for the user's) and checked whenever it is loaded by name.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import platformdirs
 
 from napari_her2.errors import ModelError
 from napari_her2.models.bundle import SUFFIX, ModelBundle, load_bundle, read_card
-from napari_her2.models.card import ModelCard
 from napari_her2.models.weights_file import read_weights, write_whole
+
+if TYPE_CHECKING:
+    from napari_her2.models.card import ModelCard
 
 FOLDER_VARIABLE = "NAPARI_HER2_MODELS"
 BUNDLED_FOLDER = Path(__file__).parent / "weights"
@@ -177,6 +180,8 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
         raise ModelError(
             f"{path} could not be read ({error.strerror or error}): check its rights."
         ) from error
+    if hashlib.sha256(data).hexdigest() != bundle.sha256:
+        raise ModelError(f"{path} changed while it was read: try again when nothing writes to it.")
     write_whole(target, data)
     # Last: a copy without its hash is refused, so a crash in between leaves nothing that could be trusted.
     write_whole(_hash_file(target), f"{bundle.sha256}  {target.name}\n".encode())

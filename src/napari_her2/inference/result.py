@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_her2.explain.maps import MapKind, TileMap
     from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.tissue import TissueMask
 
 NOTICE = "Research use only. Not for diagnosis or treatment decisions."
 
@@ -122,6 +123,14 @@ class SlideResult:
     warnings : tuple of str
     version : str
         Of napari-her2.
+    notice : str
+        Shown wherever the score is shown.
+    training_data, guideline : str
+        What the model was trained on, and whose criteria its labels follow.
+    regions : str or None
+        What the scoring was limited to ("tumour.geojson", "2 drawn regions"), None for the whole tissue.
+    tissue : TissueMask or None
+        What was taken for tissue.
     """
 
     slide: str
@@ -146,6 +155,10 @@ class SlideResult:
     warnings: tuple[str, ...]
     version: str
     notice: str = field(default=NOTICE)
+    training_data: str = ""
+    guideline: str = ""
+    regions: str | None = None
+    tissue: TissueMask | None = None
 
     @property
     def confidence(self) -> float:

@@ -1,0 +1,296 @@
+"""Features of tiles on disk: a killed run goes on where it was, a new region embeds only what is new.
+
+A store is one append-only file of blocks, a block for each batch. Every block carries the length and the
+CRC-32 of what it holds: a run killed in the middle of a write leaves a tail that does not check, which the
+next run cuts off. So nothing but the last batch can be lost, and nothing half-written is ever read as
+features. What is true is decided per tile; there is no mark of completeness that could be wrong.
+
+Folder: the environment variable NAPARI_HER2_CACHE, else the cache folder of the user. Limit: 20 GB, or
+NAPARI_HER2_CACHE_GB; the stores that were not used for longest are deleted first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from napari_her2.inference.locks import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+DEFAULT_LIMIT_GB = 20.0
+_MAGIC = b"HER2EMB1"
+_HEADER = struct.Struct("<8sIII")  # magic, tiles, features per tile, CRC-32 of the body
+_SUFFIX = ".features"
+# A header that claims more than this is damage, not a batch: it must not make us reserve memory.
+_MAX_BLOCK_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """Everything that the features of a tile depend on.
+
+    Parameters
+    ----------
+    slide : str
+        Fingerprint of the slide file.
+    shape_px0 : tuple of int
+        (height, width) of level 0.
+    slide_mpp : tuple of float
+        (y, x) µm per level-0 pixel, as used: the user may have given it.
+    tile_px : int
+    mpp : float
+        µm per pixel of the tiles.
+    encoder : str
+        Fingerprint of the encoder with its weights.
+    precision : str
+        Of the computation, with the kind of device: "cpu float32".
+    reader : str
+        Name and version of the reader, and version of napari-her2: another decoder or another
+        resampling may give other pixels.
+    """
+
+    slide: str
+    shape_px0: tuple[int, int]
+    slide_mpp: tuple[float, float]
+    tile_px: int
+    mpp: float
+    encoder: str
+    precision: str
+    reader: str
+
+    @property
+    def digest(self) -> str:
+        """Name of the store: SHA-256 of the values above, hexadecimal."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Folder that holds the stores; it may not exist yet."""
+    import platformdirs
+
+    base = os.environ.get("NAPARI_HER2_CACHE") or platformdirs.user_cache_dir("napari-her2")
+    return Path(base) / "embeddings"
+
+
+def cache_size() -> int:
+    """Bytes that the stores take."""
+    return sum(_size(path) for path in _stores())
+
+
+def clear_cache() -> int:
+    """Delete every store that nobody is writing; return the bytes that this freed."""
+    return sum(_delete(path) for path in _stores())
+
+
+def limit_bytes() -> int:
+    """Most bytes that the stores may take."""
+    try:
+        gigabytes = float(os.environ.get("NAPARI_HER2_CACHE_GB", DEFAULT_LIMIT_GB))
+    except ValueError:
+        gigabytes = DEFAULT_LIMIT_GB
+    return int(max(0.0, gigabytes) * 1e9) if gigabytes < 1e9 else 1 << 62
+
+
+def shrink_cache(limit: int | None = None) -> int:
+    """Delete the stores not used for longest until the rest is within the limit; return the bytes freed."""
+    limit = limit_bytes() if limit is None else limit
+    stores = sorted(_stores(), key=_last_used)
+    total, freed = sum(_size(path) for path in stores), 0
+    for path in stores:
+        if total - freed <= limit:
+            break
+        freed += _delete(path)
+    return freed
+
+
+class FeatureStore:
+    """The features of one slide, grid and encoder on disk.
+
+    Parameters
+    ----------
+    key : CacheKey
+    dim : int
+        Features per tile.
+    folder : Path, optional
+        Default `cache_folder()`.
+
+    Attributes
+    ----------
+    writable : bool
+        False where another program writes this store now, or the folder cannot be written.
+    problem : str
+        Why it is not writable, for a person; empty where it is.
+
+    Notes
+    -----
+    Use as a context manager: leaving gives the lock back.
+    """
+
+    def __init__(self, key: CacheKey, dim: int, folder: Path | None = None) -> None:
+        self.key = key
+        self.dim = dim
+        self.path = (folder or cache_folder()) / f"{key.digest}{_SUFFIX}"
+        self.problem = ""
+        self._file: BinaryIO | None = None
+        self._lock = FileLock(self.path.with_suffix(".lock"))
+
+    def __enter__(self) -> FeatureStore:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._lock.acquire():
+                self.problem = "another program is embedding this slide, so the cache is only read"
+                return self
+            self._file = self.path.open("r+b" if self.path.exists() else "x+b")
+            os.utime(self.path)
+        except OSError as error:
+            self._give_up(error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    @property
+    def writable(self) -> bool:
+        """Whether new features are kept."""
+        return self._file is not None
+
+    def load(self, sink: Callable[[NDArray[np.int32], NDArray[np.float16]], None]) -> None:
+        """Hand over all features that check, block by block; cut off what does not.
+
+        Parameters
+        ----------
+        sink : callable
+            Called with (B, 2) int32 grid (row, column) and (B, D) float16.
+        """
+        try:
+            if self._file is not None:
+                self._file.seek(0)
+                end = self._read_blocks(self._file, sink)
+                self._file.truncate(end)
+                self._file.seek(end)
+            elif self.path.exists():
+                with self.path.open("rb") as file:
+                    self._read_blocks(file, sink)
+        except OSError as error:
+            self._give_up(error)
+
+    def append(self, index: NDArray[np.integer], features: NDArray[np.float16]) -> None:
+        """Keep a batch. Where the disk is full or fails, the store stops keeping and says so in `problem`.
+
+        Parameters
+        ----------
+        index : (B, 2) int
+            Grid (row, column).
+        features : (B, D) float16
+        """
+        if self._file is None or not len(index):
+            return
+        body = np.ascontiguousarray(index, "<i4").tobytes() + np.ascontiguousarray(features, "<f2").tobytes()
+        header = _HEADER.pack(_MAGIC, len(index), self.dim, zlib.crc32(body))
+        start = self._file.tell()
+        try:
+            self._file.write(header + body)
+            self._file.flush()
+        except OSError as error:
+            self._cut(start)
+            self._give_up(error)
+
+    def _read_blocks(
+        self, file: BinaryIO, sink: Callable[[NDArray[np.int32], NDArray[np.float16]], None]
+    ) -> int:
+        """Read blocks up to the first that does not check; return the position behind the last good one."""
+        end = 0
+        for count, body in _blocks(file, self.dim):
+            split = count * 8
+            index = np.frombuffer(body, "<i4", 2 * count).reshape(count, 2)
+            sink(index, np.frombuffer(body, "<f2", offset=split).reshape(count, self.dim))
+            end += _HEADER.size + len(body)
+        return end
+
+    def _cut(self, end: int) -> None:
+        """Take a half-written block off; where even this fails its CRC gives it away."""
+        if self._file is None:
+            return
+        try:
+            os.ftruncate(self._file.fileno(), end)
+        except OSError:
+            return
+
+    def _give_up(self, error: OSError) -> None:
+        self._close()
+        reason = error.strerror or str(error)
+        self.problem = (
+            f"embeddings are not kept on disk ({reason}): free space in {self.path.parent}, "
+            f"or set NAPARI_HER2_CACHE to another folder"
+        )
+
+    def _close(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            try:
+                file.close()
+            except OSError:
+                # A full disk also refuses the last flush of the buffer; the file is closed all the same.
+                self.problem = self.problem or "the last embeddings could not be kept on disk"
+        self._lock.release()
+
+
+def _blocks(file: BinaryIO, dim: int) -> Iterator[tuple[int, bytes]]:
+    while len(head := file.read(_HEADER.size)) == _HEADER.size:
+        magic, count, found_dim, crc = _HEADER.unpack(head)
+        length = count * (8 + 2 * dim)
+        if magic != _MAGIC or found_dim != dim or not 0 < length <= _MAX_BLOCK_BYTES:
+            return
+        body = file.read(length)
+        if len(body) != length or zlib.crc32(body) != crc:
+            return
+        yield count, body
+
+
+def _stores() -> list[Path]:
+    folder = cache_folder()
+    return list(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # deleted by another program in between
+        return 0
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _delete(path: Path) -> int:
+    """Delete a store unless somebody writes it; return its size, 0 where it stays."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        if not lock.acquire():
+            return 0
+        size = _size(path)
+        path.unlink(missing_ok=True)
+    except OSError:
+        return 0
+    finally:
+        lock.release()
+    return size

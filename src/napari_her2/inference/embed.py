@@ -1,0 +1,230 @@
+"""Tiles of a slide to features: read, encoded, kept on disk, with progress at every batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_her2.errors import JobFailed
+from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache
+from napari_her2.inference.encode import EncoderRunner
+from napari_her2.inference.prefetch import prefetched
+from napari_her2.inference.result import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_her2.inference.device import Device
+    from napari_her2.inference.encode import PendingFeatures
+    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.reader import Slide
+    from napari_her2.slide.tiles import TileBatch
+
+STAGE = "Embedding tiles"
+CPU_BATCH = 64
+GPU_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Features of the tiles of a slide.
+
+    Parameters
+    ----------
+    features : (N, D) float16
+    index : (N, 2) int64
+        Grid (row, column), row by row.
+    corrupt : (K, 2) int64
+        Grid (row, column) of tiles that could not be read because the file is damaged there.
+    cached : int
+        How many of the N came from the cache.
+    note : str
+        What a person should know of the computation (precision, shortage of memory).
+    problem : str
+        Why the cache could not be used, empty where it could.
+    """
+
+    features: NDArray[np.float16]
+    index: NDArray[np.int64]
+    corrupt: NDArray[np.int64]
+    cached: int
+    note: str
+    problem: str
+
+
+class _Bag:
+    """The features collected so far, in the order of the grid, wherever they came from."""
+
+    def __init__(self, keep: NDArray[np.bool_], dim: int) -> None:
+        self.index = np.argwhere(keep)
+        self.features = np.zeros((len(self.index), dim), np.float16)
+        self.present = np.zeros(len(self.index), np.bool_)
+        self.corrupt: list[NDArray[np.int64]] = []
+        self._shape = keep.shape
+        self._place = np.full(keep.shape, -1, np.int64)
+        self._place[keep] = np.arange(len(self.index))
+
+    def fill(self, index: NDArray[np.integer], features: NDArray[np.float16]) -> None:
+        """Put in what belongs to the bag; a store may also hold tiles that are not asked for."""
+        inside = np.asarray(((index >= 0) & (index < self._shape)).all(axis=1))
+        places = np.where(inside, self._place[tuple(np.where(inside[:, None], index, 0).T)], -1)
+        wanted = places >= 0
+        self.features[places[wanted]] = features[wanted]
+        self.present[places[wanted]] = True
+
+    def missing(self) -> NDArray[np.bool_]:
+        """(rows, columns) bool of the tiles still to be embedded."""
+        keep = np.zeros(self._shape, np.bool_)
+        rows, cols = self.index[~self.present].T
+        keep[rows, cols] = True
+        return keep
+
+    @property
+    def done(self) -> int:
+        return int(self.present.sum()) + sum(len(part) for part in self.corrupt)
+
+    def all_corrupt(self) -> NDArray[np.int64]:
+        return np.concatenate([np.empty((0, 2), np.int64), *self.corrupt])
+
+
+def embed_steps(
+    slide: Slide,
+    encoder: PatchEncoder,
+    grid: TileGrid,
+    keep: NDArray[np.bool_],
+    device: Device,
+    *,
+    cache: bool = True,
+    batch_size: int | None = None,
+) -> Generator[Progress, None, Embeddings]:
+    """Embed tiles of a slide, those that the cache lacks.
+
+    Parameters
+    ----------
+    slide : Slide
+    encoder : PatchEncoder
+    grid : TileGrid
+    keep : (rows, columns) bool
+        Tiles to embed.
+    device : Device
+    cache : bool
+        Whether features are looked up and kept on disk.
+    batch_size : int, optional
+        Tiles read and computed together; by default 64 on a CPU, 256 on a GPU.
+
+    Yields
+    ------
+    Progress
+        After every batch. Closing the generator stops reading and leaves the cache whole.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    JobFailed
+        If memory does not suffice for a single tile, or the encoder gives no numbers.
+    SlideError
+        If the slide cannot be read.
+    """
+    fingerprint = encoder.fingerprint() if cache else ""
+    runner = EncoderRunner(encoder, device)
+    bag = _Bag(keep, encoder.spec.dim)
+    total = len(bag.index)
+    key = _cache_key(slide, grid, fingerprint, runner)
+    with _open_store(key, encoder.spec.dim, used=cache) as store:
+        if store is not None:
+            store.load(bag.fill)
+        cached = int(bag.present.sum())
+        note = f"{cached:,} of {total:,} tiles from the cache" if cached else runner.note
+        yield Progress(STAGE, cached, total, "tiles", note)
+        if not bag.present.all():
+            size = batch_size or (CPU_BATCH if device.torch_device.type == "cpu" else GPU_BATCH)
+            tiles = slide.tiles(tile_px=grid.tile_px, mpp=grid.mpp, batch_size=size, keep=bag.missing())
+            with closing(_encoded(tiles, runner)) as batches:
+                for batch, features in batches:
+                    if store is not None:
+                        store.append(batch.index, features)
+                    bag.fill(batch.index, features)
+                    bag.corrupt.append(batch.corrupt)
+                    yield Progress(STAGE, bag.done, total, "tiles", runner.note)
+        problem = store.problem if store is not None else ""
+    return _collect(bag, cached, runner.note, problem)
+
+
+def _collect(bag: _Bag, cached: int, note: str, problem: str) -> Embeddings:
+    if bag.done != len(bag.index):
+        raise JobFailed(
+            f"Only {bag.done:,} of {len(bag.index):,} tiles were read: the slide changed while it was "
+            f"read, or reading stopped early. Try again."
+        )
+    if bag.present.all():
+        return Embeddings(bag.features, bag.index, bag.all_corrupt(), cached, note, problem)
+    # Only a damaged file pays for this copy.
+    kept = bag.present
+    return Embeddings(bag.features[kept], bag.index[kept], bag.all_corrupt(), cached, note, problem)
+
+
+def _encoded(
+    tiles: Iterator[TileBatch], runner: EncoderRunner
+) -> Generator[tuple[TileBatch, NDArray[np.float16]], None, None]:
+    """Encode batches in their order.
+
+    On a GPU the next batch is read and started while one is computed. On a CPU reading has its own
+    threads already; a thread more would only take the cores from the encoder.
+    """
+    if runner.device.torch_device.type == "cpu":
+        try:
+            for batch in tiles:
+                yield batch, runner.run(batch.images)
+        finally:
+            _close(tiles)
+        return
+    with prefetched(tiles) as ahead:
+        started: deque[tuple[TileBatch, PendingFeatures]] = deque()
+        for batch in ahead:
+            started.append((batch, runner.submit(batch.images)))
+            if len(started) > 1:
+                first, pending = started.popleft()
+                yield first, pending.result()
+        for batch, pending in started:
+            yield batch, pending.result()
+
+
+def _close(tiles: Iterator[TileBatch]) -> None:
+    close = getattr(tiles, "close", None)
+    if close is not None:
+        close()
+
+
+@contextmanager
+def _open_store(key: CacheKey, dim: int, *, used: bool) -> Iterator[FeatureStore | None]:
+    if not used:
+        yield None
+        return
+    with FeatureStore(key, dim) as store:
+        yield store
+    shrink_cache()
+
+
+def _cache_key(slide: Slide, grid: TileGrid, encoder: str, runner: EncoderRunner) -> CacheKey:
+    from napari_her2 import __version__
+
+    return CacheKey(
+        slide=slide.fingerprint,
+        shape_px0=grid.slide_shape_px0,
+        slide_mpp=grid.slide_mpp,
+        tile_px=grid.tile_px,
+        mpp=grid.mpp,
+        encoder=encoder,
+        precision=f"{runner.device.torch_device.type} {runner.precision}",
+        reader=f"{slide.backend}, napari-her2 {__version__}",
+    )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from napari_her2.phantom.counter import generator
-from napari_her2.phantom.noise import field, linear_basis
+from napari_her2.phantom.noise import field, interpolate
 
 NODE_UM = 8.0
 _SMALLEST_NEST_UM2 = 4000.0
@@ -48,19 +48,7 @@ class Layout:
 
     def raster(self, plane: Plane, y_um: NDArray[np.float64], x_um: NDArray[np.float64]) -> Plane:
         """Interpolate a plane on the raster of rows (h,) and columns (w,), in µm."""
-        y = y_um / NODE_UM - 0.5
-        x = x_um / NODE_UM - 0.5
-        j0, j1 = _window(y, plane.shape[0])
-        i0, i1 = _window(x, plane.shape[1])
-        rows = linear_basis(y - j0, j1 - j0)
-        columns = linear_basis(x - i0, i1 - i0)
-        return np.asarray((rows @ plane[j0:j1, i0:i1]) @ columns.T, dtype=np.float32)
-
-
-def _window(positions: NDArray[np.float64], count: int) -> tuple[int, int]:
-    low = int(np.clip(np.floor(positions[0]), 0, count - 1))
-    high = int(np.clip(np.floor(positions[-1]) + 2, low + 1, count))
-    return low, high
+        return interpolate(plane, y_um / NODE_UM - 0.5, x_um / NODE_UM - 0.5)
 
 
 def _outline(

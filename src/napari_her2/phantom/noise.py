@@ -1,7 +1,8 @@
 """Smooth random fields in µm, evaluated on any raster.
 
-A field is a cubic B-spline over a lattice of hashed values. As basis matrices are separable, a
-block costs two small matrix products, and the same field can be sampled at any µm/px.
+A field is a cubic B-spline over a lattice of hashed values. The basis is separable and has four
+weights a pixel and axis, so a block costs two products with sparse matrices. Dense products would
+go to the BLAS library, whose own threads and those of the renderer get into each other's way.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from napari_her2.phantom.counter import uniform
 
@@ -19,19 +21,34 @@ if TYPE_CHECKING:
 _SPREAD = (151.0 / 315.0) * 12.0**-0.5
 
 
-def _basis(positions: NDArray[np.float64]) -> tuple[int, NDArray[np.float32]]:
+def _banded(first: NDArray[np.int64], weights: NDArray[np.float64], count: int) -> csr_array:
+    """Sparse (n, count) matrix with the weights (n, K) of each row from column first (n,) on."""
+    rows, band = weights.shape
+    indices = (first[:, None] + np.arange(band)).astype(np.int32)
+    starts = np.arange(0, rows * band + 1, band, dtype=np.int32)
+    return csr_array((weights.astype(np.float32).ravel(), indices.ravel(), starts), shape=(rows, count))
+
+
+def _basis(positions: NDArray[np.float64]) -> tuple[int, csr_array]:
     """First lattice node, and the (n, nodes) matrix of cubic B-spline weights."""
     cell = np.floor(positions).astype(np.int64)
     t = positions - cell
     first = int(cell.min()) - 1
-    matrix = np.zeros((positions.size, int(cell.max()) + 3 - first), dtype=np.float32)
-    rows = np.arange(positions.size)
-    column = cell - 1 - first
-    matrix[rows, column] = (1 - t) ** 3 / 6
-    matrix[rows, column + 1] = (3 * t**3 - 6 * t**2 + 4) / 6
-    matrix[rows, column + 2] = (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6
-    matrix[rows, column + 3] = t**3 / 6
-    return first, matrix
+    weights = np.stack(
+        (
+            (1 - t) ** 3 / 6,
+            (3 * t**3 - 6 * t**2 + 4) / 6,
+            (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
+            t**3 / 6,
+        ),
+        axis=1,
+    )
+    return first, _banded(cell - 1 - first, weights, int(cell.max()) + 3 - first)
+
+
+def _product(rows: csr_array, values: NDArray[np.float32], columns: csr_array) -> NDArray[np.float32]:
+    across = np.ascontiguousarray((columns @ np.ascontiguousarray(values.T)).T)
+    return np.asarray(rows @ across, dtype=np.float32)
 
 
 def field(
@@ -60,16 +77,32 @@ def field(
         indexing="ij",
     )
     lattice = ((uniform(seed, stream, j, i) - 0.5) / _SPREAD).astype(np.float32)
-    return np.asarray((rows @ lattice) @ columns.T, dtype=np.float32)
+    return _product(rows, lattice, columns)
 
 
-def linear_basis(positions: NDArray[np.float64], count: int) -> NDArray[np.float32]:
-    """Weights (n, count) of linear interpolation at fractional positions, clamped at the ends."""
+def _linear_basis(positions: NDArray[np.float64], count: int) -> csr_array:
     clipped = np.clip(positions, 0.0, count - 1.0)
-    low = np.minimum(np.floor(clipped).astype(np.int64), max(count - 2, 0))
-    t = (clipped - low).astype(np.float32)
-    matrix = np.zeros((positions.size, count), dtype=np.float32)
-    rows = np.arange(positions.size)
-    matrix[rows, low] = 1 - t
-    matrix[rows, np.minimum(low + 1, count - 1)] += t
-    return matrix
+    low = np.clip(np.floor(clipped).astype(np.int64), 0, max(count - 2, 0))
+    t = clipped - low
+    return _banded(low, np.stack((1 - t, t), axis=1), max(count, 2))
+
+
+def interpolate(
+    plane: NDArray[np.float32], rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Interpolate a plane linearly at fractional rows (h,) and columns (w,), clamped at its ends.
+
+    Returns
+    -------
+    (h, w) float32
+    """
+    low_j, low_i = (
+        int(np.clip(np.floor(at[0]), 0, n - 2))
+        for at, n in ((rows, plane.shape[0]), (columns, plane.shape[1]))
+    )
+    high_j = int(np.clip(np.floor(rows[-1]) + 2, low_j + 2, plane.shape[0]))
+    high_i = int(np.clip(np.floor(columns[-1]) + 2, low_i + 2, plane.shape[1]))
+    part = plane[low_j:high_j, low_i:high_i]
+    return _product(
+        _linear_basis(rows - low_j, part.shape[0]), part, _linear_basis(columns - low_i, part.shape[1])
+    )

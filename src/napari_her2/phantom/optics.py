@@ -23,12 +23,12 @@ Image = NDArray[np.uint8]
 _BANK = 1400
 
 
-def noise_bank(seed: int, stream: str) -> NDArray[np.float32]:
+def noise_bank(seed: int) -> NDArray[np.float32]:
     """Draw standard normal numbers (1400, 1400, 3), of which every block takes a window of its own.
 
     Drawing three normal numbers a pixel would cost more than everything else about the light.
     """
-    bank = generator(seed, stream).standard_normal((_BANK, _BANK, 3), dtype=np.float32)
+    bank = generator(seed, "sensor").standard_normal((_BANK, _BANK, 3), dtype=np.float32)
     # A sensor behind a demosaicking step: neighbouring pixels share some of their noise.
     soft: NDArray[np.float32] = 0.75 * bank + 0.5 * cv2.GaussianBlur(bank, (3, 3), 0.8)
     return soft

@@ -35,13 +35,12 @@ class Scene:
     census: Census
     mpp: float
     collagen: Collagen
-    noise: tuple[NDArray[np.float32], NDArray[np.float32]]
+    noise: NDArray[np.float32]
 
 
 def make_scene(case: Case, layout: Layout, census: Census, mpp: float) -> Scene:
     """Prepare what all blocks share."""
-    banks = noise_bank(case.seed, "sensor-he"), noise_bank(case.seed, "sensor-ihc")
-    return Scene(case, layout, census, mpp, make_collagen(case.seed), banks)
+    return Scene(case, layout, census, mpp, make_collagen(case.seed), noise_bank(case.seed))
 
 
 def render_block(scene: Scene, row: int, column: int, shape: tuple[int, int]) -> tuple[Image, Image]:
@@ -77,12 +76,12 @@ def render_block(scene: Scene, row: int, column: int, shape: tuple[int, int]) ->
     else:
         dyes = _dyes(scene, frame, section)
     images = []
-    for stain, (first, second), bank in zip(stains, dyes, scene.noise, strict=True):
+    for which, (stain, (first, second)) in enumerate(zip(stains, dyes, strict=True)):
         light = _light(first, second, stain, pixel)[halo : -halo or None, halo : -halo or None]
         light = light * _shading(scene.case.seed, y[halo:-halo], x[halo:-halo], stain)[..., None]
         if factor > 1:
             light = cv2.resize(light, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-        images.append(expose(light, stain, bank, (row, column)))
+        images.append(expose(light, stain, scene.noise, (2 * row + which, column)))
     return images[0], images[1]
 
 
@@ -152,7 +151,7 @@ def _dyes(scene: Scene, frame: Frame, section: Plane) -> tuple[tuple[Plane, Plan
     nuclei = layers.nuclei * np.float32(1 / DENSITY_UNIT)
     chromatin = 1 + 0.17 * grain + 0.14 * fine
     body = cover * (0.5 + 0.5 * tint) * (1 + 0.1 * grain + 0.07 * fine)
-    eosin = (1.0 + 0.08 * patch) * stroma * (1 + 0.05 * fine) + 0.36 * body
+    eosin = (1.0 + 0.08 * patch) * stroma * (1 + 0.09 * fine + 0.09 * grain) + 0.36 * body
     eosin += layers.borders * np.float32(0.10 / 255)
     eosin *= 1 - 0.25 * np.minimum(nuclei, 1)
     haem = nuclei * chromatin + 0.15 * body + 0.06 * stroma

@@ -61,8 +61,8 @@ def sample(
     """
     sin, cos = np.sin(collagen.slant), np.cos(collagen.slant)
     y, x = y_um.astype(np.float32)[:, None], x_um.astype(np.float32)[None, :]
-    across = (y * np.float32(cos) + x * np.float32(sin)) * np.float32(0.6)
-    across += 70 * field(seed, "fold", y_um, x_um, 170.0) + 9 * field(seed, "wave", y_um, x_um, 35.0)
+    across = (y * np.float32(cos) + x * np.float32(sin)) * np.float32(0.9)
+    across += 60 * field(seed, "fold", y_um, x_um, 170.0) + 9 * field(seed, "wave", y_um, x_um, 35.0)
     across -= np.float32(0.55) * np.clip(tumour, -150, 0)
     along = x * np.float32(cos) - y * np.float32(sin)
     along = along + 40 * field(seed, "along", y_um, x_um, 220.0)

@@ -1,1 +1,1 @@
-"""Writes results for people and other tools."""
+"""Results as files that other programs read."""

@@ -1,0 +1,88 @@
+"""Features of a slide as HDF5, in the layout that CLAM and TRIDENT read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from napari_her2.export.atomic import whole_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_her2.inference.embed import Embeddings
+    from napari_her2.slide.grid import TileGrid
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSource:
+    """Where features come from.
+
+    Parameters
+    ----------
+    slide, fingerprint : str
+        Name of the slide, and of its file's content.
+    encoder, weights : str
+        Name of the encoder, and fingerprint of its weights.
+    version : str
+        Of napari-her2.
+    """
+
+    slide: str
+    fingerprint: str
+    encoder: str
+    weights: str
+    version: str
+
+
+def write_features(path: Path, embeddings: Embeddings, grid: TileGrid, source: FeatureSource) -> None:
+    """Write the features of a slide; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    embeddings : Embeddings
+    grid : TileGrid
+    source : FeatureSource
+
+    Raises
+    ------
+    JobFailed
+        If it cannot be written.
+
+    Notes
+    -----
+    ``features`` is (N, D) float32 and ``coords`` (N, 2) int64 with (x, y) of the upper left corner,
+    level-0 pixels: this layout turns our (y, x) round. ``patch_size`` is in pixels of the tile at its own
+    µm/px, ``patch_size_level0`` in level-0 pixels.
+    """
+    height, width = grid.slide_shape_px0
+    with whole_file(path) as scratch, h5py.File(scratch, "w") as file:
+        # float32 because readers hand it to float32 weights as it is; nothing is lost from float16.
+        file.create_dataset("features", data=embeddings.features.astype(np.float32))
+        coords = file.create_dataset("coords", data=grid.origins_px0(embeddings.index)[:, ::-1])
+        coords.attrs.update(
+            {
+                "name": source.slide,
+                "patch_size": grid.tile_px,
+                "patch_size_level0": round(grid.tile_px0[1]),
+                "overlap": 0,
+                "mpp": grid.mpp,
+                "slide_mpp_yx": grid.slide_mpp,
+                "level0_width": width,
+                "level0_height": height,
+            }
+        )
+        file.attrs.update(
+            {
+                "slide": source.slide,
+                "slide_sha256_head": source.fingerprint,
+                "encoder": source.encoder,
+                "encoder_sha256": source.weights,
+                "corrupt_tiles": len(embeddings.corrupt),
+                "version": source.version,
+            }
+        )

@@ -1,0 +1,188 @@
+"""A result as files: result.json, tiles.csv, maps.npz and regions.geojson."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_her2.errors import JobFailed
+from napari_her2.export.atomic import whole_folder
+from napari_her2.export.geojson import regions_geojson
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_her2.inference.result import SlideResult
+
+
+def write_result(result: SlideResult, out_dir: Path) -> Path:
+    """Write the files of a result.
+
+    Parameters
+    ----------
+    result : SlideResult
+    out_dir : Path
+        The files go to a folder in it that is named after the slide; an older one is replaced.
+
+    Returns
+    -------
+    Path
+        That folder.
+
+    Raises
+    ------
+    JobFailed
+        If it cannot be written, or a folder of that name holds something else.
+    """
+    target = result_folder(result.slide, result.slide_sha256_head, out_dir)
+    with whole_folder(target) as folder:
+        _write_json(folder / "result.json", result_values(result))
+        _write_tiles(folder / "tiles.csv", result)
+        _write_maps(folder / "maps.npz", result)
+        _write_json(folder / "regions.geojson", regions_geojson(result))
+    return target
+
+
+def result_folder(slide: str, fingerprint: str, out_dir: Path) -> Path:
+    """Where the result of a slide goes; nothing is made yet.
+
+    Parameters
+    ----------
+    slide : str
+        Stem of the file name.
+    fingerprint : str
+        Of the slide.
+    out_dir : Path
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    JobFailed
+        If the folder holds anything but an older result of this slide, which may be replaced.
+    """
+    target = out_dir / slide
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return target
+    try:
+        found = json.loads((target / "result.json").read_text(encoding="utf-8"))["slide_sha256_head"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise JobFailed(
+            f"{target} holds something other than a result: choose another folder with --out."
+        ) from None
+    if found != fingerprint:
+        raise JobFailed(
+            f"{target} holds the result of another slide of the same name: choose another folder with --out."
+        )
+    return target
+
+
+def result_values(result: SlideResult) -> dict[str, Any]:
+    """Return what goes into result.json, ready for strict JSON.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    dict
+    """
+    spread = result.uncertainty
+    return {
+        "slide": result.slide_path.name,
+        "slide_sha256_head": result.slide_sha256_head,
+        "model": result.model,
+        "model_sha256": result.model_sha256,
+        "training_data": result.training_data,
+        "guideline": result.guideline,
+        "task": result.task,
+        "score": result.score,
+        "label": result.label,
+        "probabilities": {name: float(value) for name, value in result.probabilities.items()},
+        "confidence": result.confidence,
+        "margin": result.margin,
+        "abstained": result.abstained,
+        "uncertainty": None
+        if spread is None
+        else {
+            "mean": dict(zip(result.classes, spread.mean.astype(float).tolist(), strict=True)),
+            "sd": dict(zip(result.classes, spread.sd.astype(float).tolist(), strict=True)),
+            "draws": spread.draws,
+            "bag_size": spread.bag_size,
+        },
+        "tiles": len(result.table),
+        "corrupt_tiles": len(result.corrupt),
+        "regions": result.regions,
+        "mpp": result.grid.mpp,
+        "slide_mpp": list(result.grid.slide_mpp),
+        "tile_px": result.grid.tile_px,
+        "tissue_mm2": result.tissue_mm2,
+        "device": result.device,
+        "seconds": dict(result.seconds),
+        "warnings": list(result.warnings),
+        "version": result.version,
+        "notice": result.notice,
+    }
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    text = json.dumps(_without_nan(values), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_tiles(path: Path, result: SlideResult) -> None:
+    """Write a row a tile, in the order of scoring; the columns carry their units."""
+    grid, table = result.grid, result.table
+    ranks = next((m for m in result.maps if m.kind == "attention" and m.unit == "percentile"), None)
+    ranks = ranks if ranks is not None else result.map("attention").percentile()
+    percentile = ranks.values[table.index[:, 0], table.index[:, 1]]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ["row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um"]
+            + ["attention_weight", "attention_percentile"]
+            + [f"evidence_logit_{name}" for name in result.classes]
+        )
+        height, width = (f"{side:.3f}" for side in grid.tile_px0)
+        for at in range(len(table)):
+            row, col = table.index[at].tolist()
+            y, x = table.origins_px0[at].tolist()
+            y_um, x_um, _, _ = grid.bounds_um(row, col)
+            writer.writerow(
+                [row, col, x, y, width, height, f"{x_um:.3f}", f"{y_um:.3f}", f"{grid.tile_um:.3f}"]
+                + [f"{table.attention[at]:.9g}", f"{percentile[at]:.6f}"]
+                + [f"{value:.9g}" for value in table.evidence[at].tolist()]
+            )
+
+
+def _write_maps(path: Path, result: SlideResult) -> None:
+    """Write the maps as float32 (rows, columns), NaN where nothing was scored, with their place in µm."""
+    arrays: dict[str, Any] = {
+        _array_name(tile_map.name, tile_map.unit): tile_map.values for tile_map in result.maps
+    }
+    arrays["tile_um"] = np.float64(result.grid.tile_um)
+    arrays["tile_px0_yx"] = np.asarray(result.grid.tile_px0)
+    arrays["slide_mpp_yx"] = np.asarray(result.grid.slide_mpp)
+    np.savez_compressed(path, **arrays)
+
+
+def _array_name(name: str, unit: str) -> str:
+    suffix = " percentile" if unit == "percentile" else ""
+    return re.sub(r"[^\w+-]+", "_", f"{name}{suffix}")

@@ -162,6 +162,6 @@ def stroma_points(seed: int, layout: Layout, window: Window) -> Points:
 def fat_points(seed: int, layout: Layout, window: Window) -> tuple[Points, NDArray[np.bool_]]:
     """All places of the fat lattice, and which of them hold an adipocyte."""
     points = lattice(seed, "fat-cell", window, 62.0, 0.3)
-    there = layout.at(layout.fat, points.y_um, points.x_um) > 0
+    there = layout.at(layout.fat, points.y_um, points.x_um) > 8
     there &= layout.at(layout.section, points.y_um, points.x_um) > 10
     return points, there

@@ -103,7 +103,7 @@ def make_layout(seed: int, size_um: tuple[float, float]) -> Layout:
     fat = field(seed, "fat", y, x, 260.0) + 0.3 * field(seed, "fat-edge", y, x, 70.0)
     share = generator(seed, "fat-share").uniform(0.06, 0.2)
     fat = ((fat - np.quantile(fat, 1 - share)) * 120).astype(np.float32)
-    tumour = _nests(seed, y, x, (section > 25) & (fat < -25))
+    tumour = _nests(seed, y, x, (section > 25) & (fat < -32))
     edge = np.exp(-((tumour + 25) ** 2) / (2 * 22.0**2))
     spots = np.clip(field(seed, "immune", y, x, 90.0) - 0.7, 0, 1)
     immune = np.clip(0.02 + 0.75 * spots + 0.35 * edge * spots, 0, 0.85) * (tumour < 0) * (fat < 0)

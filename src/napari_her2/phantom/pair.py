@@ -20,8 +20,6 @@ from napari_her2.phantom.truth import tumour_polygons, write_regions, write_trut
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_QUALITY = 85
-
 
 @dataclass(frozen=True, slots=True)
 class PhantomPair:
@@ -141,7 +139,7 @@ def _rendered(scene: Scene, shape: tuple[int, int]) -> Iterator[tuple[EncodedBlo
         height = min(BLOCK_PX, shape[0] - row * BLOCK_PX)
         width = min(BLOCK_PX, shape[1] - column * BLOCK_PX)
         he, ihc = render_block(scene, row, column, (height, width))
-        return encode_block(he, row, column, _QUALITY), encode_block(ihc, row, column, _QUALITY)
+        return encode_block(he, row, column), encode_block(ihc, row, column)
 
     waiting: deque[Future[tuple[EncodedBlock, EncodedBlock]]] = deque()
     with ThreadPoolExecutor(threads) as pool:

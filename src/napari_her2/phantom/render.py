@@ -152,13 +152,14 @@ def _dyes(scene: Scene, frame: Frame, section: Plane) -> tuple[tuple[Plane, Plan
     chromatin = 1 + 0.17 * grain + 0.14 * fine
     body = cover * (0.5 + 0.5 * tint) * (1 + 0.1 * grain + 0.07 * fine)
     eosin = (1.0 + 0.08 * patch) * stroma * (1 + 0.09 * fine + 0.09 * grain) + 0.36 * body
-    eosin += layers.borders * np.float32(0.10 / 255)
+    eosin += layers.borders * np.float32(0.15 / 255)
     eosin *= 1 - 0.25 * np.minimum(nuclei, 1)
     haem = nuclei * chromatin + 0.15 * body + 0.06 * stroma
     following = layers.nuclei_next * np.float32(1 / DENSITY_UNIT)
-    blue = following * chromatin + 0.19 * body + 0.21 * stroma
+    weave = stroma * (1 + 0.08 * fine + 0.1 * grain)
+    blue = following * chromatin + 0.19 * body + 0.21 * weave
     membrane = layers.membrane * np.float32(1 / DENSITY_UNIT)
     # Strong stain blurs into the cytoplasm; a trace of DAB is everywhere.
     blush = soften(membrane, 1.6 / frame.pixel_um)
-    dab = membrane * (1 + 0.12 * grain + 0.12 * fine) + 0.42 * blush + 0.05 * body + 0.075 * stroma
+    dab = membrane * (1 + 0.12 * grain + 0.12 * fine) + 0.42 * blush + 0.05 * body + 0.075 * weave
     return (haem * tissue, eosin * tissue), (blue * tissue, np.maximum(dab, 0) * tissue)

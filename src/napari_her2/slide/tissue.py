@@ -31,6 +31,8 @@ Preset = Literal["auto", "resection", "biopsy"]
 
 LEAST_ROUGH = 1.8
 """Grey-level standard deviation in 7 x 7 pixels above which it may be tissue, on the quietest glass."""
+SHADE, HUE = 0.025, 0.016
+"""Smooth tissue takes at least so much of the light of the glass, and so much more of one channel."""
 BLACK = 20
 """Below this in every channel nothing was scanned: readers and scanners also fill with black."""
 LARGEST_LIMIT = 0.005
@@ -176,7 +178,7 @@ def tissue_mask(
     rough = local_sd(rgb)
     white = white_point(rgb, rough)
     pen = pen_marks(rgb, white, float(np.sqrt(pixel_px0)))
-    found = _coloured(rgb, white, recipe) | _textured(rgb, white, rough)
+    found = _coloured(rgb, white, recipe) | _textured(rgb, white, rough) | _shaded(rgb, white, pen)
     found &= ~pen & (brightest(rgb) >= BLACK)
     kernel = np.ones((recipe.closing, recipe.closing), np.uint8)
     closed = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
@@ -209,6 +211,19 @@ def _textured(
     # Specks and scratches are thin; the window has already widened them by three pixels on each side.
     opened = cv2.morphologyEx(textured.astype(np.uint8), cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))
     return np.asarray(opened, np.bool_)
+
+
+def _shaded(rgb: NDArray[np.uint8], white: NDArray[np.float32], pen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Smooth pale tissue: over 9 pixels, where noise is gone, darker than the glass and of another hue.
+
+    Uneven illumination darkens glass too, but all its channels alike.
+    """
+    inkless = np.where(pen[..., None], white.astype(np.uint8), rgb)
+    mean = cv2.blur(inkless, (9, 9)).astype(np.float32) / white
+    red, green, blue = mean[..., 0], mean[..., 1], mean[..., 2]
+    low = np.minimum(np.minimum(red, green), blue)
+    high = np.maximum(np.maximum(red, green), blue)
+    return np.asarray((low < 1 - SHADE) & (high - low > HUE))
 
 
 def _odd_at_most(size: int, limit: int) -> int:

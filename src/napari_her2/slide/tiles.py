@@ -251,6 +251,21 @@ def _collect(batch: _Batch, tasks: list[Future[None]]) -> RegionBatch:
     return batch.finished()
 
 
+def _never_copied(plan: WindowPlan) -> tuple[int, int]:
+    """Size of window to hand to OpenCV, (height, width).
+
+    OpenCV copies instead of resampling where the rounded size of the result is that of the window,
+    although the scale differs. A margin behind the window keeps the two sizes apart; the result that
+    depends on it is cut off.
+    """
+    height, width = plan.size
+    change = [abs(1 - 1 / scale) for scale in plan.scale]
+    if max(change) == 0:
+        return plan.size
+    need = math.ceil(0.75 / max(change))
+    return (max(height, need), width) if change[0] >= change[1] else (height, max(width, need))
+
+
 class _Cutter:
     """Cuts windows out of the decoded tiles of a level and brings them to size."""
 
@@ -261,6 +276,7 @@ class _Cutter:
         shrinks = min(plan.scale) >= 1
         self._kernel = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         self._scratch = threading.local()
+        self._scratch_size = _never_copied(plan)
 
     def new_batch(self, start: int, stop: int) -> _Batch:
         return _Batch(start, stop, self.plan.out_size)
@@ -286,8 +302,8 @@ class _Cutter:
             return
         window = getattr(self._scratch, "window", None)
         if window is None:
-            window = self._scratch.window = np.empty((*plan.size, 3), np.uint8)
-        fill_window(window, y, x, plan.source, self.store.tile)
+            window = self._scratch.window = np.full((*self._scratch_size, 3), 255, np.uint8)
+        fill_window(window[: plan.size[0], : plan.size[1]], y, x, plan.source, self.store.tile)
         # Without dsize OpenCV keeps the scale exact; what it makes may be a pixel larger than asked for.
         sized = cv2.resize(
             window, None, fx=1 / plan.scale[1], fy=1 / plan.scale[0], interpolation=self._kernel

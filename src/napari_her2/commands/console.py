@@ -1,0 +1,213 @@
+"""How commands speak: tables on standard output, progress and one plain line on standard error."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import sys
+import traceback
+import warnings
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from napari_her2.errors import Her2Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from rich.progress import Task
+
+    from napari_her2.inference.result import Progress as Step
+
+FAILED, CANCELLED = 1, 130
+
+debug_everywhere: ContextVar[bool] = ContextVar("debug_everywhere", default=False)
+"""``--debug`` before the command; after it, it belongs to the command."""
+
+T = TypeVar("T")
+
+
+def plainly(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command end in one plain line and an exit code, and give it ``--debug``.
+
+    Parameters
+    ----------
+    command : callable
+        With typer's annotations.
+
+    Returns
+    -------
+    callable
+        With one option more.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    option = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+    debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:  # noqa: ANN401 - whatever the command takes
+        with_traceback = bool(values.pop("debug")) or debug_everywhere.get()
+        _run(command, values, with_traceback=with_traceback)
+
+    del run.__wrapped__  # typer would read the signature of the original
+    parameters = [*signature.parameters.values(), debug]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {item.name: item.annotation for item in parameters} | {"return": None}
+    return run
+
+
+def _run(command: Callable[..., None], values: dict[str, Any], *, with_traceback: bool) -> None:
+    try:
+        with warnings.catch_warnings():
+            if not with_traceback:
+                _hush()
+            command(**values)
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except KeyboardInterrupt:
+        say("Cancelled.")
+        raise typer.Exit(CANCELLED) from None
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough; nothing more may be flushed into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(FAILED) from None
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback for a user
+        if with_traceback:
+            traceback.print_exc()
+        else:
+            say(in_words(error))
+        raise typer.Exit(FAILED) from None
+
+
+def _hush() -> None:
+    """Keep the chatter of libraries off standard error: what matters arrives as our own words."""
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def in_words(error: BaseException) -> str:
+    """Say what happened, for a person."""
+    if isinstance(error, Her2Error):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{where}: check the path, its permissions and the space on the disk."
+    if isinstance(error, MemoryError):
+        return "The memory of this machine is too short: close other programs and try again."
+    return (
+        f"napari-her2 met a fault of its own ({type(error).__name__}: {error}): run it again with --debug "
+        f"and report what it prints."
+    )
+
+
+def say(text: str) -> None:
+    """Write one plain line on standard error."""
+    typer.echo(f"napari-her2: {plain(text)}", err=True)
+
+
+def plain(text: object) -> str:
+    """One line without control characters: names and headers come from files that anyone may have made."""
+    line = " ".join(str(text).split())
+    return "".join(character if character.isprintable() else "?" for character in line)
+
+
+def output() -> Console:
+    """Console for tables on standard output; wide where it goes to a file, so that nothing is cut."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def pairs_table(rows: Iterable[tuple[str, object]], title: str | None = None) -> Table:
+    """Build a table of names and values."""
+    table = Table(title=title, show_header=False, title_justify="left", title_style="bold")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, escape(plain(value)))
+    return table
+
+
+def make_streams_safe() -> None:
+    """Let a terminal that knows no µ or ² show a question mark instead of ending in an error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields.get("unit") or ""
+        return Text(f"{speed:,.0f} {unit}/s" if speed and unit else "")
+
+
+def drive(steps: Generator[Step, None, T], title: str) -> T:
+    """Run long work to its end, with a progress bar where standard error is a terminal.
+
+    Parameters
+    ----------
+    steps : generator of Progress
+        Closed in any case.
+    title : str
+        Shown before the stage.
+
+    Returns
+    -------
+    object
+        What the generator returns.
+    """
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar, stage, start = bars.add_task(title, total=None, unit="", note=""), "", 0
+        try:
+            while True:
+                step = next(steps)
+                if step.stage != stage:
+                    # A new bar: the speed of one stage says nothing about the next. What came from the
+                    # cache before the first batch is not speed either.
+                    bars.remove_task(bar)
+                    name = escape(plain(f"{title}: {step.stage}"))
+                    bar = bars.add_task(name, total=None, unit="", note="")
+                    stage, start = step.stage, step.done
+                bars.update(
+                    bar,
+                    completed=step.done - start,
+                    total=(step.total - start) if step.total else None,
+                    unit=step.unit,
+                    note=escape(plain(step.note)),
+                )
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            steps.close()

@@ -1,0 +1,96 @@
+"""``napari-her2 models``: the models and their cards."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from napari_her2.commands.console import output, pairs_table, plain, plainly
+
+if TYPE_CHECKING:
+    from napari_her2.models.card import ModelCard
+
+models_app = typer.Typer(help="List, show, add and verify models.", pretty_exceptions_enable=False)
+
+
+@models_app.callback(invoke_without_command=True)
+def _default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        plainly(list_all)(debug=False)
+
+
+def list_all() -> None:
+    """List the models that can be used by name."""
+    from napari_her2.models.registry import list_models, unreadable_models
+
+    table = Table()
+    for name in ("model", "version", "method", "stain", "scale", "comes", "trained on"):
+        table.add_column(name, overflow="fold")
+    for entry in list_models():
+        card = entry.card
+        values = (entry.name, card.version, card.method, card.stain, f"{card.mpp:g} µm/px")
+        table.add_row(*(plain(item) for item in (*values, entry.origin, card.training_data)))
+    console = output()
+    console.print(table)
+    for broken in unreadable_models():
+        console.print(plain(f"{broken.path.name} cannot be used: {broken.problem}"), markup=False)
+
+
+def show(model: Annotated[str, typer.Argument(help="Name of a model, or its file.", metavar="NAME")]) -> None:
+    """Show the card of a model."""
+    from napari_her2.models.registry import load_model
+
+    bundle = load_model(model)
+    output().print(pairs_table([*card_rows(bundle.card), ("SHA-256", bundle.sha256)]))
+
+
+def add(
+    path: Annotated[Path, typer.Argument(help="Bundle (.safetensors).")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a model of the same name.")] = False,
+) -> None:
+    """Check a model and install it for you."""
+    from napari_her2.models.registry import add_model
+
+    entry = add_model(path, force=force)
+    typer.echo(f"{entry.name} was added: {entry.path}")
+
+
+def verify(
+    model: Annotated[str, typer.Argument(help="Name of a model, or its file.", metavar="NAME")],
+) -> None:
+    """Read a model in full and check its hash, its card and every tensor."""
+    from napari_her2.models.registry import verify_model
+
+    found = verify_model(model)
+    recorded = "the recorded one" if found.recorded_sha256 else "none was recorded for a file"
+    typer.echo(
+        f"{found.card.name} is good: {found.parameters:,} weights, SHA-256 {found.sha256} ({recorded})"
+    )
+
+
+def card_rows(card: ModelCard) -> list[tuple[str, object]]:
+    """Return the fields of a card as names and values."""
+    encoder = card.encoder
+    rows: list[tuple[str, object]] = [
+        ("model", f"{card.name} {card.version}"),
+        ("task", card.task),
+        ("method", f"{card.method} ({card.architecture})"),
+        ("encoder", f"{encoder.name}, {encoder.dim:,} features, weights {encoder.weights}"),
+        ("stain", card.stain),
+        ("tiles", f"{card.tile_px} px at {card.mpp:g} µm/px"),
+        ("classes", ", ".join(card.classes)),
+        ("trained on", card.training_data),
+        ("criteria", card.guideline),
+        ("licence", card.licence),
+        ("intended use", card.intended_use),
+    ]
+    rows += [(name, f"{value:.4g}") for name, value in card.metrics.items()]
+    rows.append(("notice", card.notice))
+    return rows
+
+
+for _name, _command in (("list", list_all), ("show", show), ("add", add), ("verify", verify)):
+    models_app.command(_name)(plainly(_command))

@@ -1,0 +1,127 @@
+"""The other commands: phantom, train, demo, bench and cache."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_her2.commands.console import drive
+from napari_her2.errors import JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_her2.inference.result import Progress
+
+
+def phantom(
+    out: Annotated[Path, typer.Option(help="Folder for the cohort.")],
+    cases: Annotated[int, typer.Option(min=1, help="How many cases.")] = 4,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same cohort.")] = 0,
+    size_px: Annotated[int, typer.Option(min=512, help="Side of the slides, px.")] = 4096,
+    mpp: Annotated[float, typer.Option(help="µm/px of the slides.")] = 0.5,
+) -> None:
+    """Make a synthetic cohort: H&E and HER2 IHC slide of each case, manifest and truth."""
+    from napari_her2.phantom import cohort_steps
+
+    steps = cohort_steps(out, cases=cases, seed=seed, size_px=size_px, mpp=mpp)
+    manifest = drive(_as_progress(steps, "Making cases", "cases"), "phantom")
+    typer.echo(f"{cases} cases: {manifest}")
+
+
+def train(
+    method: Annotated[str, typer.Argument(help="attention-mil.")],
+    out: Annotated[Path, typer.Option(help="Folder for the run and its model.")],
+    config: Annotated[Path | None, typer.Option(help="Configuration (TOML).")] = None,
+    data: Annotated[Path | None, typer.Option(help="Manifest (CSV); overrides the configuration.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
+) -> None:
+    """Train a model and write it as a bundle."""
+    training = _training_package()
+    steps = training.train_steps(method, config=config, data=data, out=out, resume=resume, device=device)
+    bundle = drive(steps, f"train {method}")
+    typer.echo(f"The model was written to {bundle}")
+
+
+def _training_package() -> Any:  # noqa: ANN401 - a package that may not be there
+    try:
+        # By name: the plugin never imports the training package, it hands over to it.
+        return importlib.import_module("napari_her2_training.command")
+    except ModuleNotFoundError as error:
+        raise JobFailed(
+            f"Training needs the package {error.name}: install napari-her2 with its training extra "
+            f'(pip install "napari-her2[training]").'
+        ) from error
+
+
+def demo(
+    screenshot: Annotated[
+        Path | None, typer.Option(help="Write a picture to this PNG and close; needs no display.")
+    ] = None,
+) -> None:
+    """Open napari on a synthetic case, score it and show the overlays."""
+    try:
+        run_demo = importlib.import_module("napari_her2._qt.demo").run_demo
+    except ImportError as error:
+        raise JobFailed(
+            f"The demonstration needs napari with a window system ({error}): install it with "
+            f'pip install "napari-her2[all]".'
+        ) from error
+    run_demo(screenshot)
+
+
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Which one; without it they are listed.")] = None,
+) -> None:
+    """Run a benchmark of a source checkout; further options go to it."""
+    folder = Path(__file__).resolve().parents[3] / "benchmarks"
+    scripts = {path.stem: path for path in sorted(folder.glob("*.py"))} if folder.is_dir() else {}
+    if not scripts:
+        raise JobFailed(
+            "The benchmarks are not part of the installed package: get the source of napari-her2 and "
+            "run `napari-her2 bench` from an editable install."
+        )
+    if name is None:
+        typer.echo("\n".join(scripts))
+        return
+    if name not in scripts:
+        raise JobFailed(f"There is no benchmark called {name!r}; there are: {', '.join(scripts)}.")
+    finished = subprocess.run([sys.executable, str(scripts[name]), *context.args], check=False)
+    raise typer.Exit(finished.returncode)
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the kept embeddings.")] = False,
+) -> None:
+    """Show where embeddings are kept and how much space they take, or delete them."""
+    from napari_her2.inference.cache import cache_folder, cache_size, clear_cache, limit_bytes
+
+    if clear:
+        typer.echo(f"{clear_cache() / 1e6:,.1f} MB were freed in {cache_folder()}")
+        return
+    typer.echo(f"{cache_folder()}: {cache_size() / 1e6:,.1f} MB of at most {limit_bytes() / 1e6:,.0f} MB")
+    typer.echo("NAPARI_HER2_CACHE sets another folder, NAPARI_HER2_CACHE_GB another limit.")
+
+
+def _as_progress(
+    steps: Generator[tuple[int, int], None, Path], stage: str, unit: str
+) -> Generator[Progress, None, Path]:
+    from napari_her2.inference.result import Progress
+
+    try:
+        while True:
+            done, total = next(steps)
+            yield Progress(stage, done, total, unit)
+    except StopIteration as end:
+        manifest: Path = end.value
+        return manifest
+    finally:
+        steps.close()

@@ -1,8 +1,9 @@
-"""The model card: written, read, and refused when anything in it is off."""
+"""The model card: written, read, refused when anything in it is off, and compared with a slide."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from napari_her2.errors import ModelError
 from napari_her2.models.card import EncoderSpec, ModelCard
+from napari_her2.models.fit import check_fit
 
 ENCODER = EncoderSpec("alexnet", 96, (0.1, 0.2, 0.3), (1.0, 0.5, 0.25), 1024, "bundled")
 CARD = ModelCard(
@@ -157,3 +159,33 @@ def test_any_value_anywhere_is_accepted_or_refused_but_never_crashes(value, name
     except ModelError:
         return
     assert ModelCard.from_json(card.to_json()) == card
+
+
+@pytest.mark.parametrize(
+    ("mpp", "stain", "problem", "warning"),
+    [
+        ((0.25, 0.25), "H&E", None, None),
+        ((0.575, 0.575), "H&E", None, None),
+        ((0.576, 0.25), "H&E", r"0\.576 µm/px, too coarse", None),
+        ((28.97, 28.97), "H&E", r"28\.97 µm/px, too coarse", None),
+        ((0.25, 0.25), "IHC", "looks like IHC", None),
+        ((0.25, 0.25), "unknown", None, "could not be recognised"),
+    ],
+)
+def test_slide_is_compared_with_what_the_model_was_made_for(mpp, stain, problem, warning):
+    fit = check_fit(CARD, mpp, stain)
+    for expected, sentences in ((problem, fit.problems), (warning, fit.warnings)):
+        if expected is None:
+            assert sentences == ()
+        else:
+            assert len(sentences) == 1
+            assert re.search(expected, sentences[0])
+
+
+def test_overridden_problems_become_warnings():
+    fit = check_fit(CARD, (2.0, 2.0), "IHC")
+    assert len(fit.problems) == 2
+    overridden = fit.overridden()
+    assert overridden.problems == ()
+    assert len(overridden.warnings) == 2
+    assert "IHC" in " ".join(overridden.warnings)

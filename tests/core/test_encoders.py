@@ -229,7 +229,7 @@ def spoiled(state, how):
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [("missing", "lacks"), ("unexpected", "no place"), ("shape", "shape"), ("nan", "not numbers")],
+    [("missing", "is missing"), ("unexpected", "no place"), ("shape", "shape"), ("nan", "not numbers")],
 )
 def test_foreign_weights_are_refused(alexnet_state, tmp_path, how, message):
     path = tmp_path / "weights.safetensors"

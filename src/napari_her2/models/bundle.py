@@ -17,7 +17,13 @@ from napari_her2.errors import ModelError
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.card import ModelCard
 from napari_her2.models.encoders import encoder_from_spec
-from napari_her2.models.weights_file import read_metadata, read_weights, weights_digest, write_weights
+from napari_her2.models.weights_file import (
+    check_tensors,
+    read_metadata,
+    read_weights,
+    weights_digest,
+    write_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -204,21 +210,8 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _load_head(card: ModelCard, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
     # Without memory first: what a card claims must fit the tensors before anything is allocated.
     with torch.device("meta"):
-        wanted = {
-            key: value.shape for key, value in ARCHITECTURES[card.architecture](card).state_dict().items()
-        }
-    given = {key: value.shape for key, value in tensors.items()}
-    if wanted != given:
-        key = min(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
-        raise ModelError(
-            f"{path.name} does not fit its card: the tensor {HEAD_PREFIX + key!r:.80} is "
-            f"{_shape_words(given.get(key))} instead of {_shape_words(wanted.get(key))}. Get the model again."
-        )
-    for key, value in tensors.items():
-        if not bool(torch.isfinite(value).all()):
-            raise ModelError(
-                f"{path.name} is damaged: {HEAD_PREFIX + key!r} holds values that are not numbers."
-            )
+        wanted = ARCHITECTURES[card.architecture](card).state_dict()
+    check_tensors(wanted, tensors, path.name)
     head = ARCHITECTURES[card.architecture](card)
     head.load_state_dict(tensors)
     return head.requires_grad_(False).eval()
@@ -274,7 +267,3 @@ def _exactly(arguments: Mapping[str, ArgumentValue], names: set[str]) -> dict[st
             f"but the card gives {', '.join(sorted(arguments)) or 'nothing'}. Get the model again."
         )
     return checked
-
-
-def _shape_words(shape: torch.Size | None) -> str:
-    return "missing" if shape is None else f"of shape {tuple(shape)}"

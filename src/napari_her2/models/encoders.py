@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from napari_her2.errors import ModelError
 from napari_her2.models.card import EncoderSpec
 from napari_her2.models.timm_backbones import build_timm, fetch
-from napari_her2.models.weights_file import load_tensors, weights_digest
+from napari_her2.models.weights_file import check_tensors, load_tensors, weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -256,29 +256,13 @@ def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], source: st
     Raises
     ------
     ModelError
-        If tensors are missing, unexpected or of another shape.
+        If they are not the weights of this encoder.
     """
     wanted = backbone.state_dict()
     given = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
     heads = _head_prefixes(backbone)
     given = {key: value for key, value in given.items() if key in wanted or not key.startswith(heads)}
-    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    if missing or unexpected:
-        what = f"lacks {missing[0]!r}" if missing else f"holds {unexpected[0]!r:.80}, which has no place"
-        raise ModelError(
-            f"The weights in {source} do not belong to this encoder: it {what} "
-            f"({len(missing)} tensors missing, {len(unexpected)} too many)."
-        )
-    for key, tensor in wanted.items():
-        if given[key].shape != tensor.shape:
-            raise ModelError(
-                f"The weights in {source} do not belong to this encoder: {key!r} has shape "
-                f"{tuple(given[key].shape)} instead of {tuple(tensor.shape)}."
-            )
-        if tensor.is_floating_point() and not bool(torch.isfinite(given[key]).all()):
-            raise ModelError(
-                f"The weights in {source} are damaged: {key!r} holds values that are not numbers."
-            )
+    check_tensors(wanted, given, source)
     backbone.load_state_dict(given)
 
 

@@ -191,6 +191,43 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from error
 
 
+def check_tensors(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are not exactly those wanted, or hold values that are not numbers.
+
+    Parameters
+    ----------
+    wanted : mapping of str to Tensor
+        Of the module that takes them; may be on the meta device.
+    given : mapping of str to Tensor
+    source : str
+        Named in the message.
+
+    Raises
+    ------
+    ModelError
+        If tensors are missing, unexpected, of another shape or kind, or not finite.
+    """
+    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing or unexpected:
+        what = f"{missing[0]!r:.80} is missing" if missing else f"{unexpected[0]!r:.80} has no place"
+        raise ModelError(
+            f"The weights in {source} do not fit the model: {what} ({len(missing)} tensors missing, "
+            f"{len(unexpected)} too many). Get the right file."
+        )
+    for key, tensor in wanted.items():
+        found = given[key]
+        if found.shape != tensor.shape or found.is_floating_point() != tensor.is_floating_point():
+            raise ModelError(
+                f"The weights in {source} do not fit the model: {key!r} is {_words(found)} instead of "
+                f"{_words(tensor)}. Get the right file."
+            )
+        if found.is_floating_point() and not bool(torch.isfinite(found.float()).all()):
+            raise ModelError(
+                f"The weights in {source} are damaged: {key!r} holds values that are not numbers. "
+                f"Get the file again."
+            )
+
+
 def weights_digest(tensors: Mapping[str, Tensor], told: str = "") -> str:
     """SHA-256 over names, types, shapes and values of tensors, whatever file they came from.
 
@@ -216,6 +253,10 @@ def _tensor_bytes(tensor: Tensor) -> bytes:
     # contiguous() also undoes channels_last, which is a layout of memory and not part of the weights.
     plain = tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format)
     return plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _words(tensor: Tensor) -> str:
+    return f"{'float' if tensor.is_floating_point() else 'integer'} of shape {tuple(tensor.shape)}"
 
 
 def _header_length(start: bytes, size: int, path: Path) -> int:

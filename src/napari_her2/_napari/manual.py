@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import JobFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # "0 with membrane staining" exists for the pathologist alone: no model here was trained to tell it from 0.
 SCORES = ("", "0, no staining", "0, with membrane staining", "1+", "2+", "3+")
@@ -52,3 +59,36 @@ class ManualScore:
     def to_json(self) -> dict[str, str]:
         """Return the entries and their category, for export."""
         return asdict(self) | {"category": self.category()}
+
+
+def write_manual(folder: Path, manual: ManualScore) -> Path | None:
+    """Write ``manual.json`` beside an exported result.
+
+    Parameters
+    ----------
+    folder : Path
+    manual : ManualScore
+
+    Returns
+    -------
+    Path or None
+        None where nothing was entered; an older file is then taken away.
+
+    Raises
+    ------
+    JobFailed
+        If the folder cannot be written to.
+    """
+    target, part = folder / "manual.json", folder / ".manual.json.part"
+    try:
+        if not manual.given:
+            target.unlink(missing_ok=True)
+            return None
+        part.write_text(json.dumps(manual.to_json(), indent=2, ensure_ascii=False), encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        raise JobFailed(
+            f"Your own score could not be written to {folder} ({error.strerror or error}): "
+            "choose a folder that can be written to."
+        ) from error
+    return target

@@ -3,46 +3,84 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_her2._napari.layers import LayerData
     from napari_her2.phantom import PhantomPair
+    from napari_her2.phantom.case import Score
 
-CASE_ID = "phantom-3plus"
-_SCORE, _SEED, _SIZE_PX, _MPP = "3+", 7, 8192, 0.25
+
+@dataclass(frozen=True, slots=True)
+class PhantomCase:
+    """Which phantom is made.
+
+    Parameters
+    ----------
+    name : str
+        Begins the names of its files.
+    score : str
+        Its true IHC score.
+    seed : int
+    size_px : int
+        Side of level 0.
+    mpp : float
+        µm/px of level 0.
+    """
+
+    name: str
+    score: Score
+    seed: int
+    size_px: int
+    mpp: float
+
+
+# Opened by a click in napari's menu, so it has to be there within seconds.
+SAMPLE = PhantomCase("sample", "3+", seed=11, size_px=4096, mpp=0.5)
 
 
 def phantom_folder() -> Path:
     """Folder in the cache that holds the phantom slides."""
     import platformdirs
 
-    base = os.environ.get("NAPARI_HER2_CACHE") or platformdirs.user_cache_dir("napari-her2")
+    base = os.environ.get("NAPARI_HER2_CACHE") or platformdirs.user_cache_dir("napari-her2", appauthor=False)
     return Path(base) / "phantom"
 
 
-def ensure_phantom(size_px: int = _SIZE_PX) -> PhantomPair:
-    """Return the phantom pair of the demonstration, made now where the cache lacks it.
+def ensure_phantom(case: PhantomCase) -> PhantomPair:
+    """Return the slides of a case, made now where the cache lacks them.
 
     Parameters
     ----------
-    size_px : int
-        Side of the slides, level-0 pixels.
+    case : PhantomCase
 
     Returns
     -------
     PhantomPair
+
+    Raises
+    ------
+    JobFailed
+        If they cannot be written.
     """
-    from napari_her2.phantom import make_pair
+    from napari_her2.phantom.pair import make_pair, pair_paths
 
-    folder = phantom_folder() / f"{size_px}px"
-    folder.mkdir(parents=True, exist_ok=True)
-    return make_pair(folder, CASE_ID, score=_SCORE, seed=_SEED, size_px=size_px, mpp=_MPP)
+    # All that tells two cases apart is in the folder's name: no slide of other settings is taken for it.
+    folder = phantom_folder() / f"{case.name}-{case.score}-{case.seed}-{case.size_px}px-{case.mpp:g}mpp"
+    pair = pair_paths(folder, case.name)
+    if pair.complete:
+        return pair
+    return make_pair(folder, case.name, score=case.score, seed=case.seed, size_px=case.size_px, mpp=case.mpp)
 
 
-def phantom_pair() -> list[LayerData]:
-    """Layers of the phantom case: the IHC slide beside the H&E slide.
+def phantom_layers(case: PhantomCase) -> list[LayerData]:
+    """Layers of a phantom case: the IHC slide to the right of the H&E slide.
+
+    Parameters
+    ----------
+    case : PhantomCase
 
     Returns
     -------
@@ -51,6 +89,11 @@ def phantom_pair() -> list[LayerData]:
     from napari_her2._napari.layers import beside, slide_layer
     from napari_her2.slide.reader import open_slide
 
-    pair = ensure_phantom()
+    pair = ensure_phantom(case)
     he, ihc = open_slide(pair.he), open_slide(pair.ihc)
     return [slide_layer(he), beside(slide_layer(ihc), he)]
+
+
+def phantom_pair() -> list[LayerData]:
+    """Layers of the sample case."""
+    return phantom_layers(SAMPLE)

@@ -19,9 +19,7 @@ class Settings:
     device : str
         "auto", "cuda", "mps" or "cpu".
     batch_size : int
-        Tiles an encoder takes at once.
-    precision : str
-        "auto" or "float32".
+        Tiles an encoder takes at once; 0 takes what suits the device.
     model_folder, cache_folder : str
         Empty for the usual folder.
     default_opacity : float
@@ -29,8 +27,7 @@ class Settings:
     """
 
     device: str = "auto"
-    batch_size: int = 64
-    precision: str = "auto"
+    batch_size: int = 0
     model_folder: str = ""
     cache_folder: str = ""
     default_opacity: float = 0.6
@@ -47,7 +44,6 @@ def read_settings() -> Settings:
     return Settings(
         device=str(scoring.device),
         batch_size=int(scoring.batch_size),
-        precision=str(scoring.precision),
         model_folder=str(scoring.model_folder).strip(),
         cache_folder=str(scoring.cache_folder).strip(),
         default_opacity=float(scoring.default_opacity),

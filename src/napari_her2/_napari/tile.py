@@ -1,0 +1,130 @@
+"""A single tile of a result: its numbers in words, and its pixels with the tissue around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_her2._napari.layers import tile_percentiles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.slide.reader import Slide
+
+_AROUND = 0.5  # share of a tile shown on each side: a pathologist judges a cell among its neighbours
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileView:
+    """Pixels of a tile and its surroundings.
+
+    Parameters
+    ----------
+    pixels : (h, w, 3) uint8
+        At the full resolution of the slide.
+    frame : tuple of float
+        (y0, x0, y1, x1) of the tile, in shares of the picture.
+    """
+
+    pixels: NDArray[np.uint8]
+    frame: tuple[float, float, float, float]
+
+
+class TileLookup:
+    """Finds and describes the tiles of a result; made once, because ranking a slide takes a while.
+
+    Parameters
+    ----------
+    result : SlideResult
+    """
+
+    def __init__(self, result: SlideResult) -> None:
+        self.result = result
+        self._percentile = tile_percentiles(result)
+        self._order = np.argsort(-self._percentile, kind="stable")
+        self._place = np.empty(len(self._order), np.int64)
+        self._place[self._order] = np.arange(len(self._order))
+        self._tile = np.full(result.grid.shape, -1, np.int64)
+        index = result.table.index
+        self._tile[index[:, 0], index[:, 1]] = np.arange(len(index))
+
+    @property
+    def first(self) -> int | None:
+        """Position in the table of the most attended tile."""
+        return int(self._order[0]) if len(self._order) else None
+
+    def at(self, point_px0: tuple[float, float]) -> int | None:
+        """Position in the table of the tile that holds a point.
+
+        Parameters
+        ----------
+        point_px0 : tuple of float
+            (y, x), level-0 pixels from the slide's upper left edge.
+
+        Returns
+        -------
+        int or None
+            None where nothing was scored.
+        """
+        index = self.result.grid.index_of_px0(np.array([point_px0]))
+        if not self.result.grid.contains(index)[0]:
+            return None
+        tile = int(self._tile[index[0, 0], index[0, 1]])
+        return tile if tile >= 0 else None
+
+    def neighbour(self, tile: int, step: int) -> int:
+        """Position in the table of the tile that comes after (1) or before (-1) by attention."""
+        place = min(max(int(self._place[tile]) + step, 0), len(self._order) - 1)
+        return int(self._order[place])
+
+    def short_words(self, tile: int) -> str:
+        """Attention of a tile, and its evidence for the predicted score, in one line."""
+        result = self.result
+        evidence = result.table.evidence[tile][result.classes.index(result.score)]
+        return f"attention percentile {100 * self._percentile[tile]:.0f}, {result.score} {evidence:+.2f}"
+
+    def words(self, tile: int) -> str:
+        """All numbers of a tile, in two lines."""
+        table = self.result.table
+        row, col = table.index[tile]
+        weight = table.attention[tile] * len(table)
+        evidence = ", ".join(
+            f"{name} {value:+.2f}"
+            for name, value in zip(self.result.classes, table.evidence[tile], strict=True)
+        )
+        return (
+            f"Row {row}, column {col} · attention: rank {self._place[tile] + 1:,} of {len(table):,}, "
+            f"{weight:.3g} × the mean\nEvidence: {evidence}"
+        )
+
+
+def read_tile(slide: Slide, result: SlideResult, tile: int) -> TileView:
+    """Read a tile and its surroundings from the slide.
+
+    Parameters
+    ----------
+    slide : Slide
+    result : SlideResult
+    tile : int
+        Position in the table.
+
+    Returns
+    -------
+    TileView
+
+    Raises
+    ------
+    SlideError
+        If the file is damaged there.
+    """
+    side_y, side_x = result.grid.tile_px0
+    y0, x0 = (int(value) for value in result.table.origins_px0[tile])
+    pad_y, pad_x = round(_AROUND * side_y), round(_AROUND * side_x)
+    height, width = round(side_y) + 2 * pad_y, round(side_x) + 2 * pad_x
+    pixels = slide.read(0, y0 - pad_y, x0 - pad_x, height, width)
+    frame = (pad_y / height, pad_x / width, (pad_y + side_y) / height, (pad_x + side_x) / width)
+    return TileView(pixels, frame)

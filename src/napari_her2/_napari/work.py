@@ -1,0 +1,102 @@
+"""What the docks run in threads, as generators without Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_her2._napari.torch_import import load_torch
+from napari_her2.inference.result import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from napari_her2._napari.manual import ManualScore
+    from napari_her2._napari.settings import Settings
+    from napari_her2._napari.tile import TileView
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.models.registry import ModelEntry
+    from napari_her2.slide.reader import Slide
+    from napari_her2.slide.tissue import TissueMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """A result with the tissue it was found on."""
+
+    result: SlideResult
+    tissue: TissueMask
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What scoring can be done with: the models there are, files that are none, and the device."""
+
+    models: tuple[ModelEntry, ...]
+    problems: tuple[str, ...]
+    device: str
+
+
+def scoring(
+    slide: Slide,
+    model: str,
+    *,
+    regions: Sequence[Any] | None,
+    preset: str,
+    settings: Settings,
+    override_fit: bool,
+) -> Generator[Progress, None, Scored]:
+    """Score a slide, as the dock asks for it."""
+    load_torch()
+    from napari_her2.inference.scoring import score_steps
+
+    result = yield from score_steps(
+        slide,
+        model,
+        regions=regions,
+        device=settings.device,
+        preset=preset,
+        batch_size=settings.batch_size or None,
+        override_fit=override_fit,
+    )
+    return Scored(result, slide.tissue(preset))  # type: ignore[arg-type]  # one of the presets of the dock
+
+
+def looking_around(settings: Settings) -> Generator[Progress, None, Equipment]:
+    """Find models and device; in a thread, because both load PyTorch."""
+    yield Progress("Looking for models")
+    load_torch()
+    from napari_her2.inference.device import choose_device
+    from napari_her2.models.registry import list_models, unreadable_models
+
+    problems = tuple(item.problem for item in unreadable_models())
+    return Equipment(tuple(list_models()), problems, choose_device(settings.device).name)
+
+
+def adding_model(path: Path) -> Generator[Progress, None, ModelEntry]:
+    """Check a model file in full and install it."""
+    yield Progress("Checking the model")
+    load_torch()
+    from napari_her2.models.registry import add_model
+
+    return add_model(path)
+
+
+def exporting(result: SlideResult, manual: ManualScore, folder: Path) -> Generator[Progress, None, Path]:
+    """Write a result to a folder, with the pathologist's own score beside it."""
+    yield Progress("Writing")
+    from napari_her2._napari.manual import write_manual
+    from napari_her2.export.tables import write_result
+
+    written = Path(write_result(result, folder))
+    write_manual(written, manual)
+    return written
+
+
+def reading_tile(slide: Slide, result: SlideResult, tile: int) -> Generator[Progress, None, TileView]:
+    """Read one tile at full resolution."""
+    yield Progress("Reading")
+    from napari_her2._napari.tile import read_tile
+
+    return read_tile(slide, result, tile)

@@ -1,0 +1,138 @@
+"""The demonstration: a synthetic case is opened in napari, scored, and shown with its maps."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from napari_her2._napari.sample_data import PhantomCase, phantom_layers
+from napari_her2.errors import Her2Error, JobFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari import Viewer
+    from napari_her2._qt.jobs import Failure
+    from napari_her2._qt.scoring_dock import ScoringDock
+
+CASE = PhantomCase("demo", "3+", seed=11, size_px=8192, mpp=0.25)
+MODEL = "demo-attention-mil"
+
+_FRAMES = 12  # turns of the event loop after scoring, so that all tiles and overlays are drawn
+
+
+def run_demo(
+    screenshot: Path | None = None,
+    *,
+    case: PhantomCase = CASE,
+    model: str = MODEL,
+    size: tuple[int, int] | None = None,
+) -> None:
+    """Open the phantom case in napari, score its H&E slide and show why.
+
+    Parameters
+    ----------
+    screenshot : Path, optional
+        Saves the whole window as a PNG once all is shown, and closes it; by default the window stays.
+    case : PhantomCase
+    model : str
+        Name of a model.
+    size : tuple of int, optional
+        (width, height) of the window, pixels.
+
+    Raises
+    ------
+    JobFailed
+        If there is no display, or scoring failed.
+    """
+    _need_display()
+    if screenshot is not None and not screenshot.parent.is_dir():
+        raise JobFailed(f"There is no folder {screenshot.parent}: make it, or name another place.")
+    import napari
+
+    layers = phantom_layers(case)
+    viewer = napari.Viewer(title="napari-her2 demonstration", show=True)
+    if size is not None:
+        viewer.window.resize(*size)
+    for data, options, kind in layers:
+        getattr(viewer, f"add_{kind}")(data, **options)
+    viewer.canvas.overlays.scale_bar.visible = True
+    viewer.reset_view()
+    del layers, data
+    demonstration = Demonstration(viewer, model, screenshot)
+    napari.run()
+    if demonstration.failure is not None:
+        raise demonstration.failure
+
+
+class Demonstration:
+    """Drives the dock as a user would.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        With the slides in it, the one to score first.
+    model : str
+    screenshot : Path or None
+
+    Attributes
+    ----------
+    failure : Her2Error or None
+        Why there is no screenshot.
+    """
+
+    def __init__(self, viewer: Viewer, model: str, screenshot: Path | None) -> None:
+        self.failure: Her2Error | None = None
+        self._viewer, self._model, self._screenshot = viewer, model, screenshot
+        _, dock = viewer.window.add_plugin_dock_widget("napari-her2", "HER2 Scoring")
+        self._dock: ScoringDock = dock
+        dock.look_job.returned.connect(self._on_ready)
+        dock.look_job.failed.connect(self._on_failed)
+        dock.score_job.returned.connect(self._on_scored)
+        dock.score_job.failed.connect(self._on_failed)
+
+    def _on_ready(self) -> None:
+        dock = self._dock
+        names = [entry.name for entry in dock.models.entries]
+        if self._model not in names:
+            self._stop(JobFailed(f"The model {self._model} is not installed: reinstall napari-her2."))
+            return
+        dock.models.combo.setCurrentIndex(names.index(self._model))
+        dock.slides.combo.setCurrentIndex(0)
+        dock.score()
+
+    def _on_scored(self) -> None:
+        result = self._dock.result
+        first = result.first_tile
+        if first is not None:
+            result.inspect(first)
+        if self._screenshot is not None:
+            self._wait(_FRAMES)
+
+    def _on_failed(self, failure: Failure) -> None:
+        self._stop(JobFailed(failure.message))
+
+    def _wait(self, frames: int) -> None:
+        from qtpy.QtCore import QTimer
+
+        if frames or self._dock.result.tile_job.running:
+            QTimer.singleShot(50, lambda: self._wait(max(frames - 1, 0)))
+            return
+        self._viewer.screenshot(str(self._screenshot), canvas_only=False, flash=False)
+        self._viewer.close()
+
+    def _stop(self, failure: Her2Error) -> None:
+        if self._screenshot is not None:
+            self.failure = failure
+            self._viewer.close()
+
+
+def _need_display() -> None:
+    """Refuse before Qt aborts the whole process."""
+    if not sys.platform.startswith("linux") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        return
+    raise JobFailed(
+        "There is no display to open napari on. Run this where there is one, or under Xvfb: "
+        'xvfb-run -a -s "-screen 0 1920x1080x24 +extension GLX" napari-her2 demo --screenshot demo.png'
+    )

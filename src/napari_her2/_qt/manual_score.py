@@ -1,0 +1,81 @@
+"""Entry of the pathologist's own score and ISH result, beside the model's output."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QWidget
+
+from napari_her2._napari.manual import ISH_RESULTS, SCORES, ManualScore
+
+_NOT_GIVEN = "not given"
+
+
+class ManualScoreForm(QWidget):
+    """Form of a ManualScore.
+
+    Attributes
+    ----------
+    changed : Signal(ManualScore)
+        The user changed an entry.
+    """
+
+    changed = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.score = _choice("Your IHC score", SCORES)
+        self.score.setToolTip(
+            "Your own reading of the HER2 IHC slide. It is stored beside the model's output, "
+            "and never mixed with it."
+        )
+        self.ish = _choice("ISH result", ISH_RESULTS)
+        self.ish.setToolTip("Result of in situ hybridisation. No model here can tell it.")
+        self.note = QLineEdit()
+        self.note.setAccessibleName("Note")
+        self.note.setPlaceholderText("note")
+        self.category = QLabel()
+        self.category.setWordWrap(True)
+        self.category.setToolTip("Follows from your entries (ASCO/CAP 2018), not from the model")
+        layout = QFormLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addRow("Your score", self.score)
+        layout.addRow("ISH", self.ish)
+        layout.addRow("Note", self.note)
+        layout.addRow("Category", self.category)
+        self.score.currentIndexChanged.connect(self._on_edit)
+        self.ish.currentIndexChanged.connect(self._on_edit)
+        self.note.editingFinished.connect(self._on_edit)
+        self.set_value(ManualScore())
+
+    def value(self) -> ManualScore:
+        """Return what is entered."""
+        return ManualScore(
+            SCORES[self.score.currentIndex()], ISH_RESULTS[self.ish.currentIndex()], self.note.text().strip()
+        )
+
+    def set_value(self, value: ManualScore) -> None:
+        """Show entries, without reporting a change."""
+        widgets = (self.score, self.ish, self.note)
+        for widget in widgets:
+            widget.blockSignals(True)
+        self.score.setCurrentIndex(SCORES.index(value.score))
+        self.ish.setCurrentIndex(ISH_RESULTS.index(value.ish))
+        self.note.setText(value.note)
+        for widget in widgets:
+            widget.blockSignals(False)
+        self._show_category(value)
+
+    def _on_edit(self) -> None:
+        value = self.value()
+        self._show_category(value)
+        self.changed.emit(value)
+
+    def _show_category(self, value: ManualScore) -> None:
+        self.category.setText(value.category() or "–")
+
+
+def _choice(name: str, values: tuple[str, ...]) -> QComboBox:
+    box = QComboBox()
+    box.setAccessibleName(name)
+    box.addItems([value or _NOT_GIVEN for value in values])
+    return box

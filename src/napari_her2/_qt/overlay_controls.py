@@ -1,0 +1,133 @@
+"""Which overlays are shown, on which scale, how opaque."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_her2._napari.layers import OverlayLook
+    from napari_her2._napari.tags import OverlayRole
+
+_BOXES: tuple[tuple[OverlayRole, str, str], ...] = (
+    ("attention", "Attention", "Regions the model used; not regions that are HER2-positive"),
+    ("evidence", "Evidence for", "Orange speaks for the chosen score, blue against it"),
+    ("tissue", "Tissue", "Outline of what was taken for tissue"),
+    ("top tiles", "Top tiles", "Frames around the most attended tiles"),
+)
+
+
+class OverlayControls(QWidget):
+    """Controls of the overlays of one result.
+
+    Attributes
+    ----------
+    visible_changed : Signal(str, bool)
+        Role of an overlay, and whether it is wanted.
+    class_changed : Signal(str)
+    scale_changed : Signal(str)
+        "percentile" or "raw".
+    opacity_changed : Signal(float)
+    held : Signal(bool)
+        Whether the button that hides all overlays is held down.
+    """
+
+    visible_changed = Signal(str, bool)
+    class_changed = Signal(str)
+    scale_changed = Signal(str)
+    opacity_changed = Signal(float)
+    held = Signal(bool)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.boxes = {role: self._box(role, text, tip) for role, text, tip in _BOXES}
+        self.class_name = QComboBox()
+        self.class_name.setAccessibleName("Score whose evidence is shown")
+        self.class_name.textActivated.connect(self.class_changed)
+        self.scale = QComboBox()
+        self.scale.setAccessibleName("Scale of the attention map")
+        self.scale.addItem("percentile", "percentile")
+        self.scale.addItem("raw weight", "raw")
+        self.scale.setToolTip(
+            "Percentile: rank among the tiles of this slide. Raw: the weight itself, 1st to 99th percentile."
+        )
+        self.scale.activated.connect(lambda _: self.scale_changed.emit(self.scale.currentData()))
+        self.opacity = QSlider(Qt.Orientation.Horizontal)
+        self.opacity.setRange(0, 100)
+        self.opacity.setAccessibleName("Opacity of the overlays")
+        self.opacity.setToolTip("Opacity of the maps")
+        self.opacity.valueChanged.connect(lambda value: self.opacity_changed.emit(value / 100))
+        self.hold = QPushButton("Hold to hide")
+        self.hold.setToolTip("Hides all overlays while it is held down (space bar when it has the focus)")
+        self.hold.pressed.connect(lambda: self.held.emit(True))
+        self.hold.released.connect(lambda: self.held.emit(False))
+        self._arrange()
+
+    def set_choices(self, classes: Sequence[str], look: OverlayLook, shown: str) -> None:
+        """Show the classes of a result and how it is drawn.
+
+        Parameters
+        ----------
+        classes : sequence of str
+        look : OverlayLook
+        shown : str
+            The class whose evidence is drawn.
+        """
+        widgets = (self.class_name, self.scale, self.opacity)
+        for widget in widgets:
+            widget.blockSignals(True)
+        self.class_name.clear()
+        self.class_name.addItems(list(classes))
+        self.class_name.setCurrentText(shown)
+        self.scale.setCurrentIndex(self.scale.findData(look.attention_scale))
+        self.opacity.setValue(round(100 * look.opacity))
+        for widget in widgets:
+            widget.blockSignals(False)
+
+    def set_visible(self, visible: Mapping[OverlayRole, bool | None]) -> None:
+        """Show which overlays are drawn; None where there is no such overlay."""
+        for role, box in self.boxes.items():
+            state = visible.get(role)
+            box.blockSignals(True)
+            box.setChecked(bool(state))
+            box.setEnabled(state is not None)
+            box.blockSignals(False)
+
+    def _box(self, role: OverlayRole, text: str, tip: str) -> QCheckBox:
+        box = QCheckBox(text)
+        box.setToolTip(tip)
+        box.toggled.connect(lambda checked: self.visible_changed.emit(role, checked))
+        return box
+
+    def _arrange(self) -> None:
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(8)
+        grid.addWidget(self.boxes["attention"], 0, 0)
+        grid.addWidget(self.scale, 0, 1)
+        grid.addWidget(self.boxes["evidence"], 1, 0)
+        grid.addWidget(self.class_name, 1, 1)
+        grid.addWidget(self.boxes["top tiles"], 2, 0)
+        grid.addWidget(self.boxes["tissue"], 2, 1)
+        grid.setColumnStretch(1, 1)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Opacity"))
+        row.addWidget(self.opacity, 1)
+        row.addWidget(self.hold)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(grid)
+        layout.addLayout(row)

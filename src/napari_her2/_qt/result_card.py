@@ -1,0 +1,97 @@
+"""The answer as it may be shown: with its task, its whole distribution, how sure, and its warnings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_her2._qt.probability_bars import ProbabilityBars
+from napari_her2._qt.theme import Colours
+
+if TYPE_CHECKING:
+    from napari_her2.inference.result import SlideResult
+
+
+class ResultCard(QWidget):
+    """Shows one result; never a bare score.
+
+    Attributes
+    ----------
+    export_wanted : Signal()
+    """
+
+    export_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.task = _label("her2Task")
+        self.label = _label("her2TopClass")
+        self.bars = ProbabilityBars()
+        self.facts = _label("her2Facts")
+        self.warnings = _label("her2Warnings")
+        self.export = QPushButton("Export…")
+        self.export.setToolTip("Write the result, tile table, maps and regions to a folder")
+        self.export.clicked.connect(self.export_wanted)
+        bottom = QHBoxLayout()
+        bottom.addStretch()
+        bottom.addWidget(self.export)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for widget in (self.task, self.label, self.bars, self.facts, self.warnings):
+            layout.addWidget(widget)
+        layout.addLayout(bottom)
+        self.set_colours(Colours())
+        self.set_result(None)
+
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours of the theme."""
+        self.bars.set_colours(colours)
+        self.task.setStyleSheet(f"color: {colours.muted};")
+        self.label.setStyleSheet("font-size: 15pt; font-weight: bold;")
+        self.facts.setStyleSheet(f"color: {colours.muted};")
+        self.warnings.setStyleSheet(f"color: {colours.warning};")
+
+    def set_result(self, result: SlideResult | None) -> None:
+        """Show a result, or nothing."""
+        self.setVisible(result is not None)
+        if result is None:
+            return
+        self.task.setText(result.task)
+        self.label.setText(result.label)
+        self.bars.set_values(result.probabilities, _spread(result))
+        self.facts.setText("\n".join(_facts(result)))
+        self.warnings.setText("\n".join(f"⚠ {line}" for line in result.warnings))
+        self.warnings.setVisible(bool(result.warnings))
+
+
+def _facts(result: SlideResult) -> list[str]:
+    tiles = f"{len(result.table):,} tiles · {result.tissue_mm2:.1f} mm² tissue"
+    if len(result.corrupt):
+        tiles += f" · {len(result.corrupt):,} damaged tiles left out"
+    lines = [
+        f"Margin to the next class: {100 * result.margin:.0f} percentage points",
+        tiles,
+        f"Model: {result.model}, tiles of {result.grid.tile_px} px at {result.grid.mpp:g} µm/px",
+        f"{sum(result.seconds.values()):.1f} s on {result.device}",
+    ]
+    if result.uncertainty is not None:
+        drawn = result.uncertainty
+        lines.insert(1, f"Whiskers: SD over {drawn.draws} random bags of {drawn.bag_size} tiles")
+    return lines
+
+
+def _spread(result: SlideResult) -> dict[str, float] | None:
+    if result.uncertainty is None:
+        return None
+    return {name: float(sd) for name, sd in zip(result.classes, result.uncertainty.sd, strict=True)}
+
+
+def _label(name: str) -> QLabel:
+    label = QLabel()
+    label.setObjectName(name)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label

@@ -1,0 +1,301 @@
+"""The dock HER2 Scoring: from an open slide to a score with the maps that explain it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+from napari_her2._napari.layers import OverlayLook
+from napari_her2._napari.regions import add_region_layer, polygons, region_layers
+from napari_her2._napari.session import session_of
+from napari_her2._napari.settings import apply_folders, read_settings
+from napari_her2._napari.tags import slide_tag
+from napari_her2._napari.work import Equipment, Scored, adding_model, looking_around, scoring
+from napari_her2._qt.jobs import Failure, Job
+from napari_her2._qt.message_box import MessageBox
+from napari_her2._qt.model_picker import ModelPicker
+from napari_her2._qt.progress_row import ProgressRow
+from napari_her2._qt.region_picker import RegionPicker
+from napari_her2._qt.result_panel import ResultPanel
+from napari_her2._qt.sections import Section
+from napari_her2._qt.slide_picker import SlidePicker
+from napari_her2._qt.theme import colours_of
+from napari_her2.errors import Her2Error
+from napari_her2.inference.result import NOTICE
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from qtpy.QtGui import QCloseEvent
+
+    from napari_her2.models.registry import ModelEntry
+
+_MIN_WIDTH_PX = 340
+
+
+class ScoringDock(QWidget):
+    """Scores slides of a viewer.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        Or the proxy that napari hands to plugins.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__()
+        self.session = session_of(napari_viewer)
+        self.settings = read_settings()
+        apply_folders(self.settings)
+        self._scored_id = ""
+        self._was_docked = False
+        self.banner = QLabel(NOTICE)
+        self.message = MessageBox()
+        self.slides = SlidePicker()
+        self.models = ModelPicker()
+        self.regions = RegionPicker()
+        self.device = QLabel("Device: looking …")
+        self.progress = ProgressRow()
+        self.result = ResultPanel(self.session)
+        self.smooth = QCheckBox("Smooth panning")
+        self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
+        self._jobs = (self.score_job, self.look_job, self.add_job)
+        self._arrange()
+        self._connect()
+        self._take_colours()
+        self._show_slides()
+        self.look_job.start(partial(looking_around, self.settings))
+
+    def _arrange(self) -> None:
+        self.banner.setWordWrap(True)
+        self.banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.device.setWordWrap(True)
+        self.smooth.setToolTip(
+            "napari's experimental setting 'Render layers asynchronously': panning never waits for the "
+            "file, and tiles appear as they are read. It is a setting of napari and stays on until it is "
+            "taken off here or in Preferences."
+        )
+        content = QWidget()
+        parts = QVBoxLayout(content)
+        parts.setContentsMargins(8, 4, 8, 8)
+        parts.setSpacing(4)
+        for title, widget in (("Slide", self.slides), ("Model", self.models), ("Region", self.regions)):
+            parts.addWidget(Section(title, widget))
+        for widget in (self.device, self.progress, self.message, self.result, self.smooth):
+            parts.addWidget(widget)
+        parts.addStretch()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(content)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.banner)
+        layout.addWidget(scroll)
+        self.setMinimumWidth(_MIN_WIDTH_PX)
+
+    def _connect(self) -> None:
+        self.slides.changed.connect(self._on_slide)
+        self.slides.mpp_given.connect(self._on_mpp)
+        self.models.changed.connect(self._update_ready)
+        self.models.add_wanted.connect(self._choose_model_file)
+        self.regions.add_wanted.connect(self._add_region)
+        self.progress.start_wanted.connect(self.score)
+        self.progress.cancel_wanted.connect(self.score_job.cancel)
+        self.message.action_wanted.connect(partial(self.score, override_fit=True))
+        self.result.failed.connect(self.message.show_failure)
+        self.score_job.running_changed.connect(self.progress.set_running)
+        self.score_job.progressed.connect(self.progress.set_progress)
+        self.score_job.returned.connect(self._on_scored)
+        self.score_job.failed.connect(self._on_score_failed)
+        self.look_job.returned.connect(self._on_equipment)
+        self.look_job.failed.connect(self._on_look_failed)
+        self.add_job.returned.connect(self._on_model_added)
+        self.add_job.failed.connect(self.message.show_failure)
+        self.smooth.setChecked(_napari_async())
+        self.smooth.toggled.connect(_set_napari_async)
+        self.session.slides_changed.connect(self._show_slides)
+        viewer = self.session.viewer
+        if viewer is not None:
+            viewer.events.theme.connect(self._take_colours)
+        app = QApplication.instance()
+        if app is not None:
+            app.aboutToQuit.connect(self.shutdown)
+
+    # -- the user's wishes
+
+    def score(self, *, override_fit: bool = False) -> None:
+        """Score the chosen slide with the chosen model, in a thread.
+
+        Parameters
+        ----------
+        override_fit : bool
+            Also where the model was not made for the slide; the result then carries a warning.
+        """
+        slide, model = self.slides.slide, self.models.name
+        if slide is None or not model or slide.mpp is None:
+            return
+        self.message.clear()
+        try:
+            regions = self._chosen_regions()
+        except Her2Error as error:
+            self.message.show_failure(Failure(str(error)))
+            return
+        self._scored_id = self.slides.slide_id
+        self.score_job.start(
+            partial(
+                scoring,
+                slide,
+                model,
+                regions=regions,
+                preset=self.regions.preset,
+                settings=self.settings,
+                override_fit=override_fit,
+            )
+        )
+
+    def add_model_file(self, path: Path) -> None:
+        """Check a model file and install it, in a thread."""
+        self.message.clear()
+        self.add_job.start(partial(adding_model, path))
+
+    def shutdown(self) -> None:
+        """Stop all work, wait for it, and let go of the viewer."""
+        for job in self._jobs:
+            job.shutdown()
+        self.result.shutdown()
+        self.session.slides_changed.disconnect(self._show_slides, missing_ok=True)
+        viewer = self.session.viewer
+        if viewer is not None:
+            viewer.events.theme.disconnect(self._take_colours)
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Stop all work when the dock is closed."""
+        self.shutdown()
+        super().closeEvent(event)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Stop all work when napari takes the dock apart: it then only loses its parent."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            docked = self.parent() is not None
+            if self._was_docked and not docked:
+                self.shutdown()
+            self._was_docked = docked
+        return bool(super().event(event))
+
+    # -- what changes around it
+
+    def _take_colours(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
+        colours = colours_of(self.session.viewer)
+        self.banner.setStyleSheet(
+            f"color: {colours.warning}; border-bottom: 1px solid {colours.warning}; padding: 4px;"
+        )
+        self.device.setStyleSheet(f"color: {colours.muted};")
+        for part in (self.slides, self.models, self.message, self.result):
+            part.set_colours(colours)
+
+    def _show_slides(self) -> None:
+        slides = []
+        for layer in self.session.slide_layers():
+            tag = slide_tag(layer)
+            if tag is not None:
+                slides.append((tag.slide_id, layer.name, tag.slide))
+        self.slides.set_slides(slides)
+        if self.score_job.running and self._scored_id not in [key for key, _, _ in slides]:
+            self.score_job.cancel()
+        self._show_regions()
+        self._update_ready()
+
+    def _show_regions(self, chosen: str = "") -> None:
+        viewer = self.session.viewer
+        layers = region_layers(viewer, self.slides.slide_id) if viewer is not None else []
+        self.regions.set_layers([layer.name for layer in layers], chosen)
+        self.regions.set_ready(bool(self.slides.slide_id))
+
+    def _update_ready(self) -> None:
+        slide = self.slides.slide
+        self.progress.set_ready(slide is not None and slide.mpp is not None and bool(self.models.name))
+
+    def _on_slide(self, slide_id: str) -> None:
+        self._show_regions()
+        self.result.show_slide(slide_id)
+        self._update_ready()
+
+    def _on_mpp(self, slide_id: str, mpp: float) -> None:
+        try:
+            self.session.give_mpp(slide_id, mpp)
+        except Her2Error as error:
+            self.message.show_failure(Failure(str(error)))
+
+    # -- what the jobs report
+
+    def _on_equipment(self, equipment: Equipment) -> None:
+        self.device.setText(f"Device: {equipment.device}")
+        self.models.set_models(equipment.models)
+        if equipment.problems:
+            self.message.show_failure(Failure("\n".join(equipment.problems)))
+        self._update_ready()
+
+    def _on_look_failed(self, failure: Failure) -> None:
+        self.device.setText("Device: unknown")
+        self.models.set_models([])
+        self.message.show_failure(failure)
+
+    def _on_model_added(self, entry: ModelEntry) -> None:
+        others = [known for known in self.models.entries if known.name != entry.name]
+        self.models.set_models([*others, entry], entry.name)
+
+    def _on_scored(self, scored: Scored) -> None:
+        look = OverlayLook(opacity=self.settings.default_opacity)
+        before = self.session.overlays(scored.result.slide_sha256_head)
+        if before is not None:
+            look = OverlayLook(
+                attention_scale=before.look.attention_scale,
+                opacity=before.look.opacity,
+                top_tiles=before.look.top_tiles,
+            )
+        self.session.set_result(scored.result, look, scored.tissue)
+
+    def _on_score_failed(self, failure: Failure) -> None:
+        # Only a model that does not fit the slide may be used all the same.
+        self.message.show_failure(failure, "Score anyway" if "--override-fit" in failure.message else "")
+
+    def _chosen_regions(self) -> list[Any] | None:
+        name = self.regions.layer_name
+        if not name:
+            return None
+        viewer, slide_layer = self.session.viewer, self.session.layer_of(self.slides.slide_id)
+        if viewer is None or slide_layer is None or name not in viewer.layers:
+            self._show_regions()
+            raise Her2Error(f'The layer "{name}" is gone: choose the region again.')
+        return polygons(viewer.layers[name], slide_layer)
+
+    def _add_region(self) -> None:
+        viewer, slide_layer = self.session.viewer, self.session.layer_of(self.slides.slide_id)
+        if viewer is not None and slide_layer is not None:
+            layer = add_region_layer(viewer, slide_layer)
+            self._show_regions(layer.name)
+
+    def _choose_model_file(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, "Model file", "", "Models (*.safetensors);;All files (*)"
+        )
+        if chosen:
+            self.add_model_file(Path(chosen))
+
+
+def _napari_async() -> bool:
+    from napari.settings import get_settings
+
+    return bool(get_settings().experimental.async_)
+
+
+def _set_napari_async(wanted: bool) -> None:
+    from napari.settings import get_settings
+
+    get_settings().experimental.async_ = wanted

@@ -1,0 +1,25 @@
+"""Titled parts of a dock."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+
+class Section(QWidget):
+    """A widget under a title.
+
+    Parameters
+    ----------
+    title : str
+    content : QWidget
+    """
+
+    def __init__(self, title: str, content: QWidget) -> None:
+        super().__init__()
+        heading = QLabel(title)
+        heading.setStyleSheet("font-weight: bold;")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 4)
+        layout.setSpacing(4)
+        layout.addWidget(heading)
+        layout.addWidget(content)

@@ -1,0 +1,148 @@
+"""Which slide is scored, what its file says, and µm/px where the file does not say it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_her2._qt.theme import Colours
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_her2.slide.reader import Slide
+
+_USUAL_MPP = {40.0: 0.25, 20.0: 0.5, 10.0: 1.0, 5.0: 2.0}
+
+
+class SlidePicker(QWidget):
+    """Combo of the open slides with the facts of the chosen one.
+
+    Attributes
+    ----------
+    changed : Signal(str)
+        Id of the chosen slide; empty where none is open.
+    mpp_given : Signal(str, float)
+        Id of a slide, and µm/px that the user states for it.
+    """
+
+    changed = Signal(str)
+    mpp_given = Signal(str, float)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.combo = QComboBox()
+        self.combo.setAccessibleName("Slide")
+        self.combo.setToolTip("Slides that are open in napari; open one with File > Open")
+        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.facts = QLabel()
+        self.facts.setWordWrap(True)
+        self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.warnings = QLabel()
+        self.warnings.setWordWrap(True)
+        self.mpp_row = QWidget()
+        self.mpp = QDoubleSpinBox()
+        self.mpp.setRange(0.05, 100.0)
+        self.mpp.setDecimals(4)
+        self.mpp.setSingleStep(0.01)
+        self.mpp.setSuffix(" µm/px")
+        self.mpp.setAccessibleName("µm per pixel of the slide")
+        self.use_mpp = QPushButton("Use")
+        self.use_mpp.setToolTip("Take this µm/px for the slide: the scale bar and the score depend on it")
+        self._arrange()
+        self._slides: list[tuple[str, str, Slide]] = []
+        self.combo.currentIndexChanged.connect(self._on_choice)
+        self.use_mpp.clicked.connect(self._on_use)
+        self.set_colours(Colours())
+        self.set_slides([])
+
+    def _arrange(self) -> None:
+        row = QHBoxLayout(self.mpp_row)
+        row.setContentsMargins(0, 0, 0, 0)
+        question = QLabel("The file states no µm/px:")
+        question.setBuddy(self.mpp)
+        row.addWidget(question)
+        row.addWidget(self.mpp, 1)
+        row.addWidget(self.use_mpp)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for widget in (self.combo, self.facts, self.warnings, self.mpp_row):
+            layout.addWidget(widget)
+
+    @property
+    def slide_id(self) -> str:
+        """Id of the chosen slide; empty where none is open."""
+        return str(self.combo.currentData() or "")
+
+    @property
+    def slide(self) -> Slide | None:
+        """The chosen slide."""
+        return next((slide for key, _, slide in self._slides if key == self.slide_id), None)
+
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours of the theme."""
+        self.facts.setStyleSheet(f"color: {colours.muted};")
+        self.warnings.setStyleSheet(f"color: {colours.warning};")
+
+    def set_slides(self, slides: Sequence[tuple[str, str, Slide]]) -> None:
+        """Show the slides that are open; the choice stays where it can.
+
+        Parameters
+        ----------
+        slides : sequence of (id, name, Slide)
+        """
+        before = self.slide_id
+        self._slides = list(slides)
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        for key, name, _ in slides:
+            self.combo.addItem(name, key)
+        at = self.combo.findData(before)
+        self.combo.setCurrentIndex(at if at >= 0 else 0 if slides else -1)
+        self.combo.blockSignals(False)
+        self.combo.setEnabled(bool(slides))
+        self._show_facts()
+        if self.slide_id != before:
+            self.changed.emit(self.slide_id)
+
+    def choose(self, slide_id: str) -> None:
+        """Choose a slide that is open."""
+        self.combo.setCurrentIndex(self.combo.findData(slide_id))
+
+    def _on_choice(self) -> None:
+        self._show_facts()
+        self.changed.emit(self.slide_id)
+
+    def _on_use(self) -> None:
+        if self.slide_id:
+            self.mpp_given.emit(self.slide_id, self.mpp.value())
+
+    def _show_facts(self) -> None:
+        slide = self.slide
+        self.mpp_row.setVisible(slide is not None and slide.mpp is None)
+        self.warnings.setVisible(bool(slide and slide.warnings))
+        if slide is None:
+            self.facts.setText("Open a slide: File > Open, or File > Open Sample > HER2 phantom.")
+            return
+        self.facts.setText(" · ".join(slide_facts(slide)))
+        self.warnings.setText("\n".join(f"⚠ {line}" for line in slide.warnings))
+        if slide.mpp is None:
+            self.mpp.setValue(_USUAL_MPP.get(slide.objective or 0.0, 0.5))
+
+
+def slide_facts(slide: Slide) -> list[str]:
+    """Return size, µm/px with its source, objective and reader of a slide, a phrase each."""
+    facts = [f"{slide.shape[1]:,} × {slide.shape[0]:,} px"]
+    if slide.mpp is None:
+        facts.append("µm/px not stated")
+    else:
+        y, x = slide.mpp
+        size = f"{x:.4g}" if abs(y - x) < 1e-4 * x else f"{x:.4g} × {y:.4g}"
+        facts.append(f"{size} µm/px ({slide.mpp_source})")
+    if slide.objective:
+        facts.append(f"{slide.objective:g}× objective")
+    facts.append(f"read with {slide.backend}")
+    return facts

@@ -278,6 +278,7 @@ def with_card(metadata, **changes):
     ("changes", "message"),
     [
         ({"architecture": "__import__('os')"}, "does not know"),
+        ({"method": "clam"}, "but it is 'attention-mil'"),
         ({"arguments": {"features": 1024, "hidden": 17, "classes": 4}}, "do not fit the model"),
         ({"arguments": {"features": 1024, "hidden": 16}}, "whole numbers"),
         ({"arguments": {"features": 1024, "hidden": 16, "classes": 4, "depth": 3}}, "whole numbers"),

@@ -11,6 +11,7 @@ from torch import nn
 
 from napari_her2.errors import JobFailed, ModelError
 from napari_her2.inference import device as device_module
+from napari_her2.inference import encode as encode_module
 from napari_her2.inference.device import Device, choose_device
 from napari_her2.inference.encode import EncoderRunner, agreement, encode, is_out_of_memory
 from napari_her2.models.card import EncoderSpec
@@ -40,6 +41,11 @@ def small_encoder(backbone, tile_px=8):
 @pytest.fixture
 def images():
     return np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compared_yet(monkeypatch):
+    monkeypatch.setattr(encode_module, "_compared", {})
 
 
 @pytest.fixture
@@ -137,6 +143,13 @@ def test_features_are_those_of_the_encoder(images):
     assert features.dtype == np.float16
     np.testing.assert_allclose(features, images.mean((1, 2)) / 255, atol=1e-3)
     np.testing.assert_array_equal(encode(small_encoder(Pooled()), images, CPU), features)
+
+
+def test_tiles_that_cannot_be_written_to_or_are_cut_out_are_encoded(images):
+    runner = EncoderRunner(small_encoder(Pooled()), CPU)
+    expected = runner.run(images[::2].copy())
+    images.flags.writeable = False
+    np.testing.assert_array_equal(runner.run(images[::2]), expected)
 
 
 def test_no_tiles_give_no_features(images):
@@ -238,6 +251,19 @@ def test_lower_precision_is_used_only_where_it_agrees(error, precision):
     assert runner.precision == precision
     assert runner.note.startswith(precision)
     assert ("differs too much" in runner.note) == (precision == "float32")
+
+
+def test_precision_is_compared_once_for_the_same_encoder(images):
+    cpu = Device(torch.device("cpu"), "cpu (test)", "test", torch.bfloat16)
+    backbone = Rough(0.01)
+    EncoderRunner(small_encoder(backbone), cpu)
+    compared = len(backbone.sizes)
+    assert compared == 2
+    assert EncoderRunner(small_encoder(backbone), cpu).precision == "bfloat16"
+    assert len(backbone.sizes) == compared
+    backbone.register_buffer("other_weights", torch.ones(1))
+    EncoderRunner(small_encoder(backbone), cpu)
+    assert len(backbone.sizes) == 2 * compared
 
 
 def test_lower_precision_that_does_not_work_is_left_out(images):

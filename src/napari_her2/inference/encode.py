@@ -29,6 +29,9 @@ _OUT_OF_MEMORY_TEXTS = (
     "alloc_failed",  # cuBLAS and cuDNN
 )
 
+# How well lower precision agrees, by encoder and device: a slide scored again need not wait for it.
+_compared: dict[tuple[str, str, torch.dtype], tuple[float, float]] = {}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingFeatures:
@@ -105,7 +108,7 @@ class EncoderRunner:
     @property
     def precision(self) -> str:
         """The precision that the encoder computes in."""
-        return "float32" if self._autocast is None else str(self._autocast).removeprefix("torch.")
+        return "float32" if self._autocast is None else _name(self._autocast)
 
     @property
     def note(self) -> str:
@@ -144,7 +147,8 @@ class EncoderRunner:
         """
         if len(images) == 0:
             return PendingFeatures((torch.empty(0, self.encoder.spec.dim, dtype=torch.float16),))
-        batch = torch.from_numpy(np.ascontiguousarray(images))
+        # PyTorch wants memory that it could write to, though nothing here does.
+        batch = torch.from_numpy(np.require(images, np.uint8, ["C", "W"]))
         on_cuda = self.device.torch_device.type == "cuda"
         if on_cuda:
             batch = batch.pin_memory()
@@ -191,22 +195,26 @@ class EncoderRunner:
         wanted = self.device.autocast_dtype
         if wanted is None:
             return ""
-        name = str(wanted).removeprefix("torch.")
-        trial = torch.from_numpy(_trial_tiles(self.encoder.spec.tile_px))
-        try:
-            with torch.inference_mode():
-                exact = self._forward(trial, None).float()
-                rough = self._forward(trial, wanted).float()
-        except (RuntimeError, MemoryError) as error:
-            _release(self.device)
-            if is_out_of_memory(error):
-                return "float32 (memory was too short to try a lower precision)"
-            return f"float32 ({name} does not work with this encoder here)"
-        cosine, relative = agreement(exact, rough)
+        key = (self.encoder.fingerprint(), self.device.name, wanted)
+        if key not in _compared:
+            try:
+                _compared[key] = self._compare(wanted)
+            except (RuntimeError, MemoryError) as error:
+                _release(self.device)
+                if is_out_of_memory(error):
+                    return "float32 (memory was too short to try a lower precision)"
+                return f"float32 ({_name(wanted)} does not work with this encoder here)"
+        cosine, relative = _compared[key]
         if cosine >= MIN_COSINE and relative <= MAX_RELATIVE_ERROR:
             self._autocast = wanted
-            return name
-        return f"float32 ({name} differs too much here: cosine {cosine:.4f}, error {relative:.1%})"
+            return _name(wanted)
+        return f"float32 ({_name(wanted)} differs too much here: cosine {cosine:.4f}, error {relative:.1%})"
+
+    def _compare(self, wanted: torch.dtype) -> tuple[float, float]:
+        trial = torch.from_numpy(_trial_tiles(self.encoder.spec.tile_px))
+        with torch.inference_mode():
+            exact = self._forward(trial, None).float()
+            return agreement(exact, self._forward(trial, wanted).float())
 
 
 def encode(encoder: PatchEncoder, images: NDArray[np.uint8], device: Device) -> NDArray[np.float16]:
@@ -274,6 +282,10 @@ def _release(device: Device) -> None:
         torch.cuda.empty_cache()
     elif device.torch_device.type == "mps":
         torch.mps.empty_cache()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _memory_advice(device: Device, what: str) -> str:

@@ -76,7 +76,15 @@ def _attention_mil(card: ModelCard) -> nn.Module:
     return AttentionMIL(**arguments)
 
 
-ARCHITECTURES: Mapping[str, Callable[[ModelCard], nn.Module]] = {"AttentionMIL": _attention_mil}
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A kind of head: the method that it belongs to, and how it is built from a card."""
+
+    method: str
+    build: Callable[[ModelCard], nn.Module]
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {"AttentionMIL": Architecture("attention-mil", _attention_mil)}
 
 
 def read_card(path: Path) -> ModelCard:
@@ -200,6 +208,11 @@ def _card(metadata: Mapping[str, str], path: Path) -> ModelCard:
             f"{path.name} needs the architecture {card.architecture!r:.80}, which this version does not "
             f"know (it knows {', '.join(ARCHITECTURES)}): update napari-her2."
         )
+    if card.method != ARCHITECTURES[card.architecture].method:
+        raise ModelError(
+            f"{path.name} says that {card.architecture} is the method {card.method!r:.80}, but it is "
+            f"{ARCHITECTURES[card.architecture].method!r}. Get the model again."
+        )
     return card
 
 
@@ -210,9 +223,9 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _load_head(card: ModelCard, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
     # Without memory first: what a card claims must fit the tensors before anything is allocated.
     with torch.device("meta"):
-        wanted = ARCHITECTURES[card.architecture](card).state_dict()
+        wanted = ARCHITECTURES[card.architecture].build(card).state_dict()
     check_tensors(wanted, tensors, path.name)
-    head = ARCHITECTURES[card.architecture](card)
+    head = ARCHITECTURES[card.architecture].build(card)
     head.load_state_dict(tensors)
     return head.requires_grad_(False).eval()
 

@@ -58,6 +58,7 @@ class OpenSlideBackend:
             vendor, as_float(found.get("openslide.objective-power")), mpp, source, icc, doubts
         )
         self.associated_images: tuple[str, ...] = tuple(self._slide.associated_images)
+        self._probe()
 
     def associated_image(self, name: str) -> NDArray[np.uint8]:
         """Pixels of an associated image.
@@ -72,14 +73,30 @@ class OpenSlideBackend:
         (h, w, 3) uint8
         """
         try:
-            return _flat(np.asarray(self._slide.associated_images[name]))
+            return self._attempt(lambda slide: slide.associated_images[name])
         except openslide.OpenSlideError as error:
-            self._reopen()
             raise SlideError(f"The {name} image of {self.path.name} cannot be read: {error}.") from error
 
     def close(self) -> None:
         """Let go of the file; OpenSlide closes it after the last read that is under way."""
         self._slide = None
+
+    def _probe(self) -> None:
+        """Refuse a file of which nothing can be decoded: OpenSlide opens it if its header is whole."""
+        level = self.levels[0]
+        height, width = level.shape
+        error: DamagedTile | None = None
+        for y, x in ((height // 2, width // 2), (0, 0), (height - 1, width - 1)):
+            try:
+                level.read(y, x, 1, 1)
+            except DamagedTile as damage:
+                error = damage
+            else:
+                return
+        raise SlideError(
+            f"{self.path.name} has no readable pixels ({error.__cause__ if error else ''}), so it was cut off "
+            f"or damaged: copy it again from its source."
+        ) from error
 
     def _open(self) -> Any:  # noqa: ANN401 - openslide ships no types
         try:
@@ -90,33 +107,43 @@ class OpenSlideBackend:
                 f"unknown kind; copy it again from its source."
             ) from error
 
-    def _reopen(self) -> None:
-        """Open anew: after an error OpenSlide refuses every further call on the same handle."""
-        with self._lock:
-            if self._slide is not None:
-                self._slide = self._open()
-
     def _icc_profile(self) -> bytes | None:
         profile = self._slide.color_profile
         return None if profile is None else bytes(profile.tobytes())
 
     def _reader(self, number: int) -> Callable[[int, int, int, int], NDArray[np.uint8]]:
+        downsample = float(self._slide.level_downsamples[number])
+
         def read(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
-            slide = self._slide
-            if slide is None:
-                raise SlideError(f"{self.path.name} was closed: open it again to read from it.")
-            downsample = slide.level_downsamples[number]
             origin = (round(x * downsample), round(y * downsample))
             try:
-                return _flat(np.asarray(slide.read_region(origin, number, (width, height))))
+                return self._attempt(lambda slide: slide.read_region(origin, number, (width, height)))
             except openslide.OpenSlideError as error:
-                self._reopen()
                 raise DamagedTile(
-                    f"{self.path.name} is damaged near y {y}, x {x} of level {number}: {error}. "
-                    f"Copy the slide again from its source."
+                    f"{self.path.name} is damaged near y {y}, x {x} of level {number} ({error}): "
+                    f"copy the slide again from its source."
                 ) from error
 
         return read
+
+    def _attempt(self, get: Callable[[Any], Any]) -> NDArray[np.uint8]:
+        """Get an image; once more on a fresh handle after an error.
+
+        After an error OpenSlide refuses every further call on the same handle, so an error may be
+        the fault of another thread that met damage elsewhere.
+        """
+        slide = self._slide
+        if slide is None:
+            raise SlideError(f"{self.path.name} was closed: open it again to read from it.")
+        try:
+            return _flat(np.asarray(get(slide)))
+        except openslide.OpenSlideError:
+            with self._lock:
+                try:
+                    return _flat(np.asarray(get(self._open())))
+                finally:
+                    if self._slide is slide:
+                        self._slide = self._open()
 
 
 def _flat(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from napari_her2.slide import decode
 from napari_her2.slide.facts import SlideFacts, as_float, checked_mpp, ome_facts
 from napari_her2.slide.files import ByteFile, DamagedTile
 from napari_her2.slide.sources import BackendTiles, FileTiles
+from napari_her2.slide.tiff_chain import chain_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ class TiffBackend:
         self.name = f"tiffslide {tiffslide.__version__}"
         self._lock = threading.Lock()
         self._file = ByteFile(path)
-        notes: list[str] = []
+        notes: list[str] = self._check_chain()
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -101,6 +102,22 @@ class TiffBackend:
         with self._lock:
             self._slide.close()
 
+    def _check_chain(self) -> list[str]:
+        """Sentences about directories that are missing; SlideError where all of them are."""
+        # NDPI links its directories in a way of its own.
+        state = "whole" if self.path.suffix.lower() == ".ndpi" else chain_state(self._file)
+        if state == "none":
+            self._file.close()
+            raise SlideError(
+                f"{self.path.name} ends before the directory that describes it, so it was cut off or is no "
+                f"slide: copy it again from its source."
+            )
+        if state == "whole":
+            return []
+        return [
+            "The file ends early: levels or associated images are missing; copy it again from its source."
+        ]
+
     def _find_levels(self) -> tuple[TileSource, ...]:
         axes = self._properties["tiffslide.series-axes"]
         series = self._slide.ts_tifffile.series[self._properties["tiffslide.series-index"]]
@@ -115,9 +132,20 @@ class TiffBackend:
             shape = (int(height), int(width))
             if min(shape) < 1:
                 raise SlideError(f"{self.path.name} has an empty level {number}: copy it again.")
+            if not composed:
+                self._check_places(series.levels[number], number)
             direct = None if composed or axes != "YXS" else self._direct(series.levels[number], shape)
             levels.append(direct or self._through_tiffslide(number, shape, series.levels[number]))
         return tuple(levels)
+
+    def _check_places(self, level: Any, number: int) -> None:  # noqa: ANN401 - tifffile
+        """Refuse a level whose directory does not say where its data lie: readers would show black."""
+        for page in level.pages:
+            if page is None or not len(page.dataoffsets) or len(page.dataoffsets) != len(page.databytecounts):
+                raise SlideError(
+                    f"{self.path.name} does not say where the pixels of level {number} lie, so it was cut "
+                    f"off or is damaged: copy it again from its source."
+                )
 
     def _direct(self, level: Any, shape: tuple[int, int]) -> FileTiles | None:  # noqa: ANN401 - tifffile
         """Tiles of a level that can be decoded from their bytes; None where codec or layout forbid it."""

@@ -1,0 +1,375 @@
+"""An open whole slide image: levels, µm/px, pixels, pyramid, tissue and tiles."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from napari_her2.errors import SlideError
+from napari_her2.slide.facts import GIVEN_BY_USER
+from napari_her2.slide.files import fingerprint
+from napari_her2.slide.grid import TileGrid
+from napari_her2.slide.pyramid import CorruptRegion, PixelLevel, build_levels, dask_pyramid
+from napari_her2.slide.sources import WHITE
+from napari_her2.slide.tiles import (
+    RegionBatch,
+    TileBatch,
+    WindowPlan,
+    pack_tiles,
+    plan_tiles,
+    stream_windows,
+    usable_threads,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    import dask.array as da
+    from numpy.typing import NDArray
+
+    from napari_her2.slide.backends import Backend
+    from napari_her2.slide.tissue import Preset, TissueMask
+
+_MAX_READ_PIXELS = 1 << 30
+
+
+class Slide:
+    """An open whole slide image.
+
+    Made by `open_slide`. Reading is safe from many threads at once. The file closes with `close`,
+    at the end of a ``with`` block, or with the last reference to the slide or to an array of its
+    pyramid. A slide cannot be used in a forked child process: open it there.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        Stem of the file name.
+    backend : str
+        Library that reads it, with its version.
+    vendor : str or None
+    objective : float or None
+        Magnification.
+    shape : tuple of int
+        (height, width) of level 0, pixels.
+    level_shapes : tuple of tuple of int
+        (height, width) of each level of the file.
+    level_downsamples : tuple of tuple of float
+        Exact (y, x) downsample of each level.
+    mpp : tuple of float or None
+        (y, x) µm per level-0 pixel; None where it is not stated.
+    mpp_source : str
+        "Aperio header", "OME-XML", "TIFF resolution", "given by the user", "not stated", ...
+    icc_profile : bytes or None
+    associated_images : tuple of str
+    warnings : tuple of str
+        What a user should know, a sentence each.
+    fingerprint : str
+        SHA-256 over the size and the first and last MiB of the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        backend: Backend,
+        notes: tuple[str, ...],
+        mpp: tuple[float, float] | None,
+    ) -> None:
+        self._pid = os.getpid()
+        self._backend = backend
+        self._closer = weakref.finalize(self, backend.close)
+        self._lock = threading.Lock()
+        self._corrupt: dict[tuple[int, int, int], CorruptRegion] = {}
+        self._display: tuple[PixelLevel, ...] | None = None
+        self._tissue: dict[str, TissueMask] = {}
+        facts = backend.facts
+        self.path = path
+        self.name = path.stem if path.is_file() else path.name
+        self.backend = backend.name
+        self.vendor = facts.vendor
+        self.objective = facts.objective
+        self.icc_profile = facts.icc_profile
+        self.associated_images = backend.associated_images
+        self.mpp = mpp or facts.mpp
+        self.mpp_source = GIVEN_BY_USER if mpp else facts.mpp_source
+        self.warnings = (*notes, *facts.warnings)
+        self.level_shapes = tuple(level.shape for level in backend.levels)
+        self.shape = self.level_shapes[0]
+        self.level_downsamples = tuple((self.shape[0] / h, self.shape[1] / w) for h, w in self.level_shapes)
+        self.fingerprint = fingerprint(backend.path)
+
+    def __repr__(self) -> str:
+        mpp = "µm/px not stated" if self.mpp is None else f"{self.mpp[1]:g} x {self.mpp[0]:g} µm/px"
+        return f"<Slide {self.path.name}: {self.shape[1]} x {self.shape[0]} px, {mpp}, {self.backend}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed."""
+        return not self._closer.alive
+
+    def close(self) -> None:
+        """Close the file; further reads raise SlideError."""
+        self._closer()
+
+    def read(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Pixels of a window of a level.
+
+        Parameters
+        ----------
+        level : int
+            Level of the file, 0 is the finest.
+        y, x : int
+            Upper left corner, pixels of that level; may lie outside.
+        height, width : int
+            Pixels of that level.
+
+        Returns
+        -------
+        (height, width, 3) uint8
+            RGB; white outside the slide.
+
+        Raises
+        ------
+        SlideError
+            The file is damaged there (the message names the place), was closed or was forked.
+        """
+        self._guard()
+        source = self._backend.levels[self._checked_level(level)]
+        if height < 0 or width < 0 or height * width > _MAX_READ_PIXELS:
+            raise SlideError(
+                f"A window of {width} x {height} px is too large to read at once: read smaller ones."
+            )
+        y0, x0 = max(y, 0), max(x, 0)
+        y1, x1 = min(y + height, source.shape[0]), min(x + width, source.shape[1])
+        if (y0, x0, y1, x1) == (y, x, y + height, x + width) and height and width:
+            return source.read(y, x, height, width)
+        out = np.full((height, width, 3), WHITE, np.uint8)
+        if y0 < y1 and x0 < x1:
+            out[y0 - y : y1 - y, x0 - x : x1 - x] = source.read(y0, x0, y1 - y0, x1 - x0)
+        return out
+
+    def thumbnail(self, max_px: int = 1024) -> NDArray[np.uint8]:
+        """Show the whole slide, small.
+
+        Parameters
+        ----------
+        max_px : int
+            Longer side at most, pixels; a smaller slide keeps its size.
+
+        Returns
+        -------
+        (h, w, 3) uint8
+            Averaged over areas from the coarsest sufficient level. Damage is drawn as magenta hatch.
+        """
+        self._guard()
+        if max_px < 1:
+            raise SlideError(f"A thumbnail of {max_px} px is not possible: ask for at least one pixel.")
+        shrink = min(1.0, max_px / max(self.shape))
+        height, width = (max(1, round(side * shrink)) for side in self.shape)
+        fitting = [level for level in self._levels() if level.shape[0] >= height and level.shape[1] >= width]
+        level = min(fitting, key=lambda level: level.shape[0])
+        pixels = level.window(0, 0, level.shape[0], level.shape[1])
+        if pixels.shape[:2] == (height, width):
+            return pixels
+        small: NDArray[np.uint8] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        return small
+
+    def pyramid(self) -> list[da.Array]:
+        """Lazy levels for display, largest first, in chunks of 1024 px.
+
+        Returns
+        -------
+        list of (h, w, 3) uint8 dask arrays
+            The last is at most 1,000 px on its longer side; levels that the file does not have are
+            averaged from the next finer one when first needed. Damage is drawn as magenta hatch and
+            listed by `corrupt_regions`.
+        """
+        self._guard()
+        return dask_pyramid(self._levels(), self._guard, f"her2-{self.fingerprint[:32]}")
+
+    def corrupt_regions(self) -> tuple[CorruptRegion, ...]:
+        """Damaged places met so far while displaying."""
+        with self._lock:
+            return tuple(self._corrupt.values())
+
+    def associated_image(self, name: str) -> NDArray[np.uint8]:
+        """Label, overview or the like.
+
+        Parameters
+        ----------
+        name : str
+            One of `associated_images`.
+
+        Returns
+        -------
+        (h, w, 3) uint8
+        """
+        self._guard()
+        if name not in self.associated_images:
+            known = ", ".join(self.associated_images) or "none"
+            raise SlideError(f"{self.path.name} has no associated image {name!r}; it has: {known}.")
+        return self._backend.associated_image(name)
+
+    def tissue(self, preset: Preset = "resection") -> TissueMask:
+        """Tissue mask of the slide, found once and kept.
+
+        Parameters
+        ----------
+        preset : {"resection", "biopsy"}
+        """
+        from napari_her2.slide.tissue import find_tissue
+
+        found = self._tissue.get(preset)
+        if found is None:
+            found = self._tissue[preset] = find_tissue(self, preset)
+        return found
+
+    def tile_grid(self, tile_px: int, mpp: float) -> TileGrid:
+        """Grid of tiles over this slide.
+
+        Parameters
+        ----------
+        tile_px : int
+            Side of a tile, pixels.
+        mpp : float
+            µm per pixel of a tile.
+
+        Raises
+        ------
+        SlideError
+            The slide states no µm/px.
+        """
+        if self.mpp is None:
+            raise SlideError(
+                f"{self.path.name} says no µm/px, so tiles of a known size cannot be cut; "
+                f"give it (--mpp, or the field in the dock)."
+            )
+        return TileGrid(self.shape, self.mpp, tile_px, mpp)
+
+    def tiles(
+        self,
+        *,
+        tile_px: int,
+        mpp: float,
+        batch_size: int = 64,
+        tissue_only: bool = True,
+        keep: NDArray[np.bool_] | None = None,
+        min_tissue: float = 0.5,
+        threads: int | None = None,
+    ) -> Iterator[TileBatch]:
+        """Stream tiles of exact physical size, in raster order.
+
+        Parameters
+        ----------
+        tile_px : int
+            Side of a tile, pixels.
+        mpp : float
+            µm per pixel of a tile; resampled by area averaging (see `napari_her2.slide.tiles`).
+        batch_size : int
+            Tiles a batch; the last batch may be shorter.
+        tissue_only : bool
+            Leave out tiles without tissue.
+        keep : (rows, cols) bool, optional
+            The tiles of the grid to read; overrides `tissue_only`.
+        min_tissue : float
+            Share of a tile that must be tissue.
+        threads : int, optional
+            Decoding threads; by default the cores that may be used.
+
+        Yields
+        ------
+        TileBatch
+
+        Raises
+        ------
+        SlideError
+            The slide states no µm/px, or `keep` does not fit the grid.
+        """
+        self._guard()
+        grid = self.tile_grid(tile_px, mpp)
+        if keep is None:
+            keep = self.tissue().keep(grid, min_tissue) if tissue_only else np.ones(grid.shape, np.bool_)
+        if keep.shape != grid.shape:
+            raise SlideError(
+                f"The selection of tiles is {keep.shape}, the grid of the slide {grid.shape}: make it anew."
+            )
+        if batch_size < 1:
+            raise SlideError(f"A batch of {batch_size} tiles is not possible: ask for at least one.")
+        index = np.argwhere(keep).astype(np.int64)
+        plan = plan_tiles(grid, index, self._backend.levels, self.level_downsamples)
+        regions = stream_windows(
+            plan, batch_size=batch_size, threads=usable_threads(threads), guard=self._guard
+        )
+        return pack_tiles(regions, grid, index, batch_size)
+
+    def regions(
+        self,
+        level: int,
+        origins: NDArray[np.int64],
+        size: tuple[int, int],
+        *,
+        batch_size: int = 64,
+        threads: int | None = None,
+    ) -> Iterator[RegionBatch]:
+        """Stream many windows of one level, decoding each tile of the file once.
+
+        Parameters
+        ----------
+        level : int
+            Level of the file.
+        origins : (N, 2) int64
+            (y, x) corners, pixels of that level, best in raster order; white outside the slide.
+        size : tuple of int
+            (height, width) of every window, pixels of that level.
+        batch_size : int
+            Windows a batch.
+        threads : int, optional
+            Decoding threads; by default the cores that may be used.
+
+        Yields
+        ------
+        RegionBatch
+        """
+        self._guard()
+        source = self._backend.levels[self._checked_level(level)]
+        plan = WindowPlan(source, np.asarray(origins, np.int64).reshape(-1, 2), size, size)
+        return stream_windows(plan, batch_size=batch_size, threads=usable_threads(threads), guard=self._guard)
+
+    def _levels(self) -> tuple[PixelLevel, ...]:
+        with self._lock:
+            if self._display is None:
+                self._display = build_levels(self._backend.levels, self._note_corrupt)
+            return self._display
+
+    def _note_corrupt(self, region: CorruptRegion) -> None:
+        with self._lock:
+            self._corrupt[region.level, region.y, region.x] = region
+
+    def _checked_level(self, level: int) -> int:
+        if not 0 <= level < len(self.level_shapes):
+            raise SlideError(f"{self.path.name} has levels 0 to {len(self.level_shapes) - 1}, not {level}.")
+        return level
+
+    def _guard(self) -> None:
+        if os.getpid() != self._pid:
+            raise SlideError(
+                f"{self.path.name} was opened before this process was forked: open it in the new process."
+            )
+        if not self._closer.alive:
+            raise SlideError(f"{self.path.name} was closed: open it again to read from it.")

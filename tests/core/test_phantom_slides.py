@@ -16,6 +16,8 @@ from skimage.draw import polygon2mask
 
 from napari_her2.errors import JobFailed
 from napari_her2.phantom import SCORES, cohort_steps, make_pair
+from napari_her2.phantom.pair import _rendered as rendered
+from napari_her2.phantom.svs import SlideSpool
 
 SIZE = (1200, 1536)
 SEED = 21
@@ -78,7 +80,9 @@ def test_levels_show_the_same_picture(pairs):
     assert np.corrcoef(mean.ravel(), quarter.ravel())[0, 1] > 0.98
 
 
-def test_the_same_seed_gives_the_same_slide_and_another_seed_another(pairs, tmp_path):
+def test_the_same_seed_gives_the_same_slide_and_another_seed_another(pairs, tmp_path, monkeypatch):
+    # One thread now, several before: the order of the blocks must not matter.
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     again = make_pair(tmp_path, "again", score="1+", seed=SEED, size_px=SIZE)
     other = make_pair(tmp_path, "other", score="1+", seed=SEED + 1, size_px=SIZE)
     for name in ("he", "ihc"):
@@ -204,6 +208,46 @@ def test_a_cohort_made_with_other_settings_is_made_anew(tmp_path):
 def test_impossible_settings_are_refused_in_words(tmp_path, settings, words):
     with pytest.raises(JobFailed, match=words):
         make_pair(tmp_path, "x", **{"score": "0", "seed": 1, "size_px": 512, **settings})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_slide_too_small_for_its_percentages_is_refused(tmp_path):
+    with pytest.raises(JobFailed, match="tumour cells; make it larger"):
+        make_pair(tmp_path, "x", score="0", seed=1, size_px=512, mpp=0.2)
+
+
+def test_blocks_are_rendered_only_a_little_ahead_of_the_writer(monkeypatch):
+    started = []
+
+    def blank(scene, row, column, shape):
+        started.append((row, column))
+        image = np.zeros((*shape, 3), dtype=np.uint8)
+        return image, image
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("napari_her2.phantom.pair.render_block", blank)
+    blocks = rendered(None, (1024 * 6, 1024 * 4))
+    for taken in range(1, 6):
+        next(blocks)
+        assert taken <= len(started) <= taken + 4
+    blocks.close()
+
+
+def test_a_spool_of_a_huge_slide_holds_only_its_smallest_levels(tmp_path):
+    spool = SlideSpool(tmp_path / "huge.svs", (40_000, 40_000), 0.5, "")
+    held = sum(getattr(value, "nbytes", 0) for value in vars(spool).values())
+    spool.discard()
+    assert 0 < held <= (40_000 // 16) ** 2 * 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_no_half_written_slide(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("napari_her2.phantom.pair.render_block", fail)
+    with pytest.raises(JobFailed, match="No space left on device"):
+        make_pair(tmp_path, "x", score="0", seed=1, size_px=1024)
     assert not list(tmp_path.iterdir())
 
 

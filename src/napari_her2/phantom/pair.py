@@ -15,10 +15,12 @@ from napari_her2.phantom.cells import take_census
 from napari_her2.phantom.layout import make_layout
 from napari_her2.phantom.render import BLOCK_PX, Scene, make_scene, render_block
 from napari_her2.phantom.svs import EncodedBlock, SlideSpool, encode_block
-from napari_her2.phantom.truth import tumour_polygons, write_regions, write_truth
+from napari_her2.phantom.truth import score_by_criteria, tumour_polygons, write_regions, write_truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_FEWEST_CELLS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,12 @@ def make_pair(
     case = draw_case(seed, score)
     layout = make_layout(seed, size_um)
     census = take_census(case, layout, size_um)
+    # Percentages of a handful of cells cannot follow the rule of a score.
+    if census.cells < _FEWEST_CELLS or score_by_criteria(census.mix) != score:
+        raise JobFailed(
+            f"A phantom of {size_um[0]:g} x {size_um[1]:g} µm has room for only {census.cells} tumour cells; "
+            "make it larger, or choose another seed."
+        )
     polygons = tumour_polygons(layout, shape, mpp)
     scene = make_scene(case, layout, census, mpp)
     try:

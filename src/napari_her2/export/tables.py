@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,8 @@ def write_result(result: SlideResult, out_dir: Path) -> Path:
         _write_tiles(folder / "tiles.csv", result)
         _write_maps(folder / "maps.npz", result)
         _write_json(folder / "regions.geojson", regions_geojson(result))
+        if target.is_dir():
+            _keep_others(target, folder)
     return target
 
 
@@ -131,6 +134,17 @@ def result_values(result: SlideResult) -> dict[str, Any]:
         "version": result.version,
         "notice": result.notice,
     }
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Carry over what others put beside a result: a pathologist's own score, notes."""
+    for item in old.iterdir():
+        if (new / item.name).exists():
+            continue
+        if item.is_dir():
+            shutil.copytree(item, new / item.name)
+        else:
+            shutil.copy2(item, new / item.name)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

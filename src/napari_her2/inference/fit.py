@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from napari_her2.errors import ModelError, SlideError
+from napari_her2.models.fit import check_fit
 from napari_her2.slide.stain import guess_stain
 
 if TYPE_CHECKING:
@@ -19,89 +19,40 @@ if TYPE_CHECKING:
     from napari_her2.slide.stain import Stain
     from napari_her2.slide.tissue import Preset, TissueMask
 
-COARSEST = 1.25
-"""A slide may have this many times the µm/px of the model: its tiles are then enlarged by as much."""
-
 _stains: WeakKeyDictionary[Slide, dict[str, Stain]] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """What speaks against scoring a slide with a model.
-
-    Parameters
-    ----------
-    problems : tuple of str
-        A sentence each; any of them refuses the slide unless the user overrides it.
-    notes : tuple of str
-        Doubts, which become warnings.
-    """
-
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def settle(self, model: str, *, override: bool) -> tuple[str, ...]:
-        """Refuse, or return what the result has to carry as warnings.
-
-        Raises
-        ------
-        ModelError
-            If there is a problem and it is not overridden.
-        """
-        if self.problems and not override:
-            raise ModelError(
-                f"{model} does not fit this slide: {' '.join(self.problems)} "
-                f"Use another model, or override this (--override-fit); the result then carries a warning."
-            )
-        return (*(f"Overridden: {problem}" for problem in self.problems), *self.notes)
-
-
-def scale_fit(slide: Slide, card: ModelCard) -> Fit:
-    """Compare the µm/px of a slide with that of a model; finer slides are resampled and always fit.
+def refuse_or_warn(slide: Slide, card: ModelCard, stain: str, *, override: bool) -> tuple[str, ...]:
+    """Compare a slide with what a model was made for.
 
     Parameters
     ----------
     slide : Slide
         With a known µm/px.
     card : ModelCard
+    stain : str
+        Of the slide; that of the card where it is not known yet.
+    override : bool
+        Whether the user wants the score all the same.
 
     Returns
     -------
-    Fit
+    tuple of str
+        What the result has to carry as warnings.
+
+    Raises
+    ------
+    ModelError
+        If something speaks against it and is not overridden.
     """
-    if slide.mpp is None or max(slide.mpp) <= COARSEST * card.mpp:
-        return Fit()
-    return Fit(
-        (
-            f"it has {max(slide.mpp):.4g} µm/px ({slide.mpp_source}), the model needs {card.mpp:g} µm/px "
-            f"or finer.",
+    if slide.mpp is None:
+        return ()
+    fit = check_fit(card, slide.mpp, stain)
+    if fit.problems and not override:
+        raise ModelError(
+            f"{' '.join(fit.problems)} To score it all the same, override this (--override-fit)."
         )
-    )
-
-
-def stain_fit(slide: Slide, mask: TissueMask, card: ModelCard, preset: Preset) -> Fit:
-    """Compare the stain of a slide, guessed from its colours, with that of a model.
-
-    Parameters
-    ----------
-    slide : Slide
-    mask : TissueMask
-    card : ModelCard
-    preset : str
-        That the mask was found with.
-
-    Returns
-    -------
-    Fit
-    """
-    stain = slide_stain(slide, mask, preset)
-    if stain == card.stain:
-        return Fit()
-    if stain == "unknown":
-        return Fit(
-            notes=(f"The stain could not be told from its colours; the model is made for {card.stain}.",)
-        )
-    return Fit((f"its colours look like {stain}, the model is made for {card.stain}.",))
+    return fit.overridden().warnings
 
 
 def slide_stain(slide: Slide, mask: TissueMask, preset: Preset) -> Stain:

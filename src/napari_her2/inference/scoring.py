@@ -14,7 +14,7 @@ from napari_her2.inference.assemble import Chosen, Clock, assemble
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.embed import embed_steps
 from napari_her2.inference.encode import is_out_of_memory
-from napari_her2.inference.fit import check_grid, scale_fit, stain_fit
+from napari_her2.inference.fit import check_grid, refuse_or_warn, slide_stain
 from napari_her2.inference.presentation import MIN_CONFIDENCE
 from napari_her2.inference.regions import tiles_inside
 from napari_her2.inference.result import BagUncertainty, Progress, SlideResult
@@ -173,7 +173,8 @@ def _score(
     card, clock = bundle.card, Clock()
     device = choose_device(wanted_device)
     grid = slide.tile_grid(card.tile_px, card.mpp)
-    scale_warnings = scale_fit(slide, card).settle(card.name, override=options.override_fit)
+    # The scale first: finding the tissue, which the stain is guessed from, takes longer.
+    refuse_or_warn(slide, card, card.stain, override=options.override_fit)
     check_grid(grid, slide)
     yield Progress("Finding tissue", note=device.name)
     chosen = _choose_tiles(slide, bundle, grid, regions, options)
@@ -206,7 +207,7 @@ def _score(
         device,
         clock,
         min_confidence=options.min_confidence,
-        warnings=(*slide.warnings, *scale_warnings, *chosen.warnings),
+        warnings=(*slide.warnings, *chosen.warnings),
     )
 
 
@@ -220,9 +221,8 @@ def _choose_tiles(
             f"No tissue was found on {slide.name} in tiles of {grid.tile_um:g} µm: look at the slide, or try "
             f"another tissue preset (--tissue biopsy) or a smaller share of tissue (--min-tissue)."
         )
-    warnings = stain_fit(slide, tissue, bundle.card, options.preset).settle(
-        bundle.card.name, override=options.override_fit
-    )
+    stain = slide_stain(slide, tissue, options.preset)
+    warnings = refuse_or_warn(slide, bundle.card, stain, override=options.override_fit)
     if regions is not None:
         keep &= tiles_inside(regions, grid)
         if not keep.any():

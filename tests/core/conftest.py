@@ -1,0 +1,95 @@
+"""A small phantom case and a small model with random weights, made once."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_her2.models.attention_mil import AttentionMIL
+from napari_her2.models.bundle import load_bundle, save_bundle
+from napari_her2.models.card import ModelCard
+from napari_her2.models.encoders import build_encoder
+from napari_her2.phantom import make_pair
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def make_bundle(path: Path, **changes) -> Path:
+    encoder = build_encoder("alexnet", normalisation="imagenet", seed=3)
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        head = AttentionMIL()
+        with torch.no_grad():
+            head.classifier.weight.mul_(40)
+    values = {
+        "name": "tiny",
+        "version": "1",
+        "method": "attention-mil",
+        "architecture": "AttentionMIL",
+        "arguments": {"features": 1024, "hidden": 256, "classes": 4},
+        "encoder": replace(encoder.spec, weights="bundled"),
+        "stain": "H&E",
+        "tile_px": 96,
+        "mpp": 0.5,
+        "classes": ("0", "1+", "2+", "3+"),
+        "task": "H&E-based prediction of the HER2 IHC score",
+        "training_data": "nothing: random weights",
+        "licence": "BSD-3-Clause",
+        "intended_use": "tests",
+        "guideline": "ASCO/CAP 2018",
+    }
+    save_bundle(path, ModelCard(**(values | changes)), encoder, head)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def tiny_bundle(tiny_model):
+    return load_bundle(tiny_model)
+
+
+@pytest.fixture(scope="session")
+def small_pair(tmp_path_factory):
+    """H&E and IHC slide of 1,536 px at 0.5 µm/px: 256 tiles of 96 px."""
+    return make_pair(tmp_path_factory.mktemp("case"), "case", score="3+", seed=5, size_px=1536, mpp=0.5)
+
+
+@pytest.fixture(scope="session")
+def he_slide(small_pair) -> Path:
+    return small_pair.he
+
+
+@pytest.fixture
+def damaged_slide(he_slide, tmp_path) -> Path:
+    """The H&E slide with one compressed tile in the middle of level 0 overwritten."""
+    path = tmp_path / "damaged.svs"
+    shutil.copy(he_slide, path)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        across = -(-page.imagewidth // page.tilewidth)
+        at = page.dataoffsets[len(page.dataoffsets) // 2 + across // 2]
+        length = page.databytecounts[len(page.dataoffsets) // 2 + across // 2]
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(np.random.default_rng(1).bytes(length))
+    return path
+
+
+def write_flat_slide(path: Path, colour=(255, 255, 255), shape=(1200, 1300), mpp: float | None = 0.5) -> Path:
+    """A tiled TIFF of one colour with an Aperio header."""
+    image = np.full((*shape, 3), colour, np.uint8)
+    scale = "" if mpp is None else f"|MPP = {mpp}"
+    description = f"Aperio Image Library v1.0\n{shape[1]}x{shape[0]} (256x256)|AppMag = 20{scale}"
+    tifffile.imwrite(path, image, tile=(256, 256), photometric="rgb", description=description, metadata=None)
+    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -226,7 +227,7 @@ def test_blocks_are_rendered_only_a_little_ahead_of_the_writer(monkeypatch):
 
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr("napari_her2.phantom.pair.render_block", blank)
-    blocks = rendered(None, (1024 * 6, 1024 * 4))
+    blocks = rendered(SimpleNamespace(mpp=0.5), (1024 * 6, 1024 * 4))
     for taken in range(1, 6):
         next(blocks)
         assert taken <= len(started) <= taken + 4

@@ -141,7 +141,8 @@ def _write_slides(scene: Scene, shape: tuple[int, int], paths: PhantomPair, case
 
 def _rendered(scene: Scene, shape: tuple[int, int]) -> Iterator[tuple[EncodedBlock, EncodedBlock]]:
     """Blocks of both slides, rendered and encoded in threads, never more than two a thread ahead."""
-    threads = max(1, min(os.cpu_count() or 1, 16))
+    # A block at work takes about 150 MB, and four times that where it is rendered finer and averaged.
+    threads = max(1, min(os.cpu_count() or 1, 8 if scene.mpp <= 0.5 else 2))
 
     def work(row: int, column: int) -> tuple[EncodedBlock, EncodedBlock]:
         height = min(BLOCK_PX, shape[0] - row * BLOCK_PX)

@@ -135,19 +135,29 @@ class PatchEncoder(nn.Module):
 
 
 class _AlexNetFeatures(nn.Module):
-    """The convolutional part of torchvision's AlexNet, flattened channel by channel."""
+    """The convolutional part of AlexNet, flattened channel by channel; layers named as in torchvision.
+
+    Built here because importing torchvision takes longer than scoring a small slide; it is needed for its
+    pretrained weights alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        from torchvision.models import alexnet  # a second to import: only for those who need it
-
-        # Without memory first: nine tenths of AlexNet are in the classifier that is left out here.
-        with torch.device("meta"):
-            self.features: nn.Module = alexnet(weights=None).features
-        self.features.to_empty(device="cpu")
-        for layer in self.features:
-            if isinstance(layer, nn.Conv2d):
-                layer.reset_parameters()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+            nn.Conv2d(64, 192, kernel_size=5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+            nn.Conv2d(192, 384, kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, 256, kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         # flatten() follows the axes (C, H, W) whatever the memory layout is.
@@ -285,7 +295,7 @@ def _build_alexnet(
         raise ModelError(f"AlexNet takes no arguments, but was given {', '.join(sorted(arguments))}.")
     backbone = _AlexNetFeatures()
     if pretrained:
-        from torchvision.models import AlexNet_Weights
+        from torchvision.models import AlexNet_Weights  # seconds to import: only for those who need it
 
         state = fetch(lambda: AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True), "alexnet")
         load_backbone(backbone, state, "the weights of torchvision")

@@ -94,7 +94,7 @@ class OpenSlideBackend:
             else:
                 return
         raise SlideError(
-            f"{self.path.name} has no readable pixels ({error.__cause__ if error else ''}), so it was cut off "
+            f"{self.path.name} has no readable pixel ({error.__cause__ if error else ''}): it was cut off "
             f"or damaged: copy it again from its source."
         ) from error
 

@@ -51,9 +51,10 @@ class TileStore:
         self._cells: dict[tuple[int, int], _Cell] = {}
         tile = np.asarray(source.tile_shape)
         limit = -(-np.asarray(source.shape) // tile) - 1
-        self.first = np.clip(origins // tile, 0, limit)
-        self.last = np.clip((origins + np.asarray(size) - 1) // tile, 0, limit)
-        self._uses = _count_uses(self.first, self.last, (int(limit[0]) + 1, int(limit[1]) + 1))
+        self._first = np.clip(origins // tile, 0, limit)
+        self._last = np.clip((origins + np.asarray(size) - 1) // tile, 0, limit)
+        uses = _count_uses(self._first, self._last, (int(limit[0]) + 1, int(limit[1]) + 1))
+        self._uses: list[list[int]] = uses.tolist()  # counting down in numpy scalars is ten times slower
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -61,10 +62,13 @@ class TileStore:
     def tile(self, row: int, col: int) -> NDArray[np.uint8]:
         """Pixels of a tile, decoded by the first caller; DamagedTile for every caller if it is damaged."""
         key = (row, col)
-        with self._lock:
-            cell = self._cells.get(key)
-            if cell is None:
-                cell = self._cells[key] = _Cell()
+        cell = self._cells.get(key)  # without the lock: most tiles are there already
+        if cell is None:
+            with self._lock:
+                cell = self._cells.setdefault(key, _Cell())
+        pixels = cell.pixels
+        if pixels is not None:
+            return pixels
         with cell.lock:
             if cell.pixels is not None:
                 return cell.pixels
@@ -85,12 +89,13 @@ class TileStore:
         window : int
             Number of the window in the origins.
         """
-        (row0, col0), (row1, col1) = self.first[window].tolist(), self.last[window].tolist()
+        (row0, col0), (row1, col1) = self._first[window].tolist(), self._last[window].tolist()
         with self._lock:
             for row in range(row0, row1 + 1):
+                uses = self._uses[row]
                 for col in range(col0, col1 + 1):
-                    left = self._uses[row, col] = self._uses[row, col] - 1
-                    if left == 0:
+                    uses[col] -= 1
+                    if uses[col] == 0:
                         self._cells.pop((row, col), None)
 
 

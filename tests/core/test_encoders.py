@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from napari_her2.errors import ModelError
 from napari_her2.models import encoders
-from napari_her2.models.encoders import NORMALISATIONS, build_encoder
+from napari_her2.models.encoders import NORMALISATIONS, build_encoder, save_encoder
 
 
 @pytest.fixture
@@ -242,4 +242,38 @@ def test_pickled_weights_are_refused(alexnet_state, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(alexnet_state, path)
     with pytest.raises(ModelError, match="pickle"):
+        build_encoder("alexnet", weights=path)
+
+
+def test_normalisation_travels_with_the_weights(tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    encoder = build_encoder("alexnet", normalisation="pcam", seed=3)
+    save_encoder(path, encoder)
+    again = build_encoder("alexnet", weights=path)
+    assert again.spec.mean == (1.0294, 0.5995, 1.3757)
+    assert again.fingerprint() == encoder.fingerprint()
+    assert build_encoder("alexnet", weights=path, normalisation="ihc").spec.std == (0.5338, 0.6164, 0.6477)
+
+
+def test_weights_that_state_nothing_are_taken_for_those_of_imagenet(alexnet_state, tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    save_file(alexnet_state, path)
+    assert build_encoder("alexnet", weights=path).spec.mean == (0.485, 0.456, 0.406)
+    assert build_encoder("alexnet").spec.mean == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"encoder": "timm:resnet18"}, "timm:resnet18"),
+        ({"mean": "[0, 0, 0]", "std": "x"}, "normalisation"),
+        ({"mean": "[0, 0, 0]", "std": "[1, 1, 0]"}, "std"),
+        ({"mean": "[0, 0]", "std": "[1, 1, 1]"}, "mean"),
+        ({"mean": "{}", "std": "[NaN, 1, 1]"}, "mean"),
+    ],
+)
+def test_weights_that_state_nonsense_are_refused(alexnet_state, tmp_path, stated, message):
+    path = tmp_path / "encoder.safetensors"
+    save_file(alexnet_state, path, stated)
+    with pytest.raises(ModelError, match=message):
         build_encoder("alexnet", weights=path)

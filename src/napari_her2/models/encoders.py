@@ -12,6 +12,7 @@ on the device are exact, and cost little beside the first layer.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from napari_her2.errors import ModelError
 from napari_her2.models.card import EncoderSpec
 from napari_her2.models.timm_backbones import build_timm, fetch
-from napari_her2.models.weights_file import check_tensors, load_tensors, weights_digest
+from napari_her2.models.weights_file import check_tensors, read_weights, weights_digest, write_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -186,8 +187,8 @@ def build_encoder(
     tile_px : int, optional
         Side of the tiles; by default 96 for AlexNet and what timm says of the model.
     normalisation : str, optional
-        Key of `NORMALISATIONS`; by default ImageNet's for pretrained AlexNet, none for other AlexNet
-        weights, and what timm says of the model.
+        Key of `NORMALISATIONS`; by default what the file with the weights says (`save_encoder`), else what
+        timm says of the model; for AlexNet that of ImageNet, and none with random weights.
     arguments : mapping, optional
         Handed to ``timm.create_model``.
     seed : int, default 0
@@ -216,9 +217,13 @@ def build_encoder(
                 f"There is no encoder called {name!r}: use alexnet, or timm: and a model of timm."
             )
     if isinstance(weights, Path):
-        load_backbone(backbone, load_tensors(weights), str(weights.name))
+        file = read_weights(weights)
+        load_backbone(backbone, file.tensors, weights.name)
+        spec = _as_stated(spec, file.metadata, weights.name)
     elif weights not in ("random", "pretrained"):
         raise ModelError(f"Encoder weights are random, pretrained or a path, not {weights!r}.")
+    if normalisation is None and name == "alexnet" and weights == "random":
+        normalisation = "none"
     if normalisation is not None:
         spec = _with_normalisation(spec, normalisation)
     if weights != "random":
@@ -248,6 +253,26 @@ def encoder_from_spec(spec: EncoderSpec, tensors: Mapping[str, Tensor], source: 
         )
     load_backbone(encoder.backbone, tensors, source)
     return PatchEncoder(spec, encoder.backbone)
+
+
+def save_encoder(path: Path, encoder: PatchEncoder) -> None:
+    """Write an encoder's weights as safetensors, with the normalisation that they were trained with.
+
+    `build_encoder` reads both back; beside a bundle, ``<name>.encoder.safetensors`` serves its card.
+
+    Parameters
+    ----------
+    path : Path
+    encoder : PatchEncoder
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be written.
+    """
+    spec = encoder.spec
+    stated = {"encoder": spec.name, "mean": json.dumps(spec.mean), "std": json.dumps(spec.std)}
+    write_weights(path, encoder.backbone.state_dict(), stated)
 
 
 def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -299,8 +324,21 @@ def _build_alexnet(
 
         state = fetch(lambda: AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True), "alexnet")
         load_backbone(backbone, state, "the weights of torchvision")
-    chosen = NORMALISATIONS["imagenet" if pretrained else "none"]
+    chosen = NORMALISATIONS["imagenet"]
     return backbone, EncoderSpec("alexnet", size, chosen.mean, chosen.std, ALEXNET_DIM, "random")
+
+
+def _as_stated(spec: EncoderSpec, metadata: Mapping[str, str], source: str) -> EncoderSpec:
+    """Return the spec with the normalisation that a file of weights states, if it does."""
+    if metadata.get("encoder", spec.name) != spec.name:
+        raise ModelError(f"{source} holds weights of {metadata['encoder']!r:.80}, not of {spec.name}.")
+    if not {"mean", "std"} <= metadata.keys():
+        return spec
+    try:
+        mean, std = json.loads(metadata["mean"]), json.loads(metadata["std"])
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{source} does not state its normalisation in numbers: get it again.") from error
+    return replace(spec, mean=mean, std=std)
 
 
 def _with_normalisation(spec: EncoderSpec, name: str) -> EncoderSpec:

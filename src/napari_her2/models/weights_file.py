@@ -122,11 +122,6 @@ def read_weights(path: Path) -> WeightsFile:
     return WeightsFile(metadata, tensors, hashlib.sha256(data).hexdigest())
 
 
-def load_tensors(path: Path) -> Mapping[str, Tensor]:
-    """Read the tensors of a safetensors file."""
-    return read_weights(path).tensors
-
-
 def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file: whole or not at all, and the same bytes for the same content.
 

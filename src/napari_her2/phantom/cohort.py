@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from napari_her2.phantom.case import SCORES, Score
 from napari_her2.phantom.counter import generator, key
 from napari_her2.phantom.pair import PhantomPair, make_pair, pair_paths
+from napari_her2.phantom.truth import TRUTH_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -58,7 +59,13 @@ def cohort_steps(
     plan = cohort_plan(cases, seed)
     yield 0, cases
     for done, (case_id, score, case_seed) in enumerate(plan, start=1):
-        wanted: dict[str, object] = {"score": score, "seed": case_seed, "size_px": _size(size_px), "mpp": mpp}
+        wanted: dict[str, object] = {
+            "version": TRUTH_VERSION,
+            "score": score,
+            "seed": case_seed,
+            "size_px": _size(size_px),
+            "mpp": mpp,
+        }
         if not _finished(pair_paths(folder, case_id), wanted):
             make_pair(folder, case_id, score=score, seed=case_seed, size_px=size_px, mpp=mpp)
         yield done, cases

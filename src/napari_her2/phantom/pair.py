@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2.phantom.case import SCORES, Score, draw_case
+from napari_her2.phantom.case import SCORES, Case, Score, draw_case
 from napari_her2.phantom.cells import take_census
 from napari_her2.phantom.layout import make_layout
 from napari_her2.phantom.render import BLOCK_PX, Scene, make_scene, render_block
@@ -97,31 +97,34 @@ def make_pair(
     shape = checked_shape(size_px, mpp, score)
     paths = pair_paths(out_dir, case_id)
     size_um = (shape[0] * mpp, shape[1] * mpp)
-    case = draw_case(seed, score)
-    layout = make_layout(seed, size_um)
-    census = take_census(case, layout, size_um)
-    # Percentages of a handful of cells cannot follow the rule of a score.
-    if census.cells < _FEWEST_CELLS or score_by_criteria(census.mix) != score:
-        raise JobFailed(
-            f"A phantom of {size_um[0]:g} x {size_um[1]:g} µm has room for only {census.cells} tumour cells; "
-            "make it larger, or choose another seed."
-        )
-    polygons = tumour_polygons(layout, shape, mpp)
-    scene = make_scene(case, layout, census, mpp)
+    scene = _prepare(draw_case(seed, score), size_um, mpp)
+    polygons = tumour_polygons(scene.layout, shape, mpp)
+    area = sum(polygon.area for polygon in polygons) * mpp**2 / 1e6
     try:
         paths.he.parent.mkdir(parents=True, exist_ok=True)
+        # Truth goes first and comes last: with it in place, the case is whole.
+        paths.truth_json.unlink(missing_ok=True)
         _write_slides(scene, shape, paths, case_id)
         write_regions(paths.regions, polygons)
-        area = sum(polygon.area for polygon in polygons) * mpp**2 / 1e6
-        write_truth(
-            paths.truth_json, case_id=case_id, case=case, census=census, area_mm2=area, shape=shape, mpp=mpp
-        )
+        write_truth(paths.truth_json, case_id, scene.case, scene.census, area, shape, mpp)
     except OSError as error:
         raise JobFailed(
             f"The phantom {case_id} could not be written to {paths.he.parent} ({error.strerror or error}); "
             "choose a folder with room that may be written to."
         ) from error
     return paths
+
+
+def _prepare(case: Case, size_um: tuple[float, float], mpp: float) -> Scene:
+    layout = make_layout(case.seed, size_um)
+    census = take_census(case, layout, size_um)
+    # Percentages of a handful of cells cannot follow the rule of a score.
+    if census.cells < _FEWEST_CELLS or score_by_criteria(census.mix) != case.score:
+        raise JobFailed(
+            f"A phantom of {size_um[0]:g} x {size_um[1]:g} µm has room for only {census.cells} tumour cells; "
+            "make it larger, or choose another seed."
+        )
+    return make_scene(case, layout, census, mpp)
 
 
 def _write_slides(scene: Scene, shape: tuple[int, int], paths: PhantomPair, case_id: str) -> None:

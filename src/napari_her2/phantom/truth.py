@@ -79,7 +79,6 @@ def write_regions(path: Path, polygons: list[Polygon]) -> None:
 
 def write_truth(
     path: Path,
-    *,
     case_id: str,
     case: Case,
     census: Census,

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+
 from napari_her2.explain.maps import TileMap
 from napari_her2.inference.result import BagUncertainty, SlideResult, TileTable
 from napari_her2.slide.grid import TileGrid

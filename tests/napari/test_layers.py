@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Layer
+
 from napari_her2._napari.colormaps import attention_colours, evidence_colours
 from napari_her2._napari.layers import (
     OverlayLook,

@@ -23,8 +23,9 @@ def manifest() -> PluginManifest:
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, object]:
-    import napari_her2
     import yaml
+
+    import napari_her2
 
     with open(f"{napari_her2.__path__[0]}/napari.yaml", encoding="utf-8") as file:
         return yaml.safe_load(file)

@@ -170,6 +170,7 @@ class ScoringDock(QWidget):
             job.shutdown()
         self.result.shutdown()
         self.session.slides_changed.disconnect(self._show_slides, missing_ok=True)
+        self.slides.set_slides([])  # a closed dock keeps no slide open
         viewer = self.session.viewer
         if viewer is not None:
             viewer.events.theme.disconnect(self._take_colours)

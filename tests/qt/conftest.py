@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from napari.components import ViewerModel
+
+from napari_her2._napari import work
+from napari_her2._napari.layers import slide_layer
+from napari_her2._napari.work import Equipment
+from napari_her2._qt import scoring_dock
+from napari_her2.models.card import EncoderSpec, ModelCard
+from scored import CLASSES, HandSlide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    return ModelCard(
+        name="hand-model",
+        version="1",
+        method="attention-mil",
+        architecture="AttentionMIL",
+        arguments={},
+        encoder=EncoderSpec("alexnet", 96, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 1024),
+        stain="H&E",
+        tile_px=96,
+        mpp=0.5,
+        classes=CLASSES,
+        task="H&E-based prediction of the HER2 IHC score",
+        training_data="60 synthetic cases",
+        licence="BSD-3-Clause",
+        intended_use="Demonstration only",
+        guideline="ASCO/CAP 2018",
+        metrics={"macro AUC": 0.97},
+    )
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    return ViewerModel()
+
+
+@pytest.fixture
+def equipment(card: ModelCard) -> Equipment:
+    entry = SimpleNamespace(name="hand-model", path=None, card=card, origin="bundled")
+    return Equipment((entry,), (), "cpu (no CUDA or MPS device found)")
+
+
+@pytest.fixture
+def make_dock(
+    qtbot: object, viewer: ViewerModel, equipment: Equipment, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[object]:
+    """Docks whose models are made by hand, so that no test here loads PyTorch."""
+    made = []
+
+    def looking_around(settings: object) -> object:
+        yield work.Progress("Looking for models")
+        return equipment
+
+    monkeypatch.setattr(scoring_dock, "looking_around", looking_around)
+
+    def make() -> scoring_dock.ScoringDock:
+        dock = scoring_dock.ScoringDock(viewer)
+        qtbot.addWidget(dock)
+        made.append(weakref.ref(dock))
+        qtbot.waitUntil(lambda: not dock.look_job.running)
+        return dock
+
+    yield make
+    for ref in made:
+        dock = ref()
+        if dock is not None:
+            dock.shutdown()
+    del dock
+    gc.collect()
+
+
+@pytest.fixture
+def add_slide(viewer: ViewerModel) -> object:
+    def add(slide: HandSlide) -> object:
+        data, options, _ = slide_layer(slide)
+        return viewer.add_image(data, **options)
+
+    return add

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_her2._qt.jobs import Failure, Job
+from napari_her2.errors import SlideError
+from napari_her2.inference.result import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pytestqt.qtbot import QtBot
+
+
+@pytest.fixture
+def job(qtbot: QtBot) -> Generator[Job, None, None]:
+    job = Job()
+    yield job
+    assert job.shutdown()
+
+
+def test_progress_and_result_arrive_in_the_main_thread(qtbot: QtBot, job: Job) -> None:
+    threads, seen = [], []
+    job.progressed.connect(lambda progress: (seen.append(progress), threads.append(threading.get_ident())))
+
+    def steps() -> Generator[Progress, None, int]:
+        threads.append(threading.get_ident())
+        yield Progress("One", 1, 2)
+        yield Progress("Two", 2, 2)
+        return 42
+
+    with qtbot.waitSignal(job.returned) as done:
+        job.start(steps)
+    assert done.args == [42]
+    assert [progress.stage for progress in seen] == ["One", "Two"]
+    worker, *main = threads
+    assert set(main) == {threading.get_ident()}
+    assert worker != threading.get_ident()
+    assert not job.running
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA out of memory\nmore"), ValueError("wrong"), MemoryError(), StopIteration()]
+)
+def test_every_unforeseen_error_is_told_with_details(qtbot: QtBot, job: Job, error: Exception) -> None:
+    closed = threading.Event()
+
+    def steps() -> Generator[Progress, None, None]:
+        try:
+            yield Progress("Working")
+            raise error
+        finally:
+            closed.set()
+
+    with qtbot.waitSignal(job.failed) as failed:
+        job.start(steps)
+    (failure,) = failed.args
+    assert "\n" not in failure.message
+    assert "Traceback" in failure.details
+    assert closed.is_set()
+    assert not job.running
+
+
+def test_a_runtime_error_says_what_it_was(qtbot: QtBot, job: Job) -> None:
+    def steps() -> Generator[Progress, None, None]:
+        yield Progress("Working")
+        raise RuntimeError("CUDA out of memory")
+
+    with qtbot.waitSignal(job.failed) as failed:
+        job.start(steps)
+    assert "CUDA out of memory" in failed.args[0].message
+
+
+def test_an_error_of_our_own_is_shown_as_it_is(qtbot: QtBot, job: Job) -> None:
+    def steps() -> Generator[Progress, None, None]:
+        yield Progress("Working")
+        raise SlideError("The slide says no µm/px; give it.")
+
+    with qtbot.waitSignal(job.failed) as failed:
+        job.start(steps)
+    assert failed.args == [Failure("The slide says no µm/px; give it.")]
+
+
+def test_an_error_before_the_first_step_is_told(qtbot: QtBot, job: Job) -> None:
+    def steps() -> Generator[Progress, None, None]:
+        raise RuntimeError("at once")
+
+    with qtbot.waitSignal(job.failed) as failed:
+        job.start(steps)
+    assert "at once" in failed.args[0].message
+
+
+def endless(started: threading.Event, closed: list[int]) -> Generator[Progress, None, None]:
+    try:
+        for done in range(10**9):
+            started.set()
+            yield Progress("Working", done)
+    finally:
+        closed.append(threading.get_ident())
+
+
+def test_cancel_closes_the_generator_in_its_thread(qtbot: QtBot, job: Job) -> None:
+    started, closed = threading.Event(), []
+    with qtbot.waitSignal(job.cancelled):
+        job.start(lambda: endless(started, closed))
+        assert started.wait(10)
+        job.cancel()
+    assert len(closed) == 1
+    assert closed[0] != threading.get_ident()
+    assert not job.running
+
+
+def test_what_the_generator_holds_is_let_go(qtbot: QtBot, job: Job) -> None:
+    class Memory:
+        pass
+
+    refs = []
+
+    def steps() -> Generator[Progress, None, None]:
+        memory = Memory()
+        refs.append(weakref.ref(memory))
+        yield Progress("Working")
+        yield Progress("Done")
+
+    with qtbot.waitSignal(job.returned):
+        job.start(steps)
+    assert refs[0]() is None
+
+
+def test_only_the_latest_start_reports(qtbot: QtBot, job: Job) -> None:
+    returned, release, started = [], threading.Event(), threading.Event()
+    job.returned.connect(returned.append)
+
+    def slow() -> Generator[Progress, None, str]:
+        yield Progress("Old")
+        started.set()
+        release.wait(10)
+        return "old"
+
+    def quick() -> Generator[Progress, None, str]:
+        yield Progress("New")
+        return "new"
+
+    job.start(slow)
+    assert started.wait(10)
+    with qtbot.waitSignal(job.returned):
+        job.start(quick)
+    release.set()
+    qtbot.wait(50)
+    assert returned == ["new"]
+
+
+def test_shutdown_waits_until_the_generator_is_closed(qtbot: QtBot) -> None:
+    job = Job()
+    reports = []
+    job.cancelled.connect(lambda: reports.append("cancelled"))
+    started, closed = threading.Event(), []
+    job.start(lambda: endless(started, closed))
+    qtbot.waitUntil(started.is_set)
+    assert job.shutdown(10)
+    assert closed
+    qtbot.wait(20)
+    assert reports == []
+
+
+def test_shutdown_does_not_hang_on_a_step_that_takes_long(qtbot: QtBot) -> None:
+    job = Job()
+    started, release = threading.Event(), threading.Event()
+
+    def steps() -> Generator[Progress, None, None]:
+        started.set()
+        release.wait(10)
+        yield Progress("Late")
+
+    job.start(steps)
+    qtbot.waitUntil(started.is_set)
+    assert not job.shutdown(0.01)
+    release.set()
+
+
+def test_a_flood_of_progress_is_thinned_out(qtbot: QtBot, job: Job) -> None:
+    seen = []
+    job.progressed.connect(seen.append)
+
+    def steps() -> Generator[Progress, None, None]:
+        for done in range(20_000):
+            yield Progress("Working", done, 20_000)
+
+    with qtbot.waitSignal(job.returned):
+        job.start(steps)
+    assert 1 <= len(seen) < 2000

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_her2._napari.manual import ManualScore
+from napari_her2._qt.manual_score import ManualScoreForm
+from napari_her2._qt.probability_bars import ProbabilityBars
+from napari_her2._qt.progress_row import RateMeter, time_left
+from napari_her2._qt.theme import Colours
+from napari_her2.inference.result import Progress
+
+if TYPE_CHECKING:
+    from pytestqt.qtbot import QtBot
+
+
+def test_rate_and_time_left_come_from_the_latest_reports_of_a_stage() -> None:
+    meter = RateMeter()
+    assert meter.update(Progress("Embedding", 0, 1000, "tiles"), 0.0) is None
+    assert meter.update(Progress("Embedding", 100, 1000, "tiles"), 2.0) == pytest.approx((50, 18))
+    # Ten seconds later the slow start no longer counts.
+    meter.update(Progress("Embedding", 200, 1000, "tiles"), 11.0)
+    rate, left = meter.update(Progress("Embedding", 600, 1000, "tiles"), 15.0)
+    assert rate == pytest.approx(100)
+    assert left == pytest.approx(4)
+    assert meter.update(Progress("Scoring", 1, 2), 16.0) is None
+
+
+def test_a_rate_is_not_told_of_an_unknown_total() -> None:
+    meter = RateMeter()
+    meter.update(Progress("Working", 0), 0.0)
+    assert meter.update(Progress("Working", 50), 5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-1, "0 s"), (8.4, "8 s"), (179, "3 min"), (4800, "1 h 20 min")]
+)
+def test_time_left_in_words(seconds: float, words: str) -> None:
+    assert time_left(seconds) == words
+
+
+def test_the_bar_of_the_top_class_is_as_long_as_its_probability(qtbot: QtBot) -> None:
+    bars = ProbabilityBars()
+    qtbot.addWidget(bars)
+    colours = Colours(track="#000000", bar="#00ff00", top_bar="#ff0000", text="#ffffff")
+    bars.set_colours(colours)
+    bars.set_values({"0": 0.25, "3+": 0.75})
+    bars.resize(300, bars.sizeHint().height())
+    image = bars.grab().toImage()
+    scale = image.width() / 300
+    rows = [int((row + 0.5) * image.height() / 2) for row in range(2)]
+    track = (300 - 44 - 54) * scale
+    for row, colour, share in ((rows[0], "#00ff00", 0.25), (rows[1], "#ff0000", 0.75)):
+        painted = sum(image.pixelColor(x, row).name() == colour for x in range(image.width()))
+        assert painted == pytest.approx(track * share, abs=4)
+
+
+def test_a_form_shows_a_value_without_reporting_it(qtbot: QtBot) -> None:
+    form = ManualScoreForm()
+    qtbot.addWidget(form)
+    value = ManualScore("0, with membrane staining", "", "seen twice")
+    with qtbot.assertNotEmitted(form.changed):
+        form.set_value(value)
+    assert form.value() == value
+    assert form.category.text() == "HER2-ultralow"

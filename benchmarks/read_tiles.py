@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from napari_her2 import Slide, open_slide
+from napari_her2.slide.tiles import usable_threads
 from peers import open_peers
 from slides import make_slide
 
@@ -188,12 +189,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--tile", type=int, default=240, help="side of a stored tile, pixels")
     parser.add_argument("--patches", type=int, default=900)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_threads(None))
     parser.add_argument("--reads", type=int, default=100_000, help="reads of the check under threads")
     parser.add_argument("--quick", action="store_true", help="small slides, few rounds")
     found = parser.parse_args()
     if found.quick:
-        found.size, found.size_jpeg2000, found.patches, found.rounds, found.reads = 8192, 2048, 100, 3, 2000
+        found.size, found.size_jpeg2000, found.patches, found.rounds, found.reads = 8192, 4096, 100, 3, 2000
     return found
 
 
@@ -215,11 +216,11 @@ def main() -> None:
         size_px=chosen.size_jpeg2000,
         codec="jpeg2000",
     )
-    print(f"{platform.platform()}, Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores")
+    print(f"{platform.platform()}, Python {platform.python_version()}, {usable_threads(None)} cores")
     print(f"JPEG Q80 slide {chosen.size} px of tiles of {chosen.tile} px, made from {chosen.source.name}")
     read_speed(jpeg, "JPEG", chosen.patches, chosen.rounds)
     batch_speed(jpeg, chosen.patches, chosen.rounds, chosen.threads)
-    read_speed(jpeg2000, "JPEG 2000", min(chosen.patches, 196), max(3, chosen.rounds // 2))
+    read_speed(jpeg2000, "JPEG 2000", min(chosen.patches // 2, 196), max(3, chosen.rounds // 2))
     wrong_reads(chosen.source, chosen.reads, 8)
 
 

@@ -247,3 +247,20 @@ def test_an_unreadable_file_is_refused_in_words(tmp_path):
     path.chmod(0)
     with pytest.raises(SlideError, match="cannot be read"):
         open_slide(path)
+
+
+def drop_end_marker(data: bytes) -> bytes:
+    return data[:-2] + b"\0\0"
+
+
+def test_a_writer_that_never_ends_its_jpeg_is_read_with_a_warning(image, tmp_path):
+    path = tmp_path / "habit.tif"
+    tifffile.imwrite(path, image, tile=(TILE, TILE), compression="jpeg", photometric="rgb")
+    with open_slide(path) as slide:
+        good = slide.read(0, 0, 0, *slide.shape)
+        assert slide.warnings == ()
+    for tile in range(30):
+        damage(path, tile, drop_end_marker)
+    with open_slide(path) as slide:
+        assert "habit of the writer" in slide.warnings[0]
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), good)

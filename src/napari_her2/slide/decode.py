@@ -25,8 +25,9 @@ _SOI = b"\xff\xd8"
 _EOI = b"\xff\xd9"
 # An Adobe APP14 segment with transform 0 tells libjpeg that the three components are R, G and B.
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
-# In JPEG 2000 packets 0xFF is never followed by a byte above 0x8F, but for SOP, EPH, SOT, SOD and EOC.
-_J2K_STRAY_MARKER = re.compile(rb"\xff[\x94-\xd8\xda-\xff]")
+_J2K_TILE_PART, _J2K_DATA = b"\xff\x90", b"\xff\x93"
+# In JPEG 2000 packets 0xFF is never followed by a byte above 0x8F, but for the markers SOP and EPH.
+_J2K_STRAY_MARKER = re.compile(rb"\xff[\x90\x93-\xff]")
 # Entropy-coded data has no such run; empty packets of a blank tile give short ones.
 _J2K_ZERO_RUN = bytes(256)
 
@@ -42,7 +43,7 @@ _RAW: dict[int, Callable[..., Any] | None] = {
 }
 
 
-def jpeg_decoder(tables: bytes | None, *, stored_as_rgb: bool) -> Decoder:
+def jpeg_decoder(tables: bytes | None, *, stored_as_rgb: bool, strict: bool = True) -> Decoder:
     """Decode JPEG tiles of a TIFF.
 
     Parameters
@@ -51,11 +52,9 @@ def jpeg_decoder(tables: bytes | None, *, stored_as_rgb: bool) -> Decoder:
         The JPEGTables tag: quantisation and Huffman tables that the tiles share.
     stored_as_rgb : bool
         The components are R, G, B although the tiles do not say so (Aperio).
-
-    Notes
-    -----
-    Decoding is strict: what libjpeg only warns about (data that end early, a lost marker) is
-    damage, because libjpeg would fill the rest of the tile with invented pixels.
+    strict : bool
+        What libjpeg only warns about (data that end early, a lost marker) is damage, because libjpeg
+        fills the rest of the tile with invented pixels.
     """
     shared = tables[2:] if tables and tables.startswith(_SOI) else tables or b""
     head = _SOI + shared.removesuffix(_EOI) + (_ADOBE_RGB if stored_as_rgb else b"")
@@ -64,7 +63,7 @@ def jpeg_decoder(tables: bytes | None, *, stored_as_rgb: bool) -> Decoder:
         if not data.startswith(_SOI):
             raise DamagedTile("its bytes are no JPEG data")
         try:
-            tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(head + data[2:], colorspace="RGB", strict=True)
+            tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(head + data[2:], colorspace="RGB", strict=strict)
         except (ValueError, RuntimeError, MemoryError) as error:
             raise DamagedTile(f"its JPEG data are corrupt ({error})") from error
         return tile
@@ -89,10 +88,12 @@ def jpeg2000_decoder(*, stored_as_ycbcr: bool) -> Decoder:
 
     def decode(data: bytes) -> NDArray[np.uint8]:
         # OpenJPEG paints over a stretch that was zeroed or overwritten without a word.
-        start = data.find(b"\xff\x93")
-        if start < 0 or not data.rstrip(b"\0").endswith(_EOI):
+        start, end = data.find(_J2K_DATA), data.rfind(_EOI)
+        if not 0 <= start < end:
             raise DamagedTile("its JPEG 2000 data end early")
-        if _J2K_STRAY_MARKER.search(data, start) or 0 <= data.find(_J2K_ZERO_RUN, start) < data.rfind(_EOI):
+        several_parts = data.find(_J2K_TILE_PART, start, end) >= 0  # their headers may hold any byte
+        stray = not several_parts and _J2K_STRAY_MARKER.search(data, start + 2, end)
+        if stray or data.find(_J2K_ZERO_RUN, start, end) >= 0:
             raise DamagedTile("its JPEG 2000 data are corrupt")
         try:
             tile: NDArray[np.uint8] = imagecodecs.jpeg2k_decode(data)

@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _ICC_TAG = 34675
 _RGB, _YCBCR = 2, 6
 _FALLBACK_TILE = 512
+_TRIED_TILES = 5
 
 
 class TiffBackend:
@@ -53,12 +55,12 @@ class TiffBackend:
         self.name = f"tiffslide {tiffslide.__version__}"
         self._lock = threading.Lock()
         self._file = ByteFile(path)
-        notes: list[str] = self._check_chain()
+        self._notes: list[str] = self._check_chain()
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 self._slide = tiffslide.TiffSlide(str(path))
-            notes += [str(entry.message) for entry in caught if entry.category is UserWarning]
+            self._notes += [str(entry.message) for entry in caught if entry.category is UserWarning]
         except Exception as error:  # parsers of damaged files fail in every way there is
             self._file.close()
             raise SlideError(_cannot_open(path, error)) from error
@@ -67,7 +69,7 @@ class TiffBackend:
                 warnings.simplefilter("always")
                 self._properties: dict[str, Any] = self._slide.properties
                 self.levels: tuple[TileSource, ...] = self._find_levels()
-                self.facts = self._find_facts(notes)
+                self.facts = self._find_facts()
                 self.associated_images: tuple[str, ...] = tuple(self._slide.associated_images)
         except SlideError:
             self.close()
@@ -161,17 +163,28 @@ class TiffBackend:
             and key.sampleformat == 1
             and key.fillorder == 1
             and not key.extrasamples
+            and getattr(key, "jpegheader", None) is None  # NDPI: slices of one huge JPEG
         )
         if not fits:
             return None
         tile_shape = (int(key.tilelength), int(key.tilewidth))
-        decoder = _decoder_of(page, key, tile_shape)
-        tiles = math.ceil(shape[0] / tile_shape[0]) * math.ceil(shape[1] / tile_shape[1])
-        if decoder is None or len(page.dataoffsets) != tiles or len(page.databytecounts) != tiles:
+        decoder = _decoder_of(page, key, tile_shape, strict=True)
+        total = math.ceil(shape[0] / tile_shape[0]) * math.ceil(shape[1] / tile_shape[1])
+        if decoder is None or len(page.dataoffsets) != total or len(page.databytecounts) != total:
             return None
         offsets = np.asarray(page.dataoffsets, np.int64)
         counts = np.asarray(page.databytecounts, np.int64)
-        return FileTiles(self._file, shape, tile_shape, offsets, counts, decoder)
+        tiles = FileTiles(self._file, shape, tile_shape, offsets, counts, decoder)
+        if key.compression != decode.JPEG or not _always_irregular(tiles):
+            return tiles
+        lenient = _decoder_of(page, key, tile_shape, strict=False)
+        if lenient is None or _always_irregular(replace(tiles, decoder=lenient)):
+            return tiles
+        self._notes.append(
+            "Every stored tile that was tried has irregular JPEG data, a habit of the writer of this file: "
+            "damage inside a tile cannot be told from it."
+        )
+        return replace(tiles, decoder=lenient)
 
     def _through_tiffslide(self, number: int, shape: tuple[int, int], level: Any) -> BackendTiles:  # noqa: ANN401
         key = level.keyframe
@@ -204,7 +217,7 @@ class TiffBackend:
 
         return read
 
-    def _find_facts(self, notes: list[str]) -> SlideFacts:
+    def _find_facts(self) -> SlideFacts:
         found = self._properties
         vendor = found.get("tiffslide.vendor")
         y, x = found.get("tiffslide.mpp-y"), found.get("tiffslide.mpp-x")
@@ -221,7 +234,7 @@ class TiffBackend:
         mpp, mpp_source, doubts = checked_mpp(y, x, source)
         tag = self._slide.ts_tifffile.pages[0].tags.get(_ICC_TAG)
         icc = tag.value if tag is not None and isinstance(tag.value, bytes) else None
-        return SlideFacts(vendor, objective, mpp, mpp_source, icc, (*notes, *doubts, *self._gaps()))
+        return SlideFacts(vendor, objective, mpp, mpp_source, icc, (*self._notes, *doubts, *self._gaps()))
 
     def _gaps(self) -> list[str]:
         """Sentences about tiles whose bytes are not in the file."""
@@ -243,11 +256,24 @@ class TiffBackend:
         return sentences
 
 
-def _decoder_of(page: Any, key: Any, tile_shape: tuple[int, int]) -> decode.Decoder | None:  # noqa: ANN401
+def _always_irregular(tiles: FileTiles) -> bool:
+    """Whether none of a few tiles that are in the file can be decoded."""
+    present = np.flatnonzero(~tiles.missing & ~tiles.sparse)
+    tried = present[np.linspace(0, len(present) - 1, _TRIED_TILES).astype(int)] if len(present) else present
+    for number in tried.tolist():
+        try:
+            tiles.tile(*divmod(number, tiles.columns))
+        except DamagedTile:
+            continue
+        return False
+    return bool(len(tried))
+
+
+def _decoder_of(page: Any, key: Any, tile_shape: tuple[int, int], *, strict: bool) -> decode.Decoder | None:  # noqa: ANN401
     compression, photometric = int(key.compression), int(key.photometric)
     if compression == decode.JPEG and photometric in (_RGB, _YCBCR):
         stored_as_rgb = photometric == _RGB and not key.is_jfif
-        return decode.jpeg_decoder(page.jpegtables, stored_as_rgb=stored_as_rgb)
+        return decode.jpeg_decoder(page.jpegtables, stored_as_rgb=stored_as_rgb, strict=strict)
     if compression in decode.JPEG_2000 and (photometric == _RGB or compression == decode.APERIO_J2K_YCBCR):
         return decode.jpeg2000_decoder(stored_as_ycbcr=compression == decode.APERIO_J2K_YCBCR)
     if photometric == _RGB and key.predictor in (1, 2):

@@ -93,7 +93,7 @@ def _embed_one(
     from napari_her2 import __version__
     from napari_her2.export.features import FeatureSource, write_features
     from napari_her2.inference.device import choose_device
-    from napari_her2.inference.embed import embed_steps
+    from napari_her2.inference.embed import embed_steps, refuse_ruins
     from napari_her2.inference.fit import check_grid
     from napari_her2.slide.reader import open_slide
 
@@ -116,8 +116,7 @@ def _embed_one(
             batch_size=options["batch_size"],
         )
         embeddings = drive(steps, path.name)
-        if not len(embeddings.index):
-            raise SlideError(f"All tiles of {slide.name} are damaged: copy it again from its source.")
+        refuse_ruins(slide, embeddings)
         target = out / f"{slide.name}.h5"
         source = FeatureSource(
             slide.name, slide.fingerprint, encoder.spec.name, encoder.fingerprint(), __version__

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.errors import JobFailed
+from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache
 from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.prefetch import prefetched
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 STAGE = "Embedding tiles"
 CPU_BATCH = 64
 GPU_BATCH = 256
+MOST_DAMAGED = 0.1
+"""Above this share of unreadable tiles a file is not a slide with a flaw but a part of one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +160,27 @@ def embed_steps(
                     yield Progress(STAGE, bag.done, total, "tiles", runner.note)
         problem = store.problem if store is not None else ""
     return _collect(bag, cached, runner.note, problem)
+
+
+def refuse_ruins(slide: Slide, embeddings: Embeddings) -> None:
+    """Refuse to go on where much of the tissue could not be read, as in a file that was cut off.
+
+    Parameters
+    ----------
+    slide : Slide
+    embeddings : Embeddings
+
+    Raises
+    ------
+    SlideError
+    """
+    lost = len(embeddings.corrupt)
+    asked = lost + len(embeddings.index)
+    if lost > MOST_DAMAGED * asked:
+        raise SlideError(
+            f"{lost:,} of {asked:,} tiles ({lost / asked:.0%}) of {slide.path.name} cannot be read because the "
+            f"file is damaged or was cut off: copy it again from its source."
+        )
 
 
 def _collect(bag: _Bag, cached: int, note: str, problem: str) -> Embeddings:

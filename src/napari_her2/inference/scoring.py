@@ -12,7 +12,7 @@ import torch
 from napari_her2.errors import JobFailed, ModelError, SlideError
 from napari_her2.inference.assemble import Chosen, Clock, assemble
 from napari_her2.inference.device import choose_device
-from napari_her2.inference.embed import embed_steps
+from napari_her2.inference.embed import embed_steps, refuse_ruins
 from napari_her2.inference.encode import is_out_of_memory
 from napari_her2.inference.fit import check_grid, refuse_or_warn, slide_stain
 from napari_her2.inference.presentation import MIN_CONFIDENCE
@@ -189,11 +189,7 @@ def _score(
         batch_size=options.batch_size,
     )
     clock.lap("embed")
-    if not len(embeddings.index):
-        raise SlideError(
-            f"All {len(embeddings.corrupt):,} tiles of tissue of {slide.name} are damaged in the file: "
-            f"copy it again from its source."
-        )
+    refuse_ruins(slide, embeddings)
     yield Progress("Scoring", note=device.name)
     output = _run_head(bundle, embeddings, device)
     spread = _uncertainty(bundle, embeddings)

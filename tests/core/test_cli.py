@@ -1,0 +1,210 @@
+"""The command line: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from conftest import write_flat_slide
+from napari_her2 import __version__, open_slide
+from napari_her2.cli import app
+from napari_her2.inference.result import NOTICE
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(item) for item in arguments])
+
+
+def one_line(result):
+    """The only line on standard error of a command that failed."""
+    assert result.exit_code == 1, result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("napari-her2: ")
+    return lines[0]
+
+
+def test_help_loads_neither_torch_nor_napari_nor_readers():
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from napari_her2.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "heavy = {'torch', 'napari', 'qtpy', 'tiffslide', 'dask', 'h5py', 'cv2', 'timm'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_python_m_prints_the_version():
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_her2", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"napari-her2 {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["score"], ["nonsense"], ["info"], ["score", "a.svs", "--model", "m"]])
+def test_wrong_usage_is_2(arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def test_info_prints_what_the_file_says(he_slide):
+    values = json.loads(run("info", he_slide, "--json").stdout)
+    assert values["shape"] == [1536, 1536]
+    assert values["mpp"] == [0.5, 0.5]
+    assert values["mpp_source"] == "Aperio header"
+    assert values["levels"][0]["downsample"] == [1.0, 1.0]
+    text = run("info", he_slide).stdout
+    assert "1,536 x 1,536 px" in text
+    assert "tiffslide" in text
+
+
+def test_info_of_a_real_slide(shared_data):
+    values = json.loads(run("info", shared_data / "slides" / "cmu1_small_region.svs", "--json").stdout)
+    assert values["shape"] == [2967, 2220]
+    assert values["mpp"] == [0.499, 0.499]
+    assert values["objective"] == 20
+    assert set(values["associated_images"]) == {"label", "macro", "thumbnail"}
+
+
+def test_info_says_where_the_scale_is_missing(tmp_path):
+    path = write_flat_slide(tmp_path / "a.svs", mpp=None)
+    assert "give it with --mpp" in run("info", path).stdout
+    assert "0.25 x 0.25" in run("info", path, "--mpp", "0.25").stdout
+
+
+def test_score_prints_its_table_with_the_notice_and_writes_the_files(he_slide, tiny_model, tmp_path):
+    result = run("score", he_slide, "--model", tiny_model, "--out", tmp_path / "out", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    for text in (NOTICE, "H&E-based prediction", "P(2+)", "margin", "training data", "cpu (", "tiffslide"):
+        assert text in result.stdout
+    assert result.stderr == ""
+    values = json.loads((tmp_path / "out" / he_slide.stem / "result.json").read_text(encoding="utf-8"))
+    assert values["label"] in result.stdout
+
+
+def test_one_bad_slide_does_not_stop_the_others(he_slide, tiny_model, tmp_path):
+    bad = tmp_path / "bad.svs"
+    bad.write_text("text")
+    result = run("score", bad, he_slide, "--model", tiny_model, "--out", tmp_path / "out", "--device", "cpu")
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "bad.svs" in result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [he_slide.stem]
+
+
+def test_regions_belong_to_one_slide(he_slide, tiny_model, tmp_path):
+    arguments = (
+        "score",
+        he_slide,
+        he_slide,
+        "--model",
+        tiny_model,
+        "--out",
+        tmp_path,
+        "--regions",
+        "r.geojson",
+    )
+    assert run(*arguments).exit_code == 2
+
+
+def test_embed_writes_the_same_tiles_as_the_stream(he_slide, tiny_model, tmp_path):
+    result = run("embed", he_slide, "--encoder", tiny_model, "--out", tmp_path, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    with open_slide(he_slide) as slide:
+        keep = slide.tissue("auto").keep(slide.tile_grid(96, 0.5))
+        origins = np.concatenate([b.origins_px0 for b in slide.tiles(tile_px=96, mpp=0.5, keep=keep)])
+    with h5py.File(tmp_path / f"{he_slide.stem}.h5") as file:
+        assert file["coords"][:].tolist() == origins[:, ::-1].tolist()
+        assert file["features"].shape == (len(origins), 1024)
+        assert file.attrs["encoder"] == "alexnet"
+    assert [path.name for path in tmp_path.iterdir()] == [f"{he_slide.stem}.h5"]
+
+
+@pytest.mark.parametrize("more", [[], ["--pretrained", "--weights", "w.safetensors"]])
+def test_an_encoder_by_name_needs_its_weights_said(he_slide, tmp_path, more):
+    assert run("embed", he_slide, "--encoder", "alexnet", "--out", tmp_path, *more).exit_code == 2
+
+
+def test_embed_refuses_two_slides_of_one_name(tiny_model, tmp_path):
+    assert run("embed", "a/x.svs", "b/x.svs", "--encoder", tiny_model, "--out", tmp_path).exit_code == 2
+
+
+def test_models_are_added_shown_verified_and_listed(tiny_model):
+    assert run("models", "add", tiny_model).exit_code == 0
+    assert "tiny" in run("models").stdout
+    assert "tiny" in run("models", "list").stdout
+    assert "random weights" in run("models", "show", "tiny").stdout
+    assert "is good" in run("models", "verify", "tiny").stdout
+    assert "no model called" in one_line(run("models", "show", "tinny"))
+
+
+def test_phantom_writes_a_cohort(tmp_path):
+    result = run("phantom", "--out", tmp_path, "--cases", 1, "--seed", 1, "--size-px", 1024)
+    assert result.exit_code == 0, result.output
+    lines = (tmp_path / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("case_id,he,ihc,score")
+    assert len(lines) == 2
+
+
+def test_bench_lists_and_refuses_unknown_names():
+    assert "score_slide" in run("bench").stdout.splitlines()
+    assert "no benchmark called 'nonsense'" in one_line(run("bench", "nonsense"))
+
+
+def test_cache_shows_and_clears(he_slide, tiny_model, tmp_path):
+    run("score", he_slide, "--model", tiny_model, "--out", tmp_path, "--device", "cpu")
+    assert "0.0 MB were freed" not in run("cache", "--clear").stdout
+    assert "0.0 MB were freed" in run("cache", "--clear").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--debug", "info", "nothing.svs"], ["info", "nothing.svs", "--debug"]]
+)
+def test_a_traceback_only_with_debug(arguments):
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert "Traceback" not in run("info", "nothing.svs").stderr
+
+
+def test_an_interrupt_is_130_without_a_traceback(monkeypatch):
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_her2.slide.reader.open_slide", interrupted)
+    result = run("info", "a.svs")
+    assert result.exit_code == 130
+    assert result.stderr == "napari-her2: Cancelled.\n"
+
+
+def test_a_fault_of_our_own_is_one_line_that_says_how_to_report_it(monkeypatch):
+    def broken(*_arguments, **_options):
+        raise ZeroDivisionError("one\ntwo\x1b[31m")
+
+    monkeypatch.setattr("napari_her2.slide.reader.open_slide", broken)
+    line = one_line(run("info", "a.svs"))
+    assert "--debug" in line
+    assert "\x1b" not in line
+
+
+def test_training_without_its_extra_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "napari_her2_training", None)
+    assert "napari-her2[training]" in one_line(run("train", "attention-mil", "--out", tmp_path))
+
+
+def test_an_ascii_terminal_gets_question_marks_not_an_error(he_slide):
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_her2", "info", str(he_slide)],
+        capture_output=True,
+        check=True,
+        env={"PYTHONIOENCODING": "ascii", "PATH": "", "HOME": str(he_slide.parent)},
+    )
+    assert b"0.5 x 0.5" in done.stdout
+    assert done.stderr == b""

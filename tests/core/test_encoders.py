@@ -71,9 +71,7 @@ def test_both_axis_orders_and_layouts_give_the_same(tiles):
     assert encoder.normalise(rows_last.permute(0, 3, 1, 2)).is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"), [("resnet10t", {}), ("vit_tiny_patch16_224", {"img_size": 96})]
-)
+@pytest.mark.parametrize(("name", "arguments"), [("test_resnet", {}), ("test_vit", {"img_size": 96})])
 def test_timm_gives_what_timm_gives(tmp_path, name, arguments):
     torch.manual_seed(5)
     # With its classifier, as it is published: the encoder has to leave that out.
@@ -94,8 +92,8 @@ def test_timm_gives_what_timm_gives(tmp_path, name, arguments):
 
 def test_timm_tells_the_size_of_its_tiles():
     assert (
-        build_encoder("timm:resnet10t").spec.tile_px
-        == timm.create_model("resnet10t").default_cfg["input_size"][1]
+        build_encoder("timm:test_resnet").spec.tile_px
+        == timm.create_model("test_resnet").default_cfg["input_size"][1]
     )
 
 
@@ -117,7 +115,7 @@ def test_fingerprint_tells_normalisations_apart_and_ignores_the_layout():
 
 
 def test_encoder_is_frozen_until_told_otherwise(tiles):
-    encoder = build_encoder("timm:resnet10t", tile_px=96)
+    encoder = build_encoder("timm:test_resnet", tile_px=96)
     encoder.train()
     assert not encoder.training
     assert not any(p.requires_grad for p in encoder.parameters())
@@ -167,7 +165,7 @@ def test_tiles_that_do_not_fit_are_refused(images):
         ("timm:resnet10t", {"arguments": {"checkpoint_path": "model.pth"}}, "not allowed"),
         ("timm:resnet10t", {"arguments": {"pretrained_cfg": "x"}}, "not allowed"),
         ("timm:vit_tiny_patch16_224", {"arguments": {"embed_dim": 10**9}}, "not allowed"),
-        ("timm:vit_tiny_patch16_224", {"tile_px": 96}, "96 px"),
+        ("timm:test_vit", {"tile_px": 96}, "96 px"),
         ("alexnet", {"arguments": {"depth": 2}}, "no arguments"),
         ("alexnet", {"normalisation": "cifar"}, "imagenet"),
         ("alexnet", {"weights": "imagenet"}, "pretrained"),
@@ -188,7 +186,7 @@ def test_nothing_touches_the_network_unless_pretrained_weights_are_asked_for(mon
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     build_encoder("alexnet")
-    build_encoder("timm:resnet10t")
+    build_encoder("timm:test_resnet")
     assert calls == []
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ModelError, match=r"alexnet could not be downloaded.*\.safetensors"):

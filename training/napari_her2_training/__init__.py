@@ -1,1 +1,69 @@
 """Training of the models that napari-her2 scores slides with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from os import PathLike
+    from pathlib import Path
+
+    from napari_her2.inference.result import Progress
+
+__all__ = ["run"]
+
+
+def run(
+    method: str,
+    config: str | PathLike[str],
+    data: str | PathLike[str],
+    out: str | PathLike[str],
+    resume: bool = False,
+) -> Generator[Progress, None, Path]:
+    """Train a model.
+
+    Parameters
+    ----------
+    method : str
+        "attention-mil".
+    config : path-like
+        TOML file; those that come with the package are in `napari_her2_training/configs`, and may be
+        given by their name alone: "demo_attention_mil".
+    data : path-like
+        Manifest (CSV).
+    out : path-like
+        Folder for checkpoints, metrics.json and the bundle.
+    resume : bool
+        Go on with the run that is in ``out``.
+
+    Yields
+    ------
+    Progress
+        Closing the generator stops the training; it can be resumed.
+
+    Returns
+    -------
+    Path
+        The finished bundle.
+
+    Raises
+    ------
+    JobFailed
+        With what to do next; before any work where the configuration or the manifest is at fault.
+    """
+    from pathlib import Path
+
+    from napari_her2.errors import JobFailed
+    from napari_her2_training.config import METHODS, find_config, read_config
+
+    if method not in METHODS:
+        raise JobFailed(f"There is no training method {method!r}: use {', '.join(METHODS)}.")
+    settings = read_config(find_config(config))
+    from napari_her2_training.attention_run import train_attention_mil
+
+    return (
+        yield from train_attention_mil(
+            settings, Path(data).expanduser(), Path(out).expanduser(), resume=resume
+        )
+    )

@@ -1,0 +1,155 @@
+"""Training of attention MIL on embedded slides.
+
+Abdulsadig, Williams and Burlutskiy, Leveraging transfer learning and multiple instance learning for HER2
+automatic scoring of H&E whole slide images, 2024 (arXiv:2411.05028): frozen encoder, batches of 64 bags of
+100 tiles, unweighted cross-entropy, Adam.
+
+Differences from the paper
+--------------------------
+- The authors' scripts augment pixels while the head learns; here slides are embedded once, so that the
+  head sees each tile as it is. Pre-training of the encoder augments instead.
+- The epoch of the lowest validation loss is kept, and the last one beside it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import numpy as np
+import torch
+from torch import nn
+
+from napari_her2.models.attention_mil import AttentionMIL
+from napari_her2_training.bags import draw_batch
+from napari_her2_training.fitting import Fit, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_her2.inference.device import Device
+    from napari_her2.inference.result import Progress
+    from napari_her2_training.bags import SlideBag
+    from napari_her2_training.config import BagsConfig, HeadConfig
+
+STAGE = "Training the attention head"
+
+
+class AttentionMILTraining(lightning.LightningModule):
+    """An attention head and the bags that it learns from.
+
+    Parameters
+    ----------
+    head : AttentionMIL
+    train, validation : sequence of SlideBag
+    head_config : HeadConfig
+    bags_config : BagsConfig
+    seed : int
+    """
+
+    def __init__(
+        self,
+        head: AttentionMIL,
+        train: Sequence[SlideBag],
+        validation: Sequence[SlideBag],
+        head_config: HeadConfig,
+        bags_config: BagsConfig,
+        *,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.head_config, self.bags_config = head_config, bags_config
+        self.seed = seed
+        self._train, self._validation = train, validation
+
+    def training_step(self, batch: Tensor, _: int) -> Tensor:
+        """Draw batch number ``batch`` of this epoch and return its loss."""
+        rng = np.random.default_rng([self.seed, self.current_epoch, int(batch)])
+        return self._loss(self._train, rng)
+
+    def validation_step(self, batch: Tensor, _: int) -> None:
+        """Log the loss of one batch of validation bags: the same bags in every epoch."""
+        rng = np.random.default_rng([self.bags_config.validation_seed, int(batch)])
+        loss = self._loss(self._validation, rng)
+        self.log("validation_loss", loss, on_epoch=True, batch_size=self.bags_config.batch_size)
+
+    def _loss(self, bags: Sequence[SlideBag], rng: np.random.Generator) -> Tensor:
+        features, labels = draw_batch(
+            bags, bags_per_batch=self.bags_config.batch_size, size=self.bags_config.size, rng=rng
+        )
+        logits = self.head(features.to(self.device)).logits
+        return nn.functional.cross_entropy(logits.float(), labels.to(self.device))
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
+        """Adam, without a schedule."""
+        return torch.optim.Adam(
+            self.parameters(), lr=self.head_config.learning_rate, weight_decay=self.head_config.weight_decay
+        )
+
+
+def new_head(features: int, hidden: int, classes: int, seed: int) -> AttentionMIL:
+    """Build a head with random weights that the seed alone decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AttentionMIL(features=features, hidden=hidden, classes=classes)
+
+
+def train_head(
+    module: AttentionMILTraining,
+    folder: Path,
+    device: Device,
+    report: Callable[[Progress], None],
+    *,
+    resume: bool,
+) -> AttentionMIL:
+    """Train and return the head of the epoch with the lowest validation loss, frozen.
+
+    Parameters
+    ----------
+    module : AttentionMILTraining
+    folder : Path
+        For the checkpoints: best.ckpt and last.ckpt.
+    device : Device
+    report : callable
+    resume : bool
+        Go on from last.ckpt where there is one.
+
+    Returns
+    -------
+    AttentionMIL
+    """
+    wanted = Fit(
+        stage=STAGE,
+        folder=folder,
+        epochs=module.head_config.epochs,
+        train_batches=module.bags_config.train_batches,
+        validation_batches=module.bags_config.validation_batches,
+        monitor="validation_loss",
+        mode="min",
+    )
+    state = fit(module, wanted, device, report, resume=resume)
+    head = module.head.cpu()
+    head.load_state_dict({key.removeprefix("head."): value for key, value in state.items()})
+    return head.requires_grad_(False).eval()
+
+
+def slide_probabilities(head: AttentionMIL, bags: Sequence[SlideBag]) -> NDArray[np.float64]:
+    """Class probabilities of slides, each scored as one bag that holds all its tiles.
+
+    Parameters
+    ----------
+    head : AttentionMIL
+    bags : sequence of SlideBag
+
+    Returns
+    -------
+    (slides, C) float64
+    """
+    with torch.inference_mode():
+        rows = [head(torch.from_numpy(bag.features)).probabilities.double().numpy() for bag in bags]
+    return np.stack(rows)

@@ -1,0 +1,230 @@
+"""The whole way from a manifest to an attention-MIL bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_her2.inference.device import choose_device
+from napari_her2.inference.result import NOTICE
+from napari_her2.models.bundle import SUFFIX, load_bundle, save_bundle
+from napari_her2.models.card import ModelCard
+from napari_her2.models.encoders import PatchEncoder, build_encoder
+from napari_her2_training.attention_mil import (
+    AttentionMILTraining,
+    new_head,
+    slide_probabilities,
+    train_head,
+)
+from napari_her2_training.bags import check_sizes
+from napari_her2_training.embedding import embed_cases
+from napari_her2_training.manifest import class_names, make_splits, read_manifest
+from napari_her2_training.metrics import confusion, slide_metrics
+from napari_her2_training.patches import gather_patches
+from napari_her2_training.pretraining import PatchClassifier, prepared_encoder, pretrain, start_well
+from napari_her2_training.runs import METRICS_FILE, open_run, write_json
+from napari_her2_training.steps import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from napari_her2.inference.device import Device
+    from napari_her2.inference.result import Progress
+    from napari_her2.models.attention_mil import AttentionMIL
+    from napari_her2_training.bags import SlideBag
+    from napari_her2_training.config import TrainingConfig
+    from napari_her2_training.manifest import Split
+    from napari_her2_training.runs import RunFolder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fold:
+    number: int
+    split: Split
+    encoder: PatchEncoder
+    head: AttentionMIL
+    measured: dict[str, dict[str, float]]
+    """"train", "validation", "test" to their metrics."""
+    tables: dict[str, list[list[int]]]
+
+    @property
+    def judged(self) -> str:
+        return "test" if "test" in self.measured else "validation"
+
+
+def train_attention_mil(
+    config: TrainingConfig, data: Path, out: Path, *, resume: bool
+) -> Generator[Progress, None, Path]:
+    """Train attention MIL from a manifest.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    data : Path
+        The manifest.
+    out : Path
+        Folder of the run.
+    resume : bool
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Path
+        The bundle of the best fold.
+    """
+    splits = make_splits(read_manifest(data), config.data)
+    device = choose_device(config.compute.device)
+    run = open_run(out, config, data, resume=resume)
+    folds: list[_Fold] = []
+    for number, split in enumerate(splits):
+        fold = yield from _train_fold(number, split, config, data.parent, device, run)
+        folds.append(fold)
+        if len(splits) > 1:
+            _write_bundle(out / f"{config.model.name}-fold{number}{SUFFIX}", fold, config)
+    # By validation alone: what the test cases say must not choose what is tested.
+    best = max(folds, key=lambda fold: fold.measured["validation"].get("macro AUC", 0.0))
+    path = out / f"{config.model.name}{SUFFIX}"
+    _write_bundle(path, best, config)
+    write_json(
+        out / METRICS_FILE,
+        {
+            "model": path.name,
+            "fold": best.number,
+            "device": device.name,
+            "folds": [
+                {
+                    "cases": {part: len(getattr(fold.split, part)) for part in fold.measured},
+                    "metrics": fold.measured,
+                    "confusion": fold.tables,
+                }
+                for fold in folds
+            ],
+        },
+    )
+    return path
+
+
+def _train_fold(
+    number: int, split: Split, config: TrainingConfig, folder: Path, device: Device, run: RunFolder
+) -> Generator[Progress, None, _Fold]:
+    encoder = yield from _make_encoder(number, split, config, folder, device, run)
+    bags: dict[str, tuple[SlideBag, ...]] = {}
+    for part in ("train", "validation", "test"):
+        cases = getattr(split, part)
+        if cases:
+            stage = f"Embedding the {part} slides"
+            bags[part] = yield from embed_cases(cases, encoder, config.data, device, stage=stage)
+    check_sizes([*bags["train"], *bags["validation"]], config.bags.size)
+    classes = class_names(config.data.classes)
+    head = new_head(encoder.spec.dim, config.head.hidden, len(classes), config.compute.seed)
+    module = AttentionMILTraining(
+        head, bags["train"], bags["validation"], config.head, config.bags, seed=config.compute.seed
+    )
+    head = yield from in_thread(
+        lambda report: train_head(module, run.step(number, "head"), device, report, resume=run.resume)
+    )
+    measured, tables = {}, {}
+    for part, slides in bags.items():
+        labels = np.array([bag.label for bag in slides])
+        probabilities = slide_probabilities(head, slides)
+        measured[part] = slide_metrics(labels, probabilities, classes)
+        tables[part] = confusion(labels, probabilities)
+    return _Fold(number, split, encoder, head, measured, tables)
+
+
+def _make_encoder(
+    number: int, split: Split, config: TrainingConfig, folder: Path, device: Device, run: RunFolder
+) -> Generator[Progress, None, PatchEncoder]:
+    wanted = config.encoder
+    weights = wanted.weights if wanted.weights in ("random", "pretrained") else Path(wanted.weights)
+    encoder = build_encoder(
+        wanted.name,
+        weights=weights,  # type: ignore[arg-type]
+        tile_px=config.data.tile_px,
+        normalisation=None if wanted.normalisation == "auto" else wanted.normalisation,
+        seed=config.compute.seed,
+    )
+    if not config.pretraining.epochs:
+        return _as_stored(encoder)
+    if wanted.weights == "random":
+        start_well(encoder, config.compute.seed)
+    learn, check = split.train, split.validation
+    many = config.pretraining.patches_per_slide
+    seed = config.compute.seed
+    train = yield from gather_patches(
+        learn, config, folder, per_slide=many, seed=seed, stage="Cutting patches to learn from"
+    )
+    validation = yield from gather_patches(
+        check, config, folder, per_slide=min(many, 100), seed=seed + 1, stage="Cutting patches to check with"
+    )
+    classes = len(class_names(config.data.classes)) + bool(config.pretraining.regions)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = PatchClassifier(
+            prepared_encoder(encoder, train),
+            train,
+            validation,
+            config.pretraining,
+            classes=classes,
+            seed=seed,
+        )
+    return (
+        yield from in_thread(
+            lambda report: pretrain(module, run.step(number, "encoder"), device, report, resume=run.resume)
+        )
+    )
+
+
+def _as_stored(encoder: PatchEncoder) -> PatchEncoder:
+    """Round the weights to float16, as the bundle holds them: the head learns from what scoring sees."""
+    from dataclasses import replace
+
+    state = {key: value.half().float() for key, value in encoder.backbone.state_dict().items()}
+    encoder.backbone.load_state_dict(state)
+    return PatchEncoder(replace(encoder.spec, weights="bundled"), encoder.backbone)
+
+
+def _write_bundle(path: Path, fold: _Fold, config: TrainingConfig) -> None:
+    card = _card(fold, config)
+    save_bundle(path, card, fold.encoder, fold.head)
+    load_bundle(path)  # what cannot be loaded again is no result
+
+
+def _card(fold: _Fold, config: TrainingConfig) -> ModelCard:
+    split = fold.split
+    sizes = f"{len(split.train)} slides to train on, {len(split.validation)} to choose the epoch"
+    if split.test:
+        sizes += f", {len(split.test)} held out"
+    metrics: Mapping[str, float] = {
+        f"{part} slides: {name}": round(value, 4)
+        for part in ("validation", "test")
+        for name, value in fold.measured.get(part, {}).items()
+    }
+    head = fold.head
+    return ModelCard(
+        name=config.model.name,
+        version=config.model.version,
+        method="attention-mil",
+        architecture="AttentionMIL",
+        arguments={"features": head.features, "hidden": head.hidden, "classes": head.classes},
+        encoder=fold.encoder.spec,
+        stain="H&E",
+        tile_px=config.data.tile_px,
+        mpp=config.data.mpp,
+        classes=class_names(config.data.classes),
+        task=config.model.task,
+        training_data=f"{config.model.training_data} ({sizes}; napari-her2 {version('napari-her2')})",
+        licence=config.model.licence,
+        intended_use=config.model.intended_use,
+        guideline=config.model.guideline,
+        notice=NOTICE,
+        metrics=metrics,
+    )

@@ -1,0 +1,81 @@
+"""Augmentation of patches, a batch at once: orientation, strength of the stains, brightness and contrast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Optical densities of haematoxylin and eosin (Ruifrok and Johnston, Anal Quant Cytol Histol 2001;23:291-299),
+# and what is orthogonal to both; rows of unit length.
+_STAINS = torch.tensor([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
+_STAINS = _STAINS / _STAINS.norm(dim=1, keepdim=True)
+_UNMIX = torch.linalg.inv(_STAINS)
+
+
+def orient(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Turn each patch by a random multiple of 90 degrees and mirror half of them.
+
+    Parameters
+    ----------
+    images : (B, C, t, t)
+    generator : torch.Generator
+
+    Returns
+    -------
+    (B, C, t, t)
+    """
+    choice = torch.randint(0, 8, (len(images),), generator=generator)
+    out = torch.empty_like(images)
+    for number in range(8):
+        index = torch.nonzero(choice == number).flatten()
+        if len(index):
+            part = torch.rot90(images[index], number % 4, (2, 3))
+            out[index] = part.flip(3) if number >= 4 else part
+    return out
+
+
+def vary_stain(pixels: Tensor, sd: float, generator: torch.Generator) -> Tensor:
+    """Change the strength of each stain of each patch, as Beer and Lambert have it.
+
+    Parameters
+    ----------
+    pixels : (B, 3, t, t) float
+        RGB on [0, 255].
+    sd : float
+        Standard deviation of the logarithm of the strength.
+    generator : torch.Generator
+
+    Returns
+    -------
+    (B, 3, t, t) float
+    """
+    strength = torch.exp(sd * torch.randn(len(pixels), 3, generator=generator))
+    # Unmix, scale and mix again is one matrix a patch.
+    mixing = torch.einsum("ij,bj,jk->bik", _UNMIX, strength, _STAINS)
+    density = torch.log(pixels.clamp(min=1.0) / 255)
+    changed = torch.einsum("bchw,bck->bkhw", density, mixing)
+    return torch.exp(changed).mul_(255).clamp_(0, 255)
+
+
+def vary_light(pixels: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Change brightness and contrast of each patch.
+
+    Parameters
+    ----------
+    pixels : (B, 3, t, t) float
+        RGB on [0, 255].
+    amount : float
+        Largest relative change.
+    generator : torch.Generator
+
+    Returns
+    -------
+    (B, 3, t, t) float
+    """
+    change = 1 + amount * (2 * torch.rand(2, len(pixels), 1, 1, 1, generator=generator) - 1)
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+    return ((pixels - mean) * change[0] + mean * change[1]).clamp_(0, 255)

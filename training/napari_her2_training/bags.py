@@ -1,0 +1,81 @@
+"""Slides as bags of tile features, and the draw of training bags from them.
+
+Abdulsadig et al. (arXiv:2411.05028): a slide uniformly at random, then K of its tiles without replacement;
+classes are neither balanced nor weighted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_her2.errors import JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlideBag:
+    """All tiles of a slide.
+
+    Parameters
+    ----------
+    case_id : str
+    label : int
+    features : (N, D) float16
+    """
+
+    case_id: str
+    label: int
+    features: NDArray[np.float16]
+
+
+def check_sizes(bags: Sequence[SlideBag], size: int) -> None:
+    """Refuse slides with fewer tiles than a training bag draws.
+
+    Raises
+    ------
+    JobFailed
+        Naming the cases.
+    """
+    small = [f"{bag.case_id} ({len(bag.features)})" for bag in bags if len(bag.features) < size]
+    if small:
+        raise JobFailed(
+            f"A bag of {size} tiles cannot be drawn from these cases: {', '.join(small[:10])}"
+            f"{' and others' if len(small) > 10 else ''}. Leave them out, or lower [bags] size."
+        )
+
+
+def draw_batch(
+    bags: Sequence[SlideBag], *, bags_per_batch: int, size: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw a batch of bags.
+
+    Parameters
+    ----------
+    bags : sequence of SlideBag
+    bags_per_batch, size : int
+        Bags, and tiles a bag.
+    rng : numpy Generator
+
+    Returns
+    -------
+    features : (bags_per_batch, size, D) float32
+    labels : (bags_per_batch,) int64
+    """
+    slides = rng.integers(0, len(bags), bags_per_batch)
+    chosen = [bags[slide].features[draw_tiles(len(bags[slide].features), size, rng)] for slide in slides]
+    labels = [bags[slide].label for slide in slides]
+    return torch.from_numpy(np.stack(chosen)).float(), torch.tensor(labels, dtype=torch.int64)
+
+
+def draw_tiles(tiles: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw tile numbers without replacement, (size,) int64."""
+    return rng.choice(tiles, size, replace=False)

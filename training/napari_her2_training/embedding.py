@@ -1,0 +1,78 @@
+"""Embedding of the cohort's slides through the same door, and the same cache, as scoring."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import JobFailed, SlideError
+from napari_her2.inference.embed import embed_steps
+from napari_her2.inference.result import Progress
+from napari_her2.slide.reader import open_slide
+from napari_her2_training.bags import SlideBag
+from napari_her2_training.manifest import label_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from napari_her2.inference.device import Device
+    from napari_her2.inference.embed import Embeddings
+    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2_training.config import DataConfig
+    from napari_her2_training.manifest import Case
+
+
+def embed_cases(
+    cases: Sequence[Case], encoder: PatchEncoder, config: DataConfig, device: Device, *, stage: str
+) -> Generator[Progress, None, tuple[SlideBag, ...]]:
+    """Embed the slides of cases.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    encoder : PatchEncoder
+    config : DataConfig
+    device : Device
+    stage : str
+        Named in the progress.
+
+    Yields
+    ------
+    Progress
+        Counts slides; at least once a batch of tiles.
+
+    Returns
+    -------
+    tuple of SlideBag
+        In the order of the cases.
+    """
+    bags: list[SlideBag] = []
+    for number, case in enumerate(cases):
+        try:
+            with open_slide(case.he) as slide:
+                grid = slide.tile_grid(config.tile_px, config.mpp)
+                keep = slide.tissue("auto").keep(grid, config.min_tissue)
+                steps = embed_steps(slide, encoder, grid, keep, device)
+                embedded = yield from _counted(steps, stage, number, len(cases))
+        except SlideError as error:
+            raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
+        if not len(embedded.features):
+            raise JobFailed(
+                f"Row {case.row} of the manifest: no tissue was found on the slide of case {case.case_id}; "
+                f"leave it out."
+            )
+        bags.append(SlideBag(case.case_id, label_of(case, config.classes), embedded.features))
+    yield Progress(stage, len(cases), len(cases), "slides")
+    return tuple(bags)
+
+
+def _counted(
+    steps: Generator[Progress, None, Embeddings], stage: str, done: int, total: int
+) -> Generator[Progress, None, Embeddings]:
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            embedded: Embeddings = end.value
+            return embedded
+        yield replace(step, stage=stage, done=done, total=total, unit="slides")

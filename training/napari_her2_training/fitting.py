@@ -1,0 +1,151 @@
+"""The Lightning trainer of every step: quiet, the same batches when resumed, best and last epoch kept."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from napari_her2.errors import JobFailed
+from napari_her2.inference.result import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_her2.inference.device import Device
+
+
+_PRECISION: dict[torch.dtype | None, str] = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What one fit is asked to do.
+
+    Parameters
+    ----------
+    stage : str
+        For a person.
+    folder : Path
+        For best.ckpt and last.ckpt.
+    epochs : int
+    train_batches, validation_batches : int
+        Batches an epoch. The module itself draws batch number i of an epoch, so that a resumed run sees
+        what an uninterrupted one would.
+    monitor : str
+        The logged value by which the best epoch is chosen.
+    mode : str
+        "min" or "max".
+    """
+
+    stage: str
+    folder: Path
+    epochs: int
+    train_batches: int
+    validation_batches: int
+    monitor: str
+    mode: str
+
+
+def fit(
+    module: lightning.LightningModule,
+    wanted: Fit,
+    device: Device,
+    report: Callable[[Progress], None],
+    *,
+    resume: bool,
+) -> dict[str, torch.Tensor]:
+    """Fit a module and return the weights of its best epoch.
+
+    Parameters
+    ----------
+    module : LightningModule
+    wanted : Fit
+    device : Device
+    report : callable
+        Called with a Progress after every batch.
+    resume : bool
+        Go on from last.ckpt where there is one.
+
+    Returns
+    -------
+    mapping of str to Tensor
+        State of the module at its best epoch, on the CPU.
+    """
+    last, best = wanted.folder / "last.ckpt", wanted.folder / "best.ckpt"
+    keeper = ModelCheckpoint(
+        dirpath=wanted.folder,
+        filename="best",
+        monitor=wanted.monitor,
+        mode=wanted.mode,
+        save_last=True,
+        enable_version_counter=False,
+    )
+    trainer = _trainer(wanted, device, [keeper, _Reporter(wanted, report)])
+    with warnings.catch_warnings():
+        # Batches are drawn from memory: workers would only copy it.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        # Lightning 2.6 asks PyTorch about trees in a way that PyTorch 2.15 deprecates.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        trainer.fit(
+            module,
+            _numbers(wanted.train_batches),
+            _numbers(wanted.validation_batches),
+            ckpt_path=str(last) if resume and last.exists() else None,
+            weights_only=True,
+        )
+    if not best.exists():
+        raise JobFailed(f"{wanted.stage} ended without a usable epoch: lower the learning rate.")
+    state: dict[str, torch.Tensor] = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+    return state
+
+
+def _numbers(count: int) -> DataLoader[int]:
+    """Batches are drawn by the module; what is loaded is their number alone."""
+    return DataLoader(range(count), batch_size=None)  # type: ignore[arg-type]
+
+
+def _trainer(wanted: Fit, device: Device, callbacks: list[Callback]) -> lightning.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    kind = device.torch_device.type
+    low = device.autocast_dtype
+    arguments: dict[str, Any] = {"accelerator": kind, "devices": 1}
+    if kind == "cuda":
+        arguments["devices"] = [device.torch_device.index or 0]
+    return lightning.Trainer(
+        **arguments,
+        precision=_PRECISION.get(low, "32-true"),
+        max_epochs=wanted.epochs,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+        callbacks=callbacks,
+    )
+
+
+class _Reporter(Callback):
+    def __init__(self, wanted: Fit, report: Callable[[Progress], None]) -> None:
+        self.wanted = wanted
+        self.report = report
+        self.note = ""
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        total = self.wanted.epochs * self.wanted.train_batches
+        self.report(Progress(self.wanted.stage, trainer.global_step, total, "batches", self.note))
+
+    def on_validation_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        shown = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())
+        self.note = f"epoch {trainer.current_epoch + 1} of {self.wanted.epochs}: {shown}"
+        total = self.wanted.epochs * self.wanted.train_batches
+        self.report(Progress(self.wanted.stage, trainer.global_step, total, "batches", self.note))

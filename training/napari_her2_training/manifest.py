@@ -1,0 +1,269 @@
+"""The table of cases: read from CSV, every fault named with its row, split by case."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sklearn.model_selection import KFold, StratifiedShuffleSplit
+
+from napari_her2.errors import JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_her2_training.config import DataConfig
+
+SCORES = ("0", "1+", "2+", "3+")
+BINARY = ("negative", "positive")
+SPLITS = ("train", "validation", "test")
+_SCORE_NAMES = {"0": "0", "1": "1+", "1+": "1+", "2": "2+", "2+": "2+", "3": "3+", "3+": "3+"}
+_REQUIRED = ("case_id", "he", "score")
+_KNOWN = ("case_id", "he", "ihc", "score", "ish", "fold", "split")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A row of the manifest: one H&E slide of a case, with its label.
+
+    Parameters
+    ----------
+    row : int
+        Line of the file, for messages.
+    case_id : str
+    he : Path
+    ihc : Path or None
+    score : str
+        "0", "1+", "2+" or "3+".
+    ish : str
+        As it stands in the file, empty where not given.
+    fold : int or None
+    split : str or None
+        "train", "validation" or "test".
+    """
+
+    row: int
+    case_id: str
+    he: Path
+    ihc: Path | None
+    score: str
+    ish: str = ""
+    fold: int | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Cases to learn from, to choose the epoch with, and to measure on; no case is in two of them."""
+
+    train: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    test: tuple[Case, ...] = ()
+
+
+def class_names(kind: str) -> tuple[str, ...]:
+    """Return the classes of "scores" or "binary", in the order of the logits."""
+    return SCORES if kind == "scores" else BINARY
+
+
+def label_of(case: Case, kind: str) -> int:
+    """Return the class number of a case."""
+    number = SCORES.index(case.score)
+    return number if kind == "scores" else int(number >= 2)
+
+
+def read_manifest(path: Path | str) -> tuple[Case, ...]:
+    """Read and check a manifest.
+
+    Parameters
+    ----------
+    path : Path or str
+        CSV with the columns case_id, he, score and optionally ihc, ish, fold, split; slides relative to
+        its folder.
+
+    Returns
+    -------
+    tuple of Case
+
+    Raises
+    ------
+    JobFailed
+        Naming every faulty row, the first twenty of them.
+    """
+    path = Path(path).expanduser()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            rows = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise JobFailed(f"{path} could not be read ({error.strerror or error}): check the path.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise JobFailed(f"{path.name} is not a CSV file in UTF-8: {error}.") from error
+    missing = [name for name in _REQUIRED if name not in columns]
+    if missing:
+        raise JobFailed(
+            f"{path.name} has no column {', '.join(missing)}: it needs case_id, he and score, "
+            f"and may have {', '.join(name for name in _KNOWN if name not in _REQUIRED)}."
+        )
+    if not rows:
+        raise JobFailed(f"{path.name} holds no case: add a row for each.")
+    faults: list[str] = []
+    cases = tuple(_case(number, row, path.parent, faults) for number, row in rows)
+    faults += _faults_between(cases)
+    if faults:
+        more = f" And {len(faults) - 20} more." if len(faults) > 20 else ""
+        raise JobFailed(f"{path.name} has {len(faults)} faults. " + " ".join(faults[:20]) + more)
+    return cases
+
+
+def _case(number: int, row: Mapping[str | None, object], folder: Path, faults: list[str]) -> Case:
+    def say(fault: str) -> None:
+        faults.append(f"Row {number}: {fault}.")
+
+    values = {
+        key.strip(): (value or "").strip() for key, value in row.items() if isinstance(value, str) and key
+    }
+    if None in row:
+        say("more values than columns")
+    case_id, score = values.get("case_id", ""), values.get("score", "")
+    if not case_id:
+        say("no case_id")
+    if score not in _SCORE_NAMES:
+        say(f"score {score!r} is none of 0, 1+, 2+, 3+")
+    he = _slide(values.get("he", ""), "he", folder, say)
+    ihc = _slide(values["ihc"], "ihc", folder, say) if values.get("ihc") else None
+    split, fold = values.get("split") or None, values.get("fold") or None
+    if split is not None and split not in SPLITS:
+        say(f"split {split!r} is none of {', '.join(SPLITS)}")
+    if fold is not None and not fold.isdecimal():
+        say(f"fold {fold!r} is not a whole number")
+        fold = None
+    return Case(
+        number, case_id, he, ihc, _SCORE_NAMES.get(score, "0"), values.get("ish", ""),
+        None if fold is None else int(fold), split,
+    )  # fmt: skip
+
+
+def _slide(value: str, column: str, folder: Path, say: object) -> Path:
+    path = folder / Path(value).expanduser()
+    if not value:
+        say(f"no {column}")  # type: ignore[operator]
+    elif not path.exists():
+        say(f"{column} {value} does not exist")  # type: ignore[operator]
+    return path
+
+
+def _faults_between(cases: Sequence[Case]) -> list[str]:
+    faults: list[str] = []
+    by_case: dict[str, list[Case]] = defaultdict(list)
+    by_slide: dict[Path, Case] = {}
+    for case in cases:
+        by_case[case.case_id].append(case)
+        first = by_slide.setdefault(case.he.resolve(), case)
+        if first is not case:
+            faults.append(f"Row {case.row}: the slide {case.he.name} is in row {first.row} already.")
+    for group in by_case.values():
+        first = group[0]
+        for case in group[1:]:
+            for what in ("score", "split", "fold"):
+                mine, other = getattr(case, what), getattr(first, what)
+                if mine != other:
+                    faults.append(
+                        f"Row {case.row}: case {case.case_id} has {what} {mine}, in row {first.row} {other}."
+                    )
+    return faults
+
+
+def make_splits(cases: Sequence[Case], config: DataConfig) -> tuple[Split, ...]:
+    """Split cases for training: by the manifest's own columns, else by the configuration.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    config : DataConfig
+
+    Returns
+    -------
+    tuple of Split
+        One a fold.
+
+    Raises
+    ------
+    JobFailed
+        A split is empty, or too small to hold every class.
+    """
+    if any(case.split for case in cases):
+        chosen = {name: tuple(case for case in cases if case.split == name) for name in SPLITS}
+        splits = [Split(chosen["train"], chosen["validation"], chosen["test"])]
+    else:
+        learn, test = _hold_out(cases, config.test, config)
+        if any(case.fold is not None for case in learn):
+            folds = sorted({case.fold for case in learn if case.fold is not None})
+            splits = [
+                Split(
+                    tuple(case for case in learn if case.fold != fold),
+                    tuple(case for case in learn if case.fold == fold),
+                    test,
+                )
+                for fold in folds
+            ]
+        elif config.folds > 1:
+            splits = [Split(*pair, test) for pair in _k_folds(learn, config)]
+        else:
+            splits = [Split(*_hold_out(learn, config.validation, config), test)]
+    for number, split in enumerate(splits):
+        _check_split(split, config, f"fold {number + 1}" if len(splits) > 1 else "the split")
+    return tuple(splits)
+
+
+def _ids(cases: Sequence[Case]) -> list[str]:
+    return list(dict.fromkeys(case.case_id for case in cases))
+
+
+def _among(cases: Sequence[Case], ids: Sequence[str]) -> tuple[Case, ...]:
+    wanted = set(ids)
+    return tuple(case for case in cases if case.case_id in wanted)
+
+
+def _hold_out(
+    cases: Sequence[Case], share: float, config: DataConfig
+) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Split off a share of the cases, each class in proportion."""
+    if share == 0:
+        return tuple(cases), ()
+    ids = _ids(cases)
+    labels = {case.case_id: label_of(case, config.classes) for case in cases}
+    splitter = StratifiedShuffleSplit(n_splits=1, test_size=share, random_state=config.seed)
+    try:
+        rest, held = next(splitter.split(ids, [labels[name] for name in ids]))
+    except ValueError as error:
+        raise JobFailed(
+            f"{len(ids)} cases are too few to hold out {share:.0%} of every class: add cases, "
+            f"or give the splits in the manifest."
+        ) from error
+    return _among(cases, [ids[i] for i in rest]), _among(cases, [ids[i] for i in held])
+
+
+def _k_folds(cases: Sequence[Case], config: DataConfig) -> list[tuple[tuple[Case, ...], tuple[Case, ...]]]:
+    """Plain k-fold over shuffled cases, not stratified, as the protocol of the paper has it."""
+    ids = _ids(cases)
+    if len(ids) < config.folds:
+        raise JobFailed(f"{len(ids)} cases cannot be split into {config.folds} folds: add cases.")
+    folds = KFold(config.folds, shuffle=True, random_state=config.seed).split(ids)
+    return [(_among(cases, [ids[i] for i in a]), _among(cases, [ids[i] for i in b])) for a, b in folds]
+
+
+def _check_split(split: Split, config: DataConfig, what: str) -> None:
+    names = class_names(config.classes)
+    for part in ("train", "validation"):
+        cases = getattr(split, part)
+        present = {label_of(case, config.classes) for case in cases}
+        absent = [name for number, name in enumerate(names) if number not in present]
+        if part == "train" and absent:
+            raise JobFailed(f"No case of {', '.join(absent)} to train on in {what}: add cases, or change it.")
+        if not cases:
+            raise JobFailed(f"{what.capitalize()} has no {part} cases: add cases, or change it.")

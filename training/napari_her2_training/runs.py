@@ -1,0 +1,104 @@
+"""A training run: its folder, its steps, its bundle.
+
+``OUT/run.json`` says which configuration the run began with, ``OUT/foldK`` holds the checkpoints of a fold,
+``OUT/NAME.safetensors`` and ``OUT/metrics.json`` appear last, whole, and mean that the run is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_her2.errors import JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_her2_training.config import TrainingConfig
+
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Folder of a run.
+
+    Parameters
+    ----------
+    path : Path
+    resume : bool
+        Whether steps go on from what is there.
+    """
+
+    path: Path
+    resume: bool
+
+    def fold(self, number: int) -> Path:
+        """Folder of a fold, made when absent."""
+        folder = self.path / f"fold{number}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def step(self, number: int, name: str) -> Path:
+        """Folder for the checkpoints of a step of a fold, made when absent."""
+        folder = self.fold(number) / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+def open_run(out: Path, config: TrainingConfig, manifest: Path, *, resume: bool) -> RunFolder:
+    """Begin a run in a folder, or go on with the one that is there.
+
+    Parameters
+    ----------
+    out : Path
+    config : TrainingConfig
+    manifest : Path
+    resume : bool
+
+    Returns
+    -------
+    RunFolder
+
+    Raises
+    ------
+    JobFailed
+        The folder holds another run, or one that was not to be resumed, or cannot be written to.
+    """
+    told = {
+        "config": config.digest(),
+        "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+    }
+    file = out / RUN_FILE
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            known = json.loads(file.read_text(encoding="utf-8"))
+            if not resume:
+                raise JobFailed(f"{out} holds a run already: go on with --resume, or choose another folder.")
+            for what in told:
+                if known.get(what) != told[what]:
+                    raise JobFailed(
+                        f"The run in {out} began with another {what}: resume with that one, "
+                        f"or choose another folder."
+                    )
+            return RunFolder(out, resume=True)
+        write_json(file, told)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise JobFailed(
+            f"{out} cannot be used ({reason}): choose a folder that may be written to."
+        ) from error
+    return RunFolder(out, resume=False)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    os.replace(temporary, path)

@@ -165,7 +165,7 @@ def test_tiles_that_do_not_fit_are_refused(images):
         ("timm:resnet10t", {"arguments": {"checkpoint_path": "model.pth"}}, "not allowed"),
         ("timm:resnet10t", {"arguments": {"pretrained_cfg": "x"}}, "not allowed"),
         ("timm:vit_tiny_patch16_224", {"arguments": {"embed_dim": 10**9}}, "not allowed"),
-        ("timm:test_vit", {"tile_px": 96}, "96 px"),
+        ("timm:vit_tiny_patch16_224", {"tile_px": 96}, "96 px"),
         ("alexnet", {"arguments": {"depth": 2}}, "no arguments"),
         ("alexnet", {"normalisation": "cifar"}, "imagenet"),
         ("alexnet", {"weights": "imagenet"}, "pretrained"),

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from napari_her2.explain.maps import TileMap
-from napari_her2.inference.result import BagUncertainty, SlideResult, TileTable
+from napari_her2.inference.result import SlideResult, TileTable
+from napari_her2.models.bags import BagUncertainty
 from napari_her2.slide.grid import TileGrid
 
 CLASSES = ("0", "1+", "2+", "3+")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from conftest import write_flat_slide
 from napari_her2 import __version__, open_slide
 from napari_her2.cli import app
-from napari_her2.inference.result import NOTICE
+from napari_her2.models.card import NOTICE
 
 
 def run(*arguments):
@@ -196,7 +196,8 @@ def test_a_fault_of_our_own_is_one_line_that_says_how_to_report_it(monkeypatch):
 
 def test_training_without_its_extra_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "napari_her2_training", None)
-    assert "napari-her2[training]" in one_line(run("train", "attention-mil", "--out", tmp_path))
+    arguments = ("--config", "demo_attention_mil", "--data", tmp_path / "manifest.csv", "--out", tmp_path)
+    assert "napari-her2[training]" in one_line(run("train", "attention-mil", *arguments))
 
 
 def test_an_ascii_terminal_gets_question_marks_not_an_error(he_slide):

@@ -14,7 +14,8 @@ from napari_her2._napari.tags import tag_of
 from napari_her2._napari.work import Scored
 from napari_her2._qt import result_panel, scoring_dock
 from napari_her2.errors import ModelError, SlideError
-from napari_her2.inference.result import NOTICE, Progress
+from napari_her2.inference.result import Progress
+from napari_her2.models.card import NOTICE
 from scored import make_result, make_slide, make_tissue
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_her2._napari.layers import OverlayLook
@@ -25,7 +25,7 @@ from napari_her2._qt.sections import Section
 from napari_her2._qt.slide_picker import SlidePicker
 from napari_her2._qt.theme import colours_of
 from napari_her2.errors import Her2Error
-from napari_her2.inference.result import NOTICE
+from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -87,7 +87,7 @@ class ScoringDock(QWidget):
         for widget in (self.device, self.progress, self.message, self.result, self.smooth):
             parts.addWidget(widget)
         parts.addStretch()
-        scroll = QScrollArea()
+        self.scroll = scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -194,7 +194,8 @@ class ScoringDock(QWidget):
     def _take_colours(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
         colours = colours_of(self.session.viewer)
         self.banner.setStyleSheet(
-            f"color: {colours.warning}; border-bottom: 1px solid {colours.warning}; padding: 4px;"
+            f"color: {colours.warning}; border-bottom: 1px solid {colours.warning}; "
+            "padding: 4px; font-size: 8pt;"
         )
         self.device.setStyleSheet(f"color: {colours.muted};")
         for part in (self.slides, self.models, self.message, self.result):
@@ -261,6 +262,12 @@ class ScoringDock(QWidget):
                 top_tiles=before.look.top_tiles,
             )
         self.session.set_result(scored.result, look, scored.tissue)
+        if self.result.isVisibleTo(self):
+            # After the layout has made room for it.
+            QTimer.singleShot(0, self._scroll_to_result)
+
+    def _scroll_to_result(self) -> None:
+        self.scroll.verticalScrollBar().setValue(self.result.y() - self.progress.height() - 8)
 
     def _on_score_failed(self, failure: Failure) -> None:
         # Only a model that does not fit the slide may be used all the same.

@@ -12,7 +12,8 @@ import torch
 from napari_her2.explain.attention import attention_maps, attention_ranks
 from napari_her2.explain.maps import TileMap
 from napari_her2.inference.presentation import result_label
-from napari_her2.inference.result import NOTICE, SlideResult, TileTable
+from napari_her2.inference.result import SlideResult, TileTable
+from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.embed import Embeddings
-    from napari_her2.inference.result import BagUncertainty
     from napari_her2.models.aggregator import MILOutput
+    from napari_her2.models.bags import BagUncertainty
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide

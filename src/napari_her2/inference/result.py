@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_her2.models.card import NOTICE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -13,10 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.explain.maps import MapKind, TileMap
+    from napari_her2.models.bags import BagUncertainty
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.tissue import TissueMask
-
-NOTICE = "Research use only. Not for diagnosis or treatment decisions."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +41,6 @@ class Progress:
     total: int = 0
     unit: str = ""
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BagUncertainty:
-    """How much the answer depends on which tiles are seen: repeated random bags.
-
-    Parameters
-    ----------
-    mean, sd : (C,) float32
-        Mean and standard deviation of the class probabilities over the draws.
-    draws, bag_size : int
-    """
-
-    mean: NDArray[np.float32]
-    sd: NDArray[np.float32]
-    draws: int
-    bag_size: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

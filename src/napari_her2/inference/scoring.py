@@ -17,7 +17,7 @@ from napari_her2.inference.encode import is_out_of_memory
 from napari_her2.inference.fit import check_grid, refuse_or_warn, slide_stain
 from napari_her2.inference.presentation import MIN_CONFIDENCE
 from napari_her2.inference.regions import tiles_inside
-from napari_her2.inference.result import BagUncertainty, Progress, SlideResult
+from napari_her2.inference.result import Progress, SlideResult
 from napari_her2.models.aggregator import MILOutput
 from napari_her2.models.bags import bag_uncertainty
 from napari_her2.models.registry import load_model
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.regions import Regions
     from napari_her2.models.aggregator import SlideAggregator
+    from napari_her2.models.bags import BagUncertainty
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.tissue import Preset
@@ -270,7 +271,4 @@ def _apply(bundle: ModelBundle, features: torch.Tensor, device: torch.device) ->
 def _uncertainty(bundle: ModelBundle, embeddings: Embeddings) -> BagUncertainty | None:
     # A few thousand tiles: on the CPU always, so that the same draw gives the same numbers everywhere.
     head = cast("SlideAggregator", bundle.head.to("cpu"))
-    spread = bag_uncertainty(head, torch.from_numpy(embeddings.features))
-    if spread is None:
-        return None
-    return BagUncertainty(spread.mean, spread.sd, spread.draws, spread.bag_size)
+    return bag_uncertainty(head, torch.from_numpy(embeddings.features))

@@ -23,8 +23,8 @@ DRAWS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BagSpread:
-    """Class probabilities over repeated random bags.
+class BagUncertainty:
+    """How much the answer depends on which tiles are seen: class probabilities over repeated random bags.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def bag_uncertainty(
     draws: int = DRAWS,
     bag_size: int = BAG_SIZE,
     seed: int = 0,
-) -> BagSpread | None:
+) -> BagUncertainty | None:
     """How much the answer depends on which tiles are seen.
 
     Parameters
@@ -87,7 +87,7 @@ def bag_uncertainty(
 
     Returns
     -------
-    BagSpread or None
+    BagUncertainty or None
         None with fewer tiles than one bag.
     """
     if len(features) < bag_size or draws < 2:
@@ -97,7 +97,7 @@ def bag_uncertainty(
     with torch.inference_mode():
         bags = tensor[torch.from_numpy(chosen).to(tensor.device)]
         probabilities = head(bags.float() if bags.dtype == torch.float16 else bags).probabilities
-    return BagSpread(
+    return BagUncertainty(
         mean=probabilities.mean(0).float().cpu().numpy(),
         sd=probabilities.std(0).float().cpu().numpy(),
         draws=draws,

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from napari_her2.inference.device import choose_device
-from napari_her2.inference.result import NOTICE
 from napari_her2.models.bundle import SUFFIX, load_bundle, save_bundle
-from napari_her2.models.card import ModelCard
+from napari_her2.models.card import NOTICE, ModelCard
 from napari_her2.models.encoders import PatchEncoder, build_encoder
 from napari_her2_training.attention_mil import (
     AttentionMILTraining,

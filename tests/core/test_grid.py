@@ -53,7 +53,7 @@ def test_the_pitch_does_not_drift_over_a_large_slide() -> None:
 
 
 def test_layer_placement_matches_the_edges_of_the_slide_layer() -> None:
-    # napari puts the centre of a pixel at translate + index * scale: both layers must share their upper left edge.
+    # napari puts the centre of a pixel at translate + index * scale, and both layers must share their edge.
     grid = TileGrid((4000, 4000), (0.25, 0.25), tile_px=96, mpp=0.5)
     slide_edge_um = -0.25 / 2
     map_edge_um = grid.layer_translate[0] - grid.layer_scale[0] / 2

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from napari_her2 import open_slide
 from napari_her2.slide.pyramid import HalvedLevel, LevelArray
 from napari_her2.slide.sources import FileTiles
+from napari_her2.slide.store import RecentTiles
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ def test_one_chunk_decodes_only_its_own_tiles(shared_data, monkeypatch):
 
     monkeypatch.setattr(FileTiles, "tile", noting)
     with open_slide(shared_data / "slides" / "cmu1_small_region.svs") as slide:
+        decoded.clear()  # opening tries a tile
         array = slide.pyramid()[0]
         assert not decoded
         array[1024:2048, 1024:2048].compute()
@@ -118,3 +120,36 @@ def test_a_thumbnail_is_the_area_average(tmp_path):
         assert np.abs(slide.thumbnail(150) - means).max() <= 0.51
         assert np.array_equal(slide.thumbnail(4000), image)
         assert slide.thumbnail(1).shape == (1, 1, 3)
+
+
+def test_neighbouring_chunks_share_the_tiles_on_their_border(shared_data, monkeypatch):
+    decoded: list[tuple[int, int]] = []
+    original = FileTiles.tile
+    monkeypatch.setattr(FileTiles, "tile", lambda self, r, c: decoded.append((r, c)) or original(self, r, c))
+    with open_slide(shared_data / "slides" / "cmu1_small_region.svs") as slide:
+        decoded.clear()  # opening tries a tile
+        slide.pyramid()[0].compute()
+    assert len(decoded) == len(set(decoded)) == 13 * 10
+
+
+def test_the_tiles_kept_for_neighbours_are_bounded():
+    source = FileTilesOfOneColour()
+    recent = RecentTiles(source, max_bytes=5 * 4 * 4 * 3)
+    for number in range(40):
+        assert (recent.tile(0, number % 9) == number % 9).all()
+        assert len(recent) <= 5
+    source.asked.clear()
+    recent.tile(0, 39 % 9)
+    assert not source.asked
+
+
+class FileTilesOfOneColour:
+    shape = (4, 400)
+    tile_shape = (4, 4)
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def tile(self, row: int, col: int) -> np.ndarray:
+        self.asked.append((row, col))
+        return np.full((4, 4, 3), col, np.uint8)

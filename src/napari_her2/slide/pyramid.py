@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from napari_her2.slide.files import DamagedTile
-from napari_her2.slide.sources import fill_window
+from napari_her2.slide.sources import BackendTiles, fill_window
+from napari_her2.slide.store import RecentTiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 CHUNK_PX = 1024
 OVERVIEW_PX = 1000
 _CACHED_LEVEL_BYTES = 1 << 27
+_SHARED_TILE_BYTES = 3 << 24
 _DAMAGE = (255, 0, 255)
 _DAMAGE_STRIPE = (90, 0, 90)
 _STRIPE_PX = 16
@@ -99,24 +101,31 @@ class FileLevel:
         self._source = source
         self._level = level
         self._note = note
+        self._shared = RecentTiles(source, _SHARED_TILE_BYTES)
         self.shape = (*source.shape, 3)
 
     def window(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Pixels of a window inside the level, (height, width, 3) uint8."""
-        try:
-            return self._source.read(y, x, height, width)
-        except DamagedTile:
-            out = np.empty((height, width, 3), np.uint8)
-            fill_window(out, y, x, self._source, self._tile)
-            return out
+        if isinstance(self._source, BackendTiles):  # it reads windows of any size as fast
+            try:
+                return self._source.read(y, x, height, width)
+            except DamagedTile:
+                pass  # tile by tile, to draw only what is damaged
+        tile_h, tile_w = self._source.tile_shape
 
-    def _tile(self, row: int, col: int) -> NDArray[np.uint8]:
-        try:
-            return self._source.tile(row, col)
-        except DamagedTile as error:
-            height, width = self._source.tile_shape
-            self._note(CorruptRegion(self._level, row * height, col * width, height, width, str(error)))
-            return damage_pattern(height, width)
+        def tile_of(row: int, col: int) -> NDArray[np.uint8]:
+            top, left = row * tile_h, col * tile_w
+            # A tile across the border of this window is needed by the neighbour, too.
+            whole = y <= top and x <= left and top + tile_h <= y + height and left + tile_w <= x + width
+            try:
+                return self._source.tile(row, col) if whole else self._shared.tile(row, col)
+            except DamagedTile as error:
+                self._note(CorruptRegion(self._level, top, left, tile_h, tile_w, str(error)))
+                return damage_pattern(tile_h, tile_w)
+
+        out = np.empty((height, width, 3), np.uint8)
+        fill_window(out, y, x, self._source, tile_of)
+        return out
 
 
 class HalvedLevel:

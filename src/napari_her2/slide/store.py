@@ -1,8 +1,9 @@
-"""A bounded store of decoded tiles: each is decoded once and dropped after its last use."""
+"""Bounded stores of decoded tiles, shared by threads: no tile is decoded twice that can be kept."""
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,53 @@ class _Cell:
         self.lock = threading.Lock()
         self.pixels: NDArray[np.uint8] | None = None
         self.error: DamagedTile | None = None
+
+    def get(self, source: TileSource, row: int, col: int) -> NDArray[np.uint8]:
+        pixels = self.pixels  # without the lock: most tiles are there already
+        if pixels is not None:
+            return pixels
+        with self.lock:
+            if self.pixels is not None:
+                return self.pixels
+            if self.error is None:
+                try:
+                    self.pixels = source.tile(row, col)
+                except DamagedTile as error:
+                    self.error = error
+                else:
+                    return self.pixels
+        raise self.error
+
+
+class RecentTiles:
+    """The tiles of a level that were asked for last.
+
+    Parameters
+    ----------
+    source : TileSource
+        Decodes a tile.
+    max_bytes : int
+        Decoded tiles that are kept at most.
+    """
+
+    def __init__(self, source: TileSource, max_bytes: int) -> None:
+        self._source = source
+        self._room = max(1, max_bytes // (source.tile_shape[0] * source.tile_shape[1] * 3))
+        self._lock = threading.Lock()
+        self._cells: OrderedDict[tuple[int, int], _Cell] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def tile(self, row: int, col: int) -> NDArray[np.uint8]:
+        """Pixels of a tile; DamagedTile if it is damaged."""
+        key = (row, col)
+        with self._lock:
+            cell = self._cells.setdefault(key, _Cell())
+            self._cells.move_to_end(key)
+            if len(self._cells) > self._room:
+                self._cells.popitem(last=False)
+        return cell.get(self._source, row, col)
 
 
 class TileStore:
@@ -62,24 +110,11 @@ class TileStore:
     def tile(self, row: int, col: int) -> NDArray[np.uint8]:
         """Pixels of a tile, decoded by the first caller; DamagedTile for every caller if it is damaged."""
         key = (row, col)
-        cell = self._cells.get(key)  # without the lock: most tiles are there already
+        cell = self._cells.get(key)  # without the lock, as most tiles are there already
         if cell is None:
             with self._lock:
                 cell = self._cells.setdefault(key, _Cell())
-        pixels = cell.pixels
-        if pixels is not None:
-            return pixels
-        with cell.lock:
-            if cell.pixels is not None:
-                return cell.pixels
-            if cell.error is None:
-                try:
-                    cell.pixels = self._source.tile(row, col)
-                except DamagedTile as error:
-                    cell.error = error
-                else:
-                    return cell.pixels
-        raise cell.error
+        return cell.get(self._source, row, col)
 
     def release(self, window: int) -> None:
         """Forget the tiles that only this window still needed.

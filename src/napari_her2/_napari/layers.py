@@ -203,15 +203,15 @@ def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
         "shape_type": "rectangle",
         "edge_color": TOP_TILE_COLOUR,
         "face_color": "transparent",
-        "edge_width": 0.08,
+        "edge_width": 0.05,
         "opacity": 1.0,
         "features": {"rank": np.arange(1, len(order) + 1), "attention": weight},
         "text": {
             "string": "{rank}",
-            "size": 9,
+            "size": 11,
             "color": TOP_TILE_COLOUR,
             "anchor": "upper_left",
-            "translation": (0.0, 0.0),
+            "translation": (-0.05, 0.0),
         },
     }
     return [_frame(row, col) for row, col in index], options, "shapes"

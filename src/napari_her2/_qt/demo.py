@@ -104,6 +104,7 @@ class Demonstration:
 
     def _on_scored(self) -> None:
         result = self._dock.result
+        self._viewer.reset_view()  # by now the dock has taken its share of the window
         first = result.first_tile
         if first is not None:
             result.inspect(first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from napari_her2.models.card import ModelCard
     from napari_her2.models.registry import ModelEntry
+
+_SHORT = 110  # characters: two lines in the dock; the card has it all
 
 
 class ModelPicker(QWidget):
@@ -131,8 +134,11 @@ class ModelPicker(QWidget):
 
 
 def summary_of(card: ModelCard) -> str:
-    """Return the line that is always shown: task, and on what it works."""
-    return f"{card.task} · {card.stain}, {card.tile_px} px tiles at {card.mpp:g} µm/px"
+    """Return what is always shown: task, on what it works, and what it was trained on."""
+    trained_on = shorten(card.training_data, _SHORT, placeholder=" …")
+    return (
+        f"{card.task} · {card.stain}, {card.tile_px} px tiles at {card.mpp:g} µm/px\nTrained on: {trained_on}"
+    )
 
 
 def card_text(card: ModelCard) -> str:

@@ -28,6 +28,7 @@ class ResultCard(QWidget):
         super().__init__(parent)
         self.task = _label("her2Task")
         self.label = _label("her2TopClass")
+        self.reason = _label("her2Reason")
         self.bars = ProbabilityBars()
         self.facts = _label("her2Facts")
         self.warnings = _label("her2Warnings")
@@ -40,7 +41,7 @@ class ResultCard(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for widget in (self.task, self.label, self.bars, self.facts, self.warnings):
+        for widget in (self.task, self.label, self.reason, self.bars, self.facts, self.warnings):
             layout.addWidget(widget)
         layout.addLayout(bottom)
         self.set_colours(Colours())
@@ -60,7 +61,11 @@ class ResultCard(QWidget):
         if result is None:
             return
         self.task.setText(result.task)
-        self.label.setText(result.label)
+        # "indeterminate: only 12 tiles of tissue": the word is large, its reason is not.
+        answer, _, reason = result.label.partition(": ")
+        self.label.setText(answer)
+        self.reason.setText(reason)
+        self.reason.setVisible(bool(reason))
         self.bars.set_values(result.probabilities, _spread(result))
         self.facts.setText("\n".join(_facts(result)))
         self.warnings.setText("\n".join(f"⚠ {line}" for line in result.warnings))
@@ -74,12 +79,12 @@ def _facts(result: SlideResult) -> list[str]:
     lines = [
         f"Margin to the next class: {100 * result.margin:.0f} percentage points",
         tiles,
-        f"Model: {result.model}, tiles of {result.grid.tile_px} px at {result.grid.mpp:g} µm/px",
+        f"{result.model}: {result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px",
         f"{sum(result.seconds.values()):.1f} s on {result.device}",
     ]
     if result.uncertainty is not None:
         drawn = result.uncertainty
-        lines.insert(1, f"Whiskers: SD over {drawn.draws} random bags of {drawn.bag_size} tiles")
+        lines.insert(1, f"Whiskers: SD of {drawn.draws} random bags of {drawn.bag_size} tiles")
     return lines
 
 

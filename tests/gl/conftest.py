@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_her2._napari.torch_import import load_torch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/gl" in str(item.path):
+            item.add_marker(pytest.mark.gl)
+            if not os.environ.get("DISPLAY"):
+                item.add_marker(pytest.mark.skip(reason="there is no display: run under xvfb-run"))
+
+
+@pytest.fixture
+def random_model(tmp_path: Path) -> str:
+    """Name of an installed model with random weights."""
+    load_torch()
+    from dataclasses import replace
+
+    import torch
+
+    from napari_her2.models.attention_mil import AttentionMIL
+    from napari_her2.models.bundle import save_bundle
+    from napari_her2.models.card import ModelCard
+    from napari_her2.models.encoders import build_encoder
+    from napari_her2.models.registry import add_model
+
+    torch.manual_seed(0)
+    encoder, head = build_encoder("alexnet"), AttentionMIL()
+    card = ModelCard(
+        name="random-attention-mil",
+        version="0",
+        method="attention-mil",
+        architecture="AttentionMIL",
+        arguments={"features": 1024, "hidden": 256, "classes": 4},
+        encoder=replace(encoder.spec, weights="bundled"),
+        stain="H&E",
+        tile_px=96,
+        mpp=0.5,
+        classes=("0", "1+", "2+", "3+"),
+        task="H&E-based prediction of the HER2 IHC score",
+        training_data="none: random weights",
+        licence="BSD-3-Clause",
+        intended_use="tests",
+        guideline="ASCO/CAP 2018",
+    )
+    path = tmp_path / "random-attention-mil.safetensors"
+    save_bundle(path, card, encoder, head)
+    return add_model(path).name

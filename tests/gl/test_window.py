@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from napari_her2._napari.layers import OverlayLook, attention_layer, slide_layer
+from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.sample_data import PhantomCase, phantom_layers
+from napari_her2._napari.tags import tag_of
+from napari_her2._qt import scoring_dock
+from napari_her2.inference.result import Progress
+from scored import HandSlide, make_result, make_slide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from pytestqt.qtbot import QtBot
+
+    from napari import Viewer
+    from napari_her2._qt.scoring_dock import ScoringDock
+
+CASE = PhantomCase("small", "3+", seed=5, size_px=1536, mpp=0.5)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Viewer]) -> Viewer:
+    # Under xvfb nothing pops up on a person's screen, and an unshown canvas has no size.
+    return make_napari_viewer(show=True)
+
+
+def add(viewer: Viewer, slide: HandSlide) -> Any:
+    data, options, _ = slide_layer(slide)
+    return viewer.add_image(data, **options)
+
+
+def open_dock(viewer: Viewer, qtbot: QtBot) -> ScoringDock:
+    _, dock = viewer.window.add_plugin_dock_widget("napari-her2", "HER2 Scoring")
+    qtbot.waitUntil(lambda: not dock.look_job.running, timeout=60_000)
+    return dock
+
+
+def test_a_map_covers_its_tile_to_the_pixel(viewer: Viewer) -> None:
+    """The slide has one green tile; the map has one value, on that tile."""
+    row, col = 3, 5
+    slide = make_slide(mpp=(0.5, 0.5))
+    slide.image[row * 50 : (row + 1) * 50, col * 50 : (col + 1) * 50] = (0, 160, 0)
+    layer = add(viewer, slide)
+    layer.translate = (30.0, -20.0)  # a slide that was moved takes its maps along
+    viewer.reset_view()
+    bare = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+    result = make_result(slide)
+    values = np.full(result.grid.shape, np.nan, np.float32)
+    values[row, col] = 1.0
+    result = replace(result, maps=(replace(result.maps[0], values=values),))
+    overlay = viewer.add_layer(make_layer(attention_layer(result, OverlayLook(opacity=1.0)), layer))
+    overlay.colorbar.visible = False
+    covered = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+    tile = (bare == (0, 160, 0)).all(axis=-1)
+    assert tile.sum() > 1000
+    np.testing.assert_array_equal(np.abs(covered - bare).max(axis=-1) > 20, tile)
+
+
+def test_a_phantom_slide_is_drawn_with_its_tissue(viewer: Viewer) -> None:
+    for data, options, _ in phantom_layers(CASE):
+        viewer.add_image(data, **options)
+    viewer.reset_view()
+    shot = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+    pink = (shot[..., 0] > shot[..., 1] + 30) & (shot[..., 2] > shot[..., 1] + 10)
+    assert pink.mean() > 0.05
+    assert viewer.layers[0].extent.world[1] == pytest.approx((767.5, 767.5), abs=1)
+
+
+@pytest.mark.slow
+def test_a_slide_is_scored_from_the_dock(viewer: Viewer, qtbot: QtBot, random_model: str) -> None:
+    # PyTorch may be loaded only now, when OpenGL already is: see load_torch.
+    for data, options, _ in phantom_layers(CASE):
+        viewer.add_image(data, **options)
+    dock = open_dock(viewer, qtbot)
+    assert dock.models.name == random_model or random_model in [e.name for e in dock.models.entries]
+    dock.models.combo.setCurrentText(random_model)
+    dock.slides.combo.setCurrentIndex(0)
+    qtbot.waitUntil(dock.progress.start.isEnabled)
+    with qtbot.waitSignal(dock.score_job.running_changed, timeout=120_000, check_params_cb=lambda on: not on):
+        dock.progress.start.click()
+    assert dock.message.text.text() == ""
+    result = dock.session.result(dock.slides.slide_id)
+    assert result is not None
+    assert sum(result.probabilities.values()) == pytest.approx(1, abs=1e-4)
+    roles = {getattr(tag_of(layer), "role", None) for layer in viewer.layers}
+    assert {"attention", "evidence", "tissue", "top tiles", "tiles"} <= roles
+    assert dock.result.card.task.text() == "H&E-based prediction of the HER2 IHC score"
+    with qtbot.waitSignal(dock.result.tile_job.returned, timeout=20_000):
+        dock.result.inspect(dock.result.first_tile)
+    assert dock.result.tiles.picture.isVisible()
+
+
+def test_closing_the_dock_in_the_window_stops_its_work(
+    viewer: Viewer, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, started = threading.Event(), threading.Event()
+
+    def endless(slide: object, model: str, **options: object) -> Generator[Progress, None, None]:
+        try:
+            while True:
+                started.set()
+                yield Progress("Embedding tiles")
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(scoring_dock, "scoring", endless)
+    add(viewer, make_slide())
+    widget, dock = viewer.window.add_plugin_dock_widget("napari-her2", "HER2 Scoring")
+    dock.score_job.start(lambda: endless(None, ""))
+    qtbot.waitUntil(started.is_set)
+    viewer.window.remove_dock_widget(widget)
+    assert closed.wait(10)
+    assert not dock.score_job.running
+
+
+@pytest.mark.slow
+def test_the_demonstration_saves_its_window(tmp_path: Path, random_model: str) -> None:
+    target = tmp_path / "demo.png"
+    code = (
+        "from pathlib import Path\n"
+        "from napari_her2._napari.sample_data import PhantomCase\n"
+        "from napari_her2._qt.demo import run_demo\n"
+        f"run_demo(Path({str(target)!r}), case=PhantomCase('small', '3+', 5, 1536, 0.5),"
+        f" model={random_model!r}, size=(1366, 768))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shot = imageio.imread(target)
+    assert shot.shape[1] >= 1200
+    assert shot[..., :3].std() > 20
+
+
+def test_the_demonstration_without_a_display_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_her2._qt.demo import run_demo
+    from napari_her2.errors import JobFailed
+
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(JobFailed, match="xvfb-run"):
+        run_demo()

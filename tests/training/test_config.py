@@ -8,6 +8,7 @@ import pytest
 
 import napari_her2_training
 from napari_her2.errors import JobFailed
+from napari_her2_training.command import train_steps
 from napari_her2_training.config import find_config, parse_config, read_config
 
 if TYPE_CHECKING:
@@ -83,3 +84,18 @@ def test_a_mistake_ends_the_run_before_the_manifest_is_touched(tmp_path: Path) -
     with pytest.raises(JobFailed, match="no training method 'magic'"):
         next(napari_her2_training.run("magic", config, tmp_path / "none.csv", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_manifest_the_command_says_where_to_give_one(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="give --data"):
+        next(train_steps("attention-mil", out=tmp_path / "out"))
+    config = tmp_path / "c.toml"
+    config.write_text('[model]\nname = "a"\ntraining_data = "b"\n[data]\nmanifest = "cases.csv"\n')
+    with pytest.raises(JobFailed, match=r"cases\.csv could not be read"):
+        next(train_steps("attention-mil", config=config, out=tmp_path / "out"))
+
+
+def test_a_run_may_move_to_another_device_or_folder() -> None:
+    base = parse_config({"model": MODEL})
+    moved = parse_config({"model": MODEL, "compute": {"device": "cpu"}, "data": {"manifest": "m.csv"}})
+    assert moved.digest() == base.digest()

@@ -54,16 +54,8 @@ def run(
     """
     from pathlib import Path
 
-    from napari_her2.errors import JobFailed
-    from napari_her2_training.config import METHODS, find_config, read_config
-
-    if method not in METHODS:
-        raise JobFailed(f"There is no training method {method!r}: use {', '.join(METHODS)}.")
-    settings = read_config(find_config(config))
-    from napari_her2_training.attention_run import train_attention_mil
+    from napari_her2_training.command import train_steps
 
     return (
-        yield from train_attention_mil(
-            settings, Path(data).expanduser(), Path(out).expanduser(), resume=resume
-        )
+        yield from train_steps(method, config=Path(config), data=Path(data), out=Path(out), resume=resume)
     )

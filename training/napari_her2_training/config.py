@@ -62,6 +62,8 @@ class DataConfig:
 
     Parameters
     ----------
+    manifest : str
+        CSV of the cases, relative to the configuration file; may be given to the command instead.
     tile_px : int
     mpp : float
         µm per pixel of the tiles.
@@ -79,6 +81,7 @@ class DataConfig:
         Of the splits. A column ``split`` or ``fold`` of the manifest goes before all of these.
     """
 
+    manifest: str = _key("")
     tile_px: int = _key(96, low=95, high=112)
     mpp: float = _key(0.5, low=0.1, high=4.0)
     min_tissue: float = _key(0.5, low=0.0, high=1.0)
@@ -210,8 +213,13 @@ class TrainingConfig:
     compute: ComputeConfig
 
     def digest(self) -> str:
-        """SHA-256 of all values, in hexadecimal: a run resumes only under the configuration it began with."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of all values, in hexadecimal: a run resumes only under the configuration it began with.
+
+        Where it runs and where its files lie may change on the way; the manifest is hashed by its content.
+        """
+        values = asdict(self)
+        del values["data"]["manifest"], values["compute"]["device"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 _SECTIONS: Mapping[str, type] = {

@@ -1,0 +1,77 @@
+"""The door to training: what the command line and Python call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import JobFailed
+from napari_her2_training.config import METHODS, find_config, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_her2.inference.result import Progress
+
+
+def train_steps(
+    method: str,
+    *,
+    out: Path,
+    config: Path | None = None,
+    data: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+) -> Generator[Progress, None, Path]:
+    """Train a model step by step.
+
+    Parameters
+    ----------
+    method : str
+        "attention-mil".
+    out : Path
+        Folder for checkpoints, metrics.json and the bundle.
+    config : Path, optional
+        TOML file; by default the published protocol of the method. One that comes with the package may be
+        given by its name alone ("demo_attention_mil").
+    data : Path, optional
+        Manifest (CSV); overrides the one that the configuration names.
+    resume : bool
+        Go on with the run that is in ``out``.
+    device : str
+        Overrides the configuration unless it is "auto".
+
+    Yields
+    ------
+    Progress
+        Closing the generator stops the training; it can be resumed.
+
+    Returns
+    -------
+    Path
+        The finished bundle.
+
+    Raises
+    ------
+    JobFailed
+        With what to do next; before any work where the configuration or the manifest is at fault.
+    """
+    if method not in METHODS:
+        raise JobFailed(f"There is no training method {method!r}: use {', '.join(METHODS)}.")
+    file = find_config(config if config is not None else method.replace("-", "_"))
+    settings = read_config(file)
+    if device != "auto":
+        settings = replace(settings, compute=replace(settings.compute, device=device))
+    if data is None and settings.data.manifest:
+        data = file.parent / settings.data.manifest
+    if data is None:
+        raise JobFailed(
+            "There is no manifest to train on: give --data, or [data] manifest in the configuration."
+        )
+    # Torch and Lightning take seconds to import: not before the configuration is known to be good.
+    from napari_her2_training.attention_run import train_attention_mil
+
+    return (
+        yield from train_attention_mil(settings, data.expanduser(), Path(out).expanduser(), resume=resume)
+    )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,29 +35,23 @@ def phantom(
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="attention-mil.")],
+    method: Annotated[str, typer.Argument(help="attention-mil.", metavar="METHOD")],
+    config: Annotated[str, typer.Option(help="Configuration (TOML), or the name of one of ours.")],
+    data: Annotated[Path, typer.Option(help="Manifest (CSV) of the cases.")],
     out: Annotated[Path, typer.Option(help="Folder for the run and its model.")],
-    config: Annotated[Path | None, typer.Option(help="Configuration (TOML).")] = None,
-    data: Annotated[Path | None, typer.Option(help="Manifest (CSV); overrides the configuration.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
 ) -> None:
     """Train a model and write it as a bundle."""
-    training = _training_package()
-    steps = training.train_steps(method, config=config, data=data, out=out, resume=resume, device=device)
-    bundle = drive(steps, f"train {method}")
-    typer.echo(f"The model was written to {bundle}")
-
-
-def _training_package() -> Any:  # noqa: ANN401 - a package that may not be there
     try:
         # By name: the plugin never imports the training package, it hands over to it.
-        return importlib.import_module("napari_her2_training.command")
+        training = importlib.import_module("napari_her2_training")
+        bundle = drive(training.run(method, config, data, out, resume=resume), f"train {method}")
     except ModuleNotFoundError as error:
         raise JobFailed(
             f"Training needs the package {error.name}: install napari-her2 with its training extra "
             f'(pip install "napari-her2[training]").'
         ) from error
+    typer.echo(f"The model was written to {bundle}")
 
 
 def demo(
@@ -83,7 +76,7 @@ def bench(
 ) -> None:
     """Run a benchmark of a source checkout; further options go to it."""
     folder = Path(__file__).resolve().parents[3] / "benchmarks"
-    scripts = {path.stem: path for path in sorted(folder.glob("*.py"))} if folder.is_dir() else {}
+    scripts = {path.stem: path for path in sorted(folder.glob("*.py")) if _is_script(path)}
     if not scripts:
         raise JobFailed(
             "The benchmarks are not part of the installed package: get the source of napari-her2 and "
@@ -96,6 +89,11 @@ def bench(
         raise JobFailed(f"There is no benchmark called {name!r}; there are: {', '.join(scripts)}.")
     finished = subprocess.run([sys.executable, str(scripts[name]), *context.args], check=False)
     raise typer.Exit(finished.returncode)
+
+
+def _is_script(path: Path) -> bool:
+    """Whether a file can be run, rather than being a part of others."""
+    return "__main__" in path.read_text(encoding="utf-8")
 
 
 def cache(

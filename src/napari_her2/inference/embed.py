@@ -178,8 +178,8 @@ def refuse_ruins(slide: Slide, embeddings: Embeddings) -> None:
     asked = lost + len(embeddings.index)
     if lost > MOST_DAMAGED * asked:
         raise SlideError(
-            f"{lost:,} of {asked:,} tiles ({lost / asked:.0%}) of {slide.path.name} cannot be read because the "
-            f"file is damaged or was cut off: copy it again from its source."
+            f"{lost:,} of {asked:,} tiles ({lost / asked:.0%}) of {slide.path.name} cannot be read "
+            f"because the file is damaged or was cut off: copy it again from its source."
         )
 
 

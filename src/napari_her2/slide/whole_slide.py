@@ -226,12 +226,12 @@ class Slide:
             raise SlideError(f"{self.path.name} has no associated image {name!r}; it has: {known}.")
         return self._backend.associated_image(name)
 
-    def tissue(self, preset: Preset = "resection") -> TissueMask:
+    def tissue(self, preset: Preset = "auto") -> TissueMask:
         """Tissue mask of the slide, found once and kept.
 
         Parameters
         ----------
-        preset : {"resection", "biopsy"}
+        preset : {"auto", "resection", "biopsy"}
         """
         from napari_her2.slide.tissue import find_tissue
 

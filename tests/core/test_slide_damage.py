@@ -264,3 +264,11 @@ def test_a_writer_that_never_ends_its_jpeg_is_read_with_a_warning(image, tmp_pat
     with open_slide(path) as slide:
         assert "habit of the writer" in slide.warnings[0]
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), good)
+
+
+def test_one_damaged_tile_alone_is_no_habit(image, tmp_path):
+    path = tmp_path / "single.tif"
+    tifffile.imwrite(path, image[:TILE, :TILE], tile=(TILE, TILE), compression="jpeg", photometric="rgb")
+    damage(path, 0, drop_end_marker)
+    with open_slide(path) as slide, pytest.raises(SlideError, match="damaged at y 0, x 0"):
+        slide.read(0, 0, 0, 8, 8)

@@ -54,6 +54,7 @@ class TiffBackend:
         self.path = path
         self.name = f"tiffslide {tiffslide.__version__}"
         self._lock = threading.Lock()
+        self._irregular = False
         self._file = ByteFile(path)
         self._notes: list[str] = self._check_chain()
         try:
@@ -136,7 +137,7 @@ class TiffBackend:
                 raise SlideError(f"{self.path.name} has an empty level {number}: copy it again.")
             if not composed:
                 self._check_places(series.levels[number], number)
-            direct = None if composed or axes != "YXS" else self._direct(series.levels[number], shape)
+            direct = None if composed or axes != "YXS" else self._direct(series.levels[number], shape, number)
             levels.append(direct or self._through_tiffslide(number, shape, series.levels[number]))
         return tuple(levels)
 
@@ -149,7 +150,7 @@ class TiffBackend:
                     f"off or is damaged: copy it again from its source."
                 )
 
-    def _direct(self, level: Any, shape: tuple[int, int]) -> FileTiles | None:  # noqa: ANN401 - tifffile
+    def _direct(self, level: Any, shape: tuple[int, int], number: int) -> FileTiles | None:  # noqa: ANN401 - tifffile
         """Tiles of a level that can be decoded from their bytes; None where codec or layout forbid it."""
         if len(level.pages) != 1:
             return None
@@ -168,18 +169,19 @@ class TiffBackend:
         if not fits:
             return None
         tile_shape = (int(key.tilelength), int(key.tilewidth))
-        decoder = _decoder_of(page, key, tile_shape, strict=True)
+        decoder = _decoder_of(page, key, tile_shape, strict=not self._irregular)
         total = math.ceil(shape[0] / tile_shape[0]) * math.ceil(shape[1] / tile_shape[1])
         if decoder is None or len(page.dataoffsets) != total or len(page.databytecounts) != total:
             return None
         offsets = np.asarray(page.dataoffsets, np.int64)
         counts = np.asarray(page.databytecounts, np.int64)
         tiles = FileTiles(self._file, shape, tile_shape, offsets, counts, decoder)
-        if key.compression != decode.JPEG or not _always_irregular(tiles):
+        if number > 0 or key.compression != decode.JPEG or not _all_fail(tiles):
             return tiles
         lenient = _decoder_of(page, key, tile_shape, strict=False)
-        if lenient is None or _always_irregular(replace(tiles, decoder=lenient)):
+        if lenient is None or _all_fail(replace(tiles, decoder=lenient)):
             return tiles
+        self._irregular = True
         self._notes.append(
             "Every stored tile that was tried has irregular JPEG data, a habit of the writer of this file: "
             "damage inside a tile cannot be told from it."
@@ -256,17 +258,18 @@ class TiffBackend:
         return sentences
 
 
-def _always_irregular(tiles: FileTiles) -> bool:
-    """Whether none of a few tiles that are in the file can be decoded."""
+def _all_fail(tiles: FileTiles) -> bool:
+    """Whether none of a few tiles from all over the level can be decoded; False where there are too few."""
     present = np.flatnonzero(~tiles.missing & ~tiles.sparse)
-    tried = present[np.linspace(0, len(present) - 1, _TRIED_TILES).astype(int)] if len(present) else present
-    for number in tried.tolist():
+    if len(present) < _TRIED_TILES:
+        return False
+    for number in present[np.linspace(0, len(present) - 1, _TRIED_TILES).astype(int)].tolist():
         try:
             tiles.tile(*divmod(number, tiles.columns))
         except DamagedTile:
             continue
         return False
-    return bool(len(tried))
+    return True
 
 
 def _decoder_of(page: Any, key: Any, tile_shape: tuple[int, int], *, strict: bool) -> decode.Decoder | None:  # noqa: ANN401

@@ -40,7 +40,10 @@ def measure(mode: str, slide_path: str, model_name: str, device_name: str) -> di
 
     bundle = load_model(model_name)
     with open_slide(slide_path) as slide:
-        warm_up(slide, bundle, device_name)
+        if mode != "idle":
+            warm_up(slide, bundle, device_name)
+        if mode in ("again", "region"):
+            score(slide, bundle, device_name, cache=True)  # as in a session: the slide was scored before
         work = {
             "idle": lambda: 0,
             "reading": lambda: read(slide, bundle),

@@ -70,3 +70,11 @@ def evidence_colormap() -> Colormap:
     from napari.utils.colormaps import Colormap
 
     return Colormap(evidence_colours(), name="her2 evidence", display_name="HER2 evidence")
+
+
+def flag_colormap(colour: str) -> Colormap:
+    """Colormap that is clear at its low end and one colour at its high end."""
+    from napari.utils.colormaps import Colormap
+
+    rgb = _rgb(colour)
+    return Colormap(np.array([[*rgb, 0.0], [*rgb, 1.0]], np.float32), name=f"her2 {colour}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+from scipy.ndimage import binary_erosion
 
 from napari_her2._napari.colormaps import (
     CORRUPT_COLOUR,
@@ -13,6 +14,7 @@ from napari_her2._napari.colormaps import (
     TOP_TILE_COLOUR,
     attention_colormap,
     evidence_colormap,
+    flag_colormap,
 )
 from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, SlideTag
 
@@ -175,20 +177,17 @@ def evidence_map(result: SlideResult, look: OverlayLook) -> TileMap:
 
 def tissue_layer(result: SlideResult, mask: TissueMask) -> LayerData:
     """Outline of what was taken for tissue."""
-    from napari.utils.colormaps import DirectLabelColormap
-
     mpp = result.grid.slide_mpp
     downsample = mask.downsample
-    options = _common(result, "tissue", "tissue outline")
+    options = _common(result, "tissue", "tissue outline") | _flag_options(TISSUE_COLOUR)
     options |= {
         "scale": (downsample[0] * mpp[0], downsample[1] * mpp[1]),
         # The centre of a mask pixel lies half a mask pixel, less half a slide pixel, from the edge.
         "translate": tuple((d - 1) / 2 * m for d, m in zip(downsample, mpp, strict=True)),
-        "colormap": DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", 1: TISSUE_COLOUR}),
-        "opacity": 1.0,
         "visible": False,
     }
-    return mask.mask.astype(np.uint8), options, "labels"
+    outline = mask.mask & ~binary_erosion(mask.mask, border_value=1)
+    return outline.astype(np.uint8), options, "image"
 
 
 def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
@@ -232,36 +231,23 @@ def tile_percentiles(result: SlideResult) -> NDArray[np.float32]:
 
 def corrupt_layer(result: SlideResult) -> LayerData | None:
     """Tiles that were left out because the file is damaged there; None where it is whole."""
-    from napari.utils.colormaps import DirectLabelColormap
-
     if not len(result.corrupt):
         return None
     image = np.zeros(result.grid.shape, np.uint8)
     image[result.corrupt[:, 0], result.corrupt[:, 1]] = 1
     options = _on_grid(result, "corrupt", f"{len(result.corrupt)} damaged tiles (left out)")
-    options |= {
-        "colormap": DirectLabelColormap(
-            color_dict={None: "transparent", 0: "transparent", 1: CORRUPT_COLOUR}
-        ),
-        "opacity": 0.8,
-    }
-    return image, options, "labels"
+    return image, options | _flag_options(CORRUPT_COLOUR), "image"
 
 
 def tiles_layer(result: SlideResult) -> LayerData:
     """Clear layer with one label a tile, whose numbers napari shows in the status bar."""
-    from napari.utils.colormaps import DirectLabelColormap
-
     table = result.table
-    image = np.zeros(result.grid.shape, np.int32)
+    # 16 bits where they suffice: for wider labels napari compiles code first, which takes seconds.
+    image = np.zeros(result.grid.shape, np.uint16 if len(table) < 2**16 else np.int32)
     image[table.index[:, 0], table.index[:, 1]] = np.arange(1, len(table) + 1)
     options = _on_grid(result, "tiles", "tile values")
-    options |= {
-        "features": tile_features(result),
-        "colormap": DirectLabelColormap(color_dict={None: "transparent", 0: "transparent"}),
-        "opacity": 1.0,
-    }
-    return image, options, "labels"
+    # Clear by its opacity: a colormap of clear colours costs napari seconds of compiling at first use.
+    return image, options | {"features": tile_features(result), "opacity": 0.0}, "labels"
 
 
 def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
@@ -322,6 +308,17 @@ def _map_layer(
 ) -> LayerData:
     common = _on_grid(result, role, name)
     return values, common | {"rgb": False, "interpolation2d": "nearest"} | options, "image"
+
+
+def _flag_options(colour: str) -> dict[str, Any]:
+    """Look of an image that is 1 where something is so, and 0 elsewhere."""
+    return {
+        "rgb": False,
+        "interpolation2d": "nearest",
+        "contrast_limits": (0, 1),
+        "colormap": flag_colormap(colour),
+        "opacity": 1.0,
+    }
 
 
 def _on_grid(result: SlideResult, role: OverlayRole, name: str) -> dict[str, Any]:

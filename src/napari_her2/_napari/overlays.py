@@ -154,8 +154,6 @@ def make_layer(data: LayerData, slide_layer: Image) -> Layer:
     role = tag.role if isinstance(tag, OverlayTag) else None
     if role in _MAPS:
         layer.colorbar.visible = True
-    if role == "tissue":
-        layer.contour = 1
     if kind in ("labels", "shapes"):
         layer.editable = False  # a result is not painted over by accident
     return layer

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2._napari.torch_import import load_torch
+from napari_her2.errors import Her2Error
 from napari_her2.inference.result import Progress
 
 if TYPE_CHECKING:
@@ -70,17 +71,22 @@ def looking_around(settings: Settings) -> Generator[Progress, None, Equipment]:
     from napari_her2.inference.device import choose_device
     from napari_her2.models.registry import list_models, unreadable_models
 
-    problems = tuple(item.problem for item in unreadable_models())
-    return Equipment(tuple(list_models()), problems, choose_device(settings.device).name)
+    problems = [item.problem for item in unreadable_models()]
+    try:
+        device = choose_device(settings.device).name
+    except Her2Error as error:  # the models are shown all the same
+        device = f"{settings.device} cannot be used"
+        problems.append(str(error))
+    return Equipment(tuple(list_models()), tuple(problems), device)
 
 
-def adding_model(path: Path) -> Generator[Progress, None, ModelEntry]:
-    """Check a model file in full and install it."""
+def adding_model(path: Path, *, force: bool = False) -> Generator[Progress, None, ModelEntry]:
+    """Check a model file in full and install it; ``force`` replaces another one of its name."""
     yield Progress("Checking the model")
     load_torch()
     from napari_her2.models.registry import add_model
 
-    return add_model(path)
+    return add_model(path, force=force)
 
 
 def exporting(result: SlideResult, manual: ManualScore, folder: Path) -> Generator[Progress, None, Path]:

@@ -24,10 +24,19 @@ from napari_her2._qt.result_panel import ResultPanel
 from napari_her2._qt.sections import Section
 from napari_her2._qt.slide_picker import SlidePicker
 from napari_her2._qt.theme import colours_of
+from napari_her2._qt.wording import (
+    REPLACE_MODEL,
+    SCORE_ANYWAY,
+    can_be_overridden,
+    can_be_replaced,
+    for_dock,
+)
 from napari_her2.errors import Her2Error
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.components import ViewerModel
     from qtpy.QtGui import QCloseEvent
 
@@ -51,6 +60,8 @@ class ScoringDock(QWidget):
         self.settings = read_settings()
         apply_folders(self.settings)
         self._scored_id = ""
+        self._added_path = Path()
+        self._action: Callable[[], None] | None = None
         self._was_docked = False
         self.banner = QLabel(NOTICE)
         self.message = MessageBox()
@@ -107,8 +118,8 @@ class ScoringDock(QWidget):
         self.regions.add_wanted.connect(self._add_region)
         self.progress.start_wanted.connect(self.score)
         self.progress.cancel_wanted.connect(self.score_job.cancel)
-        self.message.action_wanted.connect(partial(self.score, override_fit=True))
-        self.result.failed.connect(self.message.show_failure)
+        self.message.action_wanted.connect(self._take_action)
+        self.result.failed.connect(self._show_failure)
         self.score_job.running_changed.connect(self.progress.set_running)
         self.score_job.progressed.connect(self.progress.set_progress)
         self.score_job.returned.connect(self._on_scored)
@@ -116,7 +127,7 @@ class ScoringDock(QWidget):
         self.look_job.returned.connect(self._on_equipment)
         self.look_job.failed.connect(self._on_look_failed)
         self.add_job.returned.connect(self._on_model_added)
-        self.add_job.failed.connect(self.message.show_failure)
+        self.add_job.failed.connect(self._on_add_failed)
         self.smooth.setChecked(_napari_async())
         self.smooth.toggled.connect(_set_napari_async)
         self.session.slides_changed.connect(self._show_slides)
@@ -144,7 +155,7 @@ class ScoringDock(QWidget):
         try:
             regions = self._chosen_regions()
         except Her2Error as error:
-            self.message.show_failure(Failure(str(error)))
+            self._show_failure(Failure(str(error)))
             return
         self._scored_id = self.slides.slide_id
         self.score_job.start(
@@ -159,10 +170,18 @@ class ScoringDock(QWidget):
             )
         )
 
-    def add_model_file(self, path: Path) -> None:
-        """Check a model file and install it, in a thread."""
+    def add_model_file(self, path: Path, *, force: bool = False) -> None:
+        """Check a model file and install it, in a thread.
+
+        Parameters
+        ----------
+        path : Path
+        force : bool
+            Also where another model of its name is installed.
+        """
         self.message.clear()
-        self.add_job.start(partial(adding_model, path))
+        self._added_path = path
+        self.add_job.start(partial(adding_model, path, force=force))
 
     def shutdown(self) -> None:
         """Stop all work, wait for it, and let go of the viewer."""
@@ -232,7 +251,7 @@ class ScoringDock(QWidget):
         try:
             self.session.give_mpp(slide_id, mpp)
         except Her2Error as error:
-            self.message.show_failure(Failure(str(error)))
+            self._show_failure(Failure(str(error)))
 
     # -- what the jobs report
 
@@ -240,13 +259,13 @@ class ScoringDock(QWidget):
         self.device.setText(f"Device: {equipment.device}")
         self.models.set_models(equipment.models)
         if equipment.problems:
-            self.message.show_failure(Failure("\n".join(equipment.problems)))
+            self._show_failure(Failure("\n".join(equipment.problems)))
         self._update_ready()
 
     def _on_look_failed(self, failure: Failure) -> None:
         self.device.setText("Device: unknown")
         self.models.set_models([])
-        self.message.show_failure(failure)
+        self._show_failure(failure)
 
     def _on_model_added(self, entry: ModelEntry) -> None:
         others = [known for known in self.models.entries if known.name != entry.name]
@@ -270,8 +289,27 @@ class ScoringDock(QWidget):
         self.scroll.verticalScrollBar().setValue(self.result.y() - self.progress.height() - 8)
 
     def _on_score_failed(self, failure: Failure) -> None:
-        # Only a model that does not fit the slide may be used all the same.
-        self.message.show_failure(failure, "Score anyway" if "--override-fit" in failure.message else "")
+        if can_be_overridden(failure):
+            self._show_failure(failure, SCORE_ANYWAY, partial(self.score, override_fit=True))
+        else:
+            self._show_failure(failure)
+
+    def _on_add_failed(self, failure: Failure) -> None:
+        if can_be_replaced(failure):
+            again = partial(self.add_model_file, self._added_path, force=True)
+            self._show_failure(failure, REPLACE_MODEL, again)
+        else:
+            self._show_failure(failure)
+
+    def _show_failure(
+        self, failure: Failure, caption: str = "", action: Callable[[], None] | None = None
+    ) -> None:
+        self._action = action
+        self.message.show_failure(for_dock(failure), caption)
+
+    def _take_action(self) -> None:
+        if self._action is not None:
+            self._action()
 
     def _chosen_regions(self) -> list[Any] | None:
         name = self.regions.layer_name

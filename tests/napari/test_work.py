@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_her2._napari.sample_data import PhantomCase, ensure_phantom, phantom_layers
+from napari_her2._napari.settings import Settings, apply_folders, read_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = PhantomCase("small", "2+", seed=3, size_px=1024, mpp=0.5)
+
+
+def test_pytorch_is_loaded_without_triton_which_stays_within_reach() -> None:
+    code = (
+        "import sys\n"
+        "from napari_her2._napari.torch_import import load_torch\n"
+        "load_torch()\n"
+        "print('torch' in sys.modules, 'triton' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_the_phantom_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAPARI_HER2_CACHE", str(tmp_path))
+    pair = ensure_phantom(SMALL)
+    written = pair.he.stat().st_mtime_ns
+    assert tmp_path in pair.he.parents
+    assert ensure_phantom(SMALL) == pair
+    assert pair.he.stat().st_mtime_ns == written
+
+
+def test_the_phantom_pair_opens_side_by_side() -> None:
+    (he, he_options, _), (ihc, ihc_options, _) = phantom_layers(SMALL)
+    assert he[0].shape == ihc[0].shape == (1024, 1024, 3)
+    assert he_options["scale"] == pytest.approx((0.5, 0.5))
+    assert ihc_options["translate"][1] > 512
+
+
+def test_settings_have_defaults_and_the_environment_is_stronger(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_settings() == Settings()
+    monkeypatch.setenv("NAPARI_HER2_MODELS", "/given/models")
+    monkeypatch.delenv("NAPARI_HER2_CACHE", raising=False)
+    apply_folders(Settings(model_folder="/set/models", cache_folder="/set/cache"))
+    import os
+
+    assert os.environ["NAPARI_HER2_MODELS"] == "/given/models"
+    assert os.environ["NAPARI_HER2_CACHE"] == "/set/cache"
+    monkeypatch.delenv("NAPARI_HER2_CACHE")

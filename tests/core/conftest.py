@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import torch
 
+from napari_her2 import score_slide
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.bundle import load_bundle, save_bundle
 from napari_her2.models.card import ModelCard
@@ -68,6 +69,12 @@ def small_pair(tmp_path_factory):
 @pytest.fixture(scope="session")
 def he_slide(small_pair) -> Path:
     return small_pair.he
+
+
+@pytest.fixture(scope="session")
+def scored(he_slide, tiny_model):
+    """The H&E slide scored on the CPU."""
+    return score_slide(he_slide, tiny_model, device="cpu", cache=False)
 
 
 @pytest.fixture

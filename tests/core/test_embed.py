@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from torchvision.models import alexnet
 from napari_her2 import open_slide, score_slide
 from napari_her2.export.tables import write_result
 from napari_her2.inference.device import Device
-from napari_her2.inference.embed import embed_steps
+from napari_her2.inference.embed import _encoded, embed_steps
 from napari_her2.inference.prefetch import prefetched
 
 EXACT = Device(torch.device("cpu"), "cpu", "", None)
@@ -180,6 +181,51 @@ def test_a_killed_run_redoes_at_most_one_batch_and_ends_with_the_same_bytes(
     ]
     for name in ("result.json", "tiles.csv", "regions.geojson", "maps.npz"):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
+
+
+class SlowDevice:
+    """Stands for a GPU: what was started is finished only when asked for."""
+
+    device = Device(torch.device("cuda"), "cuda:0 (stand-in)", "", None)
+
+    def __init__(self):
+        self.waiting = 0
+        self.most_waiting = 0
+
+    def submit(self, images):
+        self.waiting += 1
+        self.most_waiting = max(self.most_waiting, self.waiting)
+
+        def result():
+            self.waiting -= 1
+            return images.reshape(len(images), -1)[:, :1].astype(np.float16)
+
+        return SimpleNamespace(result=result)
+
+
+def tile_batches(count, closed):
+    try:
+        for number in range(count):
+            yield SimpleNamespace(images=np.full((2, 4, 4, 3), number, np.uint8))
+    finally:
+        closed.set()
+
+
+def test_on_a_gpu_the_next_batch_is_started_before_one_is_waited_for():
+    closed, runner = threading.Event(), SlowDevice()
+    seen = list(_encoded(tile_batches(5, closed), runner))
+    assert [features[0, 0] for _, features in seen] == [0, 1, 2, 3, 4]
+    assert all(batch.images[0, 0, 0, 0] == features[0, 0] for batch, features in seen)
+    assert (runner.most_waiting, runner.waiting) == (2, 0)
+    assert closed.is_set()
+
+
+def test_on_a_gpu_cancelling_closes_the_stream_of_tiles():
+    closed = threading.Event()
+    steps = _encoded(tile_batches(10_000, closed), SlowDevice())
+    next(steps)
+    steps.close()
+    assert closed.is_set()
 
 
 def test_working_ahead_keeps_order_and_passes_errors_on():

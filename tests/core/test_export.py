@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from shapely.geometry import box, shape
 
-from napari_her2 import score_slide
 from napari_her2.errors import JobFailed
 from napari_her2.export.atomic import check_writable, whole_file
 from napari_her2.export.features import FeatureSource, write_features
@@ -35,11 +34,6 @@ CONTRACT = {
         "notice",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def scored(he_slide, tiny_model):
-    return score_slide(he_slide, tiny_model, device="cpu", cache=False)
 
 
 @pytest.fixture(scope="module")

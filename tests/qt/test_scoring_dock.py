@@ -72,7 +72,10 @@ def test_missing_size_is_asked_for_and_never_guessed(
     dock = make_dock()
     layer = add_slide(make_slide(mpp=None))
     assert dock.slides.mpp_row.isVisibleTo(dock)
+    assert dock.slides.mpp.text() == "?"
+    assert not dock.slides.use_mpp.isEnabled()
     assert not dock.progress.start.isEnabled()
+    assert "µm/px" in dock.progress.stage.text()
     monkeypatch.setattr("napari_her2.slide.reader.open_slide", lambda path, mpp: make_slide(mpp=(mpp, mpp)))
     dock.slides.mpp.setValue(0.25)
     dock.slides.use_mpp.click()
@@ -91,6 +94,7 @@ def test_a_size_that_cannot_be_right_is_refused_in_words(
     monkeypatch.setattr("napari_her2.slide.reader.open_slide", refuse)
     dock = make_dock()
     add_slide(make_slide(mpp=None))
+    dock.slides.mpp.setValue(90)
     dock.slides.use_mpp.click()
     assert "no µm/px of a slide" in dock.message.text.text()
 

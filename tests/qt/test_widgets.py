@@ -71,7 +71,7 @@ def test_a_form_shows_a_value_without_reporting_it(qtbot: QtBot) -> None:
 def test_messages_name_buttons_instead_of_options() -> None:
     refused = Failure("The slide is IHC. To score it all the same, override this (--override-fit).")
     assert can_be_overridden(refused)
-    assert for_dock(refused).message.endswith("override this (Score anyway).")
+    assert for_dock(refused).message.endswith('press "Score anyway".')
     taken = Failure("Another model is installed: add it with --force to replace that one.")
     assert can_be_replaced(taken)
     assert "--" not in for_dock(taken).message

@@ -14,7 +14,7 @@ _STEPS = 256
 # Below this share of the scale the attention map is wholly clear: tissue that the model passed over.
 _CLEAR_BELOW = 0.35
 
-TOP_TILE_COLOUR = "#00e5ff"
+TOP_TILE_COLOUR = "#0033ff"
 CORRUPT_COLOUR = "#ff1744"
 TISSUE_COLOUR = "#00c853"
 REGION_COLOUR = "#ffd600"

@@ -202,7 +202,7 @@ def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
         "shape_type": "rectangle",
         "edge_color": TOP_TILE_COLOUR,
         "face_color": "transparent",
-        "edge_width": 0.05,
+        "edge_width": 0.07,
         "opacity": 1.0,
         "features": {"rank": np.arange(1, len(order) + 1), "attention": weight},
         "text": {

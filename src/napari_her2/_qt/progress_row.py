@@ -72,6 +72,7 @@ class ProgressRow(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._meter = RateMeter()
+        self._missing = ""
         self.start = QPushButton("Score")
         self.start.setToolTip("Score the chosen slide with the chosen model")
         self.start.clicked.connect(self.start_wanted)
@@ -94,9 +95,13 @@ class ProgressRow(QWidget):
         layout.addWidget(self.stage)
         self.set_running(False)
 
-    def set_ready(self, ready: bool) -> None:
-        """Whether there is something to start."""
-        self.start.setEnabled(ready)
+    def set_ready(self, missing: str) -> None:
+        """Say what is missing before work can start; empty where nothing is."""
+        self._missing = missing
+        self.start.setEnabled(not missing)
+        if not self.cancel.isVisibleTo(self):
+            self.stage.setText(missing)
+            self.stage.setVisible(bool(missing))
 
     def set_running(self, running: bool) -> None:
         """Show that work goes on, or has ended."""
@@ -106,8 +111,8 @@ class ProgressRow(QWidget):
         self.cancel.setEnabled(running)
         self.bar.setVisible(running)
         self.bar.setRange(0, 0)
-        self.stage.setVisible(running)
-        self.stage.setText("Starting" if running else "")
+        self.stage.setVisible(running or bool(self._missing))
+        self.stage.setText("Starting" if running else self._missing)
 
     def set_progress(self, progress: Progress) -> None:
         """Show a report: stage, bar, rate and time left."""

@@ -240,7 +240,13 @@ class ScoringDock(QWidget):
 
     def _update_ready(self) -> None:
         slide = self.slides.slide
-        self.progress.set_ready(slide is not None and slide.mpp is not None and bool(self.models.name))
+        if slide is None:
+            missing = "Open a slide to score it."
+        elif slide.mpp is None:
+            missing = "Give the µm/px of the slide to score it."
+        else:
+            missing = "" if self.models.name else "Choose a model to score with."
+        self.progress.set_ready(missing)
 
     def _on_slide(self, slide_id: str) -> None:
         self._show_regions()

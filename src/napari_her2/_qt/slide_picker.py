@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from napari_her2.slide.reader import Slide
 
-_USUAL_MPP = {40.0: 0.25, 20.0: 0.5, 10.0: 1.0, 5.0: 2.0}
-
 
 class SlidePicker(QWidget):
     """Combo of the open slides with the facts of the chosen one.
@@ -44,24 +42,30 @@ class SlidePicker(QWidget):
         self.warnings.setWordWrap(True)
         self.mpp_row = QWidget()
         self.mpp = QDoubleSpinBox()
-        self.mpp.setRange(0.05, 100.0)
+        self.mpp.setRange(0.0, 100.0)
+        self.mpp.setSpecialValueText("?")  # nothing is put in that could be taken for the truth
         self.mpp.setDecimals(4)
         self.mpp.setSingleStep(0.01)
-        self.mpp.setSuffix(" µm/px")
+        self.mpp.setToolTip(
+            "The scanner's software states it; 40× is often near 0.25, 20× near 0.5. "
+            "The scale bar and the score depend on it."
+        )
         self.mpp.setAccessibleName("µm per pixel of the slide")
         self.use_mpp = QPushButton("Use")
-        self.use_mpp.setToolTip("Take this µm/px for the slide: the scale bar and the score depend on it")
+        self.use_mpp.setToolTip("Take this µm/px for the slide")
+        self.use_mpp.setEnabled(False)
         self._arrange()
         self._slides: list[tuple[str, str, Slide]] = []
         self.combo.currentIndexChanged.connect(self._on_choice)
         self.use_mpp.clicked.connect(self._on_use)
+        self.mpp.valueChanged.connect(lambda value: self.use_mpp.setEnabled(value > 0))
         self.set_colours(Colours())
         self.set_slides([])
 
     def _arrange(self) -> None:
         row = QHBoxLayout(self.mpp_row)
         row.setContentsMargins(0, 0, 0, 0)
-        question = QLabel("The file states no µm/px:")
+        question = QLabel("No µm/px in the file. It is")
         question.setBuddy(self.mpp)
         row.addWidget(question)
         row.addWidget(self.mpp, 1)
@@ -130,7 +134,7 @@ class SlidePicker(QWidget):
         self.facts.setText(" · ".join(slide_facts(slide)))
         self.warnings.setText("\n".join(f"⚠ {line}" for line in slide.warnings))
         if slide.mpp is None:
-            self.mpp.setValue(_USUAL_MPP.get(slide.objective or 0.0, 0.5))
+            self.mpp.setValue(0.0)
 
 
 def slide_facts(slide: Slide) -> list[str]:

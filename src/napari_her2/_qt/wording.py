@@ -13,7 +13,7 @@ REPLACE_MODEL = "Replace it"
 
 _FIT, _FORCE = "--override-fit", "--force"
 _WORDS = (
-    (f"({_FIT})", f"({SCORE_ANYWAY})"),
+    (f"override this ({_FIT})", f'press "{SCORE_ANYWAY}"'),
     (f"add it with {_FORCE} to replace that one", f'"{REPLACE_MODEL}" puts this one in its place'),
     (" or a smaller share of tissue (--min-tissue)", ""),
     ("(--tissue biopsy)", "(Tissue, above)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_her2_training.augment import orient, vary_light, vary_stain
+from napari_her2_training.augment import orient, vary_light, vary_sharpness, vary_stain
 
 
 def draw(seed: int = 0) -> torch.Generator:
@@ -22,6 +22,7 @@ def test_no_variation_changes_nothing() -> None:
     pixels = torch.randint(1, 256, (4, 3, 8, 8), generator=draw()).float()
     assert torch.allclose(vary_stain(pixels, 0.0, draw()), pixels, atol=0.05)
     assert torch.allclose(vary_light(pixels, 0.0, draw()), pixels, atol=0.01)
+    assert torch.allclose(vary_sharpness(pixels, 0.0, 0.0, draw()), pixels)
 
 
 def test_glass_stays_white_and_a_pure_stain_keeps_its_hue() -> None:
@@ -38,3 +39,22 @@ def test_the_same_seed_gives_the_same_augmentation() -> None:
     pixels = torch.rand(5, 3, 8, 8, generator=draw()) * 255
     assert torch.equal(vary_stain(pixels, 0.2, draw(4)), vary_stain(pixels, 0.2, draw(4)))
     assert torch.equal(vary_light(pixels, 0.2, draw(4)), vary_light(pixels, 0.2, draw(4)))
+    assert torch.equal(vary_sharpness(pixels, 0.5, 2, draw(4)), vary_sharpness(pixels, 0.5, 2, draw(4)))
+
+
+def test_sharpness_spreads_an_edge_or_steepens_it_and_keeps_flat_parts() -> None:
+    edge = torch.full((200, 3, 8, 8), 100.0)
+    edge[..., 4:] = 150.0
+    changed = vary_sharpness(edge, 0.8, 0.0, draw())
+    assert torch.allclose(changed[..., [0, 1, 6, 7]], edge[..., [0, 1, 6, 7]])
+    # Next to the edge a binomial blur takes a quarter of the step.
+    share = (changed[:, 0, 4, 3] - 100) / (50 / 4)
+    assert -0.8 <= share.min() < -0.5
+    assert 0.5 < share.max() <= 0.8
+
+
+def test_noise_is_at_most_as_strong_as_told() -> None:
+    noise = vary_sharpness(torch.full((100, 3, 32, 32), 128.0), 0.0, 4.0, draw()) - 128
+    sds = noise.flatten(1).std(dim=1)
+    assert sds.max() < 4.3
+    assert sds.min() < 0.5

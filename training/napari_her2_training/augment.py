@@ -1,4 +1,4 @@
-"""Augmentation of patches, a batch at once: orientation, strength of the stains, brightness and contrast."""
+"""Augmentation of patches, a batch at once: orientation, strength of the stains, light, sharpness, noise."""
 
 from __future__ import annotations
 
@@ -79,3 +79,32 @@ def vary_light(pixels: Tensor, amount: float, generator: torch.Generator) -> Ten
     change = 1 + amount * (2 * torch.rand(2, len(pixels), 1, 1, 1, generator=generator) - 1)
     mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
     return ((pixels - mean) * change[0] + mean * change[1]).clamp_(0, 255)
+
+
+def vary_sharpness(pixels: Tensor, amount: float, noise: float, generator: torch.Generator) -> Tensor:
+    """Blur or sharpen each patch a little and add noise, as scanners and resampling differ in both.
+
+    Parameters
+    ----------
+    pixels : (B, 3, t, t) float
+        RGB on [0, 255].
+    amount : float
+        Largest share of the difference to the blurred patch that is added or taken away.
+    noise : float
+        Largest standard deviation of the noise, grey levels.
+    generator : torch.Generator
+
+    Returns
+    -------
+    (B, 3, t, t) float
+    """
+    line = torch.tensor([0.25, 0.5, 0.25])
+    kernel = (line[:, None] * line).expand(3, 1, 3, 3).contiguous()
+    padded = torch.nn.functional.pad(pixels, (1, 1, 1, 1), mode="replicate")
+    blurred = torch.nn.functional.conv2d(padded, kernel, groups=3)
+    share = amount * (2 * torch.rand(len(pixels), 1, 1, 1, generator=generator) - 1)
+    sd = noise * torch.rand(len(pixels), 1, 1, 1, generator=generator)
+    changed = pixels + share * (blurred - pixels)
+    if noise:
+        changed += sd * torch.randn(pixels.shape, generator=generator)
+    return changed.clamp_(0, 255)

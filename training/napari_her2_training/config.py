@@ -131,6 +131,10 @@ class PretrainingConfig:
         Standard deviation of the logarithm of each stain's strength.
     colour_jitter : float
         Largest relative change of brightness and contrast.
+    sharpness_jitter : float
+        Largest share of the difference to a blurred patch that is added or taken away.
+    noise : float
+        Largest standard deviation of added noise, grey levels.
     """
 
     epochs: int = _key(0, low=0, high=1000)
@@ -142,6 +146,8 @@ class PretrainingConfig:
     dropout: float = _key(0.3, low=0.0, high=0.95)
     stain_jitter: float = _key(0.15, low=0.0, high=1.0)
     colour_jitter: float = _key(0.05, low=0.0, high=0.5)
+    sharpness_jitter: float = _key(0.5, low=0.0, high=1.0)
+    noise: float = _key(2.0, low=0.0, high=50.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Labelled patches come from the slides themselves and inherit the slide's score; where the tumour is known,
 patches outside it form a class of their own, so that the encoder learns what tells tumour from the rest.
-Cross-entropy, AdamW, flips and turns, varied stain and light; the epoch of the best validation AUC is kept.
+Cross-entropy, AdamW, flips and turns, varied stain, light and sharpness;
+the epoch of the best validation AUC is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from napari_her2.models.encoders import PatchEncoder
-from napari_her2_training.augment import orient, vary_light, vary_stain
+from napari_her2_training.augment import orient, vary_light, vary_sharpness, vary_stain
 from napari_her2_training.fitting import Fit, fit
 from napari_her2_training.metrics import macro_auc
 
@@ -99,6 +100,8 @@ class PatchClassifier(lightning.LightningModule):
                 pixels = vary_stain(pixels, self.config.stain_jitter, draw)
             if self.config.colour_jitter:
                 pixels = vary_light(pixels, self.config.colour_jitter, draw)
+            if self.config.sharpness_jitter or self.config.noise:
+                pixels = vary_sharpness(pixels, self.config.sharpness_jitter, self.config.noise, draw)
         labels = torch.from_numpy(self._train.labels[index]).to(self.device)
         logits = self(pixels.to(self.device))
         return nn.functional.cross_entropy(logits.float(), labels, weight=self.weights)

@@ -98,10 +98,10 @@ def vary_sharpness(pixels: Tensor, amount: float, noise: float, generator: torch
     -------
     (B, 3, t, t) float
     """
-    line = torch.tensor([0.25, 0.5, 0.25])
-    kernel = (line[:, None] * line).expand(3, 1, 3, 3).contiguous()
+    # Sums of shifted views: several times faster than a convolution with one kernel a channel.
     padded = torch.nn.functional.pad(pixels, (1, 1, 1, 1), mode="replicate")
-    blurred = torch.nn.functional.conv2d(padded, kernel, groups=3)
+    rows = padded[:, :, :-2] + padded[:, :, 2:] + 2 * padded[:, :, 1:-1]
+    blurred = (rows[..., :-2] + rows[..., 2:] + 2 * rows[..., 1:-1]) / 16
     share = amount * (2 * torch.rand(len(pixels), 1, 1, 1, generator=generator) - 1)
     sd = noise * torch.rand(len(pixels), 1, 1, 1, generator=generator)
     changed = pixels + share * (blurred - pixels)

@@ -125,7 +125,7 @@ def test_a_score_is_shown_with_everything_that_belongs_to_it(
     assert card.task.text() == "H&E-based prediction of the HER2 IHC score"
     assert card.label.text() == "2+ (equivocal, ISH required)"
     assert "2+: 60%" in card.bars.accessibleName()
-    assert "40 percentage points" in card.facts.text()
+    assert "Margin over 1+: 40 percentage points" in card.facts.text()
     assert "96 tiles" in card.facts.text()
     assert "few tiles" in card.warnings.text()
     roles = [getattr(tag_of(layer), "role", "slide") for layer in viewer.layers]
@@ -418,3 +418,60 @@ def test_a_closed_dock_leaves_nothing_behind(
     del slide, layer
     gc.collect()
     assert slide_ref() is None
+
+
+def test_a_closed_dock_goes_away_itself(
+    qtbot: QtBot, viewer: ViewerModel, equipment: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looking_around(settings: object) -> Generator[Progress, None, object]:
+        yield Progress("Looking for models")
+        return equipment
+
+    monkeypatch.setattr(scoring_dock, "looking_around", looking_around)
+    dock = scoring_dock.ScoringDock(viewer)
+    with qtbot.waitSignal(dock.look_job.returned):
+        pass
+    seen = weakref.ref(dock)
+    dock.close()
+    del dock
+    gc.collect()
+    qtbot.wait(10)
+    gc.collect()
+    assert seen() is None
+
+
+def test_smooth_panning_is_naparis_own_setting_and_starts_as_it_is(make_dock: object) -> None:
+    from napari.settings import get_settings
+
+    experimental = get_settings().experimental
+    before = experimental.async_
+    try:
+        dock = make_dock()
+        assert dock.smooth.isChecked() == before
+        dock.smooth.click()
+        assert experimental.async_ != before
+    finally:
+        experimental.async_ = before
+
+
+def test_a_model_whose_name_is_taken_can_replace_the_other(
+    qtbot: QtBot, make_dock: object, equipment: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forced = []
+
+    def adding_model(path: Path, *, force: bool = False) -> Generator[Progress, None, object]:
+        yield Progress("Checking the model")
+        forced.append(force)
+        if not force:
+            raise ModelError("Another model is installed: add it with --force to replace that one.")
+        return equipment.models[0]
+
+    monkeypatch.setattr(scoring_dock, "adding_model", adding_model)
+    dock = make_dock()
+    with qtbot.waitSignal(dock.add_job.failed):
+        dock.add_model_file(tmp_path / "model.safetensors")
+    assert dock.message.action.text() == "Replace it"
+    with qtbot.waitSignal(dock.add_job.returned):
+        dock.message.action.click()
+    assert forced == [False, True]
+    assert dock.models.combo.count() == 1

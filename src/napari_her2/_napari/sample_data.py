@@ -38,7 +38,7 @@ class PhantomCase:
 
 
 # Opened by a click in napari's menu, so it has to be there within seconds.
-SAMPLE = PhantomCase("sample", "3+", seed=11, size_px=4096, mpp=0.5)
+SAMPLE = PhantomCase("sample", "3+", seed=2026, size_px=4096, mpp=0.5)
 
 
 def phantom_folder() -> Path:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_her2._qt.jobs import Failure
     from napari_her2._qt.scoring_dock import ScoringDock
 
-CASE = PhantomCase("demo", "3+", seed=11, size_px=8192, mpp=0.25)
+CASE = PhantomCase("demo", "3+", seed=2026, size_px=8192, mpp=0.25)
 MODEL = "demo-attention-mil"
 
 _FRAMES = 12  # turns of the event loop after scoring, so that all tiles and overlays are drawn

@@ -77,7 +77,7 @@ def _facts(result: SlideResult) -> list[str]:
     if len(result.corrupt):
         tiles += f" · {len(result.corrupt):,} damaged tiles left out"
     lines = [
-        f"Margin to the next class: {100 * result.margin:.0f} percentage points",
+        f"Margin over {_second(result)}: {100 * result.margin:.0f} percentage points",
         tiles,
         f"{result.model}: {result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px",
         f"{sum(result.seconds.values()):.1f} s on {result.device}",
@@ -86,6 +86,12 @@ def _facts(result: SlideResult) -> list[str]:
         drawn = result.uncertainty
         lines.insert(1, f"Whiskers: SD of {drawn.draws} random bags of {drawn.bag_size} tiles")
     return lines
+
+
+def _second(result: SlideResult) -> str:
+    """Return the second most probable class."""
+    ordered = sorted(result.probabilities, key=lambda name: result.probabilities[name], reverse=True)
+    return ordered[1] if len(ordered) > 1 else "nothing"
 
 
 def _spread(result: SlideResult) -> dict[str, float] | None:

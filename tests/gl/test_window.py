@@ -125,6 +125,28 @@ def test_closing_the_dock_in_the_window_stops_its_work(
     assert not dock.score_job.running
 
 
+def test_closing_the_viewer_stops_the_work_of_its_docks(
+    make_napari_viewer: Callable[..., Viewer], qtbot: QtBot
+) -> None:
+    closed, started = threading.Event(), threading.Event()
+
+    def endless() -> Generator[Progress, None, None]:
+        try:
+            while True:
+                started.set()
+                yield Progress("Embedding tiles")
+        finally:
+            closed.set()
+
+    viewer = make_napari_viewer(show=True)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-her2", "HER2 Scoring")
+    dock.score_job.start(endless)
+    qtbot.waitUntil(started.is_set)
+    del dock
+    viewer.close()
+    qtbot.waitUntil(closed.is_set, timeout=10_000)
+
+
 @pytest.mark.slow
 def test_the_demonstration_saves_its_window(tmp_path: Path, random_model: str) -> None:
     target = tmp_path / "demo.png"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QThreadPool, Signal
 from superqt.utils import create_worker
 
 from napari_her2.errors import Her2Error
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Steps: TypeAlias = Callable[[], Generator[Progress, None, Any]]
 
 _SECONDS_BETWEEN_REPORTS = 0.05  # more would flood the event loop of a fast machine
+_LAST_SIGNALS_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,16 @@ class Job(QObject):
         bool
             Whether nothing runs any more.
         """
-        run, self._run, self._worker = self._run, None, None
+        run, worker, self._run, self._worker = self._run, self._worker, None, None
         self._number += 1
         if run is None:
             return True
         run.cancel.set()
-        return run.ended.wait(timeout_s)
+        ended = run.ended.wait(timeout_s)
+        if ended and worker is not None:
+            # The thread still emits its last signals: let go of it too early and it speaks to nobody.
+            QThreadPool.globalInstance().waitForDone(_LAST_SIGNALS_MS)
+        return ended
 
     def _on_yielded(self, report: tuple[int, Progress]) -> None:
         number, progress = report

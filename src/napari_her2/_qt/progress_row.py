@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ class ProgressRow(QWidget):
         self.bar.setAccessibleName("Progress")
         self.stage = QLabel()
         self.stage.setWordWrap(True)
+        self.stage.setAlignment(Qt.AlignmentFlag.AlignTop)
+        # Room for two lines at once: what is below does not jump with every report.
+        self.stage.setMinimumHeight(2 * self.stage.fontMetrics().lineSpacing() + 4)
         buttons = QHBoxLayout()
         buttons.addWidget(self.start, 2)
         buttons.addWidget(self.cancel, 1)

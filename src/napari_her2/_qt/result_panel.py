@@ -60,6 +60,7 @@ class ResultPanel(QWidget):
         self.exported.setVisible(False)
         self.tile_job = Job()
         self.export_job = Job()
+        self.jobs = (self.tile_job, self.export_job)
         self.pointer = Pointer(session.viewer) if session.viewer is not None else None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -137,8 +138,8 @@ class ResultPanel(QWidget):
 
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""
-        self.tile_job.shutdown()
-        self.export_job.shutdown()
+        for job in self.jobs:
+            job.shutdown()
         if self.pointer is not None:
             self.pointer.stop()
         self._session.result_changed.disconnect(self._on_result, missing_ok=True)

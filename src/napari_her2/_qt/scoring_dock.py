@@ -35,7 +35,7 @@ from napari_her2.errors import Her2Error
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
     from qtpy.QtGui import QCloseEvent
@@ -137,6 +137,8 @@ class ScoringDock(QWidget):
         app = QApplication.instance()
         if app is not None:
             app.aboutToQuit.connect(self.shutdown)
+        # A window that closes takes its docks along without closing them one by one.
+        self.destroyed.connect(partial(_stop, (*self._jobs, *self.result.jobs)))
 
     # -- the user's wishes
 
@@ -339,6 +341,11 @@ class ScoringDock(QWidget):
         )
         if chosen:
             self.add_model_file(Path(chosen))
+
+
+def _stop(jobs: Sequence[Job], _dock: object = None) -> None:
+    for job in jobs:
+        job.shutdown()
 
 
 def _napari_async() -> bool:

@@ -86,8 +86,8 @@ class ProgressRow(QWidget):
         self.stage = QLabel()
         self.stage.setWordWrap(True)
         self.stage.setAlignment(Qt.AlignmentFlag.AlignTop)
-        # Room for two lines at once: what is below does not jump with every report.
-        self.stage.setMinimumHeight(2 * self.stage.fontMetrics().lineSpacing() + 4)
+        # Room for two lines and the padding of the theme: what is below does not jump with a report.
+        self.stage.setMinimumHeight(2 * self.stage.fontMetrics().lineSpacing() + 18)
         buttons = QHBoxLayout()
         buttons.addWidget(self.start, 2)
         buttons.addWidget(self.cancel, 1)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CASE = PhantomCase("demo", "3+", seed=2026, size_px=8192, mpp=0.25)
 MODEL = "demo-attention-mil"
 
+_PICTURE = (1600, 1000)  # else a picture has the size that napari last had on this computer
 _FRAMES = 12  # turns of the event loop after scoring, so that all tiles and overlays are drawn
 
 
@@ -39,7 +40,7 @@ def run_demo(
     model : str
         Name of a model.
     size : tuple of int, optional
-        (width, height) of the window, pixels.
+        (width, height) of the window, pixels; 1600 x 1000 for a picture.
 
     Raises
     ------
@@ -53,6 +54,8 @@ def run_demo(
 
     layers = phantom_layers(case)
     viewer = napari.Viewer(title="napari-her2 demonstration", show=True)
+    if screenshot is not None:
+        size = size or _PICTURE
     if size is not None:
         viewer.window.resize(*size)
     for data, options, kind in layers:

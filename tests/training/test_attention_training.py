@@ -19,6 +19,7 @@ from napari_her2.phantom import cohort_steps
 from napari_her2.slide.grid import TileGrid
 from napari_her2_training.attention_mil import (
     AttentionMILTraining,
+    attention_loss,
     new_head,
     slide_probabilities,
     train_head,
@@ -101,6 +102,15 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_the_attention_loss_is_the_attention_missed() -> None:
+    scores = torch.log(torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]))
+    tumour = torch.tensor([[False, False, True, True], [True, False, False, False], [False] * 4])
+    # The third bag holds no tumour and has no say.
+    expected = -(np.log(0.7) + np.log(0.7)) / 2
+    assert float(attention_loss(scores, tumour)) == pytest.approx(expected, abs=1e-6)
+    assert float(attention_loss(scores[2:], tumour[2:])) == 0
+
+
 def test_closing_the_progress_stops_the_work() -> None:
     reached: list[int] = []
 
@@ -150,6 +160,7 @@ train_batches = 3
 validation_batches = 1
 [head]
 epochs = 2
+guidance = 0.5
 [compute]
 device = "cpu"
 """

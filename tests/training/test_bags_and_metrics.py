@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,8 +23,9 @@ def numbered(slide: int, tiles: int) -> SlideBag:
 def test_bags_hold_tiles_of_one_slide_each_once_with_its_label() -> None:
     slides = [numbered(s, 30 + s) for s in range(8)]
     rng = np.random.default_rng(0)
-    features, labels = draw_batch(slides, bags_per_batch=500, size=25, rng=rng)
+    features, labels, tumour = draw_batch(slides, bags_per_batch=500, size=25, rng=rng)
     assert features.shape == (500, 25, 2)
+    assert not tumour.any()
     assert features.dtype == torch.float32
     which = features[:, 0, 0].long()
     assert (features[..., 0] == which[:, None]).all()
@@ -30,6 +33,12 @@ def test_bags_hold_tiles_of_one_slide_each_once_with_its_label() -> None:
     assert all(len(set(bag.tolist())) == 25 for bag in features[..., 1])
     counts = torch.bincount(which, minlength=8)
     assert counts.min() > 30  # uniform over slides: 62.5 expected, four standard deviations
+
+
+def test_what_is_known_of_the_tiles_comes_with_them() -> None:
+    slides = [replace(numbered(0, 30), tumour=np.arange(30) % 3 == 0)]
+    features, _, tumour = draw_batch(slides, bags_per_batch=5, size=20, rng=np.random.default_rng(0))
+    assert ((features[..., 1] % 3 == 0) == tumour).all()
 
 
 def test_every_tile_is_as_likely_as_any_other() -> None:

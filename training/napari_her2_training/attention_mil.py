@@ -8,6 +8,7 @@ Differences from the paper
 --------------------------
 - The authors' scripts augment pixels while the head learns; here slides are embedded once, so that the
   head sees each tile as it is. Pre-training of the encoder augments instead.
+- Where tumour outlines are known, the attention may be guided by them ([head] guidance); 0 is the paper's.
 - The epoch of the lowest validation loss is kept, and the last one beside it.
 """
 
@@ -79,17 +80,42 @@ class AttentionMILTraining(lightning.LightningModule):
         self.log("validation_loss", loss, on_epoch=True, batch_size=self.bags_config.batch_size)
 
     def _loss(self, bags: Sequence[SlideBag], rng: np.random.Generator) -> Tensor:
-        features, labels = draw_batch(
+        features, labels, tumour = draw_batch(
             bags, bags_per_batch=self.bags_config.batch_size, size=self.bags_config.size, rng=rng
         )
-        logits = self.head(features.to(self.device)).logits
-        return nn.functional.cross_entropy(logits.float(), labels.to(self.device))
+        output = self.head(features.to(self.device))
+        loss = nn.functional.cross_entropy(output.logits.float(), labels.to(self.device))
+        if not self.head_config.guidance:
+            return loss
+        return loss + self.head_config.guidance * attention_loss(
+            output.scores.float(), tumour.to(self.device)
+        )
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """Adam, without a schedule."""
         return torch.optim.Adam(
             self.parameters(), lr=self.head_config.learning_rate, weight_decay=self.head_config.weight_decay
         )
+
+
+def attention_loss(scores: Tensor, tumour: Tensor) -> Tensor:
+    """-log of the attention on tumour tiles, over the bags that hold some and are not all tumour.
+
+    Parameters
+    ----------
+    scores : (B, K) float
+        Attention before the softmax.
+    tumour : (B, K) bool
+
+    Returns
+    -------
+    () float
+    """
+    told = tumour.any(dim=1) & ~tumour.all(dim=1)
+    if not bool(told.any()):
+        return scores.new_zeros(())
+    inside = scores.masked_fill(~tumour, -torch.inf)[told].logsumexp(dim=1)
+    return (scores[told].logsumexp(dim=1) - inside).mean()
 
 
 def new_head(features: int, hidden: int, classes: int, seed: int) -> AttentionMIL:

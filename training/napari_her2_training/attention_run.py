@@ -30,14 +30,14 @@ from napari_her2_training.runs import METRICS_FILE, open_run, write_json
 from napari_her2_training.steps import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.result import Progress
     from napari_her2.models.attention_mil import AttentionMIL
     from napari_her2_training.bags import SlideBag
     from napari_her2_training.config import TrainingConfig
-    from napari_her2_training.manifest import Split
+    from napari_her2_training.manifest import Case, Split
     from napari_her2_training.runs import RunFolder
 
 
@@ -120,7 +120,9 @@ def _train_fold(
         cases = getattr(split, part)
         if cases:
             stage = f"Embedding the {part} slides"
-            bags[part] = yield from embed_cases(cases, encoder, config.data, device, stage=stage)
+            bags[part] = yield from embed_cases(
+                cases, encoder, config.data, device, stage=stage, regions=_regions(config, folder)
+            )
     check_sizes([*bags["train"], *bags["validation"]], config.bags.size)
     classes = class_names(config.data.classes)
     head = new_head(encoder.spec.dim, config.head.hidden, len(classes), config.compute.seed)
@@ -137,6 +139,13 @@ def _train_fold(
         measured[part] = slide_metrics(labels, probabilities, classes)
         tables[part] = confusion(labels, probabilities)
     return _Fold(number, split, encoder, head, measured, tables)
+
+
+def _regions(config: TrainingConfig, folder: Path) -> Callable[[Case], Path] | None:
+    pattern = config.pretraining.regions
+    if not pattern or not config.head.guidance:
+        return None
+    return lambda case: folder / pattern.format(case_id=case.case_id)
 
 
 def _make_encoder(
@@ -202,6 +211,8 @@ def _card(fold: _Fold, config: TrainingConfig) -> ModelCard:
     sizes = f"{len(split.train)} slides to train on, {len(split.validation)} to choose the epoch"
     if split.test:
         sizes += f", {len(split.test)} held out"
+    if config.head.guidance and config.pretraining.regions:
+        sizes += "; attention guided by the known tumour outlines"
     metrics: Mapping[str, float] = {
         f"{part} slides: {name}": round(value, 4)
         for part in ("validation", "test")

@@ -30,11 +30,14 @@ class SlideBag:
     case_id : str
     label : int
     features : (N, D) float16
+    tumour : (N,) bool or None
+        Which tiles are tumour, where that is known.
     """
 
     case_id: str
     label: int
     features: NDArray[np.float16]
+    tumour: NDArray[np.bool_] | None = None
 
 
 def check_sizes(bags: Sequence[SlideBag], size: int) -> None:
@@ -55,7 +58,7 @@ def check_sizes(bags: Sequence[SlideBag], size: int) -> None:
 
 def draw_batch(
     bags: Sequence[SlideBag], *, bags_per_batch: int, size: int, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draw a batch of bags.
 
     Parameters
@@ -69,11 +72,21 @@ def draw_batch(
     -------
     features : (bags_per_batch, size, D) float32
     labels : (bags_per_batch,) int64
+    tumour : (bags_per_batch, size) bool
+        False where it is not known.
     """
     slides = rng.integers(0, len(bags), bags_per_batch)
-    chosen = [bags[slide].features[draw_tiles(len(bags[slide].features), size, rng)] for slide in slides]
-    labels = [bags[slide].label for slide in slides]
-    return torch.from_numpy(np.stack(chosen)).float(), torch.tensor(labels, dtype=torch.int64)
+    features, labels, tumour = [], [], []
+    for bag in (bags[slide] for slide in slides):
+        tiles = draw_tiles(len(bag.features), size, rng)
+        features.append(bag.features[tiles])
+        labels.append(bag.label)
+        tumour.append(np.zeros(size, np.bool_) if bag.tumour is None else bag.tumour[tiles])
+    return (
+        torch.from_numpy(np.stack(features)).float(),
+        torch.tensor(labels, dtype=torch.int64),
+        torch.from_numpy(np.stack(tumour)),
+    )
 
 
 def draw_tiles(tiles: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -182,12 +182,16 @@ class HeadConfig:
     hidden : int
     epochs : int
     learning_rate, weight_decay : float
+    guidance : float
+        Weight of a second loss, -log of the attention that falls on tumour tiles, where [pretraining]
+        regions say which those are. 0, as published: attention is learnt from the slide's label alone.
     """
 
     hidden: int = _key(256, low=1, high=65536)
     epochs: int = _key(50, low=1, high=100_000)
     learning_rate: float = _key(1e-3, above=0.0)
     weight_decay: float = _key(1e-7, low=0.0)
+    guidance: float = _key(0.0, low=0.0, high=100.0)
 
 
 @dataclass(frozen=True, slots=True)

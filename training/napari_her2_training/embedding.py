@@ -11,9 +11,11 @@ from napari_her2.inference.result import Progress
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.bags import SlideBag
 from napari_her2_training.manifest import label_of
+from napari_her2_training.patches import TUMOUR_FROM, tumour_share
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.embed import Embeddings
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
 
 
 def embed_cases(
-    cases: Sequence[Case], encoder: PatchEncoder, config: DataConfig, device: Device, *, stage: str
+    cases: Sequence[Case],
+    encoder: PatchEncoder,
+    config: DataConfig,
+    device: Device,
+    *,
+    stage: str,
+    regions: Callable[[Case], Path] | None = None,
 ) -> Generator[Progress, None, tuple[SlideBag, ...]]:
     """Embed the slides of cases.
 
@@ -35,6 +43,8 @@ def embed_cases(
     device : Device
     stage : str
         Named in the progress.
+    regions : callable, optional
+        Gives the GeoJSON file of a case's tumour; the bags then tell which tiles are tumour.
 
     Yields
     ------
@@ -61,7 +71,11 @@ def embed_cases(
                 f"Row {case.row} of the manifest: no tissue was found on the slide of case {case.case_id}; "
                 f"leave it out."
             )
-        bags.append(SlideBag(case.case_id, label_of(case, config.classes), embedded.features))
+        tumour = None
+        if regions is not None:
+            share = tumour_share(regions(case), grid)
+            tumour = share[tuple(embedded.index.T)] >= TUMOUR_FROM
+        bags.append(SlideBag(case.case_id, label_of(case, config.classes), embedded.features, tumour))
     yield Progress(stage, len(cases), len(cases), "slides")
     return tuple(bags)
 

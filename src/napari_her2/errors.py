@@ -19,5 +19,13 @@ class ModelError(Her2Error):
     """A model cannot be found, loaded, trusted, or does not fit the slide."""
 
 
+class ModelMisfit(ModelError):
+    """A model was not made for the slide; the user may score it all the same."""
+
+
+class ModelNameTaken(ModelError):
+    """Another model of the same name is installed; the user may replace it."""
+
+
 class JobFailed(Her2Error):
     """Long work (scoring, embedding, training, writing) could not be finished."""

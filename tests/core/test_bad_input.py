@@ -184,7 +184,7 @@ def test_a_model_for_another_scale(refused, he_slide, tmp_path):
 def test_an_output_folder_that_cannot_be_written_is_found_before_scoring(refused, tmp_path):
     (tmp_path / "file").write_text("in the way")
     # The slide is not there either: the folder is looked at first, before hours are spent.
-    assert "--out" in refused(tmp_path / "none.svs", out=tmp_path / "file")
+    assert "choose another folder" in refused(tmp_path / "none.svs", out=tmp_path / "file")
 
 
 def test_a_cache_that_cannot_be_written_is_only_a_warning(he_slide, tiny_model, tmp_path, monkeypatch):

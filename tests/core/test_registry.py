@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_her2.errors import ModelError
+from napari_her2.errors import ModelError, ModelNameTaken
 from napari_her2.models import registry
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.bundle import load_bundle, save_bundle
@@ -126,7 +126,7 @@ def test_other_model_of_the_same_name_is_replaced_only_when_told(made, tmp_path)
     registry.add_model(made)
     registry.add_model(made)
     other = write_model(tmp_path / "other.safetensors", version="2")
-    with pytest.raises(ModelError, match="--force"):
+    with pytest.raises(ModelNameTaken, match="rename this one"):
         registry.add_model(other)
     assert registry.load_model("tiny").card.version == "1"
     registry.add_model(other, force=True)

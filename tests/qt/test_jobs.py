@@ -82,7 +82,7 @@ def test_an_error_of_our_own_is_shown_as_it_is(qtbot: QtBot, job: Job) -> None:
 
     with qtbot.waitSignal(job.failed) as failed:
         job.start(steps)
-    assert failed.args == [Failure("The slide says no µm/px; give it.")]
+    assert failed.args == [Failure("The slide says no µm/px; give it.", kind=SlideError)]
 
 
 def test_an_error_before_the_first_step_is_told(qtbot: QtBot, job: Job) -> None:

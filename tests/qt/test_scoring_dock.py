@@ -13,7 +13,7 @@ from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
 from napari_her2._napari.work import Scored
 from napari_her2._qt import result_panel, scoring_dock
-from napari_her2.errors import ModelError, SlideError
+from napari_her2.errors import ModelMisfit, ModelNameTaken, SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE
 from scored import make_result, make_slide, make_tissue
@@ -229,7 +229,7 @@ def test_a_model_that_does_not_fit_can_be_used_all_the_same(
         yield Progress("Finding tissue")
         overridden.append(override_fit)
         if not override_fit:
-            raise ModelError("It does not fit this slide. Or override this (--override-fit).")
+            raise ModelMisfit("It does not fit this slide: choose another model.")
         return Scored(make_result(slide), make_tissue(slide.shape))
 
     monkeypatch.setattr(scoring_dock, "scoring", scoring)
@@ -463,7 +463,7 @@ def test_a_model_whose_name_is_taken_can_replace_the_other(
         yield Progress("Checking the model")
         forced.append(force)
         if not force:
-            raise ModelError("Another model is installed: add it with --force to replace that one.")
+            raise ModelNameTaken("Another model of this name is installed: rename this one.")
         return equipment.models[0]
 
     monkeypatch.setattr(scoring_dock, "adding_model", adding_model)

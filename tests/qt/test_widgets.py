@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_her2._napari.manual import ManualScore
-from napari_her2._qt.jobs import Failure
 from napari_her2._qt.manual_score import ManualScoreForm
 from napari_her2._qt.probability_bars import ProbabilityBars
 from napari_her2._qt.progress_row import RateMeter, time_left
 from napari_her2._qt.theme import Colours
-from napari_her2._qt.wording import can_be_overridden, can_be_replaced, for_dock
 from napari_her2.inference.result import Progress
 
 if TYPE_CHECKING:
@@ -66,13 +64,3 @@ def test_a_form_shows_a_value_without_reporting_it(qtbot: QtBot) -> None:
         form.set_value(value)
     assert form.value() == value
     assert form.category.text() == "HER2-ultralow"
-
-
-def test_messages_name_buttons_instead_of_options() -> None:
-    refused = Failure("The slide is IHC. To score it all the same, override this (--override-fit).")
-    assert can_be_overridden(refused)
-    assert for_dock(refused).message.endswith('press "Score anyway".')
-    taken = Failure("Another model is installed: add it with --force to replace that one.")
-    assert can_be_replaced(taken)
-    assert "--" not in for_dock(taken).message
-    assert not can_be_overridden(Failure("CUDA out of memory", "Traceback"))

@@ -34,10 +34,13 @@ class Failure:
         One or two plain sentences.
     details : str
         The traceback of an error that nobody foresaw; empty for one that speaks for itself.
+    kind : type of Her2Error or None
+        Of an error that speaks for itself: some of them leave the decision to the user.
     """
 
     message: str
     details: str = ""
+    kind: type[Her2Error] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ def _drive(steps: Steps, run: _Run) -> Generator[tuple[int, Progress], None, tup
     try:
         outcome = yield from _report(steps, run)
     except Her2Error as error:
-        outcome = _Outcome("failed", Failure(str(error)))
+        outcome = _Outcome("failed", Failure(str(error), kind=type(error)))
     except Exception as error:  # noqa: BLE001 - nothing may leave the thread unseen
         outcome = _Outcome("failed", _unforeseen(error))
     finally:

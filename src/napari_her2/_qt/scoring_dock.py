@@ -24,14 +24,7 @@ from napari_her2._qt.result_panel import ResultPanel
 from napari_her2._qt.sections import Section
 from napari_her2._qt.slide_picker import SlidePicker
 from napari_her2._qt.theme import colours_of
-from napari_her2._qt.wording import (
-    REPLACE_MODEL,
-    SCORE_ANYWAY,
-    can_be_overridden,
-    can_be_replaced,
-    for_dock,
-)
-from napari_her2.errors import Her2Error
+from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -297,15 +290,15 @@ class ScoringDock(QWidget):
         self.scroll.verticalScrollBar().setValue(self.result.y() - self.progress.height() - 8)
 
     def _on_score_failed(self, failure: Failure) -> None:
-        if can_be_overridden(failure):
-            self._show_failure(failure, SCORE_ANYWAY, partial(self.score, override_fit=True))
+        if failure.kind is ModelMisfit:
+            self._show_failure(failure, "Score anyway", partial(self.score, override_fit=True))
         else:
             self._show_failure(failure)
 
     def _on_add_failed(self, failure: Failure) -> None:
-        if can_be_replaced(failure):
+        if failure.kind is ModelNameTaken:
             again = partial(self.add_model_file, self._added_path, force=True)
-            self._show_failure(failure, REPLACE_MODEL, again)
+            self._show_failure(failure, "Replace it", again)
         else:
             self._show_failure(failure)
 
@@ -313,7 +306,7 @@ class ScoringDock(QWidget):
         self, failure: Failure, caption: str = "", action: Callable[[], None] | None = None
     ) -> None:
         self._action = action
-        self.message.show_failure(for_dock(failure), caption)
+        self.message.show_failure(failure, caption)
 
     def _take_action(self) -> None:
         if self._action is not None:

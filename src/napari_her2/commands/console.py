@@ -28,7 +28,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from napari_her2.errors import Her2Error
+from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -43,6 +43,13 @@ debug_everywhere: ContextVar[bool] = ContextVar("debug_everywhere", default=Fals
 """``--debug`` before the command; after it, it belongs to the command."""
 
 T = TypeVar("T")
+
+
+# What a user may decide against: the core says what is wrong, the command line knows its own options.
+_OPTIONS: dict[type[Her2Error], str] = {
+    ModelMisfit: " To score it all the same, add --override-fit.",
+    ModelNameTaken: " To replace it, add --force.",
+}
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
@@ -106,7 +113,7 @@ def _hush() -> None:
 def in_words(error: BaseException) -> str:
     """Say what happened, for a person."""
     if isinstance(error, Her2Error):
-        return str(error)
+        return f"{error}{_OPTIONS.get(type(error), '')}"
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror or error}{where}: check the path, its permissions and the space on the disk."

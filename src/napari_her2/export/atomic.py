@@ -106,6 +106,4 @@ def check_writable(folder: Path) -> None:
 
 def _not_written(target: Path, error: OSError) -> JobFailed:
     reason = error.strerror or str(error)
-    return JobFailed(
-        f"{target} cannot be written ({reason}): free space, or choose another folder with --out."
-    )
+    return JobFailed(f"{target} cannot be written ({reason}): free space, or choose another folder.")

@@ -77,12 +77,10 @@ def result_folder(slide: str, fingerprint: str, out_dir: Path) -> Path:
     try:
         found = json.loads((target / "result.json").read_text(encoding="utf-8"))["slide_sha256_head"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise JobFailed(
-            f"{target} holds something other than a result: choose another folder with --out."
-        ) from None
+        raise JobFailed(f"{target} holds something other than a result: choose another folder.") from None
     if found != fingerprint:
         raise JobFailed(
-            f"{target} holds the result of another slide of the same name: choose another folder with --out."
+            f"{target} holds the result of another slide of the same name: choose another folder."
         )
     return target
 

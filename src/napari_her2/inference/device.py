@@ -61,7 +61,9 @@ def choose_device(wanted: str = "auto") -> Device:
         raise JobFailed(f"There is no device called {wanted!r}: use auto, cpu, cuda, cuda:0 or mps.")
     problem = _cuda_problem(int(number or 0)) if kind == "cuda" else _mps_problem()
     if problem is not None:
-        raise JobFailed(f"{wanted} was asked for, but {problem}. Use --device auto, or repair the set-up.")
+        raise JobFailed(
+            f"{wanted} was asked for, but {problem}. Choose the device auto, or repair the set-up."
+        )
     return _cuda(int(number or 0), "chosen by the user") if kind == "cuda" else _mps("chosen by the user")
 
 

@@ -296,7 +296,7 @@ def _memory_advice(device: Device, what: str) -> str:
         )
     return (
         f"The memory of {device.name} is too short for {what}: close other programs that use it, "
-        f"choose a smaller model, or compute on the processor (--device cpu)."
+        f"choose a smaller model, or choose the device cpu."
     )
 
 

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import cv2
 import numpy as np
 
-from napari_her2.errors import ModelError, SlideError
+from napari_her2.errors import ModelMisfit, SlideError
 from napari_her2.models.fit import check_fit
 from napari_her2.slide.stain import guess_stain
 
@@ -42,16 +42,14 @@ def refuse_or_warn(slide: Slide, card: ModelCard, stain: str, *, override: bool)
 
     Raises
     ------
-    ModelError
+    ModelMisfit
         If something speaks against it and is not overridden.
     """
     if slide.mpp is None:
         return ()
     fit = check_fit(card, slide.mpp, stain)
     if fit.problems and not override:
-        raise ModelError(
-            f"{' '.join(fit.problems)} To score it all the same, override this (--override-fit)."
-        )
+        raise ModelMisfit(" ".join(fit.problems))
     return fit.overridden().warnings
 
 

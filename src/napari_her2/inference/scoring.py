@@ -216,7 +216,7 @@ def _choose_tiles(
     if not keep.any():
         raise SlideError(
             f"No tissue was found on {slide.name} in tiles of {grid.tile_um:g} µm: look at the slide, or try "
-            f"another tissue preset (--tissue biopsy) or a smaller share of tissue (--min-tissue)."
+            f"the tissue preset for biopsies, or a smaller share of tissue in a tile."
         )
     stain = slide_stain(slide, tissue, options.preset)
     warnings = refuse_or_warn(slide, bundle.card, stain, override=options.override_fit)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import platformdirs
 
-from napari_her2.errors import ModelError
+from napari_her2.errors import ModelError, ModelNameTaken
 from napari_her2.models.bundle import SUFFIX, ModelBundle, load_bundle, read_card
 from napari_her2.models.weights_file import read_weights, write_whole
 
@@ -171,8 +171,8 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
         raise ModelError(f"{name!r} is the name of a model that comes with napari-her2: rename this one.")
     target = models_folder() / f"{name}{SUFFIX}"
     if target.exists() and not force and _recorded_or_none(target) != bundle.sha256:
-        raise ModelError(
-            f"Another model called {name!r} is installed: add it with --force to replace that one."
+        raise ModelNameTaken(
+            f"Another model called {name!r} is installed: rename this one, or let it replace the other."
         )
     try:
         data = path.read_bytes()

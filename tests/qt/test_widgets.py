@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,8 +9,11 @@ from napari_her2._napari.manual import ManualScore
 from napari_her2._qt.manual_score import ManualScoreForm
 from napari_her2._qt.probability_bars import ProbabilityBars
 from napari_her2._qt.progress_row import RateMeter, time_left
+from napari_her2._qt.result_card import ResultCard
 from napari_her2._qt.theme import Colours
 from napari_her2.inference.result import Progress
+from napari_her2.models.card import NOTICE
+from scored import make_result
 
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
@@ -64,3 +68,15 @@ def test_a_form_shows_a_value_without_reporting_it(qtbot: QtBot) -> None:
         form.set_value(value)
     assert form.value() == value
     assert form.category.text() == "HER2-ultralow"
+
+
+def test_a_result_says_what_its_model_was_trained_on_and_warns_of(qtbot: QtBot) -> None:
+    card = ResultCard()
+    qtbot.addWidget(card)
+    own = "Its answers on real slides mean nothing."
+    card.set_result(replace(make_result(), training_data="synthetic tissue", notice=f"{NOTICE} {own}"))
+    assert card.notice.text() == own
+    assert "Trained on: synthetic tissue" in card.facts.text()
+    card.set_result(replace(make_result(), notice=NOTICE))
+    assert not card.notice.isVisibleTo(card)
+    assert "Trained on: not stated" in card.facts.text()

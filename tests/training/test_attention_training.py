@@ -23,6 +23,7 @@ from napari_her2_training.attention_mil import (
     new_head,
     slide_probabilities,
     train_head,
+    vote_loss,
 )
 from napari_her2_training.bags import SlideBag
 from napari_her2_training.config import BagsConfig, HeadConfig
@@ -109,6 +110,14 @@ def test_the_attention_loss_is_the_attention_missed() -> None:
     expected = -(np.log(0.7) + np.log(0.7)) / 2
     assert float(attention_loss(scores, tumour)) == pytest.approx(expected, abs=1e-6)
     assert float(attention_loss(scores[2:], tumour[2:])) == 0
+
+
+def test_the_vote_loss_is_that_of_each_tumour_tile() -> None:
+    votes = torch.log(torch.tensor([[[0.7, 0.3], [0.1, 0.9]], [[0.4, 0.6], [0.5, 0.5]]]))
+    tumour = torch.tensor([[True, False], [True, False]])
+    found = float(vote_loss(votes, torch.tensor([0, 1]), tumour))
+    assert found == pytest.approx(-(np.log(0.7) + np.log(0.6)) / 2, abs=1e-6)
+    assert float(vote_loss(votes, torch.tensor([0, 1]), tumour & False)) == 0
 
 
 def test_closing_the_progress_stops_the_work() -> None:

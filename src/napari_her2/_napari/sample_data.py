@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_her2._napari.layers import LayerData
     from napari_her2.phantom import PhantomPair
     from napari_her2.phantom.case import Score
@@ -43,10 +43,9 @@ SAMPLE = PhantomCase("sample", "3+", seed=2026, size_px=4096, mpp=0.5)
 
 def phantom_folder() -> Path:
     """Folder in the cache that holds the phantom slides."""
-    import platformdirs
+    from napari_her2.inference.cache import cache_base
 
-    base = os.environ.get("NAPARI_HER2_CACHE") or platformdirs.user_cache_dir("napari-her2", appauthor=False)
-    return Path(base) / "phantom"
+    return cache_base() / "phantom"
 
 
 def ensure_phantom(case: PhantomCase) -> PhantomPair:

@@ -26,16 +26,19 @@ _FRAMES = 12  # turns of the event loop after scoring, so that all tiles and ove
 def run_demo(
     screenshot: Path | None = None,
     *,
+    slide: Path | None = None,
     case: PhantomCase = CASE,
     model: str = MODEL,
     size: tuple[int, int] | None = None,
 ) -> None:
-    """Open the phantom case in napari, score its H&E slide and show why.
+    """Open a slide in napari, score it and show why; by default the H&E slide of a phantom case.
 
     Parameters
     ----------
     screenshot : Path, optional
         Saves the whole window as a PNG once all is shown, and closes it; by default the window stays.
+    slide : Path, optional
+        An H&E slide that states its µm/px, instead of the phantom case.
     case : PhantomCase
     model : str
         Name of a model.
@@ -51,8 +54,10 @@ def run_demo(
     if screenshot is not None and not screenshot.parent.is_dir():
         raise JobFailed(f"There is no folder {screenshot.parent}: make it, or name another place.")
     import napari
+    from napari_her2._napari.layers import slide_layer
+    from napari_her2.slide.reader import open_slide
 
-    layers = phantom_layers(case)
+    layers = phantom_layers(case) if slide is None else [slide_layer(open_slide(slide))]
     viewer = napari.Viewer(title="napari-her2 demonstration", show=True)
     if screenshot is not None:
         size = size or _PICTURE

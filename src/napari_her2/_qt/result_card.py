@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from napari_her2._qt.probability_bars import ProbabilityBars
 from napari_her2._qt.theme import Colours
+from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
@@ -27,6 +28,7 @@ class ResultCard(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.task = _label("her2Task")
+        self.notice = _label("her2Notice")
         self.label = _label("her2TopClass")
         self.reason = _label("her2Reason")
         self.bars = ProbabilityBars()
@@ -41,7 +43,15 @@ class ResultCard(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for widget in (self.task, self.label, self.reason, self.bars, self.facts, self.warnings):
+        for widget in (
+            self.task,
+            self.label,
+            self.reason,
+            self.notice,
+            self.bars,
+            self.facts,
+            self.warnings,
+        ):
             layout.addWidget(widget)
         layout.addLayout(bottom)
         self.set_colours(Colours())
@@ -53,7 +63,8 @@ class ResultCard(QWidget):
         self.task.setStyleSheet(f"color: {colours.muted};")
         self.label.setStyleSheet("font-size: 15pt; font-weight: bold;")
         self.facts.setStyleSheet(f"color: {colours.muted};")
-        self.warnings.setStyleSheet(f"color: {colours.warning};")
+        for label in (self.notice, self.warnings):
+            label.setStyleSheet(f"color: {colours.warning};")
 
     def set_result(self, result: SlideResult | None) -> None:
         """Show a result, or nothing."""
@@ -66,6 +77,10 @@ class ResultCard(QWidget):
         self.label.setText(answer)
         self.reason.setText(reason)
         self.reason.setVisible(bool(reason))
+        # What every dock says stands in its banner; here is what this model has to say beyond.
+        own = result.notice.replace(NOTICE, "").strip()
+        self.notice.setText(own)
+        self.notice.setVisible(bool(own))
         self.bars.set_values(result.probabilities, _spread(result))
         self.facts.setText("\n".join(_facts(result)))
         self.warnings.setText("\n".join(f"⚠ {line}" for line in result.warnings))
@@ -80,6 +95,7 @@ def _facts(result: SlideResult) -> list[str]:
         f"Margin over {_second(result)}: {100 * result.margin:.0f} percentage points",
         tiles,
         f"{result.model}: {result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px",
+        f"Trained on: {result.training_data or 'not stated'}",
         f"{sum(result.seconds.values()):.1f} s on {result.device}",
     ]
     if result.uncertainty is not None:

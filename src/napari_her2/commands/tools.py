@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_her2.commands.console import drive
+from napari_her2.commands.console import drive, say
 from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
@@ -58,8 +60,13 @@ def demo(
     screenshot: Annotated[
         Path | None, typer.Option(help="Write a picture to this PNG and close; needs no display.")
     ] = None,
+    slide: Annotated[
+        Path | None, typer.Option(help="Your own slide (H&E) instead of the synthetic case.")
+    ] = None,
 ) -> None:
     """Open napari on a synthetic case, score it and show the overlays."""
+    if screenshot is not None and (virtual := _virtual_display()):
+        raise typer.Exit(subprocess.run([*virtual, *_this_command()], check=False).returncode)
     try:
         run_demo = importlib.import_module("napari_her2._qt.demo").run_demo
     except ImportError as error:
@@ -67,7 +74,21 @@ def demo(
             f"The demonstration needs napari with a window system ({error}): install it with "
             f'pip install "napari-her2[all]".'
         ) from error
-    run_demo(screenshot)
+    say("Preparing the case and opening napari ...")
+    run_demo(screenshot, slide=slide)
+
+
+def _virtual_display() -> list[str] | None:
+    """Command that gives another one a display, where there is none; None where it is not needed."""
+    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    xvfb_run = shutil.which("xvfb-run")
+    if has_display or not sys.platform.startswith("linux") or xvfb_run is None:
+        return None
+    return [xvfb_run, "-a", "-s", "-screen 0 1920x1080x24 +extension GLX +render -noreset"]
+
+
+def _this_command() -> list[str]:
+    return [sys.executable, "-m", "napari_her2", *sys.argv[1:]]
 
 
 def bench(

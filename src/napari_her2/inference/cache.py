@@ -77,12 +77,17 @@ class CacheKey:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def cache_folder() -> Path:
-    """Folder that holds the stores; it may not exist yet."""
+def cache_base() -> Path:
+    """Folder for everything that can be made again: NAPARI_HER2_CACHE, else the user's cache folder."""
     import platformdirs
 
-    base = os.environ.get("NAPARI_HER2_CACHE") or platformdirs.user_cache_dir("napari-her2")
-    return Path(base) / "embeddings"
+    told = os.environ.get("NAPARI_HER2_CACHE")
+    return Path(told or platformdirs.user_cache_dir("napari-her2", appauthor=False))
+
+
+def cache_folder() -> Path:
+    """Folder that holds the stores; it may not exist yet."""
+    return cache_base() / "embeddings"
 
 
 def cache_size() -> int:

@@ -31,7 +31,7 @@ from napari_her2.models.registry import load_model
 from napari_her2.phantom import cohort_steps
 from napari_her2_training.patches import tumour_share
 
-UNSEEN_SEED = 3003
+UNSEEN_SEED = 4004
 
 
 @dataclass(frozen=True, slots=True, eq=False)

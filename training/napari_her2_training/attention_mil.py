@@ -8,7 +8,8 @@ Differences from the paper
 --------------------------
 - The authors' scripts augment pixels while the head learns; here slides are embedded once, so that the
   head sees each tile as it is. Pre-training of the encoder augments instead.
-- Where tumour outlines are known, the attention may be guided by them ([head] guidance); 0 is the paper's.
+- Where tumour outlines are known, attention and votes may be guided by them ([head] guidance); the paper
+  has none.
 - The epoch of the lowest validation loss is kept, and the last one beside it.
 """
 
@@ -83,13 +84,14 @@ class AttentionMILTraining(lightning.LightningModule):
         features, labels, tumour = draw_batch(
             bags, bags_per_batch=self.bags_config.batch_size, size=self.bags_config.size, rng=rng
         )
+        labels, tumour = labels.to(self.device), tumour.to(self.device)
         output = self.head(features.to(self.device))
-        loss = nn.functional.cross_entropy(output.logits.float(), labels.to(self.device))
+        loss = nn.functional.cross_entropy(output.logits.float(), labels)
         if not self.head_config.guidance:
             return loss
-        return loss + self.head_config.guidance * attention_loss(
-            output.scores.float(), tumour.to(self.device)
-        )
+        votes = output.votes.float() + self.head.classifier.bias
+        guide = attention_loss(output.scores.float(), tumour) + vote_loss(votes, labels, tumour)
+        return loss + self.head_config.guidance * guide
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """Adam, without a schedule."""
@@ -116,6 +118,25 @@ def attention_loss(scores: Tensor, tumour: Tensor) -> Tensor:
         return scores.new_zeros(())
     inside = scores.masked_fill(~tumour, -torch.inf)[told].logsumexp(dim=1)
     return (scores[told].logsumexp(dim=1) - inside).mean()
+
+
+def vote_loss(votes: Tensor, labels: Tensor, tumour: Tensor) -> Tensor:
+    """Cross-entropy of what each tumour tile by itself says, against the label of its slide.
+
+    Parameters
+    ----------
+    votes : (B, K, C) float
+        With the bias.
+    labels : (B,) int64
+    tumour : (B, K) bool
+
+    Returns
+    -------
+    () float
+    """
+    if not bool(tumour.any()):
+        return votes.new_zeros(())
+    return nn.functional.cross_entropy(votes[tumour], labels[:, None].expand(tumour.shape)[tumour])
 
 
 def new_head(features: int, hidden: int, classes: int, seed: int) -> AttentionMIL:

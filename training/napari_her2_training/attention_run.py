@@ -212,7 +212,7 @@ def _card(fold: _Fold, config: TrainingConfig) -> ModelCard:
     if split.test:
         sizes += f", {len(split.test)} held out"
     if config.head.guidance and config.pretraining.regions:
-        sizes += "; attention guided by the known tumour outlines"
+        sizes += "; attention and votes guided by the known tumour outlines"
     metrics: Mapping[str, float] = {
         f"{part} slides: {name}": round(value, 4)
         for part in ("validation", "test")

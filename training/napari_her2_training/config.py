@@ -183,8 +183,9 @@ class HeadConfig:
     epochs : int
     learning_rate, weight_decay : float
     guidance : float
-        Weight of a second loss, -log of the attention that falls on tumour tiles, where [pretraining]
-        regions say which those are. 0, as published: attention is learnt from the slide's label alone.
+        Weight of a second loss where [pretraining] regions say which tiles are tumour: -log of the
+        attention that falls on them, and the cross-entropy of each one's own vote. 0, as published: the
+        slide's label alone teaches.
     """
 
     hidden: int = _key(256, low=1, high=65536)

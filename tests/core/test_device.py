@@ -89,7 +89,7 @@ class TestWithoutGpu:
 
     @pytest.mark.parametrize("wanted", ["cuda", "cuda:0", "mps"])
     def test_gpu_asked_for_by_name_is_not_replaced_silently(self, wanted):
-        with pytest.raises(JobFailed, match=f"{wanted} was asked for.*--device auto"):
+        with pytest.raises(JobFailed, match=f"{wanted} was asked for.*device auto"):
             choose_device(wanted)
 
     def test_apple_gpu_is_used_where_it_is_found(self, monkeypatch):
@@ -193,7 +193,7 @@ def test_encoder_that_does_not_fit_into_memory_ends_with_advice(monkeypatch):
     monkeypatch.setattr(encoder, "to", fail)
     gpu = Device(torch.device("cuda", 0), "cuda:0 (NVIDIA Test)", "test")
     with pytest.raises(
-        JobFailed, match=r"cuda:0 \(NVIDIA Test\) is too short for the encoder itself.*--device cpu"
+        JobFailed, match=r"cuda:0 \(NVIDIA Test\) is too short for the encoder itself.*device cpu"
     ):
         EncoderRunner(encoder, gpu)
 

@@ -194,6 +194,16 @@ def test_a_cohort_is_balanced_and_keeps_what_is_finished(tmp_path):
     assert lost.read_bytes() == content
 
 
+def test_a_cohort_takes_several_scanners_in_turn(tmp_path):
+    for _ in cohort_steps(tmp_path, cases=3, seed=3, size_px=512, mpp=(1.0, 0.8)):
+        pass
+    found = []
+    for path in sorted(tmp_path.glob("*_HE.svs")):
+        with tiffslide.TiffSlide(path) as slide:
+            found.append(float(slide.properties["tiffslide.mpp-x"]))
+    assert found == [1.0, 0.8, 1.0]
+
+
 def test_a_cohort_made_with_other_settings_is_made_anew(tmp_path):
     for size in (512, 640):
         for _ in cohort_steps(tmp_path, cases=1, seed=3, size_px=size, mpp=1.0):

@@ -235,6 +235,6 @@ def _card(fold: _Fold, config: TrainingConfig) -> ModelCard:
         licence=config.model.licence,
         intended_use=config.model.intended_use,
         guideline=config.model.guideline,
-        notice=NOTICE,
+        notice=f"{NOTICE} {config.model.notice}".strip(),
         metrics=metrics,
     )

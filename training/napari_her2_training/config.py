@@ -45,6 +45,8 @@ class ModelConfig:
         Also the name of the bundle file.
     training_data : str
         What the model was trained on, in words; the numbers of cases are added.
+    notice : str
+        What is to be said wherever its score is shown, after the notice of napari-her2.
     """
 
     name: str = _key()
@@ -54,6 +56,7 @@ class ModelConfig:
     licence: str = _key("BSD-3-Clause")
     intended_use: str = _key("Research on the slides it was validated on. Not for diagnosis.")
     guideline: str = _key("ASCO/CAP 2018, affirmed 2023")
+    notice: str = _key("")
 
 
 @dataclass(frozen=True, slots=True)

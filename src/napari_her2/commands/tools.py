@@ -26,7 +26,9 @@ def phantom(
     cases: Annotated[int, typer.Option(min=1, help="How many cases.")] = 4,
     seed: Annotated[int, typer.Option(help="The same seed gives the same cohort.")] = 0,
     size_px: Annotated[int, typer.Option(min=512, help="Side of the slides, px.")] = 4096,
-    mpp: Annotated[float, typer.Option(help="µm/px of the slides.")] = 0.5,
+    mpp: Annotated[
+        list[float], typer.Option(help="µm/px of the slides; give it again to take several in turn.")
+    ] = [0.5],  # noqa: B006 - typer's way of a default; never changed
 ) -> None:
     """Make a synthetic cohort: H&E and HER2 IHC slide of each case, manifest and truth."""
     from napari_her2.phantom import cohort_steps

@@ -14,7 +14,7 @@ from napari_her2.phantom.pair import PhantomPair, make_pair, pair_paths
 from napari_her2.phantom.truth import TRUTH_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
 _COLUMNS = ("case_id", "he", "ihc", "score")
 
@@ -30,7 +30,12 @@ def cohort_plan(cases: int, seed: int) -> tuple[tuple[str, Score, int], ...]:
 
 
 def cohort_steps(
-    out_dir: Path | str, *, cases: int, seed: int, size_px: int | tuple[int, int] = 4096, mpp: float = 0.5
+    out_dir: Path | str,
+    *,
+    cases: int,
+    seed: int,
+    size_px: int | tuple[int, int] = 4096,
+    mpp: float | Sequence[float] = 0.5,
 ) -> Generator[tuple[int, int], None, Path]:
     """Write a cohort; a case that is already there, made with the same settings, is kept.
 
@@ -42,8 +47,10 @@ def cohort_steps(
         Number of cases.
     seed : int
         Seed of the cohort; every case gets a seed of its own from it.
-    size_px, mpp
+    size_px
         As in `make_pair`.
+    mpp : float or sequence of float
+        µm/px as in `make_pair`; several are taken in turn, as if the cases came from several scanners.
 
     Yields
     ------
@@ -57,17 +64,19 @@ def cohort_steps(
     """
     folder = Path(out_dir)
     plan = cohort_plan(cases, seed)
+    scanners = (mpp,) if isinstance(mpp, int | float) else tuple(mpp)
     yield 0, cases
     for done, (case_id, score, case_seed) in enumerate(plan, start=1):
+        case_mpp = scanners[(done - 1) % len(scanners)]
         wanted: dict[str, object] = {
             "version": TRUTH_VERSION,
             "score": score,
             "seed": case_seed,
             "size_px": _size(size_px),
-            "mpp": mpp,
+            "mpp": case_mpp,
         }
         if not _finished(pair_paths(folder, case_id), wanted):
-            make_pair(folder, case_id, score=score, seed=case_seed, size_px=size_px, mpp=mpp)
+            make_pair(folder, case_id, score=score, seed=case_seed, size_px=size_px, mpp=case_mpp)
         yield done, cases
     return _write_manifest(folder, plan)
 

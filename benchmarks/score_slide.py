@@ -88,11 +88,11 @@ def prepare_model(slide: Slide, bundle: ModelBundle, device_name: str) -> Timed:
     import torch
 
     from napari_her2.inference.device import choose_device
-    from napari_her2.inference.embed import CPU_BATCH, GPU_BATCH
+    from napari_her2.inference.embed import default_batch
     from napari_her2.inference.encode import EncoderRunner
 
     card, device = bundle.card, choose_device(device_name)
-    size = CPU_BATCH if device.torch_device.type == "cpu" else GPU_BATCH
+    size = default_batch(device, card.tile_px)
     count = int(slide.tissue("auto").keep(slide.tile_grid(card.tile_px, card.mpp)).sum())
     keep = slide.tissue("auto").keep(slide.tile_grid(card.tile_px, card.mpp))
     stream = slide.tiles(tile_px=card.tile_px, mpp=card.mpp, keep=keep, batch_size=size)

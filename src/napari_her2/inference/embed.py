@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from napari_her2.slide.tiles import TileBatch
 
 STAGE = "Embedding tiles"
-CPU_BATCH = 64
-GPU_BATCH = 256
+_GPU_BATCH = 256
+# On a CPU reading and computing share the cores, and every change from one to the other costs: large
+# batches for small tiles. But a batch is also what a cancel waits for, so it is bounded in pixels.
+_CPU_BATCH_PIXELS = 256 * 96 * 96
 MOST_DAMAGED = 0.1
 """Above this share of unreadable tiles a file is not a slide with a flaw but a part of one."""
 
@@ -96,6 +98,25 @@ class _Bag:
         return np.concatenate([np.empty((0, 2), np.int64), *self.corrupt])
 
 
+def default_batch(device: Device, tile_px: int) -> int:
+    """Tiles read and computed together where the user does not say.
+
+    Parameters
+    ----------
+    device : Device
+    tile_px : int
+        Side of a tile, pixels.
+
+    Returns
+    -------
+    int
+        256 on a GPU and for tiles of 96 px on a CPU, fewer of larger tiles there.
+    """
+    if device.torch_device.type != "cpu":
+        return _GPU_BATCH
+    return max(8, min(256, _CPU_BATCH_PIXELS // tile_px**2))
+
+
 def embed_steps(
     slide: Slide,
     encoder: PatchEncoder,
@@ -119,7 +140,7 @@ def embed_steps(
     cache : bool
         Whether features are looked up and kept on disk.
     batch_size : int, optional
-        Tiles read and computed together; by default 64 on a CPU, 256 on a GPU.
+        Tiles read and computed together; see `default_batch`.
 
     Yields
     ------
@@ -149,7 +170,7 @@ def embed_steps(
         note = f"{cached:,} of {total:,} tiles from the cache" if cached else runner.note
         yield Progress(STAGE, cached, total, "tiles", note)
         if not bag.present.all():
-            size = batch_size or (CPU_BATCH if device.torch_device.type == "cpu" else GPU_BATCH)
+            size = batch_size or default_batch(device, grid.tile_px)
             tiles = slide.tiles(tile_px=grid.tile_px, mpp=grid.mpp, batch_size=size, keep=bag.missing())
             with closing(_encoded(tiles, runner)) as batches:
                 for batch, features in batches:

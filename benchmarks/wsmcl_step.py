@@ -33,6 +33,7 @@ from napari_her2_training.wsmcl_losses import contrastive_loss, wsmcl_loss
 PEAKS_IN_A_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
 WIDTH = 512
 AGREEMENT = 5e-7
+REPEATS = 11  # of a loss within a round, its median counts
 Timed = Callable[[], None]
 
 
@@ -45,7 +46,8 @@ def loop_loss(
     ihc = F.normalize(torch.cat([ihc_top, ihc_bottom]), dim=-1)
     target = torch.zeros(k, dtype=torch.long, device=he.device)
     total = he.new_zeros(())
-    for similarity in (scale.exp() * he @ ihc.T, scale.exp() * ihc @ he.T):
+    of_he = scale.exp() * (he @ ihc.T)
+    for similarity in (of_he, of_he.T):
         for positive in range(k):
             top = torch.cat([similarity[:k, positive : positive + 1], similarity[:k, k:]], dim=1)
             bottom = torch.cat([similarity[k:, k + positive : k + positive + 1], similarity[k:, :k]], dim=1)
@@ -68,7 +70,8 @@ def prepare(patches: int, k: int, device: str) -> tuple[dict[str, Timed], float]
     label = torch.tensor(2, device=device)
     compared = tiles(k, device)
     log_scale = torch.tensor(math.log(1 / 0.07), device=device, requires_grad=True)
-    vectorised, looped = (form(*compared, log_scale).item() for form in (contrastive_loss, loop_loss))
+    exactly = [tensor.detach().double() for tensor in (*compared, log_scale)]
+    vectorised, looped = (form(*exactly).item() for form in (contrastive_loss, loop_loss))
 
     def finish() -> None:
         if device == "cuda":
@@ -92,16 +95,23 @@ def prepare(patches: int, k: int, device: str) -> tuple[dict[str, Timed], float]
     return timed, abs(vectorised - looped) / looped
 
 
-def measure(timed: dict[str, Timed], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each round, after one that does not count."""
-    found: dict[str, list[float]] = {name: [] for name in timed}
+def measure(timed: dict[str, Timed], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds by the clock and of CPU time in each round, after one that does not count."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in timed}
     for number in range(rounds + 1):
         for name, work in timed.items():
-            start = time.perf_counter()
-            work()
+            took = [time_once(work) for _ in range(1 if name == "step" else REPEATS)]
             if number:
-                found[name].append(1000 * (time.perf_counter() - start))
+                found[name].append(
+                    (statistics.median(t for t, _ in took), statistics.median(t for _, t in took))
+                )
     return found
+
+
+def time_once(work: Timed) -> tuple[float, float]:
+    clock, cpu = time.perf_counter(), time.process_time()
+    work()
+    return 1000 * (time.perf_counter() - clock), 1000 * (time.process_time() - cpu)
 
 
 def peak_mib(patches: int) -> float:
@@ -120,8 +130,11 @@ def score_once(patches: int) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAKS_IN_A_MIB)
 
 
-def row(name: str, values: list[float]) -> str:
-    return f"| {name} | {statistics.median(values):.1f} | {min(values):.1f}–{max(values):.1f} |"
+def row(name: str, values: list[tuple[float, float]]) -> str:
+    cells = []
+    for column in zip(*values, strict=True):
+        cells += [f"{statistics.median(column):.1f}", f"{min(column):.1f}–{max(column):.1f}"]
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -139,33 +152,35 @@ def main() -> None:
     if arguments.only_memory is not None:
         score_once(arguments.only_memory)
         return
+    # Memory first: a process starts its count of peak memory from that of its parent.
+    large = arguments.memory_patches
+    idle, peak = (peak_mib(0), peak_mib(large)) if large else (0.0, 0.0)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     timed, difference = prepare(arguments.patches, arguments.k, arguments.device)
     if difference > AGREEMENT:
         raise SystemExit(f"The two forms of the loss differ by {difference:.1e}: nothing was timed.")
     found = measure(timed, arguments.rounds)
-    ratios = [loop / fast for loop, fast in zip(found["loop"], found["loss"], strict=True)]
+    ratios = [
+        (loop / fast, loop_cpu / fast_cpu)
+        for (loop, loop_cpu), (fast, fast_cpu) in zip(found["loop"], found["loss"], strict=True)
+    ]
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{platform.machine()} CPU"
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(
         f"{where}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{load}, PyTorch "
         f"{torch.__version__}, {arguments.rounds} rounds, float32\n"
     )
-    print("| forward and backward | median, ms | range |")
-    print("|---|---|---|")
+    print("| forward and backward | median, ms | range | CPU, ms | range |")
+    print("|---|---|---|---|---|")
     print(row(f"training step, 2 x {arguments.patches:,} tiles", found["step"]))
     print(row(f"contrastive loss, k = {arguments.k}", found["loss"]))
     print(row("contrastive loss in loops", found["loop"]))
-    print(f"| loops against none, times | {statistics.median(ratios):.0f} | ", end="")
-    print(f"{min(ratios):.0f}–{max(ratios):.0f} |")
-    print(f"\nThe two forms of the loss differ by {difference:.1e} of it.")
-    if arguments.memory_patches:
-        idle, peak = peak_mib(0), peak_mib(arguments.memory_patches)
-        print(
-            f"A case of 2 x {arguments.memory_patches:,} tiles is scored on the CPU in "
-            f"{peak / 1024:.2f} GiB at its peak, {idle / 1024:.2f} GiB of it the libraries."
-        )
+    print(row("loops against none, times", ratios))
+    if large:
+        print(f"| memory of a case of 2 x {large:,} tiles on the CPU, GiB | {peak / 1024:.2f} | | | |")
+        print(f"| of it the libraries, GiB | {idle / 1024:.2f} | | | |")
+    print(f"\nThe two forms of the loss differ by {difference:.1e} of it, in float64.")
 
 
 if __name__ == "__main__":

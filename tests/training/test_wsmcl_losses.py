@@ -90,6 +90,15 @@ def test_contrast_falls_as_the_slides_come_to_agree():
     assert swapped == pytest.approx(1 / 0.07 + math.log(5), rel=1e-3)
 
 
+def test_tiles_of_zeros_keep_the_loss_finite():
+    tiles = groups(dtype=torch.float32)
+    tiles[0] = torch.zeros_like(tiles[0]).requires_grad_()
+    loss = contrastive_loss(*tiles, torch.tensor(1.0))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(tiles[0].grad).all()
+
+
 def test_gradient_of_contrast_is_its_numerical_gradient():
     tiles = [group.requires_grad_() for group in groups(3, 4)]
     log_scale = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 Anchors = Literal["both", "top"]
 
+SHORTEST = 1e-12  # a vector of zeros is like nothing, instead of not a number
+
 
 @dataclass(frozen=True, slots=True)
 class LossOptions:
@@ -110,9 +112,10 @@ def contrastive_loss(
         ln(1 + k) where all similarities are equal.
     """
     with torch.autocast(he_top.device.type, enabled=False):
-        he = F.normalize(at_least_float32(torch.cat([he_top, he_bottom])), dim=-1)
-        ihc = F.normalize(at_least_float32(torch.cat([ihc_top, ihc_bottom])), dim=-1)
-        similarity = log_scale.exp() * he @ ihc.mT
+        he = at_least_float32(torch.cat([he_top, he_bottom]))
+        ihc = at_least_float32(torch.cat([ihc_top, ihc_bottom]))
+        # Lengths divide the products, of which there are fewer than numbers in the vectors.
+        similarity = he @ ihc.mT * (log_scale.exp() / (_lengths(he) * _lengths(ihc).mT))
         upper, lower = similarity.tensor_split([len(he_top)], dim=0)
         top_top, top_bottom = upper.tensor_split([len(ihc_top)], dim=1)
         bottom_top, bottom_bottom = lower.tensor_split([len(ihc_top)], dim=1)
@@ -207,3 +210,8 @@ def wsmcl_loss(
         contrastive=contrast,
         distillation=distilled,
     )
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return lengths.clamp_min(SHORTEST)

@@ -39,7 +39,7 @@ from napari_her2.errors import ModelError
 Attention = Literal["auto", "nystrom", "exact"]
 
 ATTENTIONS: tuple[Attention, ...] = ("auto", "nystrom", "exact")
-CHUNK_VALUES = 2**24  # 64 MiB of float32: what the received attention may hold at a time
+CHUNK_VALUES = 2**25  # 128 MiB of float32: what the received attention may hold at a time
 
 
 class NystromAttention(nn.Module):
@@ -131,11 +131,8 @@ class NystromAttention(nn.Module):
                     masked=not self.faithful,
                 )
             weight = self.along_bag.weight.to(value.dtype)
-            # One sequence of N for each of the dimensions of a head: twice as fast as one tall image.
-            beside = F.conv1d(
-                value.permute(2, 0, 1), weight.squeeze(-1), padding=weight.shape[2] // 2, groups=self.heads
-            )
-            mixed = mixed + beside.permute(1, 2, 0)
+            padding = self.along_bag.padding
+            mixed = mixed + F.conv2d(value[None], weight, padding=padding, groups=self.heads)[0]
         joined = mixed.transpose(0, 1).reshape(n, -1).to(tiles.dtype)
         return self.dropout(self.project(joined)), received
 
@@ -276,6 +273,9 @@ def _mean_of_rows(query: Tensor, key: Tensor) -> Tensor:
 def _weighted_rows(weights: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """(H, N) weights (H, 1, m) times softmax(query key^T) (H, m, N), by pieces of the keys."""
     parts = torch.split(key, _chunk_length(query), dim=-2)
+    if len(parts) == 1:
+        return (weights @ (query @ key.mT).softmax(dim=-1)).squeeze(-2)
+    # What a row sums to is known only after a look at all keys, so a large bag is looked at twice.
     norms = torch.stack([(query @ part.mT).logsumexp(dim=-1) for part in parts]).logsumexp(dim=0)
     rows = [weights @ (query @ part.mT - norms.unsqueeze(-1)).exp_() for part in parts]
     return torch.cat(rows, dim=-1).squeeze(-2)

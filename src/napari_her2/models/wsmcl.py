@@ -1,0 +1,324 @@
+"""Weakly supervised multi-modal contrastive learning: one case from its H&E and its IHC slide together.
+
+Shi et al. 2025 (PMID 39919535), with the published code (HFUT-miaLab/WSMCL) as the reference for what the
+abstract leaves open. Each slide is a bag of tile features. In each branch::
+
+    h = GELU(Linear(x))                      (N, W)
+    y = LayerNorm_shared(h + MHSA(LayerNorm(h)))
+    a = attention received by each tile      (N,)      ranks the tiles; see `napari_her2.models.nystrom`
+    s = mean over the tiles of y             (W,)      the slide
+    logits of the branch = Linear(s)
+
+and of both slides ``logits = MLP([s_HE + s_IHC, s_HE * s_IHC, Linear([s_HE, s_IHC])])``. The k tiles that
+receive most and least attention are what the contrastive loss compares across the slides (training).
+Either slide may be missing: then the head of the one that is there answers. That of H&E is trained by
+distillation from that of IHC.
+
+What it can honestly tell of a tile is the attention it received, which ranks tiles and is not evidence
+for or against a class: each tile's vector holds something of all others, and the fusion is not linear.
+Tiles are taken in the order given, along which a convolution runs: give them as the slide is read.
+
+Differences from the published code
+-----------------------------------
+- Padding takes part in nothing, and bags of at most ``landmarks`` tiles attend exactly; ``faithful``
+  restores zero padding that takes part, and attention by landmarks always.
+- Ranking without gradient and in float32; ties keep the order of the tiles.
+- k is at most half of the smaller bag, so that no tile is both top and bottom.
+- Features of any length, different ones for the slides too, by a linear layer to W where it is not W;
+  W itself, there 512, may be chosen. With 512, 512 and four classes the 3,944,989 parameters are those
+  of the published model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from napari_her2.errors import ModelError
+from napari_her2.models.nystrom import NystromAttention
+
+if TYPE_CHECKING:
+    from napari_her2.models.nystrom import Attention
+
+Head = Literal["fusion", "H&E", "IHC"]
+
+TEMPERATURE = 0.07
+TOP = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BranchOutput:
+    """What one slide says by itself.
+
+    Parameters
+    ----------
+    logits : (C,) float
+        Of the slide's own head.
+    token : (W,) float
+        The slide as one vector.
+    attention : (N,) float32
+        Attention received by each tile, without gradient. Sums to about one, may be slightly negative:
+        for ranking.
+    top, bottom : (k,) int64
+        The tiles that receive most and least attention, each in descending order of it.
+    top_features, bottom_features : (k, W) float
+        Their vectors behind the attention and the shared LayerNorm.
+    """
+
+    logits: Tensor
+    token: Tensor
+    attention: Tensor
+    top: Tensor
+    bottom: Tensor
+    top_features: Tensor
+    bottom_features: Tensor
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(C,) softmax of the logits."""
+        return torch.softmax(self.logits, dim=-1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WSMCLOutput:
+    """What the model says of a case.
+
+    Parameters
+    ----------
+    fused : (C,) float or None
+        Logits from both slides; None where one is missing.
+    he, ihc : BranchOutput or None
+        What each slide says by itself; None where it is missing.
+    """
+
+    fused: Tensor | None
+    he: BranchOutput | None
+    ihc: BranchOutput | None
+
+    @property
+    def head(self) -> Head:
+        """Which head gives the answer: "fusion" with both slides, otherwise "H&E" or "IHC"."""
+        if self.fused is not None:
+            return "fusion"
+        return "H&E" if self.he is not None else "IHC"
+
+    @property
+    def logits(self) -> Tensor:
+        """(C,) logits of the head that gives the answer."""
+        if self.fused is not None:
+            return self.fused
+        branch = self.he if self.he is not None else self.ihc
+        if branch is None:
+            raise ModelError("A case without any slide has no answer: give the H&E or the IHC slide.")
+        return branch.logits
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(C,) softmax of the logits of the head that gives the answer."""
+        return torch.softmax(self.logits, dim=-1)
+
+    @property
+    def agree(self) -> bool | None:
+        """Whether the heads of the two slides name the same class; None where a slide is missing."""
+        if self.he is None or self.ihc is None:
+            return None
+        return bool(self.he.logits.argmax() == self.ihc.logits.argmax())
+
+
+class Branch(nn.Module):
+    """One slide: tile features, attention between them, and a head of its own.
+
+    Parameters
+    ----------
+    features : int
+        Length of a tile's feature vector, D.
+    width : int
+        W; features of another length first pass a linear layer to it.
+    classes : int
+    attend : NystromAttention
+    """
+
+    def __init__(self, *, features: int, width: int, classes: int, attend: NystromAttention) -> None:
+        super().__init__()
+        self.features = features
+        self.adapt = nn.Linear(features, width) if features != width else nn.Identity()
+        self.embed = nn.Sequential(nn.Linear(width, width), nn.GELU())
+        self.norm = nn.LayerNorm(width)
+        self.attend = attend
+        self.classify = nn.Linear(width, classes)
+
+    def forward(self, bag: Tensor) -> tuple[Tensor, Tensor]:
+        """Describe the tiles of a bag.
+
+        Parameters
+        ----------
+        bag : (N, D) float
+
+        Returns
+        -------
+        tiles : (N, W) float
+            Ahead of the LayerNorm that the slides share.
+        received : (N,) float32
+            Attention received.
+        """
+        # Under autocast the layers convert by themselves; elsewhere float16 features meet float32 weights.
+        tiles = self.embed(self.adapt(bag.to(self.classify.weight.dtype)))
+        mixed, received = self.attend(self.norm(tiles))
+        return tiles + mixed, received
+
+
+class Fusion(nn.Module):
+    """Sum, product and a linear mixture of the two slides' vectors, then a small perceptron.
+
+    Parameters
+    ----------
+    width, classes : int
+    """
+
+    def __init__(self, *, width: int, classes: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(2 * width, width)
+        self.classify = nn.Sequential(nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, classes))
+
+    def forward(self, he: Tensor, ihc: Tensor) -> Tensor:
+        """Join two slides.
+
+        Parameters
+        ----------
+        he, ihc : (W,) float
+
+        Returns
+        -------
+        (C,) float
+            Logits.
+        """
+        mixed = self.mix(torch.cat([he, ihc], dim=-1))
+        logits: Tensor = self.classify(torch.cat([he + ihc, he * ihc, mixed], dim=-1))
+        return logits
+
+
+class WSMCL(nn.Module):
+    """WSMCL: two branches with attention, a head for each slide and one for both.
+
+    Parameters
+    ----------
+    he_features, ihc_features : int, default 512
+        Length of a tile's feature vector, D, on each slide.
+    width : int, default 512
+        W, a multiple of ``heads``.
+    heads : int, default 8
+    landmarks : int, default 256
+    classes : int, default 4
+    k : int, default 100
+        How many top and bottom tiles of each slide are compared, at most half of the smaller bag.
+    attention : {"auto", "nystrom", "exact"}, default "auto"
+        "auto" is exact for bags of at most ``landmarks`` tiles.
+    faithful : bool, default False
+        Padding that takes part and attention by landmarks always, as published.
+
+    Attributes
+    ----------
+    log_scale : () float parameter
+        Logarithm of the scale of similarities in the contrastive loss, learnt with the model.
+
+    Examples
+    --------
+    >>> model = WSMCL(classes=4)
+    >>> sum(parameter.numel() for parameter in model.parameters())
+    3944989
+    >>> output = model.eval()(torch.zeros(30, 512), torch.zeros(20, 512))
+    >>> output.head, output.logits.shape, output.he.top.shape
+    ('fusion', torch.Size([4]), torch.Size([10]))
+    """
+
+    def __init__(
+        self,
+        *,
+        he_features: int = 512,
+        ihc_features: int = 512,
+        width: int = 512,
+        heads: int = 8,
+        landmarks: int = 256,
+        classes: int = 4,
+        k: int = TOP,
+        attention: Attention = "auto",
+        faithful: bool = False,
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.k = k
+
+        def branch(features: int) -> Branch:
+            attend = NystromAttention(
+                width=width, heads=heads, landmarks=landmarks, attention=attention, faithful=faithful
+            )
+            return Branch(features=features, width=width, classes=classes, attend=attend)
+
+        self.he = branch(he_features)
+        self.ihc = branch(ihc_features)
+        self.norm = nn.LayerNorm(width)
+        self.fuse = Fusion(width=width, classes=classes)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
+
+    def forward(self, he: Tensor | None = None, ihc: Tensor | None = None) -> WSMCLOutput:
+        """Score a case.
+
+        Parameters
+        ----------
+        he, ihc : (N, D) float, optional
+            Tile features of each slide, of any number and any float type, in the order of reading.
+
+        Returns
+        -------
+        WSMCLOutput
+
+        Raises
+        ------
+        ModelError
+            If both slides are missing, or features do not fit the model.
+        """
+        if he is None and ihc is None:
+            raise ModelError("There is nothing to score: give the H&E slide, the IHC slide, or both.")
+        k = self.k
+        for bag, branch, name in ((he, self.he, "H&E"), (ihc, self.ihc, "IHC")):
+            if bag is not None:
+                _check(bag, branch.features, name)
+                k = min(k, len(bag) // 2)
+        of_he = None if he is None else self._look(self.he, he, k)
+        of_ihc = None if ihc is None else self._look(self.ihc, ihc, k)
+        fused = None
+        if of_he is not None and of_ihc is not None:
+            fused = self.fuse(of_he.token, of_ihc.token)
+        return WSMCLOutput(fused=fused, he=of_he, ihc=of_ihc)
+
+    def _look(self, branch: Branch, bag: Tensor, k: int) -> BranchOutput:
+        tiles, received = branch(bag)
+        tiles = self.norm(tiles)
+        order = received.argsort(descending=True, stable=True)
+        top, bottom = order[:k], order[len(order) - k :]
+        token = tiles.mean(dim=0)
+        return BranchOutput(
+            logits=branch.classify(token),
+            token=token,
+            attention=received,
+            top=top,
+            bottom=bottom,
+            top_features=tiles[top],
+            bottom_features=tiles[bottom],
+        )
+
+
+def _check(bag: Tensor, features: int, name: str) -> None:
+    if bag.ndim != 2 or bag.shape[-1] != features:
+        raise ModelError(
+            f"This model takes tile features of length {features} from the {name} slide, not of shape "
+            f"{tuple(bag.shape)}: embed the slide with the model's own encoder."
+        )
+    if len(bag) == 0:
+        raise ModelError(
+            f"The {name} slide gave no tile to score: choose a region with tissue, or score without it."
+        )

@@ -18,7 +18,7 @@ from torchvision.models import alexnet
 from napari_her2 import open_slide, score_slide
 from napari_her2.export.tables import write_result
 from napari_her2.inference.device import Device
-from napari_her2.inference.embed import _encoded, embed_steps
+from napari_her2.inference.embed import _encoded, default_batch, embed_steps
 from napari_her2.inference.prefetch import prefetched
 
 EXACT = Device(torch.device("cpu"), "cpu", "", None)
@@ -80,13 +80,21 @@ def test_a_second_run_reads_nothing_and_gives_the_same_bytes(he_slide, tiny_bund
     with open_slide(he_slide) as slide:
         counting = CountingSlide(slide)
         grid, keep = plan(slide, tiny_bundle)
-        first, seen = finish(embed_steps(counting, tiny_bundle.encoder, grid, keep, EXACT))
+        first, seen = finish(embed_steps(counting, tiny_bundle.encoder, grid, keep, EXACT, batch_size=64))
         second, again = finish(embed_steps(counting, tiny_bundle.encoder, grid, keep, EXACT))
     assert counting.asked == [keep.sum()]
     assert (first.cached, second.cached) == (0, keep.sum())
     assert second.features.tobytes() == first.features.tobytes()
     assert [step.done for step in seen] == [*range(0, keep.sum(), 64), keep.sum()]
     assert [step.done for step in again] == [keep.sum()]
+
+
+def test_batches_of_large_tiles_are_small_on_a_cpu():
+    pixels = [default_batch(EXACT, tile) * tile**2 for tile in (96, 224, 512)]
+    assert max(pixels) <= 256 * 96**2
+    assert default_batch(EXACT, 96) == 256
+    assert default_batch(EXACT, 4096) >= 1
+    assert default_batch(EXACT, 16) == 256
 
 
 def test_a_larger_region_embeds_only_what_is_new(he_slide, tiny_bundle):

@@ -14,7 +14,7 @@ missing_packages() {
   for package in "$@"; do
     # Newer Debian renames a library when its ABI changes (libglib2.0-0t64): either will do.
     # dpkg-query also fails where only one of the two names is unknown, so its exit status says nothing.
-    { dpkg-query -W -f '${Status}\n' "$package" "${package}t64" 2>/dev/null || true; } | grep -q 'ok installed' ||
+    { dpkg-query -W -f '${Status}\n' "$package" "${package}t64" 2>/dev/null || true; } | grep 'ok installed' >/dev/null ||
       echo "$package"
   done
 }

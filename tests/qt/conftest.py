@@ -10,13 +10,14 @@ from napari.components import ViewerModel
 
 from napari_her2._napari import work
 from napari_her2._napari.layers import slide_layer
-from napari_her2._napari.work import Equipment
+from napari_her2._napari.work import Equipment, Scored
 from napari_her2._qt import scoring_dock
+from napari_her2.inference.result import Progress
 from napari_her2.models.card import EncoderSpec, ModelCard
-from scored import CLASSES, HandSlide
+from scored import CLASSES, HandSlide, make_result, make_tissue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 
 @pytest.fixture
@@ -88,3 +89,17 @@ def add_slide(viewer: ViewerModel) -> object:
         return viewer.add_image(data, **options)
 
     return add
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Scoring answers at once with a result by hand; what was asked for is kept."""
+    asked: list[dict[str, object]] = []
+
+    def scoring(slide: object, model: str, **options: object) -> Generator[Progress, None, Scored]:
+        asked.append({"slide": slide, "model": model, **options})
+        yield Progress("Embedding tiles", 10, 96, "tiles")
+        return Scored(make_result(slide), make_tissue(slide.shape))
+
+    monkeypatch.setattr(scoring_dock, "scoring", scoring)
+    return asked

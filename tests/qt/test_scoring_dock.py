@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import gc
-import threading
-import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from driving import score
 
 from napari_her2._napari.manual import ManualScore
 from napari_her2._napari.session import session_of
@@ -24,25 +22,6 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """Scoring answers at once with a result by hand; what was asked for is kept."""
-    asked: list[dict[str, object]] = []
-
-    def scoring(slide: object, model: str, **options: object) -> Generator[Progress, None, Scored]:
-        asked.append({"slide": slide, "model": model, **options})
-        yield Progress("Embedding tiles", 10, 96, "tiles")
-        return Scored(make_result(slide), make_tissue(slide.shape))
-
-    monkeypatch.setattr(scoring_dock, "scoring", scoring)
-    return asked
-
-
-def score(qtbot: QtBot, dock: scoring_dock.ScoringDock, **options: object) -> None:
-    with qtbot.waitSignal(dock.score_job.running_changed, check_params_cb=lambda running: not running):
-        dock.score(**options)
 
 
 def test_an_empty_viewer_says_what_to_do(make_dock: object) -> None:
@@ -296,55 +275,6 @@ def test_a_region_layer_that_is_gone_never_means_the_whole_slide(
     assert not asked
 
 
-def test_closing_the_slide_cancels_its_scoring_and_takes_its_overlays_along(
-    qtbot: QtBot,
-    make_dock: object,
-    viewer: ViewerModel,
-    add_slide: object,
-    asked: list[dict[str, object]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    dock = make_dock()
-    layer = add_slide(make_slide())
-    score(qtbot, dock)
-    started = threading.Event()
-
-    def endless(slide: object, model: str, **options: object) -> Generator[Progress, None, None]:
-        while True:
-            started.set()
-            yield Progress("Embedding tiles")
-
-    monkeypatch.setattr(scoring_dock, "scoring", endless)
-    with qtbot.waitSignal(dock.score_job.cancelled):
-        dock.score()
-        qtbot.waitUntil(started.is_set)
-        viewer.layers.remove(layer)
-    assert len(viewer.layers) == 0
-    assert not dock.result.isVisibleTo(dock)
-
-
-def test_closing_the_dock_while_it_scores_stops_the_work(
-    qtbot: QtBot, make_dock: object, add_slide: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed, started = threading.Event(), threading.Event()
-
-    def endless(slide: object, model: str, **options: object) -> Generator[Progress, None, None]:
-        try:
-            while True:
-                started.set()
-                yield Progress("Embedding tiles")
-        finally:
-            closed.set()
-
-    monkeypatch.setattr(scoring_dock, "scoring", endless)
-    dock = make_dock()
-    add_slide(make_slide())
-    dock.score()
-    qtbot.waitUntil(started.is_set)
-    dock.close()
-    assert closed.is_set()
-
-
 def test_the_pathologists_own_score_is_kept_and_never_mixed(
     qtbot: QtBot, make_dock: object, viewer: ViewerModel, add_slide: object, asked: list[dict[str, object]]
 ) -> None:
@@ -380,78 +310,6 @@ def test_export_writes_where_it_says(
     with qtbot.waitSignal(dock.result.export_job.returned):
         dock.result.export_to(tmp_path)
     assert str(tmp_path / "case-1") in dock.result.exported.text()
-
-
-def test_the_dock_can_be_used_with_the_keyboard_and_read_aloud(make_dock: object) -> None:
-    dock = make_dock()
-    for widget in (
-        dock.slides.combo,
-        dock.models.combo,
-        dock.regions.combo,
-        dock.result.overlays.class_name,
-        dock.result.overlays.opacity,
-    ):
-        assert widget.accessibleName()
-        assert widget.focusPolicy() != widget.focusPolicy().NoFocus
-
-
-def test_the_dock_fits_a_small_screen(make_dock: object) -> None:
-    dock = make_dock()
-    hint = dock.minimumSizeHint()
-    assert hint.width() <= 400
-    assert hint.height() <= 500
-
-
-def test_a_closed_dock_leaves_nothing_behind(
-    qtbot: QtBot, make_dock: object, viewer: ViewerModel, add_slide: object, asked: list[dict[str, object]]
-) -> None:
-    before = list(viewer.mouse_drag_callbacks), list(viewer.mouse_move_callbacks)
-    dock = make_dock()
-    slide = make_slide()
-    slide_ref = weakref.ref(slide)
-    layer = add_slide(slide)
-    score(qtbot, dock)
-    dock.close()
-    assert (list(viewer.mouse_drag_callbacks), list(viewer.mouse_move_callbacks)) == before
-    viewer.layers.remove(layer)
-    asked.clear()
-    del slide, layer
-    gc.collect()
-    assert slide_ref() is None
-
-
-def test_a_closed_dock_goes_away_itself(
-    qtbot: QtBot, viewer: ViewerModel, equipment: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def looking_around(settings: object) -> Generator[Progress, None, object]:
-        yield Progress("Looking for models")
-        return equipment
-
-    monkeypatch.setattr(scoring_dock, "looking_around", looking_around)
-    dock = scoring_dock.ScoringDock(viewer)
-    with qtbot.waitSignal(dock.look_job.returned):
-        pass
-    seen = weakref.ref(dock)
-    dock.close()
-    del dock
-    gc.collect()
-    qtbot.wait(10)
-    gc.collect()
-    assert seen() is None
-
-
-def test_smooth_panning_is_naparis_own_setting_and_starts_as_it_is(make_dock: object) -> None:
-    from napari.settings import get_settings
-
-    experimental = get_settings().experimental
-    before = experimental.async_
-    try:
-        dock = make_dock()
-        assert dock.smooth.isChecked() == before
-        dock.smooth.click()
-        assert experimental.async_ != before
-    finally:
-        experimental.async_ = before
 
 
 def test_a_model_whose_name_is_taken_can_replace_the_other(

@@ -71,13 +71,6 @@ def test_paint_puts_values_at_their_tiles_and_nan_elsewhere() -> None:
     assert np.isnan(image).sum() == 22
 
 
-def test_windows_name_only_rows_with_tiles_to_read() -> None:
-    grid = TileGrid((300, 300), (1.0, 1.0), tile_px=100, mpp=1.0)
-    keep = np.zeros(grid.shape, bool)
-    keep[1, [0, 2]] = True
-    assert [(row, cols.tolist()) for row, cols in grid.windows(keep)] == [(1, [0, 2])]
-
-
 def test_a_grid_without_a_size_is_refused() -> None:
     with pytest.raises(SlideError, match="positive µm/px"):
         TileGrid((300, 300), (1.0, 1.0), tile_px=0, mpp=1.0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
 import napari_her2_training
+from napari_her2.cli import app
 from napari_her2.errors import JobFailed
 from napari_her2_training.command import train_steps
 from napari_her2_training.config import find_config, parse_config, read_config
@@ -99,3 +101,12 @@ def test_a_run_may_move_to_another_device_or_folder() -> None:
     base = parse_config({"model": MODEL})
     moved = parse_config({"model": MODEL, "compute": {"device": "cpu"}, "data": {"manifest": "m.csv"}})
     assert moved.digest() == base.digest()
+
+
+def test_without_any_manifest_the_command_says_where_to_name_one(tmp_path):
+    result = CliRunner().invoke(
+        app, ["train", "attention-mil", "--config", "demo_attention_mil", "--out", str(tmp_path / "run")]
+    )
+    assert result.exit_code == 1
+    assert "[data] manifest in the configuration" in result.output
+    assert not (tmp_path / "run").exists()

@@ -17,7 +17,7 @@ __all__ = ["run"]
 def run(
     method: str,
     config: str | PathLike[str],
-    data: str | PathLike[str],
+    data: str | PathLike[str] | None,
     out: str | PathLike[str],
     resume: bool = False,
 ) -> Generator[Progress, None, Path]:
@@ -30,8 +30,8 @@ def run(
     config : path-like
         TOML file; those that come with the package are in `napari_her2_training/configs`, and may be
         given by their name alone: "demo_attention_mil".
-    data : path-like
-        Manifest (CSV).
+    data : path-like or None
+        Manifest (CSV); None takes the one that the configuration names.
     out : path-like
         Folder for checkpoints, metrics.json and the bundle.
     resume : bool
@@ -56,6 +56,5 @@ def run(
 
     from napari_her2_training.command import train_steps
 
-    return (
-        yield from train_steps(method, config=Path(config), data=Path(data), out=Path(out), resume=resume)
-    )
+    manifest = None if data is None else Path(data)
+    return (yield from train_steps(method, config=Path(config), data=manifest, out=Path(out), resume=resume))

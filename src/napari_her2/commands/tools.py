@@ -41,8 +41,11 @@ def phantom(
 def train(
     method: Annotated[str, typer.Argument(help="attention-mil.", metavar="METHOD")],
     config: Annotated[str, typer.Option(help="Configuration (TOML), or the name of one of ours.")],
-    data: Annotated[Path, typer.Option(help="Manifest (CSV) of the cases.")],
     out: Annotated[Path, typer.Option(help="Folder for the run and its model.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Manifest (CSV) of the cases; by default the one that the configuration names."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train a model and write it as a bundle."""

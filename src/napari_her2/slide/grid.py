@@ -15,8 +15,6 @@ import numpy as np
 from napari_her2.errors import SlideError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 
@@ -168,17 +166,3 @@ class TileGrid:
         if len(index):
             image[index[:, 0], index[:, 1]] = values
         return image
-
-    def windows(self, keep: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Rows that hold tiles to read, with the columns of those tiles, top to bottom.
-
-        Parameters
-        ----------
-        keep : (rows, columns) bool
-
-        Yields
-        ------
-        tuple of int and (n,) int64
-        """
-        for row in np.flatnonzero(keep.any(axis=1)):
-            yield int(row), np.flatnonzero(keep[row]).astype(np.int64)

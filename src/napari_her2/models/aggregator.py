@@ -25,18 +25,20 @@ class MILOutput:
         Attention before the softmax, e; -inf where the mask leaves a tile out.
     attention : (..., K) float
         Attention weights, a; they sum to one over a bag that holds a tile, and are 0 where masked.
-    evidence : (..., K, C) float
+    evidence : (..., K, C) float, optional
         Signed class evidence, N a_k votes_k with N tiles in the bag: its mean over the tiles plus the
-        bias of the classifier is the logit, exactly.
-    votes : (..., K, C) float
-        What each tile would add to the logits if it were the whole bag, without the bias.
+        bias of the classifier is the logit, exactly. None from an architecture whose logits are no sum
+        over the tiles: then nothing can honestly be said for or against a class tile by tile.
+    votes : (..., K, C) float, optional
+        What each tile would add to the logits if it were the whole bag, without the bias. None like
+        ``evidence``.
     """
 
     logits: Tensor
     scores: Tensor
     attention: Tensor
-    evidence: Tensor
-    votes: Tensor
+    evidence: Tensor | None = None
+    votes: Tensor | None = None
 
     @property
     def probabilities(self) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from napari_her2.explain.maps import TileMap
-from napari_her2.inference.result import SlideResult, TileTable
+from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.bags import BagUncertainty
 from napari_her2.slide.grid import TileGrid
 
@@ -88,10 +89,19 @@ def make_result(slide: HandSlide | None = None, *, tile_px: int = 50, corrupt: i
         TileMap("evidence", grid.paint(index, evidence[:, c]), grid, "logit", name)
         for c, name in enumerate(CLASSES)
     ]
+    scored = ScoredSlide(
+        name=slide.name,
+        path=slide.path,
+        fingerprint=slide.fingerprint,
+        stain="H&E",
+        table=TileTable(index, grid.origins_px0(index), attention, evidence),
+        maps=tuple(maps),
+        grid=grid,
+        tissue_mm2=0.06,
+        corrupt=lost,
+    )
     return SlideResult(
-        slide=slide.name,
-        slide_path=slide.path,
-        slide_sha256_head=slide.fingerprint,
+        slides=(scored,),
         model="hand-model",
         model_sha256="0" * 64,
         task="H&E-based prediction of the HER2 IHC score",
@@ -100,11 +110,6 @@ def make_result(slide: HandSlide | None = None, *, tile_px: int = 50, corrupt: i
         score="2+",
         label="2+ (equivocal, ISH required)",
         abstained=False,
-        table=TileTable(index, grid.origins_px0(index), attention, evidence),
-        maps=tuple(maps),
-        grid=grid,
-        tissue_mm2=0.06,
-        corrupt=lost,
         uncertainty=BagUncertainty(
             np.array([0.1, 0.2, 0.6, 0.1], np.float32), np.array([0.02, 0.05, 0.1, 0.03], np.float32), 20, 100
         ),
@@ -112,4 +117,28 @@ def make_result(slide: HandSlide | None = None, *, tile_px: int = 50, corrupt: i
         seconds={"tissue": 0.1, "embed": 2.0},
         warnings=("The slide has few tiles.",),
         version="0",
+    )
+
+
+def make_pair(he: HandSlide | None = None, ihc: HandSlide | None = None) -> SlideResult:
+    """Result of a case: attention alone, no evidence, and the two slides disagreeing."""
+    ihc = ihc or make_slide((500, 400), name="case-1-ihc")
+    parts = []
+    for slide, stain in ((he or make_slide(), "H&E"), (ihc, "IHC")):
+        result = make_result(slide)
+        table = replace(result.table, evidence=None)
+        maps = tuple(tile_map for tile_map in result.maps if tile_map.kind != "evidence")
+        parts.append(replace(result.slides[0], stain=stain, table=table, maps=maps, compared=10))
+    says = {
+        "fusion": {"0": 0.1, "1+": 0.2, "2+": 0.6, "3+": 0.1},
+        "H&E": {"0": 0.5, "1+": 0.3, "2+": 0.1, "3+": 0.1},
+        "IHC": {"0": 0.1, "1+": 0.1, "2+": 0.7, "3+": 0.1},
+    }
+    return replace(
+        make_result(),
+        slides=tuple(parts),
+        task="HER2 score from the H&E and IHC slides of a case",
+        uncertainty=None,
+        head="fusion",
+        heads=says,
     )

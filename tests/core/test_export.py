@@ -129,7 +129,7 @@ def test_a_folder_with_something_else_is_left_alone(scored, tmp_path):
 def test_another_slide_of_the_same_name_is_not_overwritten(scored, tmp_path):
     write_result(scored, tmp_path)
     with pytest.raises(JobFailed, match="another slide of the same name"):
-        write_result(replace(scored, slide_sha256_head="0" * 64), tmp_path)
+        write_result(replace(scored, slides=(replace(scored.slides[0], fingerprint="0" * 64),)), tmp_path)
 
 
 def test_nothing_is_left_where_writing_fails(scored, tmp_path, monkeypatch):

@@ -168,9 +168,9 @@ def test_an_unsure_answer_is_indeterminate(he_slide, tiny_model):
 )
 def test_classes_are_worded_as_the_criteria_have_it(name, label):
     assert class_label(name) == label
-    assert result_label(name, 0.9, 100) == (label, False)
-    assert result_label(name, 0.9, 99)[1]
-    assert result_label(name, 0.49, 5000)[1]
+    assert result_label(name, 0.9, {"a": 100}) == (label, False)
+    assert result_label(name, 0.9, {"a": 99})[1]
+    assert result_label(name, 0.49, {"a": 5000})[1]
 
 
 def test_cancelling_before_the_end_closes_a_slide_that_was_opened_here(he_slide, tiny_model):

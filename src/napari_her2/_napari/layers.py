@@ -155,8 +155,10 @@ def attention_layer(result: SlideResult, look: OverlayLook) -> LayerData:
     )
 
 
-def evidence_layer(result: SlideResult, look: OverlayLook) -> LayerData:
-    """Signed evidence for one score: orange speaks for it, blue against it."""
+def evidence_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
+    """Signed evidence for one score: orange speaks for it, blue against it; None where there is none."""
+    if result.table.evidence is None:
+        return None
     tile_map = evidence_map(result, look)
     return _map_layer(
         result,
@@ -267,8 +269,9 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
         "attention percentile": column(100 * tile_percentiles(result), 1),
         "attention weight": column(table.attention, 6),
     }
-    for position, name in enumerate(result.classes):
-        columns[f"evidence {name}"] = column(table.evidence[:, position], 2)
+    if table.evidence is not None:
+        for position, name in enumerate(result.classes):
+            columns[f"evidence {name}"] = column(table.evidence[:, position], 2)
     return columns
 
 

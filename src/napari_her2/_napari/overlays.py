@@ -119,9 +119,9 @@ class OverlaySet:
         if viewer is not None:
             remove_overlays(viewer, self.slide_id)
 
-    def _update(self, role: OverlayRole, data: LayerData) -> None:
+    def _update(self, role: OverlayRole, data: LayerData | None) -> None:
         layer = self.layer(role)
-        if layer is None:
+        if layer is None or data is None:
             return
         values, options, _ = data
         layer.data = values

@@ -82,24 +82,30 @@ class TileLookup:
         return int(self._order[place])
 
     def short_words(self, tile: int) -> str:
-        """Attention of a tile, and its evidence for the predicted score, in one line."""
+        """Attention of a tile, and its evidence for the predicted score where there is any, in one line."""
         result = self.result
+        attention = f"attention percentile {100 * self._percentile[tile]:.0f}"
+        if result.table.evidence is None:
+            return attention
         evidence = result.table.evidence[tile][result.classes.index(result.score)]
-        return f"attention percentile {100 * self._percentile[tile]:.0f}, {result.score} {evidence:+.2f}"
+        return f"{attention}, {result.score} {evidence:+.2f}"
 
     def words(self, tile: int) -> str:
-        """All numbers of a tile, in two lines."""
+        """All numbers of a tile, in one or two lines."""
         table = self.result.table
         row, col = table.index[tile]
         weight = table.attention[tile] * len(table)
+        words = (
+            f"Row {row}, column {col} · attention: rank {self._place[tile] + 1:,} of {len(table):,}, "
+            f"{weight:.3g} × the mean"
+        )
+        if table.evidence is None:
+            return words
         evidence = ", ".join(
             f"{name} {value:+.2f}"
             for name, value in zip(self.result.classes, table.evidence[tile], strict=True)
         )
-        return (
-            f"Row {row}, column {col} · attention: rank {self._place[tile] + 1:,} of {len(table):,}, "
-            f"{weight:.3g} × the mean\nEvidence: {evidence}"
-        )
+        return f"{words}\nEvidence: {evidence}"
 
 
 def read_tile(slide: Slide, result: SlideResult, tile: int) -> TileView:

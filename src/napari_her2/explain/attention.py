@@ -44,7 +44,8 @@ def attention_maps(
     Returns
     -------
     tuple of TileMap
-        "attention" first, then one "evidence" map a class. Tiles that a mask left out are NaN.
+        "attention" first, then one "evidence" map a class where the model tells it. Tiles that a mask
+        left out are NaN.
     """
     used = _used(output)
     attention = TileMap(
@@ -54,6 +55,8 @@ def attention_maps(
         unit="attention weight",
         description=ATTENTION_MEANING,
     )
+    if output.evidence is None:
+        return (attention,)
     evidence = _numpy(output.evidence)[used]
     return (
         attention,

@@ -48,21 +48,18 @@ def regions_geojson(result: SlideResult, *, most: int = MOST_TILES) -> Json:
 
 def _top_tiles(result: SlideResult, most: int) -> list[Json]:
     table, top = result.table, result.classes.index(result.score)
-    evidence = table.evidence[:, top]
-    groups = (
-        ("Used by the model (attention)", table.attention, _USED, np.ones(len(table), np.bool_)),
-        (f"Evidence for {result.score}", evidence, _EVIDENCE, evidence > 0),
-    )
+    groups = [("Used by the model (attention)", table.attention, _USED, np.ones(len(table), np.bool_))]
+    measures = {"attention weight": table.attention}
+    if table.evidence is not None:
+        evidence = table.evidence[:, top]
+        groups.append((f"Evidence for {result.score}", evidence, _EVIDENCE, evidence > 0))
+        measures[f"evidence {result.score} (logit)"] = evidence
     features = []
     for name, values, colour, allowed in groups:
         order = np.argsort(-values, kind="stable")
         for rank, at in enumerate(order[allowed[order]][:most].tolist(), start=1):
             row, col = table.index[at].tolist()
-            measured = {
-                "rank": rank,
-                "attention weight": float(table.attention[at]),
-                f"evidence {result.score} (logit)": float(evidence[at]),
-            }
+            measured = {"rank": rank} | {name: float(column[at]) for name, column in measures.items()}
             features.append(_feature(_tile(result.grid, row, col), name, f"{name} {rank}", colour, measured))
     return features
 

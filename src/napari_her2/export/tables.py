@@ -18,7 +18,7 @@ from napari_her2.export.geojson import regions_geojson
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.result import ScoredSlide, SlideResult
 
 
 def write_result(result: SlideResult, out_dir: Path) -> Path:
@@ -28,7 +28,8 @@ def write_result(result: SlideResult, out_dir: Path) -> Path:
     ----------
     result : SlideResult
     out_dir : Path
-        The files go to a folder in it that is named after the slide; an older one is replaced.
+        The files go to a folder in it that is named after the slide; an older one is replaced. Those of a
+        paired slide go to a folder within, named after its stain.
 
     Returns
     -------
@@ -43,9 +44,10 @@ def write_result(result: SlideResult, out_dir: Path) -> Path:
     target = result_folder(result.slide, result.slide_sha256_head, out_dir)
     with whole_folder(target) as folder:
         _write_json(folder / "result.json", result_values(result))
-        _write_tiles(folder / "tiles.csv", result)
-        _write_maps(folder / "maps.npz", result)
-        _write_json(folder / "regions.geojson", regions_geojson(result))
+        _write_slide(folder, result)
+        for other in result.slides[1:]:
+            (folder / other.stain).mkdir()
+            _write_slide(folder / other.stain, result.seen_from(other.fingerprint))
         if target.is_dir():
             _keep_others(target, folder)
     return target
@@ -119,6 +121,10 @@ def result_values(result: SlideResult) -> dict[str, Any]:
             "draws": spread.draws,
             "bag_size": spread.bag_size,
         },
+        "head": result.head or None,
+        "heads": {head: dict(chances) for head, chances in result.heads.items()},
+        "slides_agree": result.agree,
+        "slides": [_slide_values(slide) for slide in result.slides],
         "tiles": len(result.table),
         "corrupt_tiles": len(result.corrupt),
         "regions": result.regions,
@@ -132,6 +138,24 @@ def result_values(result: SlideResult) -> dict[str, Any]:
         "version": result.version,
         "notice": result.notice,
     }
+
+
+def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
+    return {
+        "slide": slide.path.name,
+        "slide_sha256_head": slide.fingerprint,
+        "stain": slide.stain,
+        "tiles": len(slide.table),
+        "corrupt_tiles": len(slide.corrupt),
+        "slide_mpp": list(slide.grid.slide_mpp),
+        "tissue_mm2": slide.tissue_mm2,
+    }
+
+
+def _write_slide(folder: Path, result: SlideResult) -> None:
+    _write_tiles(folder / "tiles.csv", result)
+    _write_maps(folder / "maps.npz", result)
+    _write_json(folder / "regions.geojson", regions_geojson(result))
 
 
 def _keep_others(old: Path, new: Path) -> None:
@@ -165,12 +189,13 @@ def _write_tiles(path: Path, result: SlideResult) -> None:
     ranks = next((m for m in result.maps if m.kind == "attention" and m.unit == "percentile"), None)
     ranks = ranks if ranks is not None else result.map("attention").percentile()
     percentile = ranks.values[table.index[:, 0], table.index[:, 1]]
+    evidence = table.evidence if table.evidence is not None else np.empty((len(table), 0))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
             ["row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um"]
             + ["attention_weight", "attention_percentile"]
-            + [f"evidence_logit_{name}" for name in result.classes]
+            + [f"evidence_logit_{name}" for name in result.classes if table.evidence is not None]
         )
         height, width = (f"{side:.3f}" for side in grid.tile_px0)
         for at in range(len(table)):
@@ -180,7 +205,7 @@ def _write_tiles(path: Path, result: SlideResult) -> None:
             writer.writerow(
                 [row, col, x, y, width, height, f"{x_um:.3f}", f"{y_um:.3f}", f"{grid.tile_um:.3f}"]
                 + [f"{table.attention[at]:.9g}", f"{percentile[at]:.6f}"]
-                + [f"{value:.9g}" for value in table.evidence[at].tolist()]
+                + [f"{value:.9g}" for value in evidence[at].tolist()]
             )
 
 

@@ -1,4 +1,4 @@
-"""What scoring found, put together: warnings, maps, and the result with where it came from."""
+"""What scoring found, put together: a slide with its maps, and the result with where it came from."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import torch
 from napari_her2.explain.attention import attention_maps, attention_ranks
 from napari_her2.explain.maps import TileMap
 from napari_her2.inference.presentation import result_label
-from napari_her2.inference.result import SlideResult, TileTable
+from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
-    from numpy.typing import NDArray
+    from torch import Tensor
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.embed import Embeddings
+    from napari_her2.inference.options import ScoringOptions
+    from napari_her2.inference.selection import Chosen
     from napari_her2.models.aggregator import MILOutput
     from napari_her2.models.bags import BagUncertainty
     from napari_her2.models.bundle import ModelBundle
-    from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
-    from napari_her2.slide.tissue import TissueMask
 
 
 @dataclass(slots=True)
@@ -44,34 +44,34 @@ class Clock:
         self._start = now
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Chosen:
-    """The tiles to score, and what they were chosen by."""
+def scored_slide(
+    slide: Slide,
+    chosen: Chosen,
+    embeddings: Embeddings,
+    output: MILOutput,
+    classes: tuple[str, ...],
+    *,
+    compared: int = 0,
+) -> ScoredSlide:
+    """Put together what a model said of the tiles of a slide.
 
-    grid: TileGrid
-    keep: NDArray[np.bool_]
-    tissue: TissueMask
-    share: NDArray[np.float32]
-    regions: str | None
-    warnings: tuple[str, ...]
+    Parameters
+    ----------
+    slide : Slide
+    chosen : Chosen
+    embeddings : Embeddings
+    output : MILOutput
+        Of all tiles as one bag, on the CPU.
+    classes : tuple of str
+    compared : int, default 0
+        Top and bottom tiles that the method compares.
 
-
-def embedding_warnings(slide: Slide, embeddings: Embeddings) -> Iterator[str]:
-    """Tell what the embedding met that a reader of the score should know, a sentence each."""
-    lost, all_tiles = len(embeddings.corrupt), len(embeddings.corrupt) + len(embeddings.index)
-    if lost:
-        yield (
-            f"{lost:,} of {all_tiles:,} tiles ({lost / all_tiles:.1%}) were left out because {slide.name} is "
-            f"damaged there: copy the slide again from its source."
-        )
-    if embeddings.problem:
-        yield f"{embeddings.problem[0].upper()}{embeddings.problem[1:]}."
-
-
-def result_maps(
-    chosen: Chosen, embeddings: Embeddings, output: MILOutput, classes: tuple[str, ...]
-) -> tuple[TileMap, ...]:
-    """Attention, evidence of each class, attention as percentiles, tissue, and damage."""
+    Returns
+    -------
+    ScoredSlide
+        With attention, evidence of each class where there is any, attention as percentiles, tissue, and
+        damage as maps.
+    """
     grid = chosen.grid
     tissue = TileMap(
         kind="tissue",
@@ -87,44 +87,65 @@ def result_maps(
         unit="1 where damaged",
         description="Tiles left out because the file is damaged there.",
     )
-    return (
-        *attention_maps(grid, embeddings.index, output, classes),
-        attention_ranks(grid, embeddings.index, output),
-        tissue,
-        corrupt,
+    return ScoredSlide(
+        name=slide.name,
+        path=slide.path,
+        fingerprint=slide.fingerprint,
+        stain=chosen.stain,
+        table=TileTable(
+            index=embeddings.index,
+            origins_px0=grid.origins_px0(embeddings.index),
+            attention=output.attention.numpy(),
+            evidence=None if output.evidence is None else output.evidence.numpy(),
+        ),
+        maps=(
+            *attention_maps(grid, embeddings.index, output, classes),
+            attention_ranks(grid, embeddings.index, output),
+            tissue,
+            corrupt,
+        ),
+        grid=grid,
+        tissue_mm2=chosen.tissue_mm2,
+        corrupt=embeddings.corrupt,
+        tissue=chosen.tissue,
+        compared=compared,
     )
 
 
 def assemble(
-    slide: Slide,
+    slides: tuple[ScoredSlide, ...],
     bundle: ModelBundle,
-    chosen: Chosen,
-    embeddings: Embeddings,
-    output: MILOutput,
-    spread: BagUncertainty | None,
+    logits: Tensor,
     device: Device,
     clock: Clock,
+    options: ScoringOptions,
     *,
-    min_confidence: float,
-    warnings: tuple[str, ...],
+    task: str = "",
+    spread: BagUncertainty | None = None,
+    regions: str | None = None,
+    head: str = "",
+    heads: Mapping[str, Tensor] | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> SlideResult:
-    """Put together what the scoring found.
+    """Put together the answer.
 
     Parameters
     ----------
-    slide : Slide
+    slides : tuple of ScoredSlide
     bundle : ModelBundle
-    chosen : Chosen
-    embeddings : Embeddings
-    output : MILOutput
-        Of all tiles as one bag, on the CPU.
-    spread : BagUncertainty or None
+    logits : (C,) float
+        Of the head that gives the answer.
     device : Device
     clock : Clock
-        Its stage "model" ends here.
-    min_confidence : float
+    options : ScoringOptions
+    task : str
+        Where it is not that of the card.
+    spread : BagUncertainty or None
+    regions : str or None
+    head : str
+    heads : mapping of str to (C,) float
+        Logits of each head.
     warnings : tuple of str
-        Those known before; what the embedding met is added.
 
     Returns
     -------
@@ -132,59 +153,43 @@ def assemble(
     """
     from napari_her2 import __version__
 
-    card, grid = bundle.card, chosen.grid
-    chances = torch.softmax(output.logits.double(), dim=-1).numpy()
-    score = card.classes[int(chances.argmax())]
+    card = bundle.card
+    probabilities = _chances(logits, card.classes)
+    score = max(card.classes, key=lambda name: probabilities[name])
     label, abstained = result_label(
         score,
-        float(chances.max()),
-        len(embeddings.index),
-        min_confidence=min_confidence,
+        probabilities[score],
+        {slide.name: len(slide.table) for slide in slides},
+        min_confidence=options.min_confidence,
         own_labels=card.class_labels,
     )
-    table = TileTable(
-        index=embeddings.index,
-        origins_px0=grid.origins_px0(embeddings.index),
-        attention=output.attention.numpy(),
-        evidence=output.evidence.numpy(),
-    )
-    maps = result_maps(chosen, embeddings, output, card.classes)
-    clock.lap("model")
     return SlideResult(
-        slide=slide.name,
-        slide_path=slide.path,
-        slide_sha256_head=slide.fingerprint,
+        slides=slides,
         model=card.name,
         model_sha256=bundle.sha256,
-        task=card.task,
+        task=task or card.task,
         classes=card.classes,
-        probabilities=dict(zip(card.classes, chances.tolist(), strict=True)),
+        probabilities=probabilities,
         score=score,
         label=label,
         abstained=abstained,
-        table=table,
-        maps=maps,
-        grid=grid,
-        tissue_mm2=_tissue_mm2(chosen),
-        corrupt=embeddings.corrupt,
         uncertainty=spread,
         device=device.name,
         seconds=clock.seconds,
-        warnings=(*warnings, *embedding_warnings(slide, embeddings)),
+        warnings=warnings,
         version=__version__,
         notice=_notice(card.notice),
         training_data=card.training_data,
         guideline=card.guideline,
-        regions=chosen.regions,
-        tissue=chosen.tissue,
+        regions=regions,
+        head=head,
+        heads={name: _chances(values, card.classes) for name, values in (heads or {}).items()},
     )
 
 
-def _tissue_mm2(chosen: Chosen) -> float:
-    """Area of the tissue that was scored: of all, or of that in the tiles of the regions."""
-    if chosen.regions is None:
-        return chosen.tissue.area_mm2(chosen.grid.slide_mpp)
-    return float(chosen.share[chosen.keep].sum(dtype=np.float64)) * chosen.grid.tile_um**2 / 1e6
+def _chances(logits: Tensor, classes: tuple[str, ...]) -> dict[str, float]:
+    chances: list[float] = torch.softmax(logits.double(), dim=-1).tolist()
+    return dict(zip(classes, chances, strict=True))
 
 
 def _notice(own: str) -> str:

@@ -62,6 +62,19 @@ class Embeddings:
     note: str
     problem: str
 
+    def warnings(self, slide: str) -> tuple[str, ...]:
+        """Tell what a reader of the score should know, a sentence each; ``slide`` is its name."""
+        found = []
+        lost, asked = len(self.corrupt), len(self.corrupt) + len(self.index)
+        if lost:
+            found.append(
+                f"{lost:,} of {asked:,} tiles ({lost / asked:.1%}) were left out because {slide} is damaged "
+                f"there: copy the slide again from its source."
+            )
+        if self.problem:
+            found.append(f"{self.problem[0].upper()}{self.problem[1:]}.")
+        return tuple(found)
+
 
 class _Bag:
     """The features collected so far, in the order of the grid, wherever they came from."""

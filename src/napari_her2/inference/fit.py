@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _stains: WeakKeyDictionary[Slide, dict[str, Stain]] = WeakKeyDictionary()
 
 
-def refuse_or_warn(slide: Slide, card: ModelCard, stain: str, *, override: bool) -> tuple[str, ...]:
+def refuse_or_warn(
+    slide: Slide, card: ModelCard, stain: str, *, wanted: str, override: bool
+) -> tuple[str, ...]:
     """Compare a slide with what a model was made for.
 
     Parameters
@@ -31,7 +33,9 @@ def refuse_or_warn(slide: Slide, card: ModelCard, stain: str, *, override: bool)
         With a known µm/px.
     card : ModelCard
     stain : str
-        Of the slide; that of the card where it is not known yet.
+        Of the slide; the wanted one where it is not known yet.
+    wanted : str
+        What the slide is to be scored as.
     override : bool
         Whether the user wants the score all the same.
 
@@ -47,7 +51,7 @@ def refuse_or_warn(slide: Slide, card: ModelCard, stain: str, *, override: bool)
     """
     if slide.mpp is None:
         return ()
-    fit = check_fit(card, slide.mpp, stain)
+    fit = check_fit(card, slide.mpp, stain, slide=slide.name, wanted=wanted)
     if fit.problems and not override:
         raise ModelMisfit(" ".join(fit.problems))
     return fit.overridden().warnings

@@ -52,15 +52,17 @@ def class_label(name: str, own_labels: Mapping[str, str] | None = None) -> str:
     return (own_labels or {}).get(name) or _LABELS.get(name.lower(), name)
 
 
-def abstention(confidence: float, tiles: int, *, min_confidence: float, min_tiles: int = MIN_TILES) -> str:
+def abstention(
+    confidence: float, tiles: Mapping[str, int], *, min_confidence: float, min_tiles: int = MIN_TILES
+) -> str:
     """Why no score is given.
 
     Parameters
     ----------
     confidence : float
         Probability of the top class.
-    tiles : int
-        Tiles scored.
+    tiles : mapping of str to int
+        Name of each slide to its scored tiles.
     min_confidence : float
     min_tiles : int
 
@@ -69,8 +71,10 @@ def abstention(confidence: float, tiles: int, *, min_confidence: float, min_tile
     str
         Empty where a score is given.
     """
-    if tiles < min_tiles:
-        return f"only {tiles:,} tiles of tissue, at least {min_tiles} are needed"
+    fewest = min(tiles, key=lambda name: tiles[name])
+    if tiles[fewest] < min_tiles:
+        on = f" on {fewest}" if len(tiles) > 1 else ""
+        return f"only {tiles[fewest]:,} tiles of tissue{on}, at least {min_tiles} are needed"
     if confidence < min_confidence:
         return f"no class reaches a probability of {min_confidence:.0%}"
     return ""
@@ -79,7 +83,7 @@ def abstention(confidence: float, tiles: int, *, min_confidence: float, min_tile
 def result_label(
     name: str,
     confidence: float,
-    tiles: int,
+    tiles: Mapping[str, int],
     *,
     min_confidence: float = MIN_CONFIDENCE,
     own_labels: Mapping[str, str] | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from napari_her2.models.card import NOTICE
@@ -54,33 +54,72 @@ class TileTable:
     origins_px0 : (N, 2) int64
         (y, x) of the corner, level-0 pixels.
     attention : (N,) float32
-        Attention weights; they sum to one over the slide.
-    evidence : (N, C) float32
-        Signed class evidence; its mean over the tiles plus the bias is the logit.
+        Attention weights; they sum to (about) one over the slide.
+    evidence : (N, C) float32 or None
+        Signed class evidence; its mean over the tiles plus the bias is the logit. None where the method
+        cannot tell it.
     """
 
     index: NDArray[np.int64]
     origins_px0: NDArray[np.int64]
     attention: NDArray[np.float32]
-    evidence: NDArray[np.float32]
+    evidence: NDArray[np.float32] | None
 
     def __len__(self) -> int:
         return len(self.index)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SlideResult:
-    """A scored slide: the answer, how sure, why, and where it came from.
+class ScoredSlide:
+    """One slide of a result: which tiles were scored, and the maps over it.
 
     Parameters
     ----------
-    slide, model : str
-        Names of the slide and the model.
-    slide_path : Path
-    slide_sha256_head : str
-        Fingerprint of the slide file (`Slide.fingerprint`).
-    model_sha256 : str
-        SHA-256 of the bundle file.
+    name : str
+    path : Path
+    fingerprint : str
+        Of the slide file (`Slide.fingerprint`).
+    stain : str
+        What the slide was scored as: "H&E" or "IHC".
+    table : TileTable
+    maps : tuple of TileMap
+    grid : TileGrid
+    tissue_mm2 : float
+    corrupt : (K, 2) int64
+        (row, column) of tiles left out because the file is damaged there.
+    tissue : TissueMask or None
+        What was taken for tissue.
+    compared : int
+        How many of the most and how many of the least attended tiles the method compares with those of
+        the other slide; 0 where it compares none.
+    """
+
+    name: str
+    path: Path
+    fingerprint: str
+    stain: str
+    table: TileTable
+    maps: tuple[TileMap, ...]
+    grid: TileGrid
+    tissue_mm2: float
+    corrupt: NDArray[np.int64]
+    tissue: TissueMask | None = None
+    compared: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlideResult:
+    """A scored slide, or the slides of a case scored together: the answer, how sure, why, and from what.
+
+    What concerns one slide (`slide`, `table`, `maps`, ...) is that of the first of ``slides``; `seen_from`
+    gives the same result with another slide first.
+
+    Parameters
+    ----------
+    slides : tuple of ScoredSlide
+        One, or the H&E and the IHC slide of a case.
+    model, model_sha256 : str
+        Name of the model, and SHA-256 of its file.
     task : str
         Stain and task, always shown with the score: "H&E-based prediction of the HER2 IHC score".
     classes : tuple of str
@@ -92,14 +131,8 @@ class SlideResult:
         The class as it is shown: "2+ (equivocal, ISH required)", or "indeterminate" with a reason.
     abstained : bool
         Whether the rule of abstention applies (too little tissue, or too unsure).
-    table : TileTable
-    maps : tuple of TileMap
-    grid : TileGrid
-    tissue_mm2 : float
-    corrupt : (K, 2) int64
-        (row, column) of tiles left out because the file is damaged there.
     uncertainty : BagUncertainty or None
-        None with fewer tiles than one bag.
+        None where the method has none, or with fewer tiles than one bag.
     device : str
         With the reason when it is the CPU: "cpu (no CUDA or MPS device found)".
     seconds : mapping of str to float
@@ -113,13 +146,13 @@ class SlideResult:
         What the model was trained on, and whose criteria its labels follow.
     regions : str or None
         What the scoring was limited to ("tumour.geojson", "2 drawn regions"), None for the whole tissue.
-    tissue : TissueMask or None
-        What was taken for tissue.
+    head : str
+        Which head of the model gave the answer: "fusion", "H&E" or "IHC"; empty where it has one only.
+    heads : mapping of str to mapping of str to float
+        Probabilities of every head that could speak, that of ``head`` among them.
     """
 
-    slide: str
-    slide_path: Path
-    slide_sha256_head: str
+    slides: tuple[ScoredSlide, ...]
     model: str
     model_sha256: str
     task: str
@@ -128,11 +161,6 @@ class SlideResult:
     score: str
     label: str
     abstained: bool
-    table: TileTable
-    maps: tuple[TileMap, ...]
-    grid: TileGrid
-    tissue_mm2: float
-    corrupt: NDArray[np.int64]
     uncertainty: BagUncertainty | None
     device: str
     seconds: Mapping[str, float]
@@ -142,7 +170,53 @@ class SlideResult:
     training_data: str = ""
     guideline: str = ""
     regions: str | None = None
-    tissue: TissueMask | None = None
+    head: str = ""
+    heads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def slide(self) -> str:
+        """Name of the slide."""
+        return self.slides[0].name
+
+    @property
+    def slide_path(self) -> Path:
+        """File of the slide."""
+        return self.slides[0].path
+
+    @property
+    def slide_sha256_head(self) -> str:
+        """Fingerprint of the slide file."""
+        return self.slides[0].fingerprint
+
+    @property
+    def table(self) -> TileTable:
+        """Tiles of the slide."""
+        return self.slides[0].table
+
+    @property
+    def maps(self) -> tuple[TileMap, ...]:
+        """Maps over the slide."""
+        return self.slides[0].maps
+
+    @property
+    def grid(self) -> TileGrid:
+        """Tile grid of the slide."""
+        return self.slides[0].grid
+
+    @property
+    def tissue_mm2(self) -> float:
+        """Tissue of the slide that was scored, mm²."""
+        return self.slides[0].tissue_mm2
+
+    @property
+    def corrupt(self) -> NDArray[np.int64]:
+        """(K, 2) int64, tiles of the slide that are damaged."""
+        return self.slides[0].corrupt
+
+    @property
+    def tissue(self) -> TissueMask | None:
+        """What was taken for tissue on the slide."""
+        return self.slides[0].tissue
 
     @property
     def confidence(self) -> float:
@@ -154,6 +228,17 @@ class SlideResult:
         """Probability of the top class minus that of the second."""
         ordered = sorted(self.probabilities.values(), reverse=True)
         return ordered[0] - ordered[1] if len(ordered) > 1 else ordered[0]
+
+    @property
+    def head_scores(self) -> dict[str, str]:
+        """Most probable class of every head."""
+        return {head: max(chances, key=lambda name: chances[name]) for head, chances in self.heads.items()}
+
+    @property
+    def agree(self) -> bool | None:
+        """Whether the heads of the two slides name the same class; None where there are not two."""
+        single = [score for head, score in self.head_scores.items() if head != "fusion"]
+        return single[0] == single[1] if len(single) == 2 else None
 
     def map(self, kind: MapKind, class_name: str | None = None) -> TileMap:
         """Return the map of a kind, and of a class where it has one.
@@ -167,3 +252,17 @@ class SlideResult:
             if tile_map.kind == kind and tile_map.class_name == class_name:
                 return tile_map
         raise KeyError(f"{kind} {class_name or ''}".strip())
+
+    def seen_from(self, fingerprint: str) -> SlideResult:
+        """Return the same result with the slide of this fingerprint first.
+
+        Raises
+        ------
+        KeyError
+            If the slide was not scored here.
+        """
+        own = [slide for slide in self.slides if slide.fingerprint == fingerprint]
+        if not own:
+            raise KeyError(fingerprint)
+        others = [slide for slide in self.slides if slide.fingerprint != fingerprint]
+        return replace(self, slides=(*own, *others))

@@ -1,6 +1,7 @@
 """What every slide model has in common: a bag of tile features goes in, a `MILOutput` comes out.
 
-Each architecture lives in a file of its own and is entered in `ARCHITECTURES`, by which bundles find it.
+Each architecture lives in a file of its own and is entered in
+`napari_her2.models.architectures`, by which bundles find it.
 """
 
 from __future__ import annotations

@@ -8,13 +8,14 @@ shape and finite before it is used.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from napari_her2.errors import ModelError
-from napari_her2.models.attention_mil import AttentionMIL
+from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.card import ModelCard
 from napari_her2.models.encoders import encoder_from_spec
 from napari_her2.models.weights_file import (
@@ -26,12 +27,10 @@ from napari_her2.models.weights_file import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
-    from napari_her2.models.card import ArgumentValue
     from napari_her2.models.encoders import PatchEncoder
 
 CARD_KEY = "napari_her2"
@@ -39,7 +38,8 @@ FORMAT = "1"
 SUFFIX = ".safetensors"
 ENCODER_PREFIX = "encoder."
 HEAD_PREFIX = "head."
-MAX_HIDDEN = 65536
+BUNDLED_FOLDER = Path(__file__).parent / "weights"
+"""Models that come with the package."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,28 +63,6 @@ class ModelBundle:
     head: nn.Module
     path: Path | None
     sha256: str
-
-
-def _attention_mil(card: ModelCard) -> nn.Module:
-    arguments = _exactly(card.arguments, {"features", "hidden", "classes"})
-    if arguments["features"] != card.encoder.dim or arguments["classes"] != len(card.classes):
-        raise ModelError(
-            f"The model {card.name!r} contradicts itself: its head takes {arguments['features']} features "
-            f"and gives {arguments['classes']} classes, its card says {card.encoder.dim} and "
-            f"{len(card.classes)}. Get the model again."
-        )
-    return AttentionMIL(**arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """A kind of head: the method that it belongs to, and how it is built from a card."""
-
-    method: str
-    build: Callable[[ModelCard], nn.Module]
-
-
-ARCHITECTURES: Mapping[str, Architecture] = {"AttentionMIL": Architecture("attention-mil", _attention_mil)}
 
 
 def read_card(path: Path) -> ModelCard:
@@ -118,7 +96,8 @@ def load_bundle(
         Recorded when the model was installed; another hash is refused.
     encoder_weights : Path, optional
         Where the card names separate encoder weights: their safetensors file. By default
-        ``<name of the bundle>.encoder.safetensors`` beside it.
+        ``<name of the bundle>.encoder.safetensors`` beside it, or another bundle, beside it or of the
+        package, that holds them.
 
     Returns
     -------
@@ -243,6 +222,9 @@ def _load_encoder(
         )
     source = separate or path.with_name(f"{path.stem}.encoder{SUFFIX}")
     if not source.exists():
+        shared = _shared_encoder(card, path)
+        if shared is not None:
+            return shared
         raise ModelError(
             f"The model {card.name!r} needs the weights of {card.encoder.name}, which are not part of it: "
             f"save them as {source.name} in {source.parent}."
@@ -256,6 +238,27 @@ def _load_encoder(
     return encoder
 
 
+def _shared_encoder(card: ModelCard, path: Path) -> PatchEncoder | None:
+    """Find the encoder in a bundle that holds the very same, so that models can share one."""
+    for other in _other_bundles(path):
+        try:
+            spec = read_card(other).encoder
+            if replace(spec, weights=card.encoder.weights) != card.encoder or spec.weights != "bundled":
+                continue
+            tensors = _below(read_weights(other).tensors, ENCODER_PREFIX)
+            encoder = encoder_from_spec(card.encoder, tensors, other.name)
+        except ModelError:  # a file beside the model is none of its business
+            continue
+        if card.encoder.weights == f"sha256:{weights_digest(encoder.backbone.state_dict())}":
+            return encoder
+    return None
+
+
+def _other_bundles(path: Path) -> Iterator[Path]:
+    for folder in dict.fromkeys((path.parent.resolve(), BUNDLED_FOLDER)):
+        yield from (file for file in sorted(folder.glob(f"*{SUFFIX}")) if file.name != path.name)
+
+
 def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Prepare a tensor for the file: counters as they are, floats in ``dtype`` unless they overflow there."""
     tensor = tensor.detach().cpu()
@@ -265,18 +268,3 @@ def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
         raise ModelError("The model holds values that are not numbers: training diverged, lower its rate.")
     small = tensor.to(dtype)
     return small if bool(torch.isfinite(small).all()) else tensor.float()
-
-
-def _exactly(arguments: Mapping[str, ArgumentValue], names: set[str]) -> dict[str, int]:
-    """Return arguments that must be these names with positive whole numbers."""
-    checked = {
-        key: value
-        for key, value in arguments.items()
-        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_HIDDEN
-    }
-    if checked.keys() != names or arguments.keys() != names:
-        raise ModelError(
-            f"The architecture takes {', '.join(sorted(names))} as whole numbers from 1 to {MAX_HIDDEN}, "
-            f"but the card gives {', '.join(sorted(arguments)) or 'nothing'}. Get the model again."
-        )
-    return checked

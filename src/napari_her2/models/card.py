@@ -17,7 +17,9 @@ from napari_her2.errors import ModelError
 
 MAX_CARD_BYTES = 64 * 1024
 NOTICE = "Research use only. Not for diagnosis or treatment decisions."
-STAINS = ("H&E", "IHC")
+PAIR = "H&E+IHC"
+"""Stain of a model that takes the H&E and the IHC slide of a case, or either alone."""
+STAINS = ("H&E", "IHC", PAIR)
 
 _MAX_LINE = 200
 _MAX_TEXT = 8000
@@ -84,12 +86,12 @@ class ModelCard:
     method : str
         "attention-mil".
     architecture : str
-        Key of `napari_her2.models.bundle.ARCHITECTURES`: "AttentionMIL".
+        Key of `napari_her2.models.architectures.ARCHITECTURES`: "AttentionMIL".
     arguments : mapping
         What the architecture is built with.
     encoder : EncoderSpec
     stain : str
-        "H&E" or "IHC".
+        "H&E", "IHC", or "H&E+IHC" for a model that takes both slides of a case, or either.
     tile_px : int
         Side of a tile, pixels.
     mpp : float

@@ -33,7 +33,9 @@ class Fit:
         return replace(self, problems=(), warnings=kept + self.warnings)
 
 
-def check_fit(card: ModelCard, slide_mpp: tuple[float, float], stain: str) -> Fit:
+def check_fit(
+    card: ModelCard, slide_mpp: tuple[float, float], stain: str, *, slide: str = "", wanted: str = ""
+) -> Fit:
     """Compare what a model was made for with a slide.
 
     Parameters
@@ -43,6 +45,10 @@ def check_fit(card: ModelCard, slide_mpp: tuple[float, float], stain: str) -> Fi
         (y, x) µm per level-0 pixel.
     stain : str
         As guessed from the slide's colours: "H&E", "IHC" or "unknown".
+    slide : str, optional
+        Name of the slide, for the messages; left out where there is one only.
+    wanted : str, optional
+        Stain that the slide should have, where the model takes slides of several.
 
     Returns
     -------
@@ -54,19 +60,23 @@ def check_fit(card: ModelCard, slide_mpp: tuple[float, float], stain: str) -> Fi
     """
     problems, warnings = [], []
     coarsest = max(slide_mpp)
+    several = card.stain != wanted and bool(wanted)
+    wanted = wanted or card.stain
+    named = f"The slide {slide}" if several and slide else "The slide"
     if coarsest > card.mpp * MAX_ENLARGEMENT:
         problems.append(
-            f"The slide has {coarsest:.4g} µm/px, too coarse for the model {card.name}, which was made for "
+            f"{named} has {coarsest:.4g} µm/px, too coarse for the model {card.name}, which was made for "
             f"{card.mpp:.4g} µm/px: use a scan of higher magnification, or a model made for this one."
         )
     if stain == "unknown":
-        warnings.append(
-            f"The stain could not be recognised from the slide's colours; the model {card.name} was made "
-            f"for {card.stain}."
-        )
-    elif stain != card.stain:
+        what = f"it was scored as {wanted}" if several else f"the model {card.name} was made for {wanted}"
+        of = f" of {slide}" if several and slide else ""
+        warnings.append(f"The stain{of} could not be recognised from the slide's colours; {what}.")
+    elif stain != wanted:
+        use = "was given as" if several else f"the model {card.name} was made for"
+        instead = "" if several else ", or another model"
         problems.append(
-            f"The slide looks like {stain}, but the model {card.name} was made for {card.stain}: choose "
-            f"the {card.stain} slide of this case, or another model."
+            f"{named} looks like {stain}, but {'it ' if several else ''}{use} {wanted}: choose the {wanted} "
+            f"slide of this case{instead}."
         )
     return Fit(tuple(problems), tuple(warnings))

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Literal
 import platformdirs
 
 from napari_her2.errors import ModelError, ModelNameTaken
-from napari_her2.models.bundle import SUFFIX, ModelBundle, load_bundle, read_card
-from napari_her2.models.weights_file import read_weights, write_whole
+from napari_her2.models.bundle import BUNDLED_FOLDER, SUFFIX, ModelBundle, load_bundle, read_card
+from napari_her2.models.weights_file import read_weights, write_weights, write_whole
 
 if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
 
 FOLDER_VARIABLE = "NAPARI_HER2_MODELS"
-BUNDLED_FOLDER = Path(__file__).parent / "weights"
 HASH_LIST = "SHA256SUMS"
 
 Origin = Literal["bundled", "installed"]
@@ -186,8 +185,8 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
     # Last: a copy without its hash is refused, so a crash in between leaves nothing that could be trusted.
     write_whole(_hash_file(target), f"{bundle.sha256}  {target.name}\n".encode())
     if bundle.card.encoder.weights != "bundled":
-        side = path.with_name(f"{path.stem}.encoder{SUFFIX}")
-        write_whole(target.with_name(f"{name}.encoder{SUFFIX}"), side.read_bytes())
+        # Wherever they were found, the model must find them at its new place.
+        write_weights(target.with_name(f"{name}.encoder{SUFFIX}"), bundle.encoder.backbone.state_dict(), {})
     # Read back by name: what was written must be what was checked.
     load_bundle(target, expected_sha256=bundle.sha256)
     return ModelEntry(name, target, bundle.card, "installed")

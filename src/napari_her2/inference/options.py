@@ -1,0 +1,54 @@
+"""How slides are scored: what the user may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import JobFailed
+from napari_her2.inference.presentation import MIN_CONFIDENCE
+
+if TYPE_CHECKING:
+    from napari_her2.slide.tissue import Preset
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOptions:
+    """How slides are scored.
+
+    Parameters
+    ----------
+    preset : str
+        Of the tissue mask: "auto", "resection" or "biopsy".
+    stain : str
+        Of a slide that is scored alone: "auto" guesses it from the colours, "H&E" and "IHC" are taken as
+        said.
+    min_tissue : float
+        Share of a tile that must be tissue.
+    min_confidence : float
+        Below this probability of the top class the answer is "indeterminate".
+    batch_size : int or None
+        Tiles read and computed together; None takes what suits the device.
+    cache : bool
+        Whether embeddings are kept on disk.
+    override_fit : bool
+        Score slides that the model was not made for; the result then carries a warning.
+    """
+
+    preset: Preset = "auto"
+    stain: str = "auto"
+    min_tissue: float = 0.5
+    min_confidence: float = MIN_CONFIDENCE
+    batch_size: int | None = None
+    cache: bool = True
+    override_fit: bool = False
+
+    def __post_init__(self) -> None:
+        if self.preset not in ("auto", "resection", "biopsy"):
+            raise JobFailed(f"There is no tissue preset {self.preset!r}: use auto, resection or biopsy.")
+        if self.stain not in ("auto", "H&E", "IHC"):
+            raise JobFailed(f"There is no stain {self.stain!r}: use auto, H&E or IHC.")
+        if not 0 <= self.min_tissue <= 1 or not 0 <= self.min_confidence <= 1:
+            raise JobFailed("The least share of tissue and the least probability are numbers from 0 to 1.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise JobFailed("A batch holds at least one tile.")

@@ -1,0 +1,112 @@
+"""Which tiles of a slide are scored: tissue, inside the regions, on a slide that the model was made for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import JobFailed, SlideError
+from napari_her2.inference.fit import check_grid, refuse_or_warn, slide_stain
+from napari_her2.inference.regions import tiles_inside
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_her2.inference.options import ScoringOptions
+    from napari_her2.inference.regions import Regions
+    from napari_her2.models.card import ModelCard
+    from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.reader import Slide
+    from napari_her2.slide.tissue import TissueMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """The tiles to score, and what they were chosen by.
+
+    Parameters
+    ----------
+    grid : TileGrid
+    keep : (rows, columns) bool
+    tissue : TissueMask
+    share : (rows, columns) float32
+        Share of each tile that is tissue.
+    stain : str
+        What the slide is scored as.
+    regions : str or None
+        What the scoring is limited to, in words.
+    warnings : tuple of str
+    """
+
+    grid: TileGrid
+    keep: NDArray[np.bool_]
+    tissue: TissueMask
+    share: NDArray[np.float32]
+    stain: str
+    regions: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def tissue_mm2(self) -> float:
+        """Area of the tissue that is scored: of all, or of that in the tiles of the regions."""
+        if self.regions is None:
+            return self.tissue.area_mm2(self.grid.slide_mpp)
+        return float(self.share[self.keep].sum(dtype="float64")) * self.grid.tile_um**2 / 1e6
+
+
+def choose_tiles(
+    slide: Slide, card: ModelCard, regions: Regions | None, options: ScoringOptions, *, stain: str
+) -> Chosen:
+    """Find the tiles of a slide to score.
+
+    Parameters
+    ----------
+    slide : Slide
+    card : ModelCard
+    regions : Regions or None
+    options : ScoringOptions
+    stain : str
+        What the slide is scored as; it should look like that.
+
+    Returns
+    -------
+    Chosen
+
+    Raises
+    ------
+    SlideError, ModelError, JobFailed
+        If there is no tissue, the model was not made for the slide, or the regions hold no tile.
+    """
+    grid = slide.tile_grid(card.tile_px, card.mpp)
+    # The scale first: finding the tissue, which the stain is guessed from, takes longer.
+    refuse_or_warn(slide, card, stain, wanted=stain, override=options.override_fit)
+    check_grid(grid, slide)
+    tissue = slide.tissue(options.preset)
+    keep = tissue.keep(grid, options.min_tissue)
+    if not keep.any():
+        raise SlideError(
+            f"No tissue was found on {slide.name} in tiles of {grid.tile_um:g} µm: look at the slide, or try "
+            f"the tissue preset for biopsies, or a smaller share of tissue in a tile."
+        )
+    seen = slide_stain(slide, tissue, options.preset)
+    # What the user says of the stain goes before what the colours seem to say, but the result tells of it.
+    override = options.override_fit or options.stain == stain
+    warnings = refuse_or_warn(slide, card, seen, wanted=stain, override=override)
+    if regions is not None:
+        keep &= tiles_inside(regions, grid)
+        if not keep.any():
+            raise JobFailed(
+                "No tile of tissue lies inside the regions: check that they were drawn on this slide, in "
+                "its level-0 pixels."
+            )
+    return Chosen(grid, keep, tissue, tissue.fraction(grid), stain, _region_words(regions), warnings)
+
+
+def _region_words(regions: Regions | None) -> str | None:
+    if regions is None:
+        return None
+    if isinstance(regions, str | Path):
+        return Path(regions).name
+    return f"{len(regions)} drawn region{'s' if len(regions) != 1 else ''}"

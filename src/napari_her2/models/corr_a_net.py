@@ -1,0 +1,306 @@
+"""Corr-A-Net: from H&E alone, a representation that was learnt to agree with the IHC of the same place.
+
+Dutta et al., Corr-A-Net: interpretable attention-based correlated feature learning for predicting of HER2
+score in breast cancer from H&E images, 2025 (medRxiv preprint), after the correlational network of Chandar
+et al. (Neural Computation 2016, arXiv:1504.07225). At every pixel, with d channels in the representation::
+
+    H, I = stem of each stain                                (64)      fixed, see `resnet_stem`
+    h_H  = SE(encoder_H(H)),  h_I = SE(encoder_I(I))         (d)       what the correlation compares
+    h(Z) = ReLU(conv(mean of the h that are there))          (d)       Z: H&E, IHC, or both
+    D_H(h(Z)), D_I(h(Z))                                     (64)      both stains reconstructed from any
+
+An encoder is three layers, d/4, d/2 and d channels wide, of 3 x 3 convolution, batch normalisation and
+ReLU; a decoder two of them (d/2, d/4) and a linear 3 x 3 convolution to 64. SE, squeeze-excitation (Hu et
+al. 2018, arXiv:1709.01507), weighs the channels by what the whole image holds; it can be switched off.
+Once trained, `CorrANet.represent` needs the H&E image alone.
+
+Differences from the paper
+--------------------------
+- A stain that is missing is left out of the mean; the paper adds the terms up, so that h would shrink.
+- The bottleneck of squeeze-excitation, not stated, is d/4 and at least 4 channels wide.
+- The two decoders have the same shape and weights of their own.
+- The three representations pass a decoder as one batch, so that its normalisation treats them alike.
+
+Differences from the published code
+-----------------------------------
+Stem, ReLU, the activation behind the fusion and the decoder of IHC are missing there or different; that
+network, as it is, is `napari_her2.models.corr_a_net_published`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from napari_her2.errors import ModelError
+from napari_her2.models.resnet_stem import KERNEL_PX, STEM_CHANNELS, ResNetStem
+from napari_her2.models.squeeze_excitation import SqueezeExcitation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DIM = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """One tensor for each stain.
+
+    Parameters
+    ----------
+    he, ihc : (B, ..., H, W) float
+    """
+
+    he: Tensor
+    ihc: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Representations:
+    """The shared representation, from each stain alone and from both.
+
+    Parameters
+    ----------
+    from_he, from_ihc, from_both : (B, d, H, W) float
+        h(H), h(I) and h(H, I), at least 0.
+    """
+
+    from_he: Tensor
+    from_ihc: Tensor
+    from_both: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CorrANetOutput:
+    """What the network makes of a pair: all that its loss compares.
+
+    Parameters
+    ----------
+    targets : Views of (B, 64, H, W) float
+        What is to be reconstructed: the stem's view of each stain, in [0, 1].
+    hidden : Views of (B, d, H, W) float
+        h_H and h_I, which are to correlate.
+    representations : Representations
+    self_reconstruction, cross_reconstruction, joint_reconstruction : Views of (B, 64, H, W) float
+        Each stain from itself, from the other, and from both.
+    """
+
+    targets: Views
+    hidden: Views
+    representations: Representations
+    self_reconstruction: Views
+    cross_reconstruction: Views
+    joint_reconstruction: Views
+
+
+@runtime_checkable
+class Representer(Protocol):
+    """What predictors, layers and exports need of a network: its representation of H&E.
+
+    Attributes
+    ----------
+    channels : int
+        Of what `represent` gives.
+    """
+
+    channels: int
+
+    def represent(self, he: Tensor) -> Tensor:
+        """(B, 3, H, W) float RGB in [0, 1] of H&E alone to (B, channels, H, W) float."""
+        ...
+
+
+class CorrANet(nn.Module):
+    """Corr-A-Net as the paper describes it.
+
+    Images of any size from 7 px; what comes out has the same size.
+
+    Parameters
+    ----------
+    dim : int, default 16
+        d, channels of the representation: a multiple of 4 (8, 16 and 32 in the paper).
+    attention : bool, default True
+        Whether squeeze-excitation weighs the channels; all else stays as it is.
+
+    Attributes
+    ----------
+    channels : int
+        Of what `represent` gives: d.
+    stem : ResNetStem
+        Fixed; its kernels are random until `ResNetStem.load`, and its range is set by
+        `ResNetStem.fit_ceiling`. Both are part of the weights.
+
+    Raises
+    ------
+    ModelError
+        If d is not a positive multiple of 4.
+
+    Examples
+    --------
+    >>> model = CorrANet(dim=16).eval()
+    >>> sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
+    17960
+    >>> with torch.inference_mode():
+    ...     model.represent(torch.rand(2, 3, 32, 40)).shape
+    torch.Size([2, 16, 32, 40])
+    """
+
+    def __init__(self, *, dim: int = DIM, attention: bool = True) -> None:
+        super().__init__()
+        check_dim(dim)
+        self.dim = dim
+        self.channels = dim
+        self.stem = ResNetStem()
+
+        def encoder() -> nn.Sequential:
+            return conv_layers((STEM_CHANNELS, dim // 4, dim // 2, dim), nn.ReLU)
+
+        def weigh() -> nn.Module:
+            if not attention:
+                return nn.Identity()
+            return SqueezeExcitation(channels=dim, bottleneck=max(4, dim // 4))
+
+        def decoder() -> nn.Sequential:
+            layers = conv_layers((dim, dim // 2, dim // 4), nn.ReLU)
+            return layers.append(nn.Conv2d(dim // 4, STEM_CHANNELS, 3, padding=1))
+
+        self.encode_he = encoder()
+        self.encode_ihc = encoder()
+        self.weigh_he = weigh()
+        self.weigh_ihc = weigh()
+        self.fuse = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU())
+        self.decode_he = decoder()
+        self.decode_ihc = decoder()
+
+    def represent(self, he: Tensor) -> Tensor:
+        """Represent H&E images; no IHC is needed, and no decoder runs.
+
+        Parameters
+        ----------
+        he : (B, 3, H, W) float
+            RGB in [0, 1].
+
+        Returns
+        -------
+        (B, d, H, W) float
+            h(H), at least 0. Predictors take it through `to_unit_range`.
+
+        Raises
+        ------
+        ModelError
+            If it is no batch of RGB images in float, or they are smaller than 7 px.
+        """
+        check_images(he, "H&E")
+        representation: Tensor = self.fuse(self.weigh_he(self.encode_he(self.stem(he))))
+        return representation
+
+    def forward(self, he: Tensor, ihc: Tensor) -> CorrANetOutput:
+        """Represent and reconstruct a pair from each of its stains and from both (training).
+
+        Parameters
+        ----------
+        he, ihc : (B, 3, H, W) float
+            RGB in [0, 1] of the same places.
+
+        Returns
+        -------
+        CorrANetOutput
+
+        Raises
+        ------
+        ModelError
+            As in `represent`, and if the two differ in shape.
+        """
+        check_pair(he, ihc)
+        targets = Views(self.stem(he), self.stem(ihc))
+        hidden = Views(
+            self.weigh_he(self.encode_he(targets.he)), self.weigh_ihc(self.encode_ihc(targets.ihc))
+        )
+        shared = Representations(
+            from_he=self.fuse(hidden.he),
+            from_ihc=self.fuse(hidden.ihc),
+            from_both=self.fuse((hidden.he + hidden.ihc) / 2),
+        )
+        together = torch.cat([shared.from_he, shared.from_ihc, shared.from_both])
+        he_from_he, he_from_ihc, he_from_both = self.decode_he(together).chunk(3)
+        ihc_from_he, ihc_from_ihc, ihc_from_both = self.decode_ihc(together).chunk(3)
+        return CorrANetOutput(
+            targets=targets,
+            hidden=hidden,
+            representations=shared,
+            self_reconstruction=Views(he_from_he, ihc_from_ihc),
+            cross_reconstruction=Views(he_from_ihc, ihc_from_he),
+            joint_reconstruction=Views(he_from_both, ihc_from_both),
+        )
+
+
+def to_unit_range(representations: Tensor) -> Tensor:
+    """Scale each representation to [0, 1], all its channels together, as predictors take it.
+
+    Parameters
+    ----------
+    representations : (B, C, H, W) float
+
+    Returns
+    -------
+    (B, C, H, W) float
+        All 0 where a representation is constant.
+    """
+    lowest = representations.amin(dim=(1, 2, 3), keepdim=True)
+    span = representations.amax(dim=(1, 2, 3), keepdim=True) - lowest
+    return (representations - lowest) / torch.where(span > 0, span, 1)
+
+
+def conv_layers(widths: Sequence[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
+    """Layers of 3 x 3 convolution, batch normalisation and activation.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels in, and behind each layer.
+    activation : callable
+        Makes the activation.
+
+    Returns
+    -------
+    nn.Sequential
+    """
+    layers: list[nn.Module] = []
+    for before, behind in itertools.pairwise(widths):
+        layers += [nn.Conv2d(before, behind, 3, padding=1), nn.BatchNorm2d(behind), activation()]
+    return nn.Sequential(*layers)
+
+
+def check_dim(dim: int) -> None:
+    """Raise ModelError unless d is a positive multiple of 4."""
+    if dim < 4 or dim % 4:
+        raise ModelError(f"Corr-A-Net takes 8, 16, 32 or another multiple of 4 channels, not {dim}.")
+
+
+def check_images(images: Tensor, stain: str) -> None:
+    """Raise ModelError unless these are RGB images, (B, 3, H, W) float of at least 7 px."""
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ModelError(
+            f"Corr-A-Net takes RGB images in [0, 1], float of shape (B, 3, H, W), but the {stain} images are "
+            f"{images.dtype} of shape {tuple(images.shape)}."
+        )
+    if len(images) == 0 or min(images.shape[2:]) < KERNEL_PX:
+        raise ModelError(
+            f"The {stain} images have shape {tuple(images.shape)}: give at least one, of at least "
+            f"{KERNEL_PX} x {KERNEL_PX} pixels."
+        )
+
+
+def check_pair(he: Tensor, ihc: Tensor) -> None:
+    """Raise ModelError unless both are RGB images, and of the same shape."""
+    check_images(he, "H&E")
+    check_images(ihc, "IHC")
+    if he.shape != ihc.shape:
+        raise ModelError(
+            f"H&E and IHC must show the same place, but their shapes are {tuple(he.shape)} and "
+            f"{tuple(ihc.shape)}: pair the images by name and give both the same size."
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +16,10 @@ from napari_her2.errors import Her2Error
 if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.bundle import ModelBundle
+    from napari_her2.slide.reader import Slide
 
 DEVICE_HELP = "auto, cpu, cuda, cuda:0 or mps."
+HEAD_WORDS = {"fusion": "both slides together", "H&E": "the H&E slide alone", "IHC": "the IHC slide alone"}
 TISSUE_HELP = "Tissue preset: auto, resection or biopsy."
 
 
@@ -24,12 +28,17 @@ def score(
     model: Annotated[str, typer.Option(help="Name of a model, or its file.")],
     out: Annotated[Path, typer.Option(help="Folder for the results; one folder a slide in it.")],
     ihc: Annotated[
-        Path | None, typer.Option(help="IHC slide of the same case, for methods that use it.")
+        Path | None,
+        typer.Option(help="IHC slide of the same case, beside its H&E slide, for models that take both."),
     ] = None,
     regions: Annotated[
         Path | None, typer.Option(help="GeoJSON; only tiles inside are scored (one slide).")
     ] = None,
     mpp: Annotated[float | None, typer.Option(help=MPP_HELP)] = None,
+    ihc_mpp: Annotated[float | None, typer.Option(help="The same for the IHC slide.")] = None,
+    stain: Annotated[
+        str, typer.Option(help="Of a slide scored alone: auto (from its colours), H&E or IHC.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     tissue: Annotated[str, typer.Option(help=TISSUE_HELP)] = "auto",
     min_tissue: Annotated[
@@ -52,6 +61,7 @@ def score(
         raise typer.BadParameter("--regions and --ihc belong to one slide: score it alone.")
     options = {
         "preset": tissue,
+        "stain": stain,
         "min_tissue": min_tissue,
         "min_confidence": min_confidence,
         "batch_size": batch_size,
@@ -62,9 +72,8 @@ def score(
     failed = False
     for path in slides:
         try:
-            result, reader = _score_one(
-                path, bundle, out, ihc, regions, device, options, {"mpp": mpp, "backend": backend}
-            )
+            opening = (_Opening(path, mpp, backend), _Opening(ihc, ihc_mpp, backend) if ihc else None)
+            result, reader = _score_one(*opening, bundle, out, regions, device, options)
         except (Her2Error, OSError) as error:
             if len(slides) == 1:
                 raise
@@ -86,27 +95,41 @@ def _prepare(out: Path, model: str) -> ModelBundle:
     return load_model(model)
 
 
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """A slide to be opened, and how."""
+
+    path: Path
+    mpp: float | None
+    backend: str
+
+    def open(self) -> Slide:
+        from napari_her2.slide.reader import open_slide
+
+        return open_slide(self.path, mpp=self.mpp, backend=self.backend)  # type: ignore[arg-type]  # checked there
+
+
 def _score_one(
-    path: Path,
+    wanted: _Opening,
+    paired: _Opening | None,
     bundle: ModelBundle,
     out: Path,
-    ihc: Path | None,
     regions: Path | None,
     device: str,
     options: dict[str, Any],
-    opening: dict[str, Any],
 ) -> tuple[SlideResult, str]:
     from napari_her2.export.tables import result_folder, write_result
     from napari_her2.inference.scoring import score_steps
-    from napari_her2.slide.reader import open_slide
 
-    with open_slide(path, **opening) as slide:
+    with ExitStack() as stack:
+        slide = stack.enter_context(wanted.open())
+        ihc = stack.enter_context(paired.open()) if paired else None
         result_folder(slide.name, slide.fingerprint, out)
-        reader = slide.backend
+        readers = dict.fromkeys(opened.backend for opened in (slide, ihc) if opened is not None)
         steps = score_steps(slide, bundle, ihc, regions, device, **options)
-        result = drive(steps, path.name)
+        result = drive(steps, wanted.path.name)
     write_result(result, out)
-    return result, reader
+    return result, ", ".join(readers)
 
 
 def _rows(result: SlideResult, reader: str, out: Path) -> list[tuple[str, object]]:
@@ -118,11 +141,18 @@ def _rows(result: SlideResult, reader: str, out: Path) -> list[tuple[str, object
         sd = "" if spread is None else f" ± {spread.sd[position]:.3f}"
         rows.append((f"P({name})", f"{value:.3f}{sd} {bar}"))
     rows.append(("margin", f"{result.margin:.3f}"))
+    if result.head:
+        rows.append(("answered by", HEAD_WORDS[result.head]))
+    for head, score in result.head_scores.items():
+        if head != result.head:
+            rows.append((f"{head} alone", f"{score} ({result.heads[head][score]:.3f})"))
     if spread is not None:
         rows.append(("±", f"standard deviation over {spread.draws} draws of {spread.bag_size} tiles"))
+    for scored in result.slides:
+        of = f" ({scored.stain})" if len(result.slides) > 1 else ""
+        size = f"{scored.grid.tile_um:g} µm at {scored.grid.mpp:g} µm/px"
+        rows.append((f"tiles{of}", f"{len(scored.table):,} of {size}, {scored.tissue_mm2:.2f} mm² of tissue"))
     rows += [
-        ("tiles", f"{len(result.table):,} of {result.grid.tile_um:g} µm at {result.grid.mpp:g} µm/px"),
-        ("tissue", f"{result.tissue_mm2:.2f} mm²"),
         ("model", f"{result.model} (SHA-256 {result.model_sha256[:12]})"),
         ("training data", result.training_data),
         ("criteria", result.guideline),

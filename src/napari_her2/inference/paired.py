@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_her2.errors import ModelMisfit
+from napari_her2.errors import ModelError, ModelMisfit
 from napari_her2.inference.assemble import Clock, assemble, scored_slide
 from napari_her2.inference.case_table import other_case
 from napari_her2.inference.embed import embed_steps, refuse_ruins
@@ -176,7 +176,7 @@ def _refuse_strangers(he: Slide, ihc: Slide, options: ScoringOptions) -> tuple[s
     """Refuse two slides that are no pair, or warn where the user insists."""
     problem = ""
     if he.fingerprint == ihc.fingerprint:
-        raise ModelMisfit(
+        raise ModelError(
             f"{he.path.name} was given as the H&E and as the IHC slide: choose the other slide of the "
             f"case, or score this one alone."
         )

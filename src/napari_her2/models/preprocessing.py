@@ -7,8 +7,8 @@ Without them (IHC, or a slide with nothing to fit) the logarithms are not taken 
 Pixels are normalised at full size and averaged afterwards, without rounding to bytes between: averaging
 first would mix stained and bare pixels, for which optical density is not additive.
 
-On a CPU strips of rows go through all steps while they are in its cache, which is a third faster than whole
-tiles; on a GPU several tiles go at once.
+On a CPU strips of rows go through all steps while they are in its cache, a fifth faster than whole tiles;
+on a GPU several tiles go at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from napari_her2.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_CPU_ROWS = 64
+_CPU_ROWS = 128
 _GPU_TILES = 8
 
 
@@ -73,11 +73,12 @@ class TilePreparation(nn.Module):
         self.normalises = not (np.array_equal(gain, np.eye(3)) and not shift.any())
         self.columns: Tensor
         self.shift: Tensor
-        columns = torch.tensor(gain, dtype=torch.float32).T.reshape(3, 3, 1, 1).clone()
+        self.logarithms: Tensor
+        columns = torch.tensor(gain.T.reshape(3, 3, 1, 1), dtype=torch.float32)
+        base_two = torch.tensor(shift.reshape(3, 1, 1) / np.log(2), dtype=torch.float32)
         self.register_buffer("columns", columns, persistent=False)
-        self.register_buffer(
-            "shift", torch.tensor(shift, dtype=torch.float32).view(3, 1, 1), persistent=False
-        )
+        self.register_buffer("shift", base_two, persistent=False)
+        self.register_buffer("logarithms", torch.arange(1.0, 257.0).log2(), persistent=False)
 
     @torch.no_grad()
     def forward(self, tiles: Tensor) -> Tensor:
@@ -119,12 +120,14 @@ class TilePreparation(nn.Module):
 
     def _light(self, tiles: Tensor) -> Tensor:
         """(B, h, w, 3) uint8 to (B, 3, h, w) float32 grey values, plus 1 where they are normalised."""
-        pixels = tiles.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        planes = tiles.permute(0, 3, 1, 2)
         if not self.normalises:
-            return pixels
-        logs = pixels.add_(1).log_()
+            return planes.to(torch.float32, memory_format=torch.contiguous_format)
+        # A table and powers of two: half the time of a logarithm and an exponential of each pixel.
+        indices = planes.to(torch.int32, memory_format=torch.contiguous_format)
+        logs = self.logarithms.index_select(0, indices.view(-1)).view(indices.shape)
         # Three multiply-adds, not a matrix product: tensor cores and autocast would round logarithms to
         # a precision of several grey levels.
         mixed = torch.addcmul(self.shift, self.columns[0], logs[:, 0:1])
         mixed.addcmul_(self.columns[1], logs[:, 1:2]).addcmul_(self.columns[2], logs[:, 2:3])
-        return mixed.exp_().clamp_(1, 256)
+        return mixed.exp2_().clamp_(1, 256)

@@ -39,11 +39,11 @@ IMAGES = ["breast_he_source", "breast_he_target", "he_source", "he_target", "lun
 any_image = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=24).map(lambda hw: (*hw, 3)))
 
 
-def read(folder: Path, name: str) -> np.ndarray:
-    """A field of at most 512 px of an image, RGB."""
+def read(folder: Path, name: str, side: int = 256) -> np.ndarray:
+    """A field of an image, RGB: all of it would take torchstain too long."""
     image = cv2.imread(str(folder / "stain" / f"{name}.png"))
     assert image is not None
-    return np.ascontiguousarray(image[:512, :512, ::-1])
+    return np.ascontiguousarray(image[:side, :side, ::-1])
 
 
 def painted(dyes: tuple[np.ndarray, np.ndarray], strength: tuple[float, float], seed: int) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_default_reference_is_that_of_torchstain(shared_data: Path) -> None:
 def test_comes_close_to_another_toolkit(shared_data: Path) -> None:
     # That toolkit fits inside a tissue mask of its own: means agree, single pixels differ by its percentiles.
     source, target, expected = (
-        read(shared_data, name) for name in ("he_source", "he_target", "he_macenko_expected")
+        read(shared_data, name, 512) for name in ("he_source", "he_target", "he_macenko_expected")
     )
     ours = he_transform(fit_macenko(source), fit_macenko(target)).apply(source)
     difference = np.abs(ours.astype(int) - expected)
@@ -105,7 +105,7 @@ def test_finds_the_dyes_an_image_was_painted_with(second: np.ndarray, seed: int)
     assert np.linalg.norm(fit.stains, axis=1) == pytest.approx(1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     strength=st.tuples(st.floats(1.0, 2.5), st.floats(1.0, 2.5)),
     seed=st.integers(0, 2**16),

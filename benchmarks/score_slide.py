@@ -70,7 +70,7 @@ def warm_up(slide: Slide, bundle: ModelBundle, device_name: str) -> None:
     grid = slide.tile_grid(bundle.card.tile_px, bundle.card.mpp)
     keep = np.zeros(grid.shape, np.bool_)
     keep.flat[:WARM_TILES] = True
-    for _ in embed_steps(slide, bundle.encoder, grid, keep, choose_device(device_name), cache=False):
+    for _ in embed_steps(slide, bundle.patch_encoder, grid, keep, choose_device(device_name), cache=False):
         pass
 
 
@@ -97,11 +97,11 @@ def prepare_model(slide: Slide, bundle: ModelBundle, device_name: str) -> Timed:
     keep = slide.tissue("auto").keep(slide.tile_grid(card.tile_px, card.mpp))
     stream = slide.tiles(tile_px=card.tile_px, mpp=card.mpp, keep=keep, batch_size=size)
     ready = [batch.images for batch in itertools.islice(stream, 4)]
-    runner = EncoderRunner(bundle.encoder, device)
+    runner = EncoderRunner(bundle.patch_encoder, device)
     runner.run(ready[0])
 
     def work() -> int:
-        features = np.empty((count, bundle.encoder.spec.dim), np.float16)
+        features = np.empty((count, bundle.patch_encoder.spec.dim), np.float16)
         pending: Any = None
         spans = [(start, min(start + size, count)) for start in range(0, count, size)]
         for number, (start, stop) in enumerate(spans):

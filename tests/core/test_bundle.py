@@ -280,12 +280,13 @@ def with_card(metadata, **changes):
         ({"architecture": "__import__('os')"}, "does not know"),
         ({"method": "clam"}, "but it is 'attention-mil'"),
         ({"arguments": {"features": 1024, "hidden": 17, "classes": 4}}, "do not fit the model"),
-        ({"arguments": {"features": 1024, "hidden": 16}}, "whole numbers"),
-        ({"arguments": {"features": 1024, "hidden": 16, "classes": 4, "depth": 3}}, "whole numbers"),
-        ({"arguments": {"features": 1024, "hidden": 10**12, "classes": 4}}, "whole numbers"),
+        ({"arguments": {"features": 1024, "hidden": 16}}, "whole number"),
+        ({"arguments": {"features": 1024, "hidden": 16, "classes": 4, "depth": 3}}, "whole number"),
+        ({"arguments": {"features": 1024, "hidden": 10**12, "classes": 4}}, "whole number"),
         ({"arguments": {"features": 1024, "hidden": 65536, "classes": 4}}, "do not fit the model"),
         ({"arguments": {"features": 512, "hidden": 16, "classes": 4}}, "contradicts itself"),
         ({"classes": ["0", "1+", "2+"]}, "contradicts itself"),
+        ({"encoder": None}, "contradicts itself"),
     ],
 )
 def test_card_that_does_not_fit_the_tensors_is_refused(parts, tmp_path, changes, message):

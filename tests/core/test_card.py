@@ -97,7 +97,6 @@ def changed(path, value):
         ("metrics", {"auc": True}),
         ("class_labels", {"4+": "unknown class"}),
         ("class_labels", {"2+": 2}),
-        ("encoder", None),
         ("encoder", []),
         ("encoder.mean", [0, 0]),
         ("encoder.mean", [0, 0, "0"]),

@@ -264,7 +264,7 @@ def test_a_model_that_shares_an_encoder_is_installed_with_it(pair_model, tmp_pat
     [
         ({"stain": "H&E"}, "contradicts itself"),
         ({"arguments": ARGUMENTS | {"ihc_features": 512}}, "contradicts itself"),
-        ({"arguments": ARGUMENTS | {"k": 0}}, "whole numbers"),
+        ({"arguments": ARGUMENTS | {"k": 0}}, "whole number"),
         ({"arguments": {key: ARGUMENTS[key] for key in ARGUMENTS if key != "k"}}, "but the card gives"),
         ({"method": "attention-mil"}, "is the method"),
     ],

@@ -144,7 +144,8 @@ def summary_of(card: ModelCard) -> str:
 def card_text(card: ModelCard) -> str:
     """Return the card in words, a paragraph for each fact."""
     lines = [
-        f"Method: {card.method}, version {card.version}, encoder {card.encoder.name}",
+        f"Method: {card.method}, version {card.version}"
+        + (f", encoder {card.encoder.name}" if card.encoder is not None else ""),
         f"Scores: {', '.join(card.classes)} ({card.guideline})",
         f"Training data: {card.training_data}",
     ]

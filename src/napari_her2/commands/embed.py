@@ -80,7 +80,7 @@ def _find_encoder(
         if weights or pretrained or tile_px:
             raise typer.BadParameter("a model brings its own weights and tile size: leave those options out.")
         bundle = load_model(name)
-        return bundle.encoder, bundle.card.mpp
+        return bundle.patch_encoder, bundle.card.mpp
     if (weights is None) == (not pretrained):
         raise typer.BadParameter(f"{name} needs weights: give --weights FILE or --pretrained, one of them.")
     source: Path | Literal["pretrained"] = weights if weights is not None else "pretrained"

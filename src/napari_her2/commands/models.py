@@ -78,7 +78,6 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
         ("model", f"{card.name} {card.version}"),
         ("task", card.task),
         ("method", f"{card.method} ({card.architecture})"),
-        ("encoder", f"{encoder.name}, {encoder.dim:,} features, weights {encoder.weights}"),
         ("stain", card.stain),
         ("tiles", f"{card.tile_px} px at {card.mpp:g} µm/px"),
         ("classes", ", ".join(card.classes)),
@@ -87,6 +86,9 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
         ("licence", card.licence),
         ("intended use", card.intended_use),
     ]
+    if encoder is not None:
+        words = f"{encoder.name}, {encoder.dim:,} features, weights {encoder.weights}"
+        rows.insert(3, ("encoder", words))
     rows += [(name, f"{value:.4g}") for name, value in card.metrics.items()]
     rows.append(("notice", card.notice))
     return rows

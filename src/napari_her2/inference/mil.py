@@ -35,7 +35,7 @@ def score_bag(
     clock.lap("tissue")
     embeddings = yield from embed_steps(
         slide,
-        bundle.encoder,
+        bundle.patch_encoder,
         chosen.grid,
         chosen.keep,
         device,

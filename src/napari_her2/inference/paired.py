@@ -134,7 +134,7 @@ def _embed(
     """Embed a slide, saying which."""
     steps = embed_steps(
         slide,
-        bundle.encoder,
+        bundle.patch_encoder,
         chosen.grid,
         chosen.keep,
         device,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.card import PAIR
+from napari_her2.models.field_model import FieldModel
 from napari_her2.models.wsmcl import WSMCL
 
 if TYPE_CHECKING:
@@ -30,15 +31,16 @@ class Architecture:
         That it belongs to: "attention-mil".
     make : callable
         Builds it from its arguments.
-    arguments : frozenset of str
-        All of them whole numbers; those that end in "features" are the length of a tile's feature vector.
+    arguments : mapping of str to type
+        Each is needed. Whole numbers are positive; those whose name ends in "features" are the length of a
+        tile's feature vector.
     stains : tuple of str
         Of the cards that may name it.
     """
 
     method: str
     make: Callable[..., nn.Module]
-    arguments: frozenset[str]
+    arguments: Mapping[str, type]
     stains: tuple[str, ...] = ("H&E", "IHC")
 
     def build(self, card: ModelCard) -> nn.Module:
@@ -57,24 +59,14 @@ class Architecture:
         ModelError
             If the card contradicts itself.
         """
-        given = {
-            key: value
-            for key, value in card.arguments.items()
-            if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ARGUMENT
-        }
-        if given.keys() != self.arguments or card.arguments.keys() != self.arguments:
-            raise ModelError(
-                f"The architecture takes {', '.join(sorted(self.arguments))} as whole numbers from 1 "
-                f"to {MAX_ARGUMENT}, but the card gives {', '.join(sorted(card.arguments)) or 'nothing'}. "
-                f"Get the model again."
-            )
+        given = self._checked(card)
         features = {value for key, value in given.items() if key.endswith("features")}
-        if features != {card.encoder.dim} or given["classes"] != len(card.classes):
+        wanted = {card.encoder.dim} if card.encoder is not None else set()
+        if features != wanted or given["classes"] != len(card.classes):
             raise ModelError(
                 f"The model {card.name!r} contradicts itself: its head takes "
-                f"{' and '.join(str(length) for length in sorted(features))} features and gives "
-                f"{given['classes']} classes, its card says {card.encoder.dim} and {len(card.classes)}. "
-                f"Get the model again."
+                f"{_listed(features)} features and gives {given['classes']} classes, its card says "
+                f"{_listed(wanted)} and {len(card.classes)}. Get the model again."
             )
         if card.stain not in self.stains:
             raise ModelError(
@@ -83,13 +75,55 @@ class Architecture:
             )
         return self.make(**given)
 
+    def _checked(self, card: ModelCard) -> dict[str, Any]:
+        """Arguments of the card: the right names, types and ranges, and no others."""
+        given = card.arguments
+        fits = given.keys() == self.arguments.keys() and all(
+            _fits(given[name], kind) for name, kind in self.arguments.items()
+        )
+        if not fits:
+            wanted = ", ".join(
+                f"{name} ({_KIND_WORDS[kind]})" for name, kind in sorted(self.arguments.items())
+            )
+            raise ModelError(
+                f"The architecture takes {wanted}, but the card gives "
+                f"{', '.join(sorted(given)) or 'nothing'}. Get the model again."
+            )
+        return dict(given)
+
+
+_KIND_WORDS = {int: f"whole number, 1 to {MAX_ARGUMENT}", bool: "true or false", str: "text"}
+
+
+def _fits(value: object, kind: type) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return kind is int and 1 <= value <= MAX_ARGUMENT
+    return type(value) is kind
+
+
+def _listed(lengths: set[int]) -> str:
+    return " and ".join(str(length) for length in sorted(lengths)) or "no"
+
+
+def _whole_numbers(*names: str) -> dict[str, type]:
+    return dict.fromkeys(names, int)
+
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "AttentionMIL": Architecture("attention-mil", AttentionMIL, frozenset({"features", "hidden", "classes"})),
+    "AttentionMIL": Architecture(
+        "attention-mil", AttentionMIL, _whole_numbers("features", "hidden", "classes")
+    ),
     "WSMCL": Architecture(
         "wsmcl",
         WSMCL,
-        frozenset({"he_features", "ihc_features", "width", "heads", "landmarks", "classes", "k"}),
+        _whole_numbers("he_features", "ihc_features", "width", "heads", "landmarks", "classes", "k"),
         stains=(PAIR,),
+    ),
+    "FieldModel": Architecture(
+        "corr-a-net",
+        FieldModel,
+        _whole_numbers("dim", "field_px", "classes")
+        | {"predictor": str, "channels_from": str, "attention": bool},
+        stains=("H&E",),
     ),
 }

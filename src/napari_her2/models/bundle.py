@@ -49,20 +49,35 @@ class ModelBundle:
     Parameters
     ----------
     card : ModelCard
-    encoder : PatchEncoder
-        Frozen, in evaluation mode, float32, on the CPU.
+    encoder : PatchEncoder or None
+        Frozen, in evaluation mode, float32, on the CPU. None where the head takes pixels.
     head : nn.Module
-        A `napari_her2.models.aggregator.SlideAggregator`, likewise.
+        One of `napari_her2.models.architectures.ARCHITECTURES`, likewise.
     path : Path or None
     sha256 : str
         Of the file, hexadecimal.
     """
 
     card: ModelCard
-    encoder: PatchEncoder
+    encoder: PatchEncoder | None
     head: nn.Module
     path: Path | None
     sha256: str
+
+    @property
+    def patch_encoder(self) -> PatchEncoder:
+        """The encoder, where there has to be one.
+
+        Raises
+        ------
+        ModelError
+            If the head takes pixels.
+        """
+        if self.encoder is None:
+            raise ModelError(
+                f"{self.card.name} ({self.card.method}) has no encoder of tiles: choose a model that has."
+            )
+        return self.encoder
 
 
 def read_card(path: Path) -> ModelCard:
@@ -128,7 +143,7 @@ def load_bundle(
 def save_bundle(
     path: Path,
     card: ModelCard,
-    encoder: PatchEncoder,
+    encoder: PatchEncoder | None,
     head: nn.Module,
     *,
     encoder_dtype: torch.dtype = torch.float16,
@@ -142,9 +157,10 @@ def save_bundle(
     card : ModelCard
         Its ``encoder`` must be that of ``encoder`` (``encoder.spec``); where the weights are separate
         ("sha256:...") they are left out of the file, otherwise they are bundled.
-    encoder : PatchEncoder
+    encoder : PatchEncoder or None
     head : nn.Module
-        Stored in float32.
+        Stored in float32 where it stands behind an encoder; without one it is the encoder, and stored as
+        such.
     encoder_dtype : torch.dtype, default torch.float16
         Halves the file. Features then change a little: measure a model after loading its bundle.
 
@@ -155,19 +171,32 @@ def save_bundle(
     """
     if path.suffix != SUFFIX:
         raise ModelError(f"A model is saved as {SUFFIX}, not as {path.name!r}: rename it.")
-    if replace(card.encoder, weights="bundled") != replace(encoder.spec, weights="bundled"):
-        raise ModelError("The card describes another encoder: use the encoder's own spec in the card.")
-    separate = card.encoder.weights.startswith("sha256:")
-    if not separate:
-        card = replace(card, encoder=replace(card.encoder, weights="bundled"))
-    elif card.encoder.weights != f"sha256:{weights_digest(encoder.backbone.state_dict())}":
-        raise ModelError("The card names other encoder weights than those given: use the encoder's own spec.")
-    tensors = {HEAD_PREFIX + key: _stored(value, torch.float32) for key, value in head.state_dict().items()}
-    if not separate:
-        state = encoder.backbone.state_dict()
-        tensors |= {ENCODER_PREFIX + key: _stored(value, encoder_dtype) for key, value in state.items()}
+    card, bundled = _encoder_to_store(card, encoder)
+    head_dtype = encoder_dtype if encoder is None else torch.float32
+    tensors = {HEAD_PREFIX + key: _stored(value, head_dtype) for key, value in head.state_dict().items()}
+    tensors |= {ENCODER_PREFIX + key: _stored(value, encoder_dtype) for key, value in bundled.items()}
     _load_head(card, _below(tensors, HEAD_PREFIX), path)  # what cannot be loaded is not saved
     write_weights(path, tensors, {CARD_KEY: card.to_json(), "format": FORMAT})
+
+
+def _encoder_to_store(
+    card: ModelCard, encoder: PatchEncoder | None
+) -> tuple[ModelCard, Mapping[str, Tensor]]:
+    """Card as it goes into the file, and the weights of the encoder that go with it."""
+    if card.encoder is None or encoder is None:
+        if card.encoder is not None or encoder is not None:
+            raise ModelError(
+                "Card and model do not agree on whether there is an encoder: give both, or none."
+            )
+        return card, {}
+    if replace(card.encoder, weights="bundled") != replace(encoder.spec, weights="bundled"):
+        raise ModelError("The card describes another encoder: use the encoder's own spec in the card.")
+    state = encoder.backbone.state_dict()
+    if not card.encoder.weights.startswith("sha256:"):
+        return replace(card, encoder=replace(card.encoder, weights="bundled")), state
+    if card.encoder.weights != f"sha256:{weights_digest(state)}":
+        raise ModelError("The card names other encoder weights than those given: use the encoder's own spec.")
+    return card, {}
 
 
 def _card(metadata: Mapping[str, str], path: Path) -> ModelCard:
@@ -211,7 +240,11 @@ def _load_head(card: ModelCard, tensors: Mapping[str, Tensor], path: Path) -> nn
 
 def _load_encoder(
     card: ModelCard, bundled: Mapping[str, Tensor], path: Path, separate: Path | None
-) -> PatchEncoder:
+) -> PatchEncoder | None:
+    if card.encoder is None:
+        if bundled:
+            raise ModelError(f"{path.name} holds an encoder that its card does not name: get it again.")
+        return None
     if card.encoder.weights == "bundled":
         return encoder_from_spec(card.encoder, bundled, path.name)
     if bundled:
@@ -240,16 +273,18 @@ def _load_encoder(
 
 def _shared_encoder(card: ModelCard, path: Path) -> PatchEncoder | None:
     """Find the encoder in a bundle that holds the very same, so that models can share one."""
+    wanted = card.encoder
     for other in _other_bundles(path):
         try:
             spec = read_card(other).encoder
-            if replace(spec, weights=card.encoder.weights) != card.encoder or spec.weights != "bundled":
+            if spec is None or wanted is None or replace(wanted, weights="bundled") != spec:
                 continue
-            tensors = _below(read_weights(other).tensors, ENCODER_PREFIX)
-            encoder = encoder_from_spec(card.encoder, tensors, other.name)
+            encoder = encoder_from_spec(
+                wanted, _below(read_weights(other).tensors, ENCODER_PREFIX), other.name
+            )
         except ModelError:  # a file beside the model is none of its business
             continue
-        if card.encoder.weights == f"sha256:{weights_digest(encoder.backbone.state_dict())}":
+        if wanted.weights == f"sha256:{weights_digest(encoder.backbone.state_dict())}":
             return encoder
     return None
 

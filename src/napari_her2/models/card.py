@@ -89,7 +89,8 @@ class ModelCard:
         Key of `napari_her2.models.architectures.ARCHITECTURES`: "AttentionMIL".
     arguments : mapping
         What the architecture is built with.
-    encoder : EncoderSpec
+    encoder : EncoderSpec or None
+        None where the head takes pixels.
     stain : str
         "H&E", "IHC", or "H&E+IHC" for a model that takes both slides of a case, or either.
     tile_px : int
@@ -114,7 +115,7 @@ class ModelCard:
     method: str
     architecture: str
     arguments: Mapping[str, ArgumentValue]
-    encoder: EncoderSpec
+    encoder: EncoderSpec | None
     stain: str
     tile_px: int
     mpp: float
@@ -135,13 +136,13 @@ class ModelCard:
             _line(self, name)
         for name in ("training_data", "intended_use", "notice"):
             _line(self, name, _MAX_TEXT)
-        if not isinstance(self.encoder, EncoderSpec):
-            raise _wrong("encoder", "is missing")
+        if not isinstance(self.encoder, EncoderSpec | None):
+            raise _wrong("encoder", "must describe an encoder, or be null")
         if self.stain not in STAINS:
             raise _wrong("stain", f"must be one of {', '.join(STAINS)}")
         _integer(self, "tile_px", 8, 4096)
         _set(self, "mpp", _number("mpp", self.mpp, 0.01, 100.0))
-        if self.encoder.tile_px != self.tile_px:
+        if self.encoder is not None and self.encoder.tile_px != self.tile_px:
             raise _wrong("tile_px", "must be that of the encoder")
         _set(self, "classes", _class_names(self.classes))
         _set(self, "arguments", _arguments("arguments", self.arguments))
@@ -151,7 +152,8 @@ class ModelCard:
     def to_json(self) -> str:
         """Return the card as JSON, always the same text for the same card."""
         values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["encoder"] = {item.name: getattr(self.encoder, item.name) for item in fields(self.encoder)}
+        if self.encoder is not None:
+            values["encoder"] = {item.name: getattr(self.encoder, item.name) for item in fields(self.encoder)}
         values["card_format"] = _CARD_FORMAT
         text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain)
         if len(text.encode()) > MAX_CARD_BYTES:
@@ -190,9 +192,8 @@ class ModelCard:
                 f"{_CARD_FORMAT}: update napari-her2."
             )
         encoder = values.get("encoder")
-        if not isinstance(encoder, dict):
-            raise _wrong("encoder", "is missing")
-        values["encoder"] = _build(EncoderSpec, encoder, "encoder.")
+        if isinstance(encoder, dict):
+            values["encoder"] = _build(EncoderSpec, encoder, "encoder.")
         return _build(cls, values, "")
 
 

@@ -184,7 +184,7 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
     write_whole(target, data)
     # Last: a copy without its hash is refused, so a crash in between leaves nothing that could be trusted.
     write_whole(_hash_file(target), f"{bundle.sha256}  {target.name}\n".encode())
-    if bundle.card.encoder.weights != "bundled":
+    if bundle.encoder is not None and bundle.encoder.spec.weights != "bundled":
         # Wherever they were found, the model must find them at its new place.
         write_weights(target.with_name(f"{name}.encoder{SUFFIX}"), bundle.encoder.backbone.state_dict(), {})
     # Read back by name: what was written must be what was checked.
@@ -214,7 +214,7 @@ def verify_model(name_or_path: str | Path) -> VerifiedModel:
         entry = find_model(str(name_or_path))
         path, recorded = entry.path, _recorded_hash(entry.path, entry.origin)
     bundle = load_bundle(path, expected_sha256=recorded)
-    parts = (*bundle.encoder.parameters(), *bundle.head.parameters())
+    parts = [*bundle.head.parameters(), *(bundle.encoder.parameters() if bundle.encoder else ())]
     return VerifiedModel(path, bundle.card, bundle.sha256, recorded, sum(part.numel() for part in parts))
 
 

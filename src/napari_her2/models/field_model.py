@@ -1,0 +1,92 @@
+"""A field of H&E to a class and a confidence: Corr-A-Net and a predictor in a row, as they are deployed.
+
+Dutta et al. 2025 train the two one after the other; a slide is scored by both at once. Without the
+correlated representation (``channels_from="H&E"``) the predictor looks at the pixels themselves, which is
+the arm that the representation has to be better than.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor, nn
+
+from napari_her2.errors import ModelError
+from napari_her2.models.corr_a_net import CorrANet, to_unit_range
+from napari_her2.models.predictors import FIELD_PX, Predictor
+
+if TYPE_CHECKING:
+    from napari_her2.models.predictors import PredictorOutput
+
+ChannelsFrom = Literal["correlated", "H&E"]
+CHANNELS_FROM: tuple[ChannelsFrom, ...] = ("correlated", "H&E")
+
+
+class FieldModel(nn.Module):
+    """Class and confidence of fields of H&E.
+
+    Parameters
+    ----------
+    predictor : str
+        One of `napari_her2.models.predictors.PREDICTORS`.
+    classes : int, default 4
+    dim : int, default 16
+        Channels of the correlated representation.
+    attention : bool, default True
+        Whether Corr-A-Net weighs its channels.
+    channels_from : {"correlated", "H&E"}, default "correlated"
+        What the predictor looks at.
+    field_px : int, default 256
+        Side of the fields.
+
+    Attributes
+    ----------
+    network : CorrANet or None
+        None where the predictor looks at H&E itself.
+    predictor : Predictor
+    """
+
+    def __init__(
+        self,
+        *,
+        predictor: str,
+        classes: int = 4,
+        dim: int = 16,
+        attention: bool = True,
+        channels_from: str = "correlated",
+        field_px: int = FIELD_PX,
+    ) -> None:
+        super().__init__()
+        if channels_from not in CHANNELS_FROM:
+            known = " or ".join(CHANNELS_FROM)
+            raise ModelError(f"A predictor of fields looks at {known}, not at {channels_from!r:.40}.")
+        self.network = CorrANet(dim=dim, attention=attention) if channels_from == "correlated" else None
+        self.predictor = Predictor(
+            architecture=predictor,
+            channels=3 if self.network is None else dim,
+            classes=classes,
+            size_px=field_px,
+        )
+        self.field_px = field_px
+        self.classes = classes
+
+    def represent(self, fields: Tensor) -> Tensor:
+        """Make what the predictor looks at.
+
+        Parameters
+        ----------
+        fields : (B, 3, H, W) float
+            RGB of H&E in [0, 1].
+
+        Returns
+        -------
+        (B, d, H, W) float
+            The correlated representation on [0, 1], each field scaled by itself; the pixels themselves
+            where there is none.
+        """
+        return fields if self.network is None else to_unit_range(self.network.represent(fields))
+
+    def forward(self, fields: Tensor) -> PredictorOutput:
+        """Predict; ``fields`` as for `represent`."""
+        output: PredictorOutput = self.predictor(self.represent(fields))
+        return output

@@ -229,8 +229,8 @@ def test_the_budget_brings_the_price_of_doubt_to_itself(start):
     labels = torch.zeros(64, dtype=torch.int64)
     generator = torch.Generator().manual_seed(0)
     lambda_ = torch.tensor(options.first_lambda)
-    optimiser = torch.optim.Adam([doubt], 0.05)
-    for _ in range(600):
+    optimiser = torch.optim.Adam([doubt], 0.1)
+    for _ in range(400):
         hinted = draw_hints(64, options, generator=generator)
         terms = predictor_loss(
             PredictorOutput(logits, doubt), labels, lambda_, hinted=hinted, options=options

@@ -94,7 +94,7 @@ def channel_correlations(representations: Tensor, reference: Tensor) -> Tensor:
 
     Returns
     -------
-    (B, d) float64
+    (B, d) float64, on the CPU
         0 where either is constant: such a channel says nothing of the stain.
 
     Raises
@@ -117,7 +117,8 @@ def channel_correlations(representations: Tensor, reference: Tensor) -> Tensor:
             f"Representations of shape {tuple(here)} and maps of shape {tuple(there)} are not of the "
             f"same fields: bring both to one size, field by field."
         )
-    a, b = (maps.double().flatten(2) for maps in (representations, reference))
+    # On the CPU, since not every device has float64.
+    a, b = (maps.detach().cpu().double().flatten(2) for maps in (representations, reference))
     centred_a, centred_b = (maps - maps.mean(dim=-1, keepdim=True) for maps in (a, b))
     # Asked for exactly: rounding leaves a constant a residue around its mean, which would correlate.
     told = (a.amin(-1) < a.amax(-1)) & (b.amin(-1) < b.amax(-1))
@@ -137,7 +138,7 @@ def mean_correlations(representations: Tensor, reference: Tensor) -> Tensor:
 
     Returns
     -------
-    (B,) float64
+    (B,) float64, on the CPU
         Their mean over the fields is the figure to report.
     """
     return channel_correlations(representations, reference).abs().mean(dim=1)

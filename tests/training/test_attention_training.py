@@ -17,6 +17,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.registry import load_model
 from napari_her2.phantom import cohort_steps
 from napari_her2.slide.grid import TileGrid
+from napari_her2_training.attention_config import BagsConfig, HeadConfig
 from napari_her2_training.attention_mil import (
     AttentionMILTraining,
     attention_loss,
@@ -26,7 +27,6 @@ from napari_her2_training.attention_mil import (
     vote_loss,
 )
 from napari_her2_training.bags import SlideBag
-from napari_her2_training.config import BagsConfig, HeadConfig
 from napari_her2_training.patches import tumour_share
 from napari_her2_training.steps import in_thread
 

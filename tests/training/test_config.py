@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,10 @@ from typer.testing import CliRunner
 import napari_her2_training
 from napari_her2.cli import app
 from napari_her2.errors import JobFailed
+from napari_her2_training.attention_config import AttentionConfig
 from napari_her2_training.command import train_steps
-from napari_her2_training.config import find_config, parse_config, read_config
+from napari_her2_training.config import find_config, read_config
+from napari_her2_training.wsmcl_config import WSMCLConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,38 +47,38 @@ MODEL = {"name": "mine", "training_data": "ten slides"}
 )
 def test_mistakes_are_named_with_their_key(values: dict, message: str) -> None:
     with pytest.raises(JobFailed, match=message):
-        parse_config({"model": MODEL, **values})
+        AttentionConfig.parse({"model": MODEL, **values})
 
 
 def test_broken_and_missing_files_are_refused(tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text("[head\nepochs = 3")
     with pytest.raises(JobFailed, match=r"broken\.toml is not valid TOML"):
-        read_config(broken)
+        read_config(broken, AttentionConfig)
     with pytest.raises(JobFailed, match="could not be read"):
-        read_config(tmp_path / "none.toml")
+        read_config(tmp_path / "none.toml", AttentionConfig)
 
 
 def test_the_configurations_of_the_package_are_valid() -> None:
-    paper = read_config(find_config("attention_mil"))
+    paper = read_config(find_config("attention_mil"), AttentionConfig)
     # Values as the paper's public scripts have them.
     assert (paper.bags.size, paper.bags.batch_size, paper.bags.train_batches) == (100, 64, 100)
     assert (paper.bags.validation_batches, paper.bags.validation_seed) == (25, 123)
     assert (paper.head.epochs, paper.head.learning_rate, paper.head.weight_decay) == (50, 1e-3, 1e-7)
     assert (paper.data.folds, paper.data.tile_px, paper.data.mpp) == (5, 96, 0.5)
-    demo = read_config(find_config("demo_attention_mil"))
+    demo = read_config(find_config("demo_attention_mil"), AttentionConfig)
     assert demo.model.name == "demo-attention-mil"
     assert "synthetic" in demo.model.training_data
 
 
 def test_whole_numbers_are_taken_where_numbers_are_asked_for() -> None:
-    assert parse_config({"model": MODEL, "data": {"mpp": 1}}).data.mpp == 1.0
+    assert AttentionConfig.parse({"model": MODEL, "data": {"mpp": 1}}).data.mpp == 1.0
 
 
 def test_the_digest_changes_with_any_value() -> None:
-    base = parse_config({"model": MODEL})
-    assert base.digest() == parse_config({"model": MODEL}).digest()
-    assert base.digest() != parse_config({"model": MODEL, "head": {"epochs": 49}}).digest()
+    base = AttentionConfig.parse({"model": MODEL})
+    assert base.digest() == AttentionConfig.parse({"model": MODEL}).digest()
+    assert base.digest() != AttentionConfig.parse({"model": MODEL, "head": {"epochs": 49}}).digest()
 
 
 def test_a_mistake_ends_the_run_before_the_manifest_is_touched(tmp_path: Path) -> None:
@@ -98,8 +101,10 @@ def test_without_a_manifest_the_command_says_where_to_give_one(tmp_path: Path) -
 
 
 def test_a_run_may_move_to_another_device_or_folder() -> None:
-    base = parse_config({"model": MODEL})
-    moved = parse_config({"model": MODEL, "compute": {"device": "cpu"}, "data": {"manifest": "m.csv"}})
+    base = AttentionConfig.parse({"model": MODEL})
+    moved = AttentionConfig.parse(
+        {"model": MODEL, "compute": {"device": "cpu"}, "data": {"manifest": "m.csv"}}
+    )
     assert moved.digest() == base.digest()
 
 
@@ -110,3 +115,67 @@ def test_without_any_manifest_the_command_says_where_to_name_one(tmp_path):
     assert result.exit_code == 1
     assert "[data] manifest in the configuration" in result.output
     assert not (tmp_path / "run").exists()
+
+
+def paired(**values: object) -> WSMCLConfig:
+    return WSMCLConfig.parse({"model": MODEL, **values})
+
+
+def test_the_published_protocol_of_wsmcl_is_the_default_and_that_of_the_package() -> None:
+    told = read_config(find_config("wsmcl"), WSMCLConfig)
+    default = paired()
+    assert (told.pairs, told.head, told.loss) == (default.pairs, default.head, default.loss)
+    assert (told.head.epochs, told.head.learning_rate, told.head.weight_decay) == (100, 2e-4, 1e-5)
+    assert (told.head.width, told.head.k, told.pairs.accumulate, told.data.folds) == (512, 100, 5, 5)
+    assert (told.loss.he, told.loss.ihc, told.loss.distillation) == (0, 1, 1)
+    demo = read_config(find_config("demo_wsmcl"), WSMCLConfig)
+    assert demo.encoder.name == "model:demo-attention-mil"
+    assert "synthetic" in demo.model.notice
+
+
+def test_the_ablations_of_the_package_differ_in_what_they_name_alone() -> None:
+    base = read_config(find_config("wsmcl"), WSMCLConfig)
+    config = read_config(find_config("wsmcl_ablations"), WSMCLConfig)
+    assert (config.data, config.encoder, config.pairs, config.head, config.loss) == (
+        base.data,
+        base.encoder,
+        base.pairs,
+        base.head,
+        base.loss,
+    )
+    variants = {variant.name: variant.config for variant in config.variants}
+    assert variants["without MACL"].loss == replace(base.loss, contrastive=0.0)
+    assert variants["without KL"].loss == replace(base.loss, distillation=0.0)
+    assert variants["top-k only"].loss == replace(base.loss, anchors="top")
+    assert [variants[f"k {k}"].head.k for k in (10, 25, 50, 200)] == [10, 25, 50, 200]
+    # A variant more or less does not make another run of the base.
+    assert config.digest() == replace(config, variants=()).digest()
+    assert len({variant.config.digest() for variant in config.variants} | {config.digest()}) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loss": {"contrast": 0}}, r"\[loss\] has no key 'contrast'; did you mean 'contrastive'"),
+        ({"loss": {"detach_teacher": 1}}, r"\[loss\] detach_teacher must be true or false, not 1"),
+        ({"loss": {"anchors": "bottom"}}, r"\[loss\] anchors must be one of 'both', 'top'"),
+        (
+            {"loss": {"fusion": 0, "ihc": 0, "contrastive": 0, "distillation": 0}},
+            r"\[loss\] must have a part",
+        ),
+        ({"pairs": {"mode": "any"}}, r"\[pairs\] mode must be one of 'same-case', 'same-class'"),
+        ({"head": {"width": 100}}, r"\[head\] width \(100\) must be a multiple of heads \(8\)"),
+        ({"encoder": {"name": "vgg"}}, r"one of 'alexnet', 'timm:NAME', 'model:NAME', not 'vgg'"),
+        ({"encoder": {"name": "timm:"}}, r"\[encoder\] name must be one of"),
+        ({"bags": {"size": 3}}, r"no section \[bags\]"),
+        ({"ablation": {"name": "x"}}, r"given as \[\[ablation\]\]"),
+        ({"ablation": [{"loss": {"he": 1}}]}, r"Each \[\[ablation\]\] needs a name"),
+        ({"ablation": [{"name": "../x"}]}, r"Each \[\[ablation\]\] needs a name"),
+        ({"ablation": [{"name": "x"}, {"name": "X"}]}, "Two variants are called 'x'"),
+        ({"ablation": [{"name": "x", "data": {"mpp": 1}}]}, "'x' may change keys of pairs, head, loss"),
+        ({"ablation": [{"name": "x", "head": {"kk": 1}}]}, r"'x': \[head\] has no key 'kk'"),
+    ],
+)
+def test_mistakes_in_a_configuration_of_wsmcl_are_named(values: dict, message: str) -> None:
+    with pytest.raises(JobFailed, match=message):
+        paired(**values)

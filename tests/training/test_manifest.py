@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.config import parse_config
+from napari_her2_training.attention_config import AttentionConfig
 from napari_her2_training.manifest import Case, Split, label_of, make_splits, read_manifest
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def data_config(**values: object) -> object:
-    return parse_config({"model": {"name": "a", "training_data": "b"}, "data": values}).data
+    return AttentionConfig.parse({"model": {"name": "a", "training_data": "b"}, "data": values}).data
 
 
 def write(folder: Path, *rows: str, header: str = "case_id,he,ihc,score") -> Path:

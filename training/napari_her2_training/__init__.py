@@ -26,7 +26,7 @@ def run(
     Parameters
     ----------
     method : str
-        "attention-mil".
+        "attention-mil" or "wsmcl".
     config : path-like
         TOML file; those that come with the package are in `napari_her2_training/configs`, and may be
         given by their name alone: "demo_attention_mil".
@@ -45,7 +45,7 @@ def run(
     Returns
     -------
     Path
-        The finished bundle.
+        The finished bundle; where none can be made, the weights of the head.
 
     Raises
     ------

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.result import Progress
+    from napari_her2_training.attention_config import BagsConfig, HeadConfig
     from napari_her2_training.bags import SlideBag
-    from napari_her2_training.config import BagsConfig, HeadConfig
 
 STAGE = "Training the attention head"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from napari_her2.inference.device import choose_device
 from napari_her2.models.bundle import SUFFIX, load_bundle, save_bundle
 from napari_her2.models.card import NOTICE, ModelCard
-from napari_her2.models.encoders import PatchEncoder, build_encoder
 from napari_her2_training.attention_mil import (
     AttentionMILTraining,
     new_head,
@@ -22,6 +20,7 @@ from napari_her2_training.attention_mil import (
 )
 from napari_her2_training.bags import check_sizes
 from napari_her2_training.embedding import embed_cases
+from napari_her2_training.encoder import OF_MODEL, as_stored, make_encoder
 from napari_her2_training.manifest import class_names, make_splits, read_manifest
 from napari_her2_training.metrics import confusion, slide_metrics
 from napari_her2_training.patches import gather_patches
@@ -31,12 +30,14 @@ from napari_her2_training.steps import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.result import Progress
     from napari_her2.models.attention_mil import AttentionMIL
+    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2_training.attention_config import AttentionConfig
     from napari_her2_training.bags import SlideBag
-    from napari_her2_training.config import TrainingConfig
     from napari_her2_training.manifest import Case, Split
     from napari_her2_training.runs import RunFolder
 
@@ -57,13 +58,13 @@ class _Fold:
 
 
 def train_attention_mil(
-    config: TrainingConfig, data: Path, out: Path, *, resume: bool
+    config: AttentionConfig, data: Path, out: Path, *, resume: bool
 ) -> Generator[Progress, None, Path]:
     """Train attention MIL from a manifest.
 
     Parameters
     ----------
-    config : TrainingConfig
+    config : AttentionConfig
     data : Path
         The manifest.
     out : Path
@@ -112,7 +113,7 @@ def train_attention_mil(
 
 
 def _train_fold(
-    number: int, split: Split, config: TrainingConfig, folder: Path, device: Device, run: RunFolder
+    number: int, split: Split, config: AttentionConfig, folder: Path, device: Device, run: RunFolder
 ) -> Generator[Progress, None, _Fold]:
     encoder = yield from _make_encoder(number, split, config, folder, device, run)
     bags: dict[str, tuple[SlideBag, ...]] = {}
@@ -141,7 +142,7 @@ def _train_fold(
     return _Fold(number, split, encoder, head, measured, tables)
 
 
-def _regions(config: TrainingConfig, folder: Path) -> Callable[[Case], Path] | None:
+def _regions(config: AttentionConfig, folder: Path) -> Callable[[Case], Path] | None:
     pattern = config.pretraining.regions
     if not pattern or not config.head.guidance:
         return None
@@ -149,20 +150,12 @@ def _regions(config: TrainingConfig, folder: Path) -> Callable[[Case], Path] | N
 
 
 def _make_encoder(
-    number: int, split: Split, config: TrainingConfig, folder: Path, device: Device, run: RunFolder
+    number: int, split: Split, config: AttentionConfig, folder: Path, device: Device, run: RunFolder
 ) -> Generator[Progress, None, PatchEncoder]:
-    wanted = config.encoder
-    weights = wanted.weights if wanted.weights in ("random", "pretrained") else Path(wanted.weights)
-    encoder = build_encoder(
-        wanted.name,
-        weights=weights,  # type: ignore[arg-type]
-        tile_px=config.data.tile_px,
-        normalisation=None if wanted.normalisation == "auto" else wanted.normalisation,
-        seed=config.compute.seed,
-    )
+    encoder = make_encoder(config.encoder, config.data.tile_px, config.compute.seed)
     if not config.pretraining.epochs:
-        return _as_stored(encoder)
-    if wanted.weights == "random":
+        return encoder if config.encoder.name.startswith(OF_MODEL) else as_stored(encoder)
+    if config.encoder.weights == "random" and not config.encoder.name.startswith(OF_MODEL):
         start_well(encoder, config.compute.seed)
     learn, check = split.train, split.validation
     many = config.pretraining.patches_per_slide
@@ -191,22 +184,13 @@ def _make_encoder(
     )
 
 
-def _as_stored(encoder: PatchEncoder) -> PatchEncoder:
-    """Round the weights to float16, as the bundle holds them: the head learns from what scoring sees."""
-    from dataclasses import replace
-
-    state = {key: value.half().float() for key, value in encoder.backbone.state_dict().items()}
-    encoder.backbone.load_state_dict(state)
-    return PatchEncoder(replace(encoder.spec, weights="bundled"), encoder.backbone)
-
-
-def _write_bundle(path: Path, fold: _Fold, config: TrainingConfig) -> None:
+def _write_bundle(path: Path, fold: _Fold, config: AttentionConfig) -> None:
     card = _card(fold, config)
     save_bundle(path, card, fold.encoder, fold.head)
     load_bundle(path)  # what cannot be loaded again is no result
 
 
-def _card(fold: _Fold, config: TrainingConfig) -> ModelCard:
+def _card(fold: _Fold, config: AttentionConfig) -> ModelCard:
     split = fold.split
     sizes = f"{len(split.train)} slides to train on, {len(split.validation)} to choose the epoch"
     if split.test:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.config import METHODS, find_config, read_config
+from napari_her2_training.config import find_config, read_config
+from napari_her2_training.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +30,7 @@ def train_steps(
     Parameters
     ----------
     method : str
-        "attention-mil".
+        A key of `napari_her2_training.methods.METHODS`: "attention-mil" or "wsmcl".
     out : Path
         Folder for checkpoints, metrics.json and the bundle.
     config : Path, optional
@@ -60,7 +61,7 @@ def train_steps(
     if method not in METHODS:
         raise JobFailed(f"There is no training method {method!r}: use {', '.join(METHODS)}.")
     file = find_config(config if config is not None else method.replace("-", "_"))
-    settings = read_config(file)
+    settings = read_config(file, METHODS[method].config)
     if device != "auto":
         settings = replace(settings, compute=replace(settings.compute, device=device))
     if data is None and settings.data.manifest:
@@ -69,9 +70,6 @@ def train_steps(
         raise JobFailed(
             "There is no manifest to train on: give --data, or [data] manifest in the configuration."
         )
-    # Torch and Lightning take seconds to import: not before the configuration is known to be good.
-    from napari_her2_training.attention_run import train_attention_mil
-
-    return (
-        yield from train_attention_mil(settings, data.expanduser(), Path(out).expanduser(), resume=resume)
-    )
+    # Imports torch and Lightning: not before the configuration is known to be good.
+    train = METHODS[method].load()
+    return (yield from train(settings, data.expanduser(), Path(out).expanduser(), resume=resume))

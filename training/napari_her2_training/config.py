@@ -7,9 +7,9 @@ import hashlib
 import json
 import math
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
 
 from napari_her2.errors import JobFailed
 
@@ -17,19 +17,33 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
-METHODS = ("attention-mil",)
 _REQUIRED = object()
+Config = TypeVar("Config", bound="RunConfig")
 
 
-def _key(
+def key(
     default: object = _REQUIRED,
     *,
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] = (),
+    prefixes: tuple[str, ...] = (),
 ) -> Any:  # noqa: ANN401 - a dataclass field, of the type of its annotation
-    rules = {"low": low, "high": high, "above": above, "choices": choices}
+    """Describe a key of a section.
+
+    Parameters
+    ----------
+    default : object
+        None given: the key must be there.
+    low, high, above : float, optional
+        Range of a number; ``above`` is not in it.
+    choices : tuple of str
+        The texts allowed.
+    prefixes : tuple of str
+        Texts that begin with one of these and go on are allowed too.
+    """
+    rules = {"low": low, "high": high, "above": above, "choices": choices, "prefixes": prefixes}
     if default is _REQUIRED:
         return field(metadata=rules)
     return field(default=default, metadata=rules)
@@ -49,14 +63,14 @@ class ModelConfig:
         What is to be said wherever its score is shown, after the notice of napari-her2.
     """
 
-    name: str = _key()
-    training_data: str = _key()
-    version: str = _key("1")
-    task: str = _key("H&E-based prediction of the HER2 IHC score")
-    licence: str = _key("BSD-3-Clause")
-    intended_use: str = _key("Research on the slides it was validated on. Not for diagnosis.")
-    guideline: str = _key("ASCO/CAP 2018, affirmed 2023")
-    notice: str = _key("")
+    name: str = key()
+    training_data: str = key()
+    version: str = key("1")
+    task: str = key("H&E-based prediction of the HER2 IHC score")
+    licence: str = key("BSD-3-Clause")
+    intended_use: str = key("Research on the slides it was validated on. Not for diagnosis.")
+    guideline: str = key("ASCO/CAP 2018, affirmed 2023")
+    notice: str = key("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +94,23 @@ class DataConfig:
         Share of the cases for validation, with one fold.
     test : float
         Share of the cases that is never trained on.
+    stratified : bool
+        Whether folds hold the classes in proportion.
     seed : int
-        Of the splits. A column ``split`` or ``fold`` of the manifest goes before all of these.
+        Of the splits. Columns ``split`` and ``fold`` of the manifest go before all of these; with cases
+        that are "test" alone, the others are split as told here.
     """
 
-    manifest: str = _key("")
-    tile_px: int = _key(96, low=95, high=112)
-    mpp: float = _key(0.5, low=0.1, high=4.0)
-    min_tissue: float = _key(0.5, low=0.0, high=1.0)
-    classes: str = _key("scores", choices=("scores", "binary"))
-    folds: int = _key(1, low=1, high=100)
-    validation: float = _key(0.2, above=0.0, high=0.9)
-    test: float = _key(0.0, low=0.0, high=0.9)
-    seed: int = _key(123, low=0)
+    manifest: str = key("")
+    tile_px: int = key(96, low=95, high=112)
+    mpp: float = key(0.5, low=0.1, high=4.0)
+    min_tissue: float = key(0.5, low=0.0, high=1.0)
+    classes: str = key("scores", choices=("scores", "binary"))
+    folds: int = key(1, low=1, high=100)
+    validation: float = key(0.2, above=0.0, high=0.9)
+    test: float = key(0.0, low=0.0, high=0.9)
+    stratified: bool = key(False)
+    seed: int = key(123, low=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,100 +120,16 @@ class EncoderConfig:
     Parameters
     ----------
     name : str
-        "alexnet".
+        "alexnet", "timm:NAME", or "model:NAME": that of a model which is installed, or of a file.
     weights : str
-        "random", "pretrained" (may download ImageNet weights) or a .safetensors file.
+        "random", "pretrained" (may download ImageNet weights) or a .safetensors file. A model has its own.
     normalisation : str
         "auto", or a key of `napari_her2.models.encoders.NORMALISATIONS`.
     """
 
-    name: str = _key("alexnet", choices=("alexnet",))
-    weights: str = _key("random")
-    normalisation: str = _key("auto", choices=("auto", "none", "imagenet", "pcam", "ihc"))
-
-
-@dataclass(frozen=True, slots=True)
-class PretrainingConfig:
-    """[pretraining]: the encoder learns to classify labelled patches; left out with 0 epochs.
-
-    Parameters
-    ----------
-    epochs : int
-    patches_per_slide : int
-    regions : str
-        GeoJSON of the tumour of each case, relative to the manifest, with {case_id} in it: patches
-        outside become a class "normal". Empty: every patch inherits the score of its slide.
-    batch_size : int
-    learning_rate, weight_decay : float
-        Of AdamW, with warm-up and cosine decay.
-    dropout : float
-        Before the linear classifier, which is thrown away afterwards.
-    stain_jitter : float
-        Standard deviation of the logarithm of each stain's strength.
-    colour_jitter : float
-        Largest relative change of brightness and contrast.
-    sharpness_jitter : float
-        Largest share of the difference to a blurred patch that is added or taken away.
-    noise : float
-        Largest standard deviation of added noise, grey levels.
-    """
-
-    epochs: int = _key(0, low=0, high=1000)
-    patches_per_slide: int = _key(200, low=1)
-    regions: str = _key("")
-    batch_size: int = _key(256, low=1)
-    learning_rate: float = _key(1e-4, above=0.0)
-    weight_decay: float = _key(1e-2, low=0.0)
-    dropout: float = _key(0.3, low=0.0, high=0.95)
-    stain_jitter: float = _key(0.15, low=0.0, high=1.0)
-    colour_jitter: float = _key(0.05, low=0.0, high=0.5)
-    sharpness_jitter: float = _key(0.5, low=0.0, high=1.0)
-    noise: float = _key(2.0, low=0.0, high=50.0)
-
-
-@dataclass(frozen=True, slots=True)
-class BagsConfig:
-    """[bags]: how tiles are drawn for training and validation.
-
-    Parameters
-    ----------
-    size : int
-        Tiles a bag, drawn without replacement; slides with fewer are refused.
-    batch_size : int
-        Bags a batch.
-    train_batches, validation_batches : int
-        Batches an epoch.
-    validation_seed : int
-        The same bags are seen in every validation.
-    """
-
-    size: int = _key(100, low=1)
-    batch_size: int = _key(64, low=1)
-    train_batches: int = _key(100, low=1)
-    validation_batches: int = _key(25, low=1)
-    validation_seed: int = _key(123, low=0)
-
-
-@dataclass(frozen=True, slots=True)
-class HeadConfig:
-    """[head]: the attention head and how it learns (Adam).
-
-    Parameters
-    ----------
-    hidden : int
-    epochs : int
-    learning_rate, weight_decay : float
-    guidance : float
-        Weight of a second loss where [pretraining] regions say which tiles are tumour: -log of the
-        attention that falls on them, and the cross-entropy of each one's own vote. 0, as published: the
-        slide's label alone teaches.
-    """
-
-    hidden: int = _key(256, low=1, high=65536)
-    epochs: int = _key(50, low=1, high=100_000)
-    learning_rate: float = _key(1e-3, above=0.0)
-    weight_decay: float = _key(1e-7, low=0.0)
-    guidance: float = _key(0.0, low=0.0, high=100.0)
+    name: str = key("alexnet", choices=("alexnet",), prefixes=("timm:", "model:"))
+    weights: str = key("random")
+    normalisation: str = key("auto", choices=("auto", "none", "imagenet", "pcam", "ihc"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,20 +144,17 @@ class ComputeConfig:
         Of weights, bags and augmentation.
     """
 
-    device: str = _key("auto")
-    seed: int = _key(0, low=0)
+    device: str = key("auto")
+    seed: int = key(0, low=0)
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """A whole training run."""
+class RunConfig:
+    """A training run: the sections that all methods share. A method adds its own by inheriting."""
 
     model: ModelConfig
     data: DataConfig
     encoder: EncoderConfig
-    pretraining: PretrainingConfig
-    bags: BagsConfig
-    head: HeadConfig
     compute: ComputeConfig
 
     def digest(self) -> str:
@@ -235,28 +166,53 @@ class TrainingConfig:
         del values["data"]["manifest"], values["compute"]["device"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
+    @classmethod
+    def parse(cls, values: Mapping[str, object]) -> Self:
+        """Check a configuration given as nested mappings.
 
-_SECTIONS: Mapping[str, type] = {
-    "model": ModelConfig,
-    "data": DataConfig,
-    "encoder": EncoderConfig,
-    "pretraining": PretrainingConfig,
-    "bags": BagsConfig,
-    "head": HeadConfig,
-    "compute": ComputeConfig,
-}
+        Parameters
+        ----------
+        values : mapping
+            Section to keys to values.
+
+        Returns
+        -------
+        RunConfig
+
+        Raises
+        ------
+        JobFailed
+            Naming the key and what is wrong with it.
+        """
+        return cls._parse_sections(values)
+
+    @classmethod
+    def _parse_sections(cls, values: Mapping[str, object]) -> Self:
+        hints = get_type_hints(cls)
+        kinds: dict[str, Any] = {
+            item.name: hints[item.name] for item in fields(cls) if item.default is MISSING
+        }
+        for name, section in values.items():
+            if name not in kinds:
+                raise JobFailed(f"The configuration has no section [{name}]{_near(name, kinds)}.")
+            if not isinstance(section, dict):
+                raise JobFailed(f"[{name}] must be a section with keys, not {section!r:.80}.")
+        return cls(**{name: _section(name, kind, values) for name, kind in kinds.items()})
 
 
-def read_config(path: Path | str) -> TrainingConfig:
+def read_config(path: Path | str, kind: type[Config]) -> Config:
     """Read a configuration file.
 
     Parameters
     ----------
     path : Path or str
+    kind : type
+        A `RunConfig`.
 
     Returns
     -------
-    TrainingConfig
+    RunConfig
+        Of that kind.
 
     Raises
     ------
@@ -270,32 +226,7 @@ def read_config(path: Path | str) -> TrainingConfig:
         raise JobFailed(f"{path} could not be read ({error.strerror or error}): check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise JobFailed(f"{path.name} is not valid TOML: {error}.") from error
-    return parse_config(values)
-
-
-def parse_config(values: Mapping[str, object]) -> TrainingConfig:
-    """Check a configuration given as nested mappings.
-
-    Parameters
-    ----------
-    values : mapping
-        Section to keys to values.
-
-    Returns
-    -------
-    TrainingConfig
-
-    Raises
-    ------
-    JobFailed
-        Naming the key and what is wrong with it.
-    """
-    for name, section in values.items():
-        if name not in _SECTIONS:
-            raise JobFailed(f"The configuration has no section [{name}]{_near(name, _SECTIONS)}.")
-        if not isinstance(section, dict):
-            raise JobFailed(f"[{name}] must be a section with keys, not {section!r:.80}.")
-    return TrainingConfig(**{name: _section(name, kind, values) for name, kind in _SECTIONS.items()})
+    return kind.parse(values)
 
 
 def _section(name: str, kind: type, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - one of _SECTIONS
@@ -317,9 +248,17 @@ def _value(key: str, kind: str, rules: Mapping[str, Any], value: object) -> obje
     if kind == "str":
         if not isinstance(value, str):
             raise JobFailed(f"{key} must be a text, not {value!r:.80}.")
-        if rules["choices"] and value not in rules["choices"]:
-            options = ", ".join(repr(choice) for choice in rules["choices"])
+        begun = any(value.startswith(prefix) and value != prefix for prefix in rules["prefixes"])
+        if rules["choices"] and value not in rules["choices"] and not begun:
+            options = ", ".join(
+                repr(choice)
+                for choice in (*rules["choices"], *(f"{start}NAME" for start in rules["prefixes"]))
+            )
             raise JobFailed(f"{key} must be one of {options}, not {value!r:.80}.")
+        return value
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise JobFailed(f"{key} must be true or false, not {value!r:.80}.")
         return value
     whole = kind == "int"
     word = f"{_range_word(rules)}{'whole ' if whole else ''}number{_range_end(rules)}"

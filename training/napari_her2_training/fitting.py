@@ -43,6 +43,12 @@ class Fit:
         The logged value by which the best epoch is chosen.
     mode : str
         "min" or "max".
+    accumulate : int
+        Batches a step of the optimiser.
+    clip : float or None
+        Largest norm of the gradient.
+    ties : str
+        Which of equally good epochs is kept, the "first" or the "last".
     """
 
     stage: str
@@ -52,6 +58,9 @@ class Fit:
     validation_batches: int
     monitor: str
     mode: str
+    accumulate: int = 1
+    clip: float | None = 1.0
+    ties: str = "first"
 
 
 def fit(
@@ -80,7 +89,7 @@ def fit(
         State of the module at its best epoch, on the CPU.
     """
     last, best = wanted.folder / "last.ckpt", wanted.folder / "best.ckpt"
-    keeper = ModelCheckpoint(
+    keeper = (_LastOfBest if wanted.ties == "last" else ModelCheckpoint)(
         dirpath=wanted.folder,
         filename="best",
         monitor=wanted.monitor,
@@ -129,9 +138,19 @@ def _trainer(wanted: Fit, device: Device, callbacks: list[Callback]) -> lightnin
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        gradient_clip_val=1.0,
+        gradient_clip_val=wanted.clip,
+        accumulate_grad_batches=wanted.accumulate,
         callbacks=callbacks,
     )
+
+
+class _LastOfBest(ModelCheckpoint):
+    """Keeps the last of equally good epochs."""
+
+    def check_monitor_top_k(self, trainer: lightning.Trainer, current: torch.Tensor | None = None) -> bool:
+        best = self.best_model_score
+        equal = current is not None and best is not None and bool(torch.eq(current, best))
+        return equal or bool(super().check_monitor_top_k(trainer, current))
 
 
 class _Reporter(Callback):
@@ -140,12 +159,21 @@ class _Reporter(Callback):
         self.report = report
         self.note = ""
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
-        total = self.wanted.epochs * self.wanted.train_batches
-        self.report(Progress(self.wanted.stage, trainer.global_step, total, "batches", self.note))
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        self._tell(trainer.current_epoch * self.wanted.train_batches + batch_idx + 1)
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: object) -> None:
         shown = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())
         self.note = f"epoch {trainer.current_epoch + 1} of {self.wanted.epochs}: {shown}"
+        self._tell((trainer.current_epoch + 1) * self.wanted.train_batches)
+
+    def _tell(self, done: int) -> None:
         total = self.wanted.epochs * self.wanted.train_batches
-        self.report(Progress(self.wanted.stage, trainer.global_step, total, "batches", self.note))
+        self.report(Progress(self.wanted.stage, done, total, "batches", self.note))

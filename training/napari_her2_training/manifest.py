@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from sklearn.model_selection import KFold, StratifiedShuffleSplit
+from sklearn.model_selection import KFold, StratifiedKFold, StratifiedShuffleSplit
 
 from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_her2_training.config import DataConfig
 
 SCORES = ("0", "1+", "2+", "3+")
 BINARY = ("negative", "positive")
+Stain = Literal["he", "ihc"]
+STAINS: Mapping[Stain, str] = {"he": "H&E", "ihc": "IHC"}
 SPLITS = ("train", "validation", "test")
 _SCORE_NAMES = {"0": "0", "1": "1+", "1+": "1+", "2": "2+", "2+": "2+", "3": "3+", "3+": "3+"}
 _REQUIRED = ("case_id", "he", "score")
@@ -27,15 +30,15 @@ _KNOWN = ("case_id", "he", "ihc", "score", "ish", "fold", "split")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A row of the manifest: one H&E slide of a case, with its label.
+    """A row of the manifest: the slides of a case, or the features of their tiles, with its label.
 
     Parameters
     ----------
     row : int
         Line of the file, for messages.
     case_id : str
-    he : Path
-    ihc : Path or None
+    he, ihc : Path or None
+        At least one is there; H&E always, unless the manifest was read for a method that does without.
     score : str
         "0", "1+", "2+" or "3+".
     ish : str
@@ -47,12 +50,27 @@ class Case:
 
     row: int
     case_id: str
-    he: Path
+    he: Path | None
     ihc: Path | None
     score: str
     ish: str = ""
     fold: int | None = None
     split: str | None = None
+
+    def slide(self, stain: Stain) -> Path:
+        """Return the slide of a stain.
+
+        Raises
+        ------
+        JobFailed
+            Naming the row, where it has none.
+        """
+        path = self.he if stain == "he" else self.ihc
+        if path is None:
+            raise JobFailed(
+                f"Row {self.row} of the manifest: case {self.case_id} has no {STAINS[stain]} slide."
+            )
+        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +93,7 @@ def label_of(case: Case, kind: str) -> int:
     return number if kind == "scores" else int(number >= 2)
 
 
-def read_manifest(path: Path | str) -> tuple[Case, ...]:
+def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[Case, ...]:
     """Read and check a manifest.
 
     Parameters
@@ -83,6 +101,8 @@ def read_manifest(path: Path | str) -> tuple[Case, ...]:
     path : Path or str
         CSV with the columns case_id, he, score and optionally ihc, ish, fold, split; slides relative to
         its folder.
+    needed : sequence of {"he", "ihc"}
+        Stains that every row must have; with none, a row must have one or the other.
 
     Returns
     -------
@@ -112,7 +132,7 @@ def read_manifest(path: Path | str) -> tuple[Case, ...]:
     if not rows:
         raise JobFailed(f"{path.name} holds no case: add a row for each.")
     faults: list[str] = []
-    cases = tuple(_case(number, row, path.parent, faults) for number, row in rows)
+    cases = tuple(_case(number, row, path.parent, needed, faults) for number, row in rows)
     faults += _faults_between(cases)
     if faults:
         more = f" And {len(faults) - 20} more." if len(faults) > 20 else ""
@@ -120,7 +140,13 @@ def read_manifest(path: Path | str) -> tuple[Case, ...]:
     return cases
 
 
-def _case(number: int, row: Mapping[str | None, object], folder: Path, faults: list[str]) -> Case:
+def _case(
+    number: int,
+    row: Mapping[str | None, object],
+    folder: Path,
+    needed: Sequence[Stain],
+    faults: list[str],
+) -> Case:
     def say(fault: str) -> None:
         faults.append(f"Row {number}: {fault}.")
 
@@ -134,8 +160,11 @@ def _case(number: int, row: Mapping[str | None, object], folder: Path, faults: l
         say("no case_id")
     if score not in _SCORE_NAMES:
         say(f"score {score!r} is none of 0, 1+, 2+, 3+")
-    he = _slide(values.get("he", ""), "he", folder, say)
-    ihc = _slide(values["ihc"], "ihc", folder, say) if values.get("ihc") else None
+    he, ihc = (_slide(values.get(stain, ""), stain, folder, stain in needed, say) for stain in STAINS)
+    if not needed and he is None and ihc is None:
+        say("neither he nor ihc")
+    if he is not None and ihc is not None and he.resolve() == ihc.resolve():
+        say(f"he and ihc are the same file, {he.name}")
     split, fold = values.get("split") or None, values.get("fold") or None
     if split is not None and split not in SPLITS:
         say(f"split {split!r} is none of {', '.join(SPLITS)}")
@@ -148,12 +177,14 @@ def _case(number: int, row: Mapping[str | None, object], folder: Path, faults: l
     )  # fmt: skip
 
 
-def _slide(value: str, column: str, folder: Path, say: object) -> Path:
-    path = folder / Path(value).expanduser()
+def _slide(value: str, column: Stain, folder: Path, needed: bool, say: Callable[[str], None]) -> Path | None:
     if not value:
-        say(f"no {column}")  # type: ignore[operator]
-    elif not path.exists():
-        say(f"{column} {value} does not exist")  # type: ignore[operator]
+        if needed:
+            say(f"no {column}")
+        return None
+    path = folder / Path(value).expanduser()
+    if not path.exists():
+        say(f"{column} {value} does not exist")
     return path
 
 
@@ -163,9 +194,18 @@ def _faults_between(cases: Sequence[Case]) -> list[str]:
     by_slide: dict[Path, Case] = {}
     for case in cases:
         by_case[case.case_id].append(case)
-        first = by_slide.setdefault(case.he.resolve(), case)
-        if first is not case:
-            faults.append(f"Row {case.row}: the slide {case.he.name} is in row {first.row} already.")
+        if case.he is not None:
+            first = by_slide.setdefault(case.he.resolve(), case)
+            if first is not case:
+                faults.append(f"Row {case.row}: the slide {case.he.name} is in row {first.row} already.")
+        if case.ihc is not None:
+            # Of one case it may serve several H&E slides.
+            first = by_slide.setdefault(case.ihc.resolve(), case)
+            if first.case_id != case.case_id:
+                faults.append(
+                    f"Row {case.row}: the slide {case.ihc.name} is that of case {first.case_id} in row "
+                    f"{first.row} already."
+                )
     for group in by_case.values():
         first = group[0]
         for case in group[1:]:
@@ -196,11 +236,14 @@ def make_splits(cases: Sequence[Case], config: DataConfig) -> tuple[Split, ...]:
     JobFailed
         A split is empty, or too small to hold every class.
     """
-    if any(case.split for case in cases):
+    if any(case.split in ("train", "validation") for case in cases):
         chosen = {name: tuple(case for case in cases if case.split == name) for name in SPLITS}
         splits = [Split(chosen["train"], chosen["validation"], chosen["test"])]
     else:
-        learn, test = _hold_out(cases, config.test, config)
+        test = tuple(case for case in cases if case.split == "test")
+        learn = tuple(case for case in cases if case.split is None)
+        if not test:
+            learn, test = _hold_out(cases, config.test, config)
         if any(case.fold is not None for case in learn):
             folds = sorted({case.fold for case in learn if case.fold is not None})
             splits = [
@@ -249,11 +292,23 @@ def _hold_out(
 
 
 def _k_folds(cases: Sequence[Case], config: DataConfig) -> list[tuple[tuple[Case, ...], tuple[Case, ...]]]:
-    """Plain k-fold over shuffled cases, not stratified, as the protocol of the paper has it."""
+    """K-fold over shuffled cases; plain, as the protocol of attention MIL has it, unless stratified."""
     ids = _ids(cases)
     if len(ids) < config.folds:
         raise JobFailed(f"{len(ids)} cases cannot be split into {config.folds} folds: add cases.")
-    folds = KFold(config.folds, shuffle=True, random_state=config.seed).split(ids)
+    labels = {case.case_id: label_of(case, config.classes) for case in cases}
+    kind = StratifiedKFold if config.stratified else KFold
+    try:
+        splitter = kind(config.folds, shuffle=True, random_state=config.seed)
+        with warnings.catch_warnings():
+            # A class with fewer cases than folds is absent from some: the check of the splits says so.
+            warnings.filterwarnings("ignore", message="The least populated class")
+            folds = list(splitter.split(ids, [labels[name] for name in ids]))
+    except ValueError as error:
+        raise JobFailed(
+            f"No class has the {config.folds} cases that as many folds need: add cases, or lower "
+            f"[data] folds."
+        ) from error
     return [(_among(cases, [ids[i] for i in a]), _among(cases, [ids[i] for i in b])) for a, b in folds]
 
 

@@ -9,6 +9,7 @@ from sklearn.metrics import (
     accuracy_score,
     cohen_kappa_score,
     confusion_matrix,
+    f1_score,
     recall_score,
     roc_auc_score,
 )
@@ -80,6 +81,8 @@ def slide_metrics(
         "accuracy": float(accuracy_score(labels, predicted)),
         # The mean recall over the classes that occur; balanced_accuracy_score warns about the others.
         "balanced accuracy": float(recall_score(labels, predicted, labels=present, average="macro")),
+        # Over the classes that occur, or are said to; scikit-learn's choice.
+        "macro F1": float(f1_score(labels, predicted, average="macro")),
     }
     if len(np.union1d(present, predicted)) > 1:
         found["quadratic kappa"] = float(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.slide.grid import TileGrid
-    from napari_her2_training.config import TrainingConfig
+    from napari_her2_training.attention_config import AttentionConfig
     from napari_her2_training.manifest import Case
 
 TUMOUR_FROM, NORMAL_TO = 0.5, 0.05
@@ -54,14 +54,14 @@ class Patches:
 
 
 def gather_patches(
-    cases: Sequence[Case], config: TrainingConfig, folder: Path, *, per_slide: int, seed: int, stage: str
+    cases: Sequence[Case], config: AttentionConfig, folder: Path, *, per_slide: int, seed: int, stage: str
 ) -> Generator[Progress, None, Patches]:
     """Cut patches from the slides of cases.
 
     Parameters
     ----------
     cases : sequence of Case
-    config : TrainingConfig
+    config : AttentionConfig
     folder : Path
         Of the manifest, which the pattern of the regions is relative to.
     per_slide : int
@@ -93,11 +93,11 @@ def gather_patches(
 
 
 def _of_slide(
-    case: Case, config: TrainingConfig, folder: Path, per_slide: int, rng: np.random.Generator
+    case: Case, config: AttentionConfig, folder: Path, per_slide: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     data = config.data
     score = label_of(case, data.classes)
-    with open_slide(case.he) as slide:
+    with open_slide(case.slide("he")) as slide:
         grid = slide.tile_grid(data.tile_px, data.mpp)
         label = np.full(grid.shape, -1, np.int64)
         label[slide.tissue("auto").keep(grid, data.min_tissue)] = score

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.result import Progress
-    from napari_her2_training.config import PretrainingConfig
+    from napari_her2_training.attention_config import PretrainingConfig
     from napari_her2_training.patches import Patches
 
 STAGE = "Pre-training the encoder"

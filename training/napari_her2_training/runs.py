@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from napari_her2_training.config import TrainingConfig
+    from napari_her2_training.config import RunConfig
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.json"
@@ -51,13 +51,13 @@ class RunFolder:
         return folder
 
 
-def open_run(out: Path, config: TrainingConfig, manifest: Path, *, resume: bool) -> RunFolder:
+def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> RunFolder:
     """Begin a run in a folder, or go on with the one that is there.
 
     Parameters
     ----------
     out : Path
-    config : TrainingConfig
+    config : RunConfig
     manifest : Path
     resume : bool
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_her2.slide.grid import TileGrid
 
-MapKind = Literal["attention", "evidence", "tissue", "corrupt"]
+MapKind = Literal["attention", "evidence", "score", "confidence", "probability", "tissue", "corrupt"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +23,7 @@ class TileMap:
     Parameters
     ----------
     kind : str
-        "attention", "evidence", "tissue" or "corrupt".
+        One of `MapKind`.
     values : (rows, columns) float32
         NaN where nothing was scored.
     grid : TileGrid
@@ -31,7 +31,7 @@ class TileMap:
     unit : str
         What a value is, for a person: "attention weight", "percentile", "logit".
     class_name : str or None
-        The score that an evidence map speaks of.
+        The score that an evidence or a probability map speaks of.
     description : str
         One line on what the map shows and does not show.
     """

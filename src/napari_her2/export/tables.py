@@ -124,6 +124,8 @@ def result_values(result: SlideResult) -> dict[str, Any]:
         "head": result.head or None,
         "heads": {head: dict(chances) for head, chances in result.heads.items()},
         "slides_agree": result.agree,
+        "rule": result.rule or None,
+        "tiles_by_confidence": dict(result.trust),
         "slides": [_slide_values(slide) for slide in result.slides],
         "tiles": len(result.table),
         "corrupt_tiles": len(result.corrupt),
@@ -189,13 +191,20 @@ def _write_tiles(path: Path, result: SlideResult) -> None:
     ranks = next((m for m in result.maps if m.kind == "attention" and m.unit == "percentile"), None)
     ranks = ranks if ranks is not None else result.map("attention").percentile()
     percentile = ranks.values[table.index[:, 0], table.index[:, 1]]
-    evidence = table.evidence if table.evidence is not None else np.empty((len(table), 0))
+    columns = [
+        column.reshape(len(table), -1)
+        for column in (table.evidence, table.probabilities, table.confidence)
+        if column is not None
+    ]
+    numbers = np.concatenate([np.empty((len(table), 0), np.float32), *columns], axis=1)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
             ["row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um"]
             + ["attention_weight", "attention_percentile"]
             + [f"evidence_logit_{name}" for name in result.classes if table.evidence is not None]
+            + [f"probability_{name}" for name in result.classes if table.probabilities is not None]
+            + ["confidence"] * (table.confidence is not None)
         )
         height, width = (f"{side:.3f}" for side in grid.tile_px0)
         for at in range(len(table)):
@@ -205,7 +214,7 @@ def _write_tiles(path: Path, result: SlideResult) -> None:
             writer.writerow(
                 [row, col, x, y, width, height, f"{x_um:.3f}", f"{y_um:.3f}", f"{grid.tile_um:.3f}"]
                 + [f"{table.attention[at]:.9g}", f"{percentile[at]:.6f}"]
-                + [f"{value:.9g}" for value in evidence[at].tolist()]
+                + [f"{value:.9g}" for value in numbers[at].tolist()]
             )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from napari_her2.explain.attention import attention_maps, attention_ranks
 from napari_her2.explain.maps import TileMap
-from napari_her2.inference.presentation import result_label
+from napari_her2.inference.presentation import MIN_TILES, result_label
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.card import NOTICE
 
@@ -125,6 +125,10 @@ def assemble(
     regions: str | None = None,
     head: str = "",
     heads: Mapping[str, Tensor] | None = None,
+    min_tiles: int = MIN_TILES,
+    doubt: str = "",
+    rule: str = "",
+    trust: Mapping[str, float] | None = None,
     warnings: tuple[str, ...] = (),
 ) -> SlideResult:
     """Put together the answer.
@@ -145,6 +149,12 @@ def assemble(
     head : str
     heads : mapping of str to (C,) float
         Logits of each head.
+    min_tiles : int
+        With fewer the answer is withheld.
+    doubt : str
+        Why else the answer is withheld; empty where nothing speaks against it.
+    rule : str
+    trust : mapping of str to float
     warnings : tuple of str
 
     Returns
@@ -161,6 +171,8 @@ def assemble(
         probabilities[score],
         {slide.name: len(slide.table) for slide in slides},
         min_confidence=options.min_confidence,
+        min_tiles=min_tiles,
+        doubt=doubt,
         own_labels=card.class_labels,
     )
     return SlideResult(
@@ -183,6 +195,8 @@ def assemble(
         guideline=card.guideline,
         regions=regions,
         head=head,
+        rule=rule,
+        trust=trust or {},
         heads={name: _chances(values, card.classes) for name, values in (heads or {}).items()},
     )
 

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.encode import PendingFeatures
-    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.inference.encode import PendingFeatures, TileEncoder
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tiles import TileBatch
@@ -132,20 +131,21 @@ def default_batch(device: Device, tile_px: int) -> int:
 
 def embed_steps(
     slide: Slide,
-    encoder: PatchEncoder,
+    encoder: TileEncoder,
     grid: TileGrid,
     keep: NDArray[np.bool_],
     device: Device,
     *,
     cache: bool = True,
     batch_size: int | None = None,
+    stage: str = STAGE,
 ) -> Generator[Progress, None, Embeddings]:
     """Embed tiles of a slide, those that the cache lacks.
 
     Parameters
     ----------
     slide : Slide
-    encoder : PatchEncoder
+    encoder : TileEncoder
     grid : TileGrid
     keep : (rows, columns) bool
         Tiles to embed.
@@ -154,6 +154,8 @@ def embed_steps(
         Whether features are looked up and kept on disk.
     batch_size : int, optional
         Tiles read and computed together; see `default_batch`.
+    stage : str
+        What the progress calls it.
 
     Yields
     ------
@@ -181,7 +183,7 @@ def embed_steps(
             store.load(bag.fill)
         cached = int(bag.present.sum())
         note = f"{cached:,} of {total:,} tiles from the cache" if cached else runner.note
-        yield Progress(STAGE, cached, total, "tiles", note)
+        yield Progress(stage, cached, total, "tiles", note)
         if not bag.present.all():
             size = batch_size or default_batch(device, grid.tile_px)
             tiles = slide.tiles(tile_px=grid.tile_px, mpp=grid.mpp, batch_size=size, keep=bag.missing())
@@ -191,7 +193,7 @@ def embed_steps(
                         store.append(batch.index, features)
                     bag.fill(batch.index, features)
                     bag.corrupt.append(batch.corrupt)
-                    yield Progress(STAGE, bag.done, total, "tiles", runner.note)
+                    yield Progress(stage, bag.done, total, "tiles", runner.note)
         problem = store.problem if store is not None else ""
     return _collect(bag, cached, runner.note, problem)
 

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from napari_her2.errors import JobFailed
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
-    from napari_her2.models.encoders import PatchEncoder
 
 MIN_COSINE = 0.999
 MAX_RELATIVE_ERROR = 0.05
@@ -31,6 +31,38 @@ _OUT_OF_MEMORY_TEXTS = (
 
 # How well lower precision agrees, by encoder and device: a slide scored again need not wait for it.
 _compared: dict[tuple[str, str, torch.dtype], tuple[float, float]] = {}
+
+
+class TileSpec(Protocol):
+    """Sizes of tiles and of what comes out."""
+
+    @property
+    def tile_px(self) -> int:
+        """Side of a tile, pixels."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers a tile."""
+
+
+class TileEncoder(Protocol):
+    """What turns tiles into numbers: an `nn.Module` such as `napari_her2.models.encoders.PatchEncoder`."""
+
+    @property
+    def spec(self) -> TileSpec:
+        """Its sizes."""
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, t, t, 3) uint8 to (B, D) float."""
+
+    def fingerprint(self) -> str:
+        """Tell it from all others: whoever shares it gives the same numbers."""
+
+    def to(self, device: torch.device) -> nn.Module:
+        """Move it to a device."""
+
+    def eval(self) -> nn.Module:
+        """Enter evaluation mode."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +100,7 @@ class EncoderRunner:
 
     Parameters
     ----------
-    encoder : PatchEncoder
+    encoder : TileEncoder
         Moved to the device, in channels_last layout and evaluation mode.
     device : Device
     max_batch : int, default 1024
@@ -90,7 +122,7 @@ class EncoderRunner:
         If the encoder itself does not fit into the memory of the device.
     """
 
-    def __init__(self, encoder: PatchEncoder, device: Device, *, max_batch: int = 1024) -> None:
+    def __init__(self, encoder: TileEncoder, device: Device, *, max_batch: int = 1024) -> None:
         self.encoder = encoder
         self.device = device
         self.batch_limit = max(1, max_batch)
@@ -217,12 +249,12 @@ class EncoderRunner:
             return agreement(exact, self._forward(trial, wanted).float())
 
 
-def encode(encoder: PatchEncoder, images: NDArray[np.uint8], device: Device) -> NDArray[np.float16]:
+def encode(encoder: TileEncoder, images: NDArray[np.uint8], device: Device) -> NDArray[np.float16]:
     """Encode tiles once; for a stream of batches keep an `EncoderRunner`.
 
     Parameters
     ----------
-    encoder : PatchEncoder
+    encoder : TileEncoder
     images : (B, t, t, 3) uint8
     device : Device
 

@@ -86,9 +86,20 @@ def result_label(
     tiles: Mapping[str, int],
     *,
     min_confidence: float = MIN_CONFIDENCE,
+    min_tiles: int = MIN_TILES,
+    doubt: str = "",
     own_labels: Mapping[str, str] | None = None,
 ) -> tuple[str, bool]:
     """How the answer is shown, and whether it is withheld.
+
+    Parameters
+    ----------
+    name, own_labels
+        As for `class_label`.
+    confidence, tiles, min_confidence, min_tiles
+        As for `abstention`.
+    doubt : str
+        A reason that the method has itself to withhold the answer.
 
     Returns
     -------
@@ -96,5 +107,5 @@ def result_label(
         "3+ (positive)", or "indeterminate: ..." with the reason.
     abstained : bool
     """
-    reason = abstention(confidence, tiles, min_confidence=min_confidence)
+    reason = abstention(confidence, tiles, min_confidence=min_confidence, min_tiles=min_tiles) or doubt
     return (f"{INDETERMINATE}: {reason}", True) if reason else (class_label(name, own_labels), False)

@@ -58,12 +58,18 @@ class TileTable:
     evidence : (N, C) float32 or None
         Signed class evidence; its mean over the tiles plus the bias is the logit. None where the method
         cannot tell it.
+    probabilities : (N, C) float32 or None
+        Of each tile by itself, where the method scores tiles.
+    confidence : (N,) float32 or None
+        That the model has in its score of each tile, 0 to 1: learnt, not a probability of being right.
     """
 
     index: NDArray[np.int64]
     origins_px0: NDArray[np.int64]
     attention: NDArray[np.float32]
     evidence: NDArray[np.float32] | None
+    probabilities: NDArray[np.float32] | None = None
+    confidence: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -150,6 +156,11 @@ class SlideResult:
         Which head of the model gave the answer: "fusion", "H&E" or "IHC"; empty where it has one only.
     heads : mapping of str to mapping of str to float
         Probabilities of every head that could speak, that of ``head`` among them.
+    rule : str
+        How scores of tiles became that of the slide, in words; empty where the model scores slides.
+    trust : mapping of str to float
+        Share of the tiles that the model trusts highly, moderately and little ("high", "medium", "low");
+        empty where it does not say.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -172,6 +183,8 @@ class SlideResult:
     regions: str | None = None
     head: str = ""
     heads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rule: str = ""
+    trust: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def slide(self) -> str:

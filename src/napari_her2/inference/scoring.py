@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError
 from napari_her2.inference.device import choose_device
+from napari_her2.inference.fields import score_fields
 from napari_her2.inference.mil import score_bag
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.paired import score_pair
 from napari_her2.inference.result import Progress, SlideResult
 from napari_her2.models.card import PAIR
+from napari_her2.models.field_model import FieldModel
 from napari_her2.models.registry import load_model
 from napari_her2.slide.reader import Slide, open_slide
 
@@ -78,7 +80,8 @@ def score_steps(
         second = ihc if ihc is None or isinstance(ihc, Slide) else stack.enter_context(open_slide(ihc))
         if card.stain == PAIR:
             return (yield from score_pair(first, second, bundle, regions, runs_on, chosen))
-        return (yield from score_bag(first, bundle, regions, runs_on, chosen))
+        score = score_fields if isinstance(bundle.head, FieldModel) else score_bag
+        return (yield from score(first, bundle, regions, runs_on, chosen))
 
 
 def score_slide(

@@ -1,0 +1,208 @@
+"""Slides scored field by field: the rule worked out again, the numbers kept, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import write_flat_slide
+from napari_her2 import open_slide, score_slide
+from napari_her2.errors import ModelError, ModelMisfit, SlideError
+from napari_her2.export.tables import write_result
+from napari_her2.inference.fields import FieldEncoder, stain_transform, trust_shares, unpacked
+from napari_her2.models.bundle import load_bundle, save_bundle
+from napari_her2.models.card import ModelCard
+from napari_her2.models.field_model import FieldModel
+from napari_her2.slide.macenko import IDENTITY
+
+ARGUMENTS = {
+    "predictor": "tinynet-e",
+    "classes": 4,
+    "dim": 8,
+    "attention": True,
+    "channels_from": "correlated",
+    "field_px": 64,
+}
+
+
+def make_field_bundle(path, **changes):
+    arguments = ARGUMENTS | changes.pop("arguments", {})
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = FieldModel(**arguments).eval()
+        with torch.no_grad():
+            model.predictor.classify.weight.mul_(20)
+            model.predictor.confide[2].bias.fill_(changes.pop("confidence_bias", 1.0))
+    values = {
+        "name": "fields",
+        "version": "1",
+        "method": "corr-a-net",
+        "architecture": "FieldModel",
+        "arguments": arguments,
+        "encoder": None,
+        "stain": "H&E",
+        "tile_px": 256,
+        "mpp": 0.5,
+        "classes": ("0", "1+", "2+", "3+"),
+        "task": "H&E-based prediction of the HER2 IHC score",
+        "training_data": "nothing: random weights",
+        "licence": "BSD-3-Clause",
+        "intended_use": "tests",
+        "guideline": "ASCO/CAP 2018",
+    }
+    save_bundle(path, ModelCard(**(values | changes)), None, model, encoder_dtype=torch.float32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def field_model(tmp_path_factory):
+    return make_field_bundle(tmp_path_factory.mktemp("fields") / "fields.safetensors")
+
+
+@pytest.fixture(scope="module")
+def scored_fields(small_pair, field_model):
+    return score_slide(small_pair.he, field_model, device="cpu", cache=False)
+
+
+def test_the_slide_is_the_confidence_weighted_mean_of_its_tiles(scored_fields):
+    table = scored_fields.table
+    weights = table.confidence.astype(np.float64)
+    weights /= weights.sum()
+    expected = weights @ table.probabilities.astype(np.float64)
+    assert np.allclose(list(scored_fields.probabilities.values()), expected, atol=1e-6)
+    assert np.allclose(table.attention, weights, atol=1e-6)
+    assert "weighted by the model's confidence" in scored_fields.rule
+    assert np.isclose(sum(scored_fields.trust.values()), 1)
+
+
+def test_each_tile_says_what_the_model_says_of_it(scored_fields, field_model, small_pair):
+    """Tiles cut here one by one, prepared and scored without the stream, the cache or float16."""
+    bundle = load_bundle(field_model)
+    with open_slide(small_pair.he) as slide:
+        transform, _ = stain_transform(slide, bundle.card)
+        assert not transform.is_identity
+        for at in (0, len(scored_fields.table) // 2):
+            y, x = scored_fields.table.origins_px0[at].tolist()
+            normalised = np.exp(
+                np.log1p(slide.read(0, y, x, 256, 256).astype(np.float64)) @ transform.matrix.T
+                + transform.offset
+            )
+            pixels = (normalised.clip(1, 256) - 1) / 255
+            small = pixels.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
+            with torch.inference_mode():
+                said = bundle.head(torch.from_numpy(small).float().permute(2, 0, 1)[None])
+            found = scored_fields.table.probabilities[at]
+            assert np.allclose(found, said.probabilities[0], atol=2e-3)
+            assert np.isclose(scored_fields.table.confidence[at], said.confidence[0], atol=2e-3)
+
+
+def test_logits_survive_the_store_within_rounding(field_model):
+    bundle = load_bundle(field_model)
+    encoder = FieldEncoder(bundle.head, tile_px=256, transform=IDENTITY)
+    tiles = torch.randint(0, 256, (3, 256, 256, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        packed = encoder(tiles)
+        exact = bundle.head(encoder.prepare(tiles))
+    logits, confidence = unpacked(packed.half().numpy())
+    assert torch.allclose(logits.float(), exact.logits, atol=1e-5)
+    assert torch.allclose(confidence.float(), exact.confidence_logits, atol=1e-5)
+
+
+def test_scored_again_from_the_cache_it_says_the_same(small_pair, field_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_HER2_CACHE", str(tmp_path))
+    first = score_slide(small_pair.he, field_model, device="cpu")
+    again = score_slide(small_pair.he, field_model, device="cpu")
+    assert first.probabilities == again.probabilities
+    assert np.array_equal(first.table.confidence, again.table.confidence)
+
+
+def test_maps_hold_what_the_table_holds(scored_fields):
+    rows, cols = scored_fields.table.index.T
+    table = scored_fields.table
+    assert np.array_equal(scored_fields.map("score").values[rows, cols], table.probabilities.argmax(1))
+    assert np.allclose(scored_fields.map("confidence").values[rows, cols], table.confidence, atol=1e-6)
+    for number, name in enumerate(scored_fields.classes):
+        values = scored_fields.map("probability", name).values
+        assert np.allclose(values[rows, cols], table.probabilities[:, number], atol=1e-6)
+        assert np.isfinite(values).sum() == len(table)
+
+
+def test_a_model_that_trusts_nothing_does_not_answer(small_pair, tmp_path):
+    model = make_field_bundle(tmp_path / "fields.safetensors", confidence_bias=-4.0)
+    result = score_slide(small_pair.he, model, device="cpu", min_confidence=0.0)
+    assert result.abstained
+    assert "trusts its scores of the tiles too little" in result.label
+    assert result.trust["low"] == 1.0
+
+
+def test_shares_of_trust_count_the_limits_in():
+    shares = trust_shares(np.array([1.0, 0.9, 0.89, 0.75, 0.74, 0.0]))
+    assert shares == {
+        "high": pytest.approx(2 / 6),
+        "medium": pytest.approx(2 / 6),
+        "low": pytest.approx(2 / 6),
+    }
+    assert trust_shares(np.array([])) == {"high": 0.0, "medium": 0.0, "low": 0.0}
+
+
+def test_the_table_of_tiles_holds_probabilities_and_confidence(scored_fields, tmp_path):
+    folder = write_result(scored_fields, tmp_path)
+    rows = (folder / "tiles.csv").read_text(encoding="utf-8").splitlines()
+    names = rows[0].split(",")
+    assert names[-5:] == ["probability_0", "probability_1+", "probability_2+", "probability_3+", "confidence"]
+    values = np.array(rows[1].split(",")[-5:], float)
+    assert np.allclose(values[:4], scored_fields.table.probabilities[0])
+    told = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    assert told["rule"] == scored_fields.rule
+    assert set(told["tiles_by_confidence"]) == {"high", "medium", "low"}
+
+
+def test_a_slide_too_coarse_is_refused_and_glass_is_named(field_model, tmp_path):
+    coarse = write_flat_slide(tmp_path / "coarse.svs", mpp=2.0)
+    with pytest.raises(ModelMisfit, match="too coarse"):
+        score_slide(coarse, field_model, device="cpu")
+    with pytest.raises(SlideError, match="No tissue"):
+        score_slide(write_flat_slide(tmp_path / "glass.svs"), field_model, device="cpu")
+
+
+def test_a_finer_slide_is_scored_at_the_models_scale(small_pair, field_model, scored_fields):
+    with open_slide(small_pair.he, mpp=0.25) as slide:
+        finer = score_slide(slide, field_model, device="cpu")
+    assert len(finer.table) < len(scored_fields.table)
+    assert np.isfinite(finer.table.probabilities).all()
+
+
+def test_a_slide_with_nothing_to_normalise_is_scored_as_scanned(field_model, tmp_path):
+    """One colour has no two stains to part: said, finite, never a crash."""
+    path = write_flat_slide(tmp_path / "flat.svs", colour=(205, 130, 180))
+    with open_slide(path) as slide:
+        transform, fit = stain_transform(slide, load_bundle(field_model).card)
+    assert transform.is_identity
+    assert fit.fallback is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"predictor": "resnet-9000"}, "no predictor called"),
+        ({"channels_from": "IHC"}, "looks at"),
+        ({"dim": 7}, "multiple of 4"),
+    ],
+)
+def test_a_card_that_names_what_does_not_exist_is_refused(tmp_path, arguments, words):
+    good = make_field_bundle(tmp_path / "fields.safetensors")
+    bundle = load_bundle(good)
+    card = replace(bundle.card, arguments=ARGUMENTS | arguments)
+    with pytest.raises(ModelError, match=words):
+        save_bundle(tmp_path / "bad.safetensors", card, None, bundle.head)
+
+
+def test_an_arm_that_looks_at_the_pixels_has_no_network_ahead(tmp_path, small_pair):
+    model = make_field_bundle(tmp_path / "he.safetensors", arguments={"channels_from": "H&E"})
+    bundle = load_bundle(model)
+    assert bundle.head.network is None
+    assert len(score_slide(small_pair.he, model, device="cpu").table)

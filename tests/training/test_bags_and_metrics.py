@@ -77,6 +77,7 @@ def test_measures_equal_those_of_torchmetrics() -> None:
     assert found["balanced accuracy"] == pytest.approx(
         float(tm.multiclass_accuracy(p, y, 4, average="macro"))
     )
+    assert found["macro F1"] == pytest.approx(float(tm.multiclass_f1_score(p, y, 4, average="macro")))
     kappa = tm.multiclass_cohen_kappa(p, y, 4, weights="quadratic")
     assert found["quadratic kappa"] == pytest.approx(float(kappa), abs=1e-6)
     assert confusion(labels, probabilities) == tm.multiclass_confusion_matrix(p, y, 4).tolist()

@@ -146,14 +146,15 @@ def structural_similarity(images: Tensor, targets: Tensor) -> Tensor:
             f"structure: train on tiles of at least {WINDOW_PX} px."
         )
     with torch.autocast(images.device.type, enabled=False):
-        images, targets = at_least_float32(images), at_least_float32(targets)
+        # Filters that take each channel by itself run a tenth faster, forth and back, in the plain layout.
+        images, targets = (at_least_float32(part).contiguous() for part in (images, targets))
         mean, target_mean = _local_mean(images), _local_mean(targets)
-        product, squares = mean * target_mean, mean.square() + target_mean.square()
+        product, squares = mean * target_mean, mean * mean + target_mean * target_mean
         covariance = _local_mean(images * targets) - product
-        variances = _local_mean(images.square()) + _local_mean(targets.square()) - squares
-        luminance = (2 * product + _C1) / (squares + _C1)
+        variances = _local_mean(images * images) + _local_mean(targets * targets) - squares
         # Rounding makes the variance of large, flat values negative, and the quotient without bounds.
-        return (luminance * (2 * covariance + _C2) / (variances.clamp_min(0) + _C2)).mean()
+        divisor = (squares + _C1) * (variances.clamp_min(0) + _C2)
+        return ((2 * product + _C1) * (2 * covariance + _C2) / divisor).mean()
 
 
 def reconstruction_loss(images: Tensor, targets: Tensor, *, beta: float = BETA) -> Tensor:

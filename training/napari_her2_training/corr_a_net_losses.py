@@ -1,8 +1,8 @@
 """The losses of Corr-A-Net: both stains rebuilt from either and from both, and their hidden layers alike.
 
-Dutta et al. 2025; correlation and the three reconstructions after Chandar et al. (Neural Computation 2016,
-arXiv:1504.07225), the mixture of structural similarity and absolute error after Zhao et al. (IEEE
-Transactions on Computational Imaging 2017, arXiv:1511.08861)::
+Dutta et al. 2025 (doi:10.1101/2025.04.22.25326227); correlation and the three reconstructions after Chandar
+et al. (Neural Computation 2016, arXiv:1504.07225), the mixture of structural similarity and absolute error
+after Zhao et al. (IEEE Transactions on Computational Imaging 2017, arXiv:1511.08861)::
 
     R(a, b) = beta (1 - SSIM(a, b)) + (1 - beta) mean |a - b|
     loss = self + cross + joint - lambda * correlation

@@ -1,8 +1,9 @@
 """Corr-A-Net: from H&E alone, a representation that was learnt to agree with the IHC of the same place.
 
 Dutta et al., Corr-A-Net: interpretable attention-based correlated feature learning for predicting of HER2
-score in breast cancer from H&E images, 2025 (medRxiv preprint), after the correlational network of Chandar
-et al. (Neural Computation 2016, arXiv:1504.07225). At every pixel, with d channels in the representation::
+score in breast cancer from H&E images, 2025 (medRxiv, doi:10.1101/2025.04.22.25326227), after the
+correlational network of Chandar et al. (Neural Computation 2016, arXiv:1504.07225). At every pixel, with d
+channels in the representation::
 
     H, I = stem of each stain                                (64)      fixed, see `resnet_stem`
     h_H  = SE(encoder_H(H)),  h_I = SE(encoder_I(I))         (d)       what the correlation compares

@@ -1,10 +1,11 @@
 """Corr-A-Net as its published code has it, which is another network than the paper's: for comparison only.
 
-Code beside Dutta et al. 2025 (WU-C2IR2/CorrNet-HER2Prediction). There is no stem: the images themselves
-are encoded and reconstructed. Activations are LeakyReLU, squeeze-excitation has no ReLU and a bottleneck
-of d/16 channels (none at d = 8, so that its gate does not depend on the image), nothing follows the
-convolution of the fusion, and one decoder's three channels stand for H&E and for IHC alike; a second
-decoder exists and is not used. Missing IHC is a black image, which goes through its branch as any other.
+Code beside Dutta et al. 2025 (doi:10.1101/2025.04.22.25326227; WU-C2IR2/CorrNet-HER2Prediction). There is
+no stem: the images themselves are encoded and reconstructed. Activations are LeakyReLU, squeeze-excitation
+has no ReLU and a bottleneck of d/16 channels (none at d = 8, so that its gate does not depend on the
+image), nothing follows the convolution of the fusion, and one decoder's three channels stand for H&E and
+for IHC alike; a second decoder exists and is not used. Missing IHC is a black image, which goes through its
+branch as any other.
 
 Do not build on it. Both stains get the same reconstruction, and its training compares that with H&E, with
 IHC and with black: pixel by pixel the best answer is the darker of the two, and with the IHC blackened, as

@@ -12,8 +12,6 @@ from napari_her2_training.accuracy_drop import (
     ExplainedBatch,
     MaskedAccuracy,
     drop_in_accuracy,
-    move_maps,
-    upper_half,
 )
 
 
@@ -31,10 +29,6 @@ def quarter(count=40):
     maps = torch.zeros(count, 8, 8)
     maps[:, :4, :4] = 1
     return maps
-
-
-def draw(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def test_a_map_that_shows_everything_costs_nothing():
@@ -103,23 +97,6 @@ def test_no_field_has_no_accuracy():
     assert found.fields == 0
     assert math.isnan(found.soft.drop_percent)
     assert math.isnan(found.half_control.masked)
-
-
-def test_moved_maps_keep_mean_values_and_neighbours():
-    maps = torch.rand(20, 6, 9, generator=draw())
-    moved = move_maps(maps, generator=draw(1))
-    for before, after in zip(maps, moved, strict=True):
-        ways = [before.roll((down, right), (0, 1)) for down in range(6) for right in range(9)]
-        assert sum(torch.equal(after, way) for way in ways) == 1
-    assert not torch.equal(maps, moved)
-
-
-def test_half_of_the_pixels_is_kept_even_where_all_are_equal():
-    flat = upper_half(torch.full((3, 8, 8), 0.5), generator=draw())
-    assert flat.sum(dim=(1, 2)).tolist() == [32, 32, 32]
-    assert not torch.equal(flat[0], flat[1])  # a flat map has no upper half: drawn, not the first rows
-    steps = torch.arange(63.0).view(1, 7, 9) / 63
-    assert torch.equal(upper_half(steps, generator=draw()), steps >= 32 / 63)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ the map shows what matters, little accuracy is lost::
 
 A bright map passes for a good one, as it hides little. So each map is also moved around the field by a
 random way (what leaves on one side comes back on the other): same mean, same values, same texture, elsewhere.
-Only what the true map drops less than the moved one speaks for it.
+Only what the true map drops less than the moved one speaks for it. One field alone is measured by
+`napari_her2.explain.faithfulness`.
 
 Differences from the paper
 --------------------------
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_her2.errors import JobFailed
+from napari_her2.explain.masks import move_maps, upper_half
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -155,48 +157,6 @@ def drop_in_accuracy(
         half=accuracy(half),
         half_control=accuracy(half_moved, repeats),
     )
-
-
-def move_maps(maps: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Move each map by a way of its own; what leaves on one side comes back on the other.
-
-    Parameters
-    ----------
-    maps : (B, H, W)
-    generator : torch.Generator
-        On the CPU, so that every device draws the same.
-
-    Returns
-    -------
-    (B, H, W)
-    """
-    count, height, width = maps.shape
-    down = torch.randint(height, (count, 1), generator=generator) + torch.arange(height)
-    right = torch.randint(width, (count, 1), generator=generator) + torch.arange(width)
-    of = torch.arange(count)[:, None, None]
-    return maps[of, (down % height)[:, :, None], (right % width)[:, None, :]]
-
-
-def upper_half(maps: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Mark the half of the pixels where each map is highest.
-
-    Parameters
-    ----------
-    maps : (B, H, W) float
-    generator : torch.Generator
-        On the CPU. Draws among equal pixels: where a map is flat, it has no upper half of its own.
-
-    Returns
-    -------
-    (B, H, W) bool
-        True at H W // 2 pixels of each map.
-    """
-    flat = maps.flatten(1)
-    drawn = torch.rand(flat.shape, generator=generator).argsort(dim=1).to(flat.device)
-    order = flat.gather(1, drawn).argsort(dim=1, descending=True, stable=True)
-    kept = drawn.gather(1, order[:, : flat.shape[1] // 2])
-    marked = torch.zeros_like(flat, dtype=torch.bool).scatter_(1, kept, value=True)
-    return marked.view_as(maps)
 
 
 def _check(batch: ExplainedBatch) -> None:

@@ -101,25 +101,25 @@ def test_the_last_of_equally_good_epochs_is_kept_and_none_after_it_was_better(tm
             super().on_validation_epoch_end()
             values.append(float(self.trainer.callback_metrics["validation_macro_auc"]))
 
-    fitted(training(8, kind=Watched), tmp_path)
+    fitted(training(6, kind=Watched), tmp_path)
     kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"]
     assert values.count(max(values)) > 1  # or the test tells nothing
     assert kept == max(n for n, value in enumerate(values) if value == max(values))
 
 
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    whole = fitted(training(4, max_tiles=10), tmp_path / "whole")
+    whole = fitted(training(3, max_tiles=10), tmp_path / "whole")
 
     class Killed(Exception):
         pass
 
-    def kill_in_the_third_epoch(progress: Progress) -> None:
-        if progress.done == 2 * 32 + 5:
+    def kill_in_the_second_epoch(progress: Progress) -> None:
+        if progress.done == 32 + 5:
             raise Killed
 
     with pytest.raises(Killed):
-        fitted(training(4, max_tiles=10), tmp_path / "killed", report=kill_in_the_third_epoch)
-    resumed = fitted(training(4, max_tiles=10), tmp_path / "killed", resume=True)
+        fitted(training(3, max_tiles=10), tmp_path / "killed", report=kill_in_the_second_epoch)
+    resumed = fitted(training(3, max_tiles=10), tmp_path / "killed", resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

@@ -190,11 +190,11 @@ def test_every_weight_learns_from_the_loss_of_its_architecture(name):
 @pytest.mark.parametrize("name", HEADS)
 def test_tiny_set_is_learnt_by_heart_with_its_own_loss(name):
     head = make(name).float()
-    bags = [bag_of(n, n).float() for n in (1, 2, 6, 9, 4, 7)]
-    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    bags = [bag_of(n, n).float() for n in (1, 2, 6, 9)]
+    labels = torch.tensor([0, 1, 2, 0])
     batch, mask = (part.float() if part.is_floating_point() else part for part in padded(*bags))
     optimiser = torch.optim.Adam(head.parameters(), lr=2e-2)
-    for _ in range(60):
+    for _ in range(40):
         optimiser.zero_grad()
         mil_loss(head(batch, mask), labels).total.backward()
         optimiser.step()

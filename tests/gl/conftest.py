@@ -55,3 +55,9 @@ def random_model(tmp_path: Path) -> str:
     path = tmp_path / "random-attention-mil.safetensors"
     save_bundle(path, card, encoder, head)
     return add_model(path).name
+
+
+@pytest.fixture(autouse=True)
+def _own_alignments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the alignments of the person who runs it."""
+    monkeypatch.setenv("NAPARI_HER2_ALIGNMENTS", str(tmp_path / "alignments"))

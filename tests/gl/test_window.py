@@ -97,9 +97,9 @@ def test_a_slide_is_scored_from_the_dock(viewer: Viewer, qtbot: QtBot, random_mo
     roles = {getattr(tag_of(layer), "role", None) for layer in viewer.layers}
     assert {"attention", "evidence", "tissue", "top tiles", "tiles"} <= roles
     assert dock.result.card.task.text() == "H&E-based prediction of the HER2 IHC score"
-    with qtbot.waitSignal(dock.result.tile_job.returned, timeout=20_000):
-        dock.result.inspect(dock.result.first_tile)
-    assert dock.result.tiles.picture.isVisible()
+    with qtbot.waitSignal(dock.result.tiles.tile_job.returned, timeout=20_000):
+        dock.result.tiles.inspect(dock.result.tiles.first_tile)
+    assert dock.result.tiles.inspector.picture.isVisible()
 
 
 def test_closing_the_dock_in_the_window_stops_its_work(

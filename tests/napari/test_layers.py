@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Layer
+from placed import with_tissue
 
 from napari_her2._napari.colormaps import attention_colours, evidence_colours
 from napari_her2._napari.layers import (
@@ -25,7 +26,7 @@ from napari_her2._napari.layers import (
     top_tiles_layer,
 )
 from napari_her2._napari.tags import METADATA_KEY, OverlayTag, SlideTag, tag_of
-from scored import make_result, make_slide, make_tissue
+from scored import make_result, make_slide
 
 
 def test_a_slide_is_a_pyramid_in_micrometres() -> None:
@@ -128,7 +129,7 @@ def test_colours_are_clear_where_there_is_nothing_to_say() -> None:
 
 def test_tissue_mask_pixels_lie_over_the_slide_pixels_they_stand_for() -> None:
     slide = make_slide((400, 600), mpp=(0.25, 0.5))
-    layer = Layer.create(*tissue_layer(make_result(slide), make_tissue(slide.shape, 8.0)))
+    layer = Layer.create(*tissue_layer(with_tissue(make_result(slide))))
     image = Layer.create(*slide_layer(slide))
     for pixel in ((0, 0), (10, 20)):
         corner = np.array(layer.data_to_world(np.array(pixel) - 0.5))
@@ -170,7 +171,7 @@ def test_damaged_tiles_are_drawn_and_counted() -> None:
 def test_all_layers_of_a_result_are_in_micrometres_and_tagged() -> None:
     slide = make_slide()
     result = make_result(slide, corrupt=2)
-    layers = [Layer.create(*data) for data in result_layers(result, OverlayLook(), make_tissue(slide.shape))]
+    layers = [Layer.create(*data) for data in result_layers(with_tissue(result), OverlayLook())]
     assert [tag_of(layer).role for layer in layers] == [
         "tissue",
         "evidence",

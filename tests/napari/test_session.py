@@ -16,7 +16,7 @@ from napari_her2._napari.regions import ellipse_outline
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tile import TileLookup, read_tile
 from napari_her2.errors import JobFailed
-from scored import HandSlide, make_result, make_slide, make_tissue
+from scored import HandSlide, make_result, make_slide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_session_goes_with_its_viewer() -> None:
     session = session_of(viewer)
     slide = make_slide()
     add(viewer, slide)
-    session.set_result(make_result(slide), OverlayLook(), make_tissue(slide.shape))
+    session.set_result(make_result(slide), OverlayLook())
     seen = weakref.ref(viewer), weakref.ref(slide)
     del viewer, slide
     gc.collect()

@@ -6,18 +6,22 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from driving import with_tissue
 from napari.components import ViewerModel
 
 from napari_her2._napari import work
 from napari_her2._napari.layers import slide_layer
-from napari_her2._napari.work import Equipment, Scored
+from napari_her2._napari.work import Equipment
 from napari_her2._qt import scoring_dock
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import EncoderSpec, ModelCard
-from scored import CLASSES, HandSlide, make_result, make_tissue
+from scored import CLASSES, HandSlide, make_result
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from napari_her2.inference.result import SlideResult
 
 
 @pytest.fixture
@@ -96,10 +100,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """Scoring answers at once with a result by hand; what was asked for is kept."""
     asked: list[dict[str, object]] = []
 
-    def scoring(slide: object, model: str, **options: object) -> Generator[Progress, None, Scored]:
+    def scoring(slide: object, model: str, **options: object) -> Generator[Progress, None, SlideResult]:
         asked.append({"slide": slide, "model": model, **options})
         yield Progress("Embedding tiles", 10, 96, "tiles")
-        return Scored(make_result(slide), make_tissue(slide.shape))
+        return with_tissue(make_result(slide))
 
     monkeypatch.setattr(scoring_dock, "scoring", scoring)
     return asked
+
+
+@pytest.fixture(autouse=True)
+def _own_alignments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the alignments of the person who runs it."""
+    monkeypatch.setenv("NAPARI_HER2_ALIGNMENTS", str(tmp_path / "alignments"))

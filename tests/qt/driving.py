@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from scored import make_tissue
 
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from napari_her2._qt.scoring_dock import ScoringDock
+    from napari_her2.inference.result import SlideResult
 
 
 def score(qtbot: QtBot, dock: ScoringDock, **options: object) -> None:
     with qtbot.waitSignal(dock.score_job.running_changed, check_params_cb=lambda running: not running):
         dock.score(**options)
+
+
+def with_tissue(result: SlideResult) -> SlideResult:
+    slides = [replace(slide, tissue=make_tissue(slide.grid.slide_shape_px0)) for slide in result.slides]
+    return replace(result, slides=tuple(slides))

@@ -4,17 +4,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from driving import score
+from driving import score, with_tissue
 
 from napari_her2._napari.manual import ManualScore
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
-from napari_her2._napari.work import Scored
 from napari_her2._qt import result_panel, scoring_dock
 from napari_her2.errors import ModelMisfit, ModelNameTaken, SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE
-from scored import make_result, make_slide, make_tissue
+from scored import make_result, make_slide
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
+
+    from napari_her2.inference.result import SlideResult
 
 
 def test_an_empty_viewer_says_what_to_do(make_dock: object) -> None:
@@ -165,19 +166,19 @@ def test_a_clicked_tile_is_shown_enlarged_with_its_numbers(
     slide.image[350:400, 550:600] = (10, 20, 30)
     add_slide(slide)
     score(qtbot, dock)
-    panel = dock.result
+    panel = dock.result.tiles
     with qtbot.waitSignal(panel.tile_job.returned) as read:
         panel.pointer.clicked.emit((7.5 * 25, 11.5 * 25))
     (view,) = read.args
     assert view.pixels.shape == (100, 100, 3)
     assert (view.pixels[25:75, 25:75] == (10, 20, 30)).all()
     assert view.frame == (0.25, 0.25, 0.75, 0.75)
-    assert "Row 7, column 11" in panel.tiles.numbers.text()
-    assert "rank 1 of 96" in panel.tiles.numbers.text()
+    assert "Row 7, column 11" in panel.inspector.numbers.text()
+    assert "rank 1 of 96" in panel.inspector.numbers.text()
     panel.pointer.moved.emit((0.0, 0.0))
-    assert "attention percentile 1," in panel.tiles.hover.text()
+    assert "attention percentile 1," in panel.inspector.hover.text()
     panel.pointer.moved.emit((-50.0, 0.0))
-    assert panel.tiles.hover.text() == ""
+    assert panel.inspector.hover.text() == ""
 
 
 def test_a_damaged_tile_says_so_instead_of_showing_pixels(
@@ -191,10 +192,10 @@ def test_a_damaged_tile_says_so_instead_of_showing_pixels(
     add_slide(slide)
     score(qtbot, dock)
     monkeypatch.setattr(slide, "read", damaged)
-    with qtbot.waitSignal(dock.result.tile_job.failed):
-        dock.result.inspect(3)
-    assert "damaged at y 10" in dock.result.tiles.numbers.text()
-    assert not dock.result.tiles.picture.isVisibleTo(dock)
+    with qtbot.waitSignal(dock.result.tiles.tile_job.failed):
+        dock.result.tiles.inspect(3)
+    assert "damaged at y 10" in dock.result.tiles.inspector.numbers.text()
+    assert not dock.result.tiles.inspector.picture.isVisibleTo(dock)
 
 
 def test_a_model_that_does_not_fit_can_be_used_all_the_same(
@@ -204,12 +205,12 @@ def test_a_model_that_does_not_fit_can_be_used_all_the_same(
 
     def scoring(
         slide: object, model: str, *, override_fit: bool, **options: object
-    ) -> Generator[Progress, None, Scored]:
+    ) -> Generator[Progress, None, SlideResult]:
         yield Progress("Finding tissue")
         overridden.append(override_fit)
         if not override_fit:
             raise ModelMisfit("It does not fit this slide: choose another model.")
-        return Scored(make_result(slide), make_tissue(slide.shape))
+        return with_tissue(make_result(slide))
 
     monkeypatch.setattr(scoring_dock, "scoring", scoring)
     dock = make_dock()
@@ -226,7 +227,7 @@ def test_a_model_that_does_not_fit_can_be_used_all_the_same(
 def test_an_error_that_cannot_be_overridden_offers_no_such_button(
     qtbot: QtBot, make_dock: object, add_slide: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def scoring(slide: object, model: str, **options: object) -> Generator[Progress, None, Scored]:
+    def scoring(slide: object, model: str, **options: object) -> Generator[Progress, None, SlideResult]:
         yield Progress("Finding tissue")
         raise RuntimeError("CUDA out of memory")
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
-    from napari_her2.slide.tissue import TissueMask
 
 # napari's own form: data, keyword arguments of the layer, layer type.
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
@@ -177,8 +176,11 @@ def evidence_map(result: SlideResult, look: OverlayLook) -> TileMap:
     return result.map("evidence", look.class_name or result.score)
 
 
-def tissue_layer(result: SlideResult, mask: TissueMask) -> LayerData:
-    """Outline of what was taken for tissue."""
+def tissue_layer(result: SlideResult) -> LayerData | None:
+    """Outline of what was taken for tissue; None where that is not known."""
+    mask = result.tissue
+    if mask is None:
+        return None
     mpp = result.grid.slide_mpp
     downsample = mask.downsample
     options = _common(result, "tissue", "tissue outline") | _flag_options(TISSUE_COLOUR)
@@ -275,23 +277,20 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
     return columns
 
 
-def result_layers(
-    result: SlideResult, look: OverlayLook, tissue: TissueMask | None = None
-) -> list[LayerData]:
+def result_layers(result: SlideResult, look: OverlayLook) -> list[LayerData]:
     """All overlays of a result, lowest first.
 
     Parameters
     ----------
     result : SlideResult
     look : OverlayLook
-    tissue : TissueMask or None
 
     Returns
     -------
     list of LayerData
     """
     layers = [
-        tissue_layer(result, tissue) if tissue is not None else None,
+        tissue_layer(result),
         evidence_layer(result, look),
         attention_layer(result, look),
         corrupt_layer(result),

@@ -13,6 +13,7 @@ from napari_her2._napari.layers import (
     evidence_layer,
     result_layers,
 )
+from napari_her2._napari.placement import place_of
 from napari_her2._napari.tags import OverlayRole, OverlayTag, tag_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from napari_her2._napari.layers import LayerData
     from napari_her2.inference.result import SlideResult
-    from napari_her2.slide.tissue import TissueMask
 
 _MAPS: tuple[OverlayRole, ...] = ("attention", "evidence")
 
@@ -37,8 +37,6 @@ class OverlaySet:
         The slide; the overlays take over its place, so that a slide moved aside keeps its maps.
     result : SlideResult
     look : OverlayLook
-    tissue : TissueMask or None
-        Without it there is no outline of the tissue.
     """
 
     def __init__(
@@ -47,16 +45,16 @@ class OverlaySet:
         slide_layer: Image,
         result: SlideResult,
         look: OverlayLook,
-        tissue: TissueMask | None = None,
     ) -> None:
         self._viewer = weakref.ref(viewer)
         self.slide_id = result.slide_sha256_head
         self.result = result
         self.look = look
+        self._fade = 1.0
         self._hidden: list[Layer] = []
         remove_overlays(viewer, self.slide_id)
         at = viewer.layers.index(slide_layer) + 1
-        for position, data in enumerate(result_layers(result, look, tissue)):
+        for position, data in enumerate(result_layers(result, look)):
             viewer.layers.insert(at + position, make_layer(data, slide_layer))
         tiles = self.layer("tiles")
         if tiles is not None:
@@ -85,10 +83,18 @@ class OverlaySet:
     def set_opacity(self, opacity: float) -> None:
         """Set the opacity of the maps, in [0, 1]."""
         self.look = replace(self.look, opacity=opacity)
-        for role in _MAPS:
-            layer = self.layer(role)
-            if layer is not None:
-                layer.opacity = opacity
+        self._set_opacities()
+
+    def set_fade(self, fade: float) -> None:
+        """Show this much of all overlays, in [0, 1]: they fade with their slide."""
+        self._fade = fade
+        self._set_opacities()
+
+    def _set_opacities(self) -> None:
+        for layer in self.layers():
+            tag = tag_of(layer)
+            if isinstance(tag, OverlayTag) and tag.role != "tiles":  # which are clear always
+                layer.opacity = self._fade * (self.look.opacity if tag.role in _MAPS else 1.0)
 
     def set_attention_scale(self, scale: AttentionScale) -> None:
         """Show attention as percentile ranks or as raw weights."""
@@ -145,11 +151,8 @@ def make_layer(data: LayerData, slide_layer: Image) -> Layer:
     from napari.layers import Layer
 
     values, options, kind = data
-    # The slide's own shift comes on top of the place on the slide.
-    shift = tuple(
-        float(a) + float(b) for a, b in zip(options["translate"], slide_layer.translate[-2:], strict=True)
-    )
-    layer = Layer.create(values, {**options, "translate": shift, "affine": slide_layer.affine}, kind)
+    # The place on the slide is the layer's own; where the slide lies comes on top.
+    layer = Layer.create(values, {**options, "affine": place_of(slide_layer)}, kind)
     tag = tag_of(layer)
     role = tag.role if isinstance(tag, OverlayTag) else None
     if role in _MAPS:

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_her2._napari.colormaps import REGION_COLOUR
 from napari_her2._napari.layers import AXES
+from napari_her2._napari.placement import place_of
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, slide_tag, tag_of
 from napari_her2.errors import JobFailed
 
@@ -41,8 +42,7 @@ def add_region_layer(viewer: ViewerModel, slide_layer: Image) -> Shapes:
         ndim=2,
         scale=slide_layer.scale,
         units=slide_layer.units,
-        translate=slide_layer.translate,
-        affine=slide_layer.affine,
+        affine=place_of(slide_layer),
         axis_labels=AXES,
         edge_color=REGION_COLOUR,
         face_color="transparent",

@@ -10,6 +10,8 @@ from psygnal import Signal
 from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
 from napari_her2._napari.manual import ManualScore
 from napari_her2._napari.overlays import OverlaySet, remove_overlays
+from napari_her2._napari.pairing import Pairing
+from napari_her2._napari.placement import MOVING_EVENTS, follow
 from napari_her2._napari.tags import METADATA_KEY, SlideTag, slide_tag
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_her2.inference.result import SlideResult
-    from napari_her2.slide.tissue import TissueMask
+    from napari_her2.slide.reader import Slide
 
 
 class Session:
@@ -34,12 +36,15 @@ class Session:
     slides_changed = Signal()
     result_changed = Signal(str)
     manual_changed = Signal(str)
+    pairing_changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._results: dict[str, SlideResult] = {}
         self._overlays: dict[str, OverlaySet] = {}
         self._manual: dict[str, ManualScore] = {}
+        self._followed: weakref.WeakSet[Image] = weakref.WeakSet()
+        self._pairing: Pairing | None = None
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
         viewer.layers.events.reordered.connect(self._on_layers)
@@ -61,6 +66,12 @@ class Session:
             if tag is not None and tag.slide_id == slide_id:
                 return layer
         return None
+
+    def slide_of(self, slide_id: str) -> Slide | None:
+        """Return an open slide, None once its layer was removed."""
+        layer = self.layer_of(slide_id)
+        tag = slide_tag(layer) if layer is not None else None
+        return None if tag is None else tag.slide
 
     def give_mpp(self, slide_id: str, mpp: float) -> None:
         """Take µm/px from the user for a slide that does not state it, and rescale its layer.
@@ -94,22 +105,78 @@ class Session:
         """Return the last result of a slide."""
         return self._results.get(slide_id)
 
-    def set_result(self, result: SlideResult, look: OverlayLook, tissue: TissueMask | None = None) -> None:
-        """Keep a result and show it over its slide, in place of the one before.
+    def set_result(self, result: SlideResult, look: OverlayLook) -> None:
+        """Keep a result for each of its slides and show it over them, in place of the one before.
 
         Parameters
         ----------
         result : SlideResult
+            Of one slide, or of the two slides of a case; slides that were closed meanwhile are left out.
         look : OverlayLook
-        tissue : TissueMask or None
         """
-        slide_id = result.slide_sha256_head
-        viewer, layer = self.viewer, self.layer_of(slide_id)
-        if viewer is None or layer is None:
-            return  # the slide was closed while it was scored
-        self._results[slide_id] = result
-        self._overlays[slide_id] = OverlaySet(viewer, layer, result, look, tissue)
-        self.result_changed.emit(slide_id)
+        viewer = self.viewer
+        if viewer is None:
+            return
+        scored = [slide.fingerprint for slide in result.slides]
+        # The first slide comes last: its values are then the ones that napari shows under the cursor.
+        for slide_id in reversed(scored):
+            layer = self.layer_of(slide_id)
+            if layer is not None:
+                own = result.seen_from(slide_id)
+                self._results[slide_id] = own
+                self._overlays[slide_id] = OverlaySet(viewer, layer, own, look)
+        self._show_pairing()
+        for slide_id in scored:
+            if slide_id in self._results:
+                self.result_changed.emit(slide_id)
+
+    def overlay_sets(self, result: SlideResult) -> list[OverlaySet]:
+        """Overlays of all slides of a result that are open and were not scored anew since."""
+        sets = [self._overlays.get(slide.fingerprint) for slide in result.slides]
+        return [shown for shown in sets if shown is not None and shown.result.slides[0] in result.slides]
+
+    @property
+    def pairing(self) -> Pairing | None:
+        """How the two slides of a case are shown; None where no pair is chosen."""
+        return self._pairing
+
+    def pair(self, he_id: str, ihc_id: str) -> Pairing | None:
+        """Show two open slides as a pair, aligned as they were the last time.
+
+        Parameters
+        ----------
+        he_id, ihc_id : str
+            Fingerprints; the first slide stays, the second one moves.
+
+        Returns
+        -------
+        Pairing or None
+            None where a slide is not open or does not state its µm/px.
+        """
+        known = self._pairing
+        if known is not None and known.ids == (he_id, ihc_id):
+            return known
+        self.unpair()
+        viewer, he, ihc = self.viewer, self.layer_of(he_id), self.layer_of(ihc_id)
+        if viewer is None or he is None or ihc is None or he is ihc or not self._measured(he, ihc):
+            return None
+        self._pairing = Pairing(viewer, he, ihc, (he_id, ihc_id))
+        self._pairing.changed.connect(self._show_pairing)
+        self._show_pairing()
+        self.pairing_changed.emit()
+        return self._pairing
+
+    def unpair(self) -> None:
+        """Show the slides each for itself; they stay where they are."""
+        pairing, self._pairing = self._pairing, None
+        if pairing is None:
+            return
+        pairing.changed.disconnect(self._show_pairing, missing_ok=True)
+        pairing.release()
+        moved = self._overlays.get(pairing.ids[1])
+        if moved is not None:
+            moved.set_fade(1.0)
+        self.pairing_changed.emit()
 
     def overlays(self, slide_id: str) -> OverlaySet | None:
         """Return the overlays of a slide."""
@@ -129,13 +196,42 @@ class Session:
         viewer = self.viewer
         if viewer is None:
             return
-        open_ids = {tag.slide_id for layer in self.slide_layers() if (tag := slide_tag(layer)) is not None}
+        layers = self.slide_layers()
+        open_ids = {tag.slide_id for layer in layers if (tag := slide_tag(layer)) is not None}
         for slide_id in [known for known in self._overlays if known not in open_ids]:
             # Dropped first: removing the layers comes back here.
             del self._overlays[slide_id]
             self._results.pop(slide_id, None)
             remove_overlays(viewer, slide_id)
+        for layer in layers:
+            if layer not in self._followed:
+                self._followed.add(layer)
+                for name in MOVING_EVENTS:
+                    layer.events[name].connect(self._on_moved)
+        if self._pairing is not None and self._pairing.layers is None:
+            self.unpair()
         self.slides_changed.emit()
+
+    def _on_moved(self, event: Any) -> None:  # noqa: ANN401 - a napari event
+        viewer = self.viewer
+        if viewer is not None:
+            follow(viewer, event.source)
+
+    def _show_pairing(self) -> None:
+        """Fade the IHC slide and its overlays as the pairing says."""
+        pairing = self._pairing
+        layers = None if pairing is None else pairing.layers
+        if pairing is None or layers is None:
+            return
+        layers[1].opacity = pairing.shown
+        moved = self._overlays.get(pairing.ids[1])
+        if moved is not None:
+            moved.set_fade(pairing.shown)
+
+    @staticmethod
+    def _measured(*layers: Image) -> bool:
+        tags = [slide_tag(layer) for layer in layers]
+        return all(tag is not None and tag.slide.mpp is not None for tag in tags)
 
 
 def session_of(viewer: ViewerModel) -> Session:

@@ -65,13 +65,20 @@ class RegionTag(_Shared):
     slide_id: str
 
 
-Tag = SlideTag | OverlayTag | RegionTag
+@dataclass(frozen=True, slots=True)
+class MarkTag(_Shared):
+    """On a points layer that marks places of one slide, to align it by."""
+
+    slide_id: str
+
+
+Tag = SlideTag | OverlayTag | RegionTag | MarkTag
 
 
 def tag_of(layer: Layer) -> Tag | None:
     """Return the tag of one of our layers, None for any other layer."""
     tag = layer.metadata.get(METADATA_KEY)
-    return tag if isinstance(tag, SlideTag | OverlayTag | RegionTag) else None
+    return tag if isinstance(tag, Tag) else None
 
 
 def slide_tag(layer: Layer) -> SlideTag | None:

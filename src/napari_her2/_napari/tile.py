@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from napari_her2._napari.layers import tile_percentiles
+from napari_her2.errors import SlideError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from napari_her2.slide.reader import Slide
 
 _AROUND = 0.5  # share of a tile shown on each side: a pathologist judges a cell among its neighbours
+THUMBNAIL_PX = 96
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,10 +79,22 @@ class TileLookup:
         tile = int(self._tile[index[0, 0], index[0, 1]])
         return tile if tile >= 0 else None
 
+    def ranked(self, count: int, *, least: bool = False) -> list[int]:
+        """Positions in the table of the most, or the least, attended tiles, the extreme one first."""
+        order = self._order[::-1] if least else self._order
+        return [int(tile) for tile in order[: max(count, 0)]]
+
     def neighbour(self, tile: int, step: int) -> int:
         """Position in the table of the tile that comes after (1) or before (-1) by attention."""
         place = min(max(int(self._place[tile]) + step, 0), len(self._order) - 1)
         return int(self._order[place])
+
+    def rank_words(self, tile: int) -> str:
+        """Rank of a tile and its attention percentile, in one line."""
+        return (
+            f"Rank {self._place[tile] + 1:,} of {len(self._place):,}, attention percentile "
+            f"{100 * self._percentile[tile]:.1f}"
+        )
 
     def short_words(self, tile: int) -> str:
         """Attention of a tile, and its evidence for the predicted score where there is any, in one line."""
@@ -134,3 +149,37 @@ def read_tile(slide: Slide, result: SlideResult, tile: int) -> TileView:
     pixels = slide.read(0, y0 - pad_y, x0 - pad_x, height, width)
     frame = (pad_y / height, pad_x / width, (pad_y + side_y) / height, (pad_x + side_x) / width)
     return TileView(pixels, frame)
+
+
+def read_thumbnail(slide: Slide, result: SlideResult, tile: int) -> NDArray[np.uint8] | None:
+    """Read a tile small, from the coarsest level that suffices.
+
+    Parameters
+    ----------
+    slide : Slide
+    result : SlideResult
+    tile : int
+        Position in the table.
+
+    Returns
+    -------
+    (h, w, 3) uint8 or None
+        None where the file is damaged: nothing is painted over it.
+    """
+    side = np.asarray(result.grid.tile_px0)
+    wanted = side.min() / THUMBNAIL_PX
+    level = max(
+        (at for at, down in enumerate(slide.level_downsamples) if max(down) <= max(wanted, 1.0)), default=0
+    )
+    down = np.asarray(slide.level_downsamples[level])
+    y, x = (int(value) for value in np.round(result.table.origins_px0[tile] / down))
+    height, width = (max(1, int(value)) for value in np.round(side / down))
+    try:
+        pixels = slide.read(level, y, x, height, width)
+    except SlideError:
+        return None
+    if max(height, width) > THUMBNAIL_PX:
+        shrink = THUMBNAIL_PX / max(height, width)
+        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return pixels

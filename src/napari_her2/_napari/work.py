@@ -13,21 +13,15 @@ from napari_her2.inference.result import Progress
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_her2._napari.manual import ManualScore
     from napari_her2._napari.settings import Settings
     from napari_her2._napari.tile import TileView
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
-    from napari_her2.slide.tissue import TissueMask
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scored:
-    """A result with the tissue it was found on."""
-
-    result: SlideResult
-    tissue: TissueMask
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +37,28 @@ def scoring(
     slide: Slide,
     model: str,
     *,
+    ihc: Slide | None,
     regions: Sequence[Any] | None,
     preset: str,
     settings: Settings,
     override_fit: bool,
-) -> Generator[Progress, None, Scored]:
-    """Score a slide, as the dock asks for it."""
+) -> Generator[Progress, None, SlideResult]:
+    """Score a slide, or the two slides of a case, as the dock asks for it."""
     load_torch()
     from napari_her2.inference.scoring import score_steps
 
-    result = yield from score_steps(
-        slide,
-        model,
-        regions=regions,
-        device=settings.device,
-        preset=preset,
-        batch_size=settings.batch_size or None,
-        override_fit=override_fit,
+    return (
+        yield from score_steps(
+            slide,
+            model,
+            ihc,
+            regions=regions,
+            device=settings.device,
+            preset=preset,
+            batch_size=settings.batch_size or None,
+            override_fit=override_fit,
+        )
     )
-    return Scored(result, slide.tissue(preset))  # type: ignore[arg-type]  # one of the presets of the dock
 
 
 def looking_around(settings: Settings) -> Generator[Progress, None, Equipment]:
@@ -106,3 +103,24 @@ def reading_tile(slide: Slide, result: SlideResult, tile: int) -> Generator[Prog
     from napari_her2._napari.tile import read_tile
 
     return read_tile(slide, result, tile)
+
+
+def reading_thumbnails(
+    slide: Slide, result: SlideResult, tiles: Sequence[int]
+) -> Generator[Progress, None, list[NDArray[np.uint8] | None]]:
+    """Read some tiles small; None stands for one that is damaged."""
+    from napari_her2._napari.tile import read_thumbnail
+
+    pictures = []
+    for done, tile in enumerate(tiles):
+        yield Progress("Reading", done, len(tiles), "tiles")
+        pictures.append(read_thumbnail(slide, result, tile))
+    return pictures
+
+
+def opening_slide(path: Path) -> Generator[Progress, None, Slide]:
+    """Open a slide file."""
+    yield Progress(f"Opening {path.name}")
+    from napari_her2.slide.reader import open_slide
+
+    return open_slide(path)

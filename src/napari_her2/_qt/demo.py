@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari import Viewer
+    from napari_her2._napari.layers import LayerData
     from napari_her2._qt.jobs import Failure
     from napari_her2._qt.scoring_dock import ScoringDock
 
@@ -27,11 +28,14 @@ def run_demo(
     screenshot: Path | None = None,
     *,
     slide: Path | None = None,
+    ihc: Path | None = None,
     case: PhantomCase = CASE,
     model: str = MODEL,
     size: tuple[int, int] | None = None,
 ) -> None:
-    """Open a slide in napari, score it and show why; by default the H&E slide of a phantom case.
+    """Open a slide in napari, score it and show why; by default a phantom case.
+
+    A model that takes both slides of a case is given both; any other model scores the H&E slide.
 
     Parameters
     ----------
@@ -39,6 +43,8 @@ def run_demo(
         Saves the whole window as a PNG once all is shown, and closes it; by default the window stays.
     slide : Path, optional
         An H&E slide that states its µm/px, instead of the phantom case.
+    ihc : Path, optional
+        The IHC slide of the same case.
     case : PhantomCase
     model : str
         Name of a model.
@@ -54,10 +60,8 @@ def run_demo(
     if screenshot is not None and not screenshot.parent.is_dir():
         raise JobFailed(f"There is no folder {screenshot.parent}: make it, or name another place.")
     import napari
-    from napari_her2._napari.layers import slide_layer
-    from napari_her2.slide.reader import open_slide
 
-    layers = phantom_layers(case) if slide is None else [slide_layer(open_slide(slide))]
+    layers = phantom_layers(case) if slide is None else _layers_of(slide, ihc)
     viewer = napari.Viewer(title="napari-her2 demonstration", show=True)
     if screenshot is not None:
         size = size or _PICTURE
@@ -108,14 +112,16 @@ class Demonstration:
             return
         dock.models.combo.setCurrentIndex(names.index(self._model))
         dock.slides.combo.setCurrentIndex(0)
+        if dock.slides.combo.count() > 1:
+            dock.case.picker.choose(str(dock.slides.combo.itemData(1)))
         dock.score()
 
     def _on_scored(self) -> None:
         result = self._dock.result
         self._viewer.reset_view()  # by now the dock has taken its share of the window
-        first = result.first_tile
+        first = result.tiles.first_tile
         if first is not None:
-            result.inspect(first)
+            result.tiles.inspect(first)
         if self._screenshot is not None:
             self._wait(_FRAMES)
 
@@ -125,7 +131,7 @@ class Demonstration:
     def _wait(self, frames: int) -> None:
         from qtpy.QtCore import QTimer
 
-        if frames or self._dock.result.tile_job.running:
+        if frames or any(job.running for job in self._dock.result.tiles.jobs):
             QTimer.singleShot(50, lambda: self._wait(max(frames - 1, 0)))
             return
         self._viewer.screenshot(str(self._screenshot), canvas_only=False, flash=False)
@@ -135,6 +141,15 @@ class Demonstration:
         if self._screenshot is not None:
             self.failure = failure
             self._viewer.close()
+
+
+def _layers_of(slide: Path, ihc: Path | None) -> list[LayerData]:
+    from napari_her2._napari.layers import beside, slide_layer
+    from napari_her2.slide.reader import open_slide
+
+    first = open_slide(slide)
+    layers = [slide_layer(first)]
+    return layers if ihc is None else [*layers, beside(slide_layer(open_slide(ihc)), first)]
 
 
 def _need_display() -> None:

@@ -77,7 +77,9 @@ class OverlayControls(QWidget):
         self.hold.released.connect(lambda: self.held.emit(False))
         self._arrange()
 
-    def set_choices(self, classes: Sequence[str], look: OverlayLook, shown: str) -> None:
+    def set_choices(
+        self, classes: Sequence[str], look: OverlayLook, shown: str, *, evidence: bool = True
+    ) -> None:
         """Show the classes of a result and how it is drawn.
 
         Parameters
@@ -86,7 +88,11 @@ class OverlayControls(QWidget):
         look : OverlayLook
         shown : str
             The class whose evidence is drawn.
+        evidence : bool
+            Whether the method can tell evidence; its controls are hidden where it cannot.
         """
+        for widget in (self.boxes["evidence"], self.class_name):
+            widget.setVisible(evidence)
         widgets = (self.class_name, self.scale, self.opacity)
         for widget in widgets:
             widget.blockSignals(True)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_her2._qt.head_answers import head_in_words, heads_html
 from napari_her2._qt.probability_bars import ProbabilityBars
 from napari_her2._qt.theme import Colours
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
-    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.result import ScoredSlide, SlideResult
 
 
 class ResultCard(QWidget):
@@ -31,6 +32,9 @@ class ResultCard(QWidget):
         self.notice = _label("her2Notice")
         self.label = _label("her2TopClass")
         self.reason = _label("her2Reason")
+        self.head = _label("her2Head")
+        self.heads = _label("her2Heads")
+        self.heads.setTextFormat(Qt.TextFormat.RichText)
         self.bars = ProbabilityBars()
         self.facts = _label("her2Facts")
         self.warnings = _label("her2Warnings")
@@ -46,11 +50,13 @@ class ResultCard(QWidget):
         for widget in (
             self.task,
             self.label,
+            self.head,
             self.reason,
             self.notice,
-            self.bars,
-            self.facts,
             self.warnings,
+            self.bars,
+            self.heads,
+            self.facts,
         ):
             layout.addWidget(widget)
         layout.addLayout(bottom)
@@ -62,7 +68,8 @@ class ResultCard(QWidget):
         self.bars.set_colours(colours)
         self.task.setStyleSheet(f"color: {colours.muted};")
         self.label.setStyleSheet("font-size: 15pt; font-weight: bold;")
-        self.facts.setStyleSheet(f"color: {colours.muted};")
+        for label in (self.facts, self.head):
+            label.setStyleSheet(f"color: {colours.muted};")
         for label in (self.notice, self.warnings):
             label.setStyleSheet(f"color: {colours.warning};")
 
@@ -75,6 +82,8 @@ class ResultCard(QWidget):
         # "indeterminate: only 12 tiles of tissue": the word is large, its reason is not.
         answer, _, reason = result.label.partition(": ")
         self.label.setText(answer)
+        _fill(self.head, head_in_words(result))
+        _fill(self.heads, heads_html(result))
         self.reason.setText(reason)
         self.reason.setVisible(bool(reason))
         # What every dock says stands in its banner; here is what this model has to say beyond.
@@ -88,12 +97,9 @@ class ResultCard(QWidget):
 
 
 def _facts(result: SlideResult) -> list[str]:
-    tiles = f"{len(result.table):,} tiles · {result.tissue_mm2:.1f} mm² tissue"
-    if len(result.corrupt):
-        tiles += f" · {len(result.corrupt):,} damaged tiles left out"
     lines = [
         f"Margin over {_second(result)}: {100 * result.margin:.0f} percentage points",
-        tiles,
+        *(_tiles(slide, named=len(result.slides) > 1) for slide in result.slides),
         f"{result.model}: {result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px",
         f"Trained on: {result.training_data or 'not stated'}",
         f"{sum(result.seconds.values()):.1f} s on {result.device}",
@@ -102,6 +108,14 @@ def _facts(result: SlideResult) -> list[str]:
         drawn = result.uncertainty
         lines.insert(1, f"Whiskers: SD of {drawn.draws} random bags of {drawn.bag_size} tiles")
     return lines
+
+
+def _tiles(slide: ScoredSlide, *, named: bool) -> str:
+    of = f"{slide.stain}: " if named else ""
+    tiles = f"{of}{len(slide.table):,} tiles · {slide.tissue_mm2:.1f} mm² tissue"
+    if len(slide.corrupt):
+        tiles += f" · {len(slide.corrupt):,} damaged tiles left out"
+    return tiles
 
 
 def _second(result: SlideResult) -> str:
@@ -122,3 +136,8 @@ def _label(name: str) -> QLabel:
     label.setWordWrap(True)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
+
+
+def _fill(label: QLabel, text: str) -> None:
+    label.setText(text)
+    label.setVisible(bool(text))

@@ -14,7 +14,8 @@ from napari_her2._napari.regions import add_region_layer, polygons, region_layer
 from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import apply_folders, read_settings
 from napari_her2._napari.tags import slide_tag
-from napari_her2._napari.work import Equipment, Scored, adding_model, looking_around, scoring
+from napari_her2._napari.work import Equipment, adding_model, looking_around, scoring
+from napari_her2._qt.case_section import CaseSection
 from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.message_box import MessageBox
 from napari_her2._qt.model_picker import ModelPicker
@@ -25,7 +26,7 @@ from napari_her2._qt.sections import Section
 from napari_her2._qt.slide_picker import SlidePicker
 from napari_her2._qt.theme import colours_of
 from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
-from napari_her2.models.card import NOTICE
+from napari_her2.models.card import NOTICE, PAIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from qtpy.QtGui import QCloseEvent
 
+    from napari_her2.inference.result import SlideResult
     from napari_her2.models.registry import ModelEntry
+    from napari_her2.slide.reader import Slide
 
 _MIN_WIDTH_PX = 340
 
@@ -52,7 +55,7 @@ class ScoringDock(QWidget):
         self.session = session_of(napari_viewer)
         self.settings = read_settings()
         apply_folders(self.settings)
-        self._scored_id = ""
+        self._scored_ids: tuple[str, ...] = ()
         self._added_path = Path()
         self._action: Callable[[], None] | None = None
         self._was_docked = False
@@ -63,6 +66,7 @@ class ScoringDock(QWidget):
         self.regions = RegionPicker()
         self.device = QLabel("Device: looking …")
         self.progress = ProgressRow()
+        self.case = CaseSection(self.session)
         self.result = ResultPanel(self.session)
         self.smooth = QCheckBox("Smooth panning")
         self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
@@ -86,8 +90,13 @@ class ScoringDock(QWidget):
         parts = QVBoxLayout(content)
         parts.setContentsMargins(8, 4, 8, 8)
         parts.setSpacing(4)
-        for title, widget in (("Slide", self.slides), ("Model", self.models), ("Region", self.regions)):
-            parts.addWidget(Section(title, widget))
+        for part in (
+            Section("Model", self.models),
+            Section("Slide", self.slides),
+            self.case,
+            Section("Region", self.regions),
+        ):
+            parts.addWidget(part)
         for widget in (self.device, self.progress, self.message, self.result, self.smooth):
             parts.addWidget(widget)
         parts.addStretch()
@@ -106,7 +115,10 @@ class ScoringDock(QWidget):
     def _connect(self) -> None:
         self.slides.changed.connect(self._on_slide)
         self.slides.mpp_given.connect(self._on_mpp)
-        self.models.changed.connect(self._update_ready)
+        self.models.changed.connect(self._show_case)
+        self.case.changed.connect(self._update_ready)
+        self.case.slide_wanted.connect(self.slides.choose)
+        self.case.failed.connect(self._show_failure)
         self.models.add_wanted.connect(self._choose_model_file)
         self.regions.add_wanted.connect(self._add_region)
         self.progress.start_wanted.connect(self.score)
@@ -131,20 +143,20 @@ class ScoringDock(QWidget):
         if app is not None:
             app.aboutToQuit.connect(self.shutdown)
         # A window that closes takes its docks along without closing them one by one.
-        self.destroyed.connect(partial(_stop, (*self._jobs, *self.result.jobs)))
+        self.destroyed.connect(partial(_stop, (*self._jobs, *self.case.jobs, *self.result.jobs)))
 
     # -- the user's wishes
 
     def score(self, *, override_fit: bool = False) -> None:
-        """Score the chosen slide with the chosen model, in a thread.
+        """Score the chosen slide, or the two slides of the case, with the chosen model, in a thread.
 
         Parameters
         ----------
         override_fit : bool
             Also where the model was not made for the slide; the result then carries a warning.
         """
-        slide, model = self.slides.slide, self.models.name
-        if slide is None or not model or slide.mpp is None:
+        slide, model, ihc = self.slides.slide, self.models.name, self.case.ihc
+        if slide is None or self._missing():
             return
         self.message.clear()
         try:
@@ -152,12 +164,13 @@ class ScoringDock(QWidget):
         except Her2Error as error:
             self._show_failure(Failure(str(error)))
             return
-        self._scored_id = self.slides.slide_id
+        self._scored_ids = tuple(key for key in (self.slides.slide_id, self.case.ihc_id) if key)
         self.score_job.start(
             partial(
                 scoring,
                 slide,
                 model,
+                ihc=ihc,
                 regions=regions,
                 preset=self.regions.preset,
                 settings=self.settings,
@@ -185,6 +198,7 @@ class ScoringDock(QWidget):
         self.result.shutdown()
         self.session.slides_changed.disconnect(self._show_slides, missing_ok=True)
         self.slides.set_slides([])  # a closed dock keeps no slide open
+        self.case.shutdown()
         viewer = self.session.viewer
         if viewer is not None:
             viewer.events.theme.disconnect(self._take_colours)
@@ -212,19 +226,30 @@ class ScoringDock(QWidget):
             "padding: 4px; font-size: 8pt;"
         )
         self.device.setStyleSheet(f"color: {colours.muted};")
-        for part in (self.slides, self.models, self.message, self.result):
+        for part in (self.slides, self.models, self.case, self.message, self.result):
             part.set_colours(colours)
 
-    def _show_slides(self) -> None:
+    def _open_slides(self) -> list[tuple[str, str, Slide]]:
         slides = []
         for layer in self.session.slide_layers():
             tag = slide_tag(layer)
             if tag is not None:
                 slides.append((tag.slide_id, layer.name, tag.slide))
+        return slides
+
+    def _show_slides(self) -> None:
+        slides = self._open_slides()
         self.slides.set_slides(slides)
-        if self.score_job.running and self._scored_id not in [key for key, _, _ in slides]:
+        known = [key for key, _, _ in slides]
+        if self.score_job.running and not set(self._scored_ids) <= set(known):
             self.score_job.cancel()
         self._show_regions()
+        self._show_case()
+
+    def _show_case(self) -> None:
+        entry = self.models.entry
+        takes_pair = entry is not None and entry.card.stain == PAIR
+        self.case.show_slides(self._open_slides(), self.slides.slide_id, takes_pair=takes_pair)
         self._update_ready()
 
     def _show_regions(self, chosen: str = "") -> None:
@@ -234,19 +259,23 @@ class ScoringDock(QWidget):
         self.regions.set_ready(bool(self.slides.slide_id))
 
     def _update_ready(self) -> None:
-        slide = self.slides.slide
+        self.progress.set_ready(self._missing())
+
+    def _missing(self) -> str:
+        """Tell what is missing before the slide can be scored; empty where nothing is."""
+        slide, ihc = self.slides.slide, self.case.ihc
         if slide is None:
-            missing = "Open a slide to score it."
-        elif slide.mpp is None:
-            missing = "Give the µm/px of the slide to score it."
-        else:
-            missing = "" if self.models.name else "Choose a model to score with."
-        self.progress.set_ready(missing)
+            return "Open a slide to score it."
+        if slide.mpp is None:
+            return "Give the µm/px of the slide to score it."
+        if ihc is not None and ihc.mpp is None:
+            return "Choose the IHC slide under Slide, and give its µm/px, to score the case."
+        return "" if self.models.name else "Choose a model to score with."
 
     def _on_slide(self, slide_id: str) -> None:
         self._show_regions()
+        self._show_case()
         self.result.show_slide(slide_id)
-        self._update_ready()
 
     def _on_mpp(self, slide_id: str, mpp: float) -> None:
         try:
@@ -272,16 +301,16 @@ class ScoringDock(QWidget):
         others = [known for known in self.models.entries if known.name != entry.name]
         self.models.set_models([*others, entry], entry.name)
 
-    def _on_scored(self, scored: Scored) -> None:
+    def _on_scored(self, result: SlideResult) -> None:
         look = OverlayLook(opacity=self.settings.default_opacity)
-        before = self.session.overlays(scored.result.slide_sha256_head)
+        before = self.session.overlays(result.slide_sha256_head)
         if before is not None:
             look = OverlayLook(
                 attention_scale=before.look.attention_scale,
                 opacity=before.look.opacity,
                 top_tiles=before.look.top_tiles,
             )
-        self.session.set_result(scored.result, look, scored.tissue)
+        self.session.set_result(result, look)
         if self.result.isVisibleTo(self):
             # After the layout has made room for it.
             QTimer.singleShot(0, self._scroll_to_result)

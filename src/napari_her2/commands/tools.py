@@ -68,8 +68,16 @@ def demo(
     slide: Annotated[
         Path | None, typer.Option(help="Your own slide (H&E) instead of the synthetic case.")
     ] = None,
+    ihc: Annotated[
+        Path | None, typer.Option(help="The IHC slide of the same case, for a model that takes both.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Name of a model; one that takes both slides is given both.")
+    ] = "demo-attention-mil",
 ) -> None:
     """Open napari on a synthetic case, score it and show the overlays."""
+    if ihc is not None and slide is None:
+        raise typer.BadParameter("--ihc belongs to the slide that --slide names: give both.")
     if screenshot is not None and (virtual := _virtual_display()):
         raise typer.Exit(subprocess.run([*virtual, *_this_command()], check=False).returncode)
     try:
@@ -80,7 +88,7 @@ def demo(
             f'pip install "napari-her2[all]".'
         ) from error
     say("Preparing the case and opening napari ...")
-    run_demo(screenshot, slide=slide)
+    run_demo(screenshot, slide=slide, ihc=ihc, model=model)
 
 
 def _virtual_display() -> list[str] | None:

@@ -1,0 +1,176 @@
+"""The two slides of a case on the screen: side by side or stacked, aligned, faded into one another."""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from psygnal import Signal
+
+from napari_her2._napari.alignment import Alignment
+from napari_her2._napari.alignment_store import keep_alignment, kept_alignment
+from napari_her2._napari.placement import bounds, companions, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+    from numpy.typing import NDArray
+
+Arrangement = Literal["side by side", "stacked"]
+
+GAP = 0.05  # of the width of the fixed slide
+
+
+class Pairing:
+    """Arrangement of two open slides.
+
+    The H&E slide stays where it is; the IHC slide moves. Its alignment is the affine of its layer, its
+    place beside the H&E slide the translate: napari applies the affine last, so that an aligned slide
+    keeps its alignment when it is put aside.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Held weakly.
+    he, ihc : Image
+        Layers of the slides, held weakly.
+    ids : tuple of 2 str
+        Fingerprints of the slides, in that order.
+
+    Attributes
+    ----------
+    changed : Signal()
+        Arrangement, alignment or fade changed.
+    marking : bool
+        Whether clicks in the window mark points to align by, and nothing else.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel, he: Image, ihc: Image, ids: tuple[str, str]) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._he, self._ihc = weakref.ref(he), weakref.ref(ihc)
+        self.ids = ids
+        self.arrangement: Arrangement = "side by side"
+        self.fade = 0.5
+        self.marking = False
+        self._own_move = False
+        self.alignment = kept_alignment(*ids) or Alignment.identity()
+        self._saved = self.alignment
+        ihc.events.affine.connect(self._on_affine)
+        self._arrange()
+
+    @property
+    def layers(self) -> tuple[Image, Image] | None:
+        """Layers of the H&E and of the IHC slide; None once one was closed."""
+        viewer, he, ihc = self._viewer(), self._he(), self._ihc()
+        if viewer is None or he is None or ihc is None or he not in viewer.layers or ihc not in viewer.layers:
+            return None
+        return he, ihc
+
+    @property
+    def shown(self) -> float:
+        """How much of the IHC slide is seen, in [0, 1]; all of it side by side."""
+        return self.fade if self.arrangement == "stacked" else 1.0
+
+    @property
+    def front(self) -> tuple[str, str]:
+        """Fingerprints of the slides, the one that is seen better first: a click is meant for it."""
+        he, ihc = self.ids
+        return (he, ihc) if self.shown < 0.5 else (ihc, he)
+
+    def set_arrangement(self, arrangement: Arrangement) -> None:
+        """Put the slides side by side, or the IHC slide on the H&E slide."""
+        self.arrangement = arrangement
+        self._arrange()
+        self.changed.emit()
+
+    def set_fade(self, fade: float) -> None:
+        """Show this much of the IHC slide where it lies on the H&E slide, in [0, 1]."""
+        self.fade = min(max(float(fade), 0.0), 1.0)
+        self.changed.emit()
+
+    def set_alignment(self, alignment: Alignment) -> None:
+        """Move the IHC slide, and all that lies over it, to where it belongs."""
+        self.alignment = alignment
+        self._arrange()
+        self.changed.emit()
+
+    def keep(self) -> None:
+        """Keep the alignment for the case, where it changed.
+
+        Raises
+        ------
+        JobFailed
+            If it cannot be written.
+        """
+        if self.alignment is not self._saved:
+            keep_alignment(*self.ids, self.alignment)
+            self._saved = self.alignment
+
+    def release(self) -> None:
+        """Leave the slides where they are, and fully seen."""
+        ihc = self._ihc()
+        if ihc is not None:
+            ihc.events.affine.disconnect(self._on_affine)
+            ihc.opacity = 1.0
+
+    def _arrange(self) -> None:
+        layers, viewer = self.layers, self._viewer()
+        if layers is None or viewer is None:
+            return
+        he, ihc = layers
+        fixed = place_of(he)
+        place = fixed @ self.alignment.matrix
+        shift = np.zeros(2)
+        if self.arrangement == "side by side":
+            left, right = bounds(he, fixed), bounds(ihc, place)
+            gap = GAP * (left[1, 1] - left[0, 1])
+            wanted = np.array([left[0, 0], left[1, 1] + gap])
+            # The affine comes after the translate, and would turn it.
+            shift = np.linalg.solve(place[:2, :2], wanted - right[0])
+        with self._moving():
+            ihc.affine = place
+            ihc.translate = shift
+        if self.arrangement == "stacked":
+            _raise(viewer, ihc, self.ids[1], above=he, above_id=self.ids[0])
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        self._own_move = True
+        try:
+            yield
+        finally:
+            self._own_move = False
+
+    def _on_affine(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
+        """Take an alignment that napari's own transform tool made."""
+        layers = self.layers
+        if self._own_move or layers is None:
+            return
+        he, ihc = layers
+        matrix: NDArray[np.float64] = np.linalg.solve(place_of(he), _matrix(ihc)).astype(np.float64)
+        matrix[2] = (0.0, 0.0, 1.0)
+        self.alignment = Alignment(matrix)
+        self.changed.emit()
+
+
+def _matrix(layer: Image) -> NDArray[np.float64]:
+    affine = np.asarray(layer.affine.affine_matrix)
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = affine[-3:-1, -3:-1], affine[-3:-1, -1]
+    return matrix
+
+
+def _raise(viewer: ViewerModel, layer: Layer, layer_id: str, *, above: Layer, above_id: str) -> None:
+    """Bring a slide and what lies over it above another and what lies over that."""
+    group = [layer, *companions(viewer, layer_id)]
+    lower = [above, *companions(viewer, above_id)]
+    places = [viewer.layers.index(item) for item in group]
+    top = max(viewer.layers.index(item) for item in lower)
+    if min(places) < top:
+        viewer.layers.move_multiple(sorted(places), top + 1)

@@ -191,7 +191,8 @@ def cam_faithfulness_steps(
 
     def predict(fields: Tensor) -> Tensor:
         with evaluating(model), torch.no_grad():
-            return model.predictor(fields).probabilities
+            probabilities: Tensor = model.predictor(fields).probabilities
+        return probabilities
 
     return (
         yield from faithfulness_steps(

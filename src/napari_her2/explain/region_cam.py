@@ -137,7 +137,9 @@ class FieldLayout:
             * self.step
             for low, high, length in zip(self.low, self.high, self.lattice.shape, strict=True)
         )
-        corners = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+        corners: NDArray[np.int64] = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(
+            -1, 2
+        )
         if tissue is None or not len(corners):
             return corners
         marked = tissue.keep(self.lattice).astype(np.int64)

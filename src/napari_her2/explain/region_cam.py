@@ -137,9 +137,7 @@ class FieldLayout:
             * self.step
             for low, high, length in zip(self.low, self.high, self.lattice.shape, strict=True)
         )
-        corners: NDArray[np.int64] = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(
-            -1, 2
-        )
+        corners = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
         if tissue is None or not len(corners):
             return corners
         marked = tissue.keep(self.lattice).astype(np.int64)
@@ -147,7 +145,8 @@ class FieldLayout:
         y, x = corners.T
         below, right = y + self.side, x + self.side
         share = (total[below, right] - total[y, right] - total[below, x] + total[y, x]) / self.side**2
-        return corners[(share > 0) & (share >= min_tissue)]
+        kept: NDArray[np.int64] = corners[(share > 0) & (share >= min_tissue)]
+        return kept
 
 
 class Canvas:

@@ -59,6 +59,7 @@ class ABMIL(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> head = ABMIL(features=1024, classes=4)
     >>> sum(parameter.numel() for parameter in head.parameters())
     789765

@@ -80,6 +80,7 @@ class CLAM(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> sum(parameter.numel() for parameter in CLAM(classes=4).parameters())
     793869
     >>> head = CLAM(classes=4, multi_branch=True).eval()

@@ -12,7 +12,8 @@ of K tile features x_k::
 and for each class a small classifier of single tiles, "of this class" or "not of this class", which in
 training learns from the tiles of the most and the least attention: `napari_her2_training.mil_losses`.
 
-What is shown as attention is that of the predicted class where every class has its own.
+What is shown as attention is that of the predicted class where every class has its own; the evidence of a
+class follows its own.
 
 Differences from the paper
 --------------------------

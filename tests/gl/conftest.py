@@ -61,3 +61,32 @@ def random_model(tmp_path: Path) -> str:
 def _own_alignments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the alignments of the person who runs it."""
     monkeypatch.setenv("NAPARI_HER2_ALIGNMENTS", str(tmp_path / "alignments"))
+
+
+@pytest.fixture
+def random_pair_model(tmp_path: Path, random_model: str) -> str:
+    """Name of an installed model of both slides, with random weights."""
+    from dataclasses import replace
+
+    import torch
+
+    from napari_her2.models.bundle import save_bundle
+    from napari_her2.models.registry import add_model, load_model
+    from napari_her2.models.wsmcl import WSMCL
+
+    single = load_model(random_model)
+    arguments = {"he_features": 1024, "ihc_features": 1024, "width": 16, "heads": 2, "landmarks": 8}
+    arguments |= {"classes": 4, "k": 20}
+    torch.manual_seed(5)
+    card = replace(
+        single.card,
+        name="random-wsmcl",
+        method="wsmcl",
+        architecture="WSMCL",
+        arguments=arguments,
+        stain="H&E+IHC",
+        task="HER2 score from the H&E and IHC slides of a case",
+    )
+    path = tmp_path / "random-wsmcl.safetensors"
+    save_bundle(path, card, single.encoder, WSMCL(**arguments))
+    return add_model(path).name

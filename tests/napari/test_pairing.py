@@ -153,6 +153,8 @@ def test_naparis_own_transform_tool_is_an_alignment_too(case: Case) -> None:
     pairing.set_arrangement("stacked")
     case.ihc.affine = aligned().matrix
     np.testing.assert_allclose(pairing.alignment.matrix, aligned().matrix, atol=1e-9)
+    case.ihc.affine = np.diag((40.0, 40.0, 1.0))  # no section is 40 times as large as the other
+    np.testing.assert_allclose(place_of(case.ihc), aligned().matrix, atol=1e-9)
     pairing.set_alignment(Alignment.identity())
     np.testing.assert_allclose(place_of(case.ihc), np.eye(3), atol=1e-9)
 

@@ -37,6 +37,9 @@ class OverlaySet:
         The slide; the overlays take over its place, so that a slide moved aside keeps its maps.
     result : SlideResult
     look : OverlayLook
+    leading : bool
+        Whether it is the first slide of a case: percentiles mean the same on both, and one bar of their
+        colours suffices.
     """
 
     def __init__(
@@ -45,17 +48,21 @@ class OverlaySet:
         slide_layer: Image,
         result: SlideResult,
         look: OverlayLook,
+        *,
+        leading: bool = True,
     ) -> None:
         self._viewer = weakref.ref(viewer)
         self.slide_id = result.slide_sha256_head
         self.result = result
         self.look = look
+        self._leading = leading
         self._fade = 1.0
         self._hidden: list[Layer] = []
         remove_overlays(viewer, self.slide_id)
         at = viewer.layers.index(slide_layer) + 1
         for position, data in enumerate(result_layers(result, look)):
             viewer.layers.insert(at + position, make_layer(data, slide_layer))
+        self._show_colorbar()
         tiles = self.layer("tiles")
         if tiles is not None:
             # The active layer is the one whose values napari shows under the cursor.
@@ -90,6 +97,11 @@ class OverlaySet:
         self._fade = fade
         self._set_opacities()
 
+    def _show_colorbar(self) -> None:
+        attention = self.layer("attention")
+        if attention is not None:
+            attention.colorbar.visible = self._leading or self.look.attention_scale == "raw"
+
     def _set_opacities(self) -> None:
         for layer in self.layers():
             tag = tag_of(layer)
@@ -100,6 +112,7 @@ class OverlaySet:
         """Show attention as percentile ranks or as raw weights."""
         self.look = replace(self.look, attention_scale=scale)
         self._update("attention", attention_layer(self.result, self.look))
+        self._show_colorbar()
 
     def set_class(self, class_name: str) -> None:
         """Show the evidence for another score."""

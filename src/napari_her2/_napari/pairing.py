@@ -12,6 +12,7 @@ from psygnal import Signal
 from napari_her2._napari.alignment import Alignment
 from napari_her2._napari.alignment_store import keep_alignment, kept_alignment
 from napari_her2._napari.placement import bounds, companions, place_of
+from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +156,11 @@ class Pairing:
         he, ihc = layers
         matrix: NDArray[np.float64] = np.linalg.solve(place_of(he), _matrix(ihc)).astype(np.float64)
         matrix[2] = (0.0, 0.0, 1.0)
-        self.alignment = Alignment(matrix)
+        try:
+            self.alignment = Alignment(matrix)
+        except JobFailed:
+            self._arrange()  # stretched out of all proportion: back to where it was
+            return
         self.changed.emit()
 
 

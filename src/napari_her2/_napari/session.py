@@ -124,7 +124,7 @@ class Session:
             if layer is not None:
                 own = result.seen_from(slide_id)
                 self._results[slide_id] = own
-                self._overlays[slide_id] = OverlaySet(viewer, layer, own, look)
+                self._overlays[slide_id] = OverlaySet(viewer, layer, own, look, leading=slide_id == scored[0])
         self._show_pairing()
         for slide_id in scored:
             if slide_id in self._results:

@@ -93,14 +93,14 @@ class ResultPanel(QWidget):
         self.card.set_result(result)
         self.exported.setVisible(False)
         self.tiles.show_result(result)
-        self.manual.set_value(self._session.manual(slide_id))
+        self.manual.set_value(self._session.manual(self._read_id))
         self._show_overlays()
 
     def export_to(self, folder: Path) -> None:
         """Write the result to a folder, in a thread."""
         result = self._session.result(self._slide_id)
         if result is not None:
-            manual = self._session.manual(self._slide_id)
+            manual = self._session.manual(self._read_id)
             self.export_job.start(lambda: exporting(result, manual, folder))
 
     def shutdown(self) -> None:
@@ -109,6 +109,14 @@ class ResultPanel(QWidget):
         self.export_job.shutdown()
         self._session.result_changed.disconnect(self._on_result, missing_ok=True)
         self._session.slides_changed.disconnect(self._on_slides, missing_ok=True)
+
+    @property
+    def _read_id(self) -> str:
+        """Slide that keeps the pathologist's own score: one for a case, from whichever slide it is seen."""
+        result = self._session.result(self._slide_id)
+        if result is None or len(result.slides) < 2:
+            return self._slide_id
+        return next((slide.fingerprint for slide in result.slides if slide.stain == "H&E"), self._slide_id)
 
     @property
     def _overlay_sets(self) -> list[OverlaySet]:
@@ -140,7 +148,7 @@ class ResultPanel(QWidget):
             self.tiles.show_result(self._session.result(self._slide_id))
 
     def _on_manual(self, manual: ManualScore) -> None:
-        self._session.set_manual(self._slide_id, manual)
+        self._session.set_manual(self._read_id, manual)
 
     def _on_visible(self, role: OverlayRole, visible: bool) -> None:
         for shown in self._overlay_sets:

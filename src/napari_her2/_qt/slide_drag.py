@@ -41,7 +41,7 @@ class SlideDrag:
         def on_drag(_viewer: ViewerModel, event: Any) -> Generator[None, None, None]:  # noqa: ANN401
             # The event is changed in place while the drag goes on.
             last = np.asarray(event.position[-2:], np.float64)
-            centre = np.asarray(_viewer.camera.center[-2:], np.float64)
+            centre = np.asarray(_viewer.scene.camera.center[-2:], np.float64)
             yield
             while event.type == "mouse_move":
                 now = np.asarray(event.position[-2:], np.float64)
@@ -52,8 +52,8 @@ class SlideDrag:
                 yield
 
         self._on_drag = on_drag
-        self._panned = bool(viewer.camera.mouse_pan)
-        viewer.camera.mouse_pan = False
+        self._panned = bool(viewer.scene.camera.mouse_pan)
+        viewer.scene.camera.mouse_pan = False
         viewer.mouse_drag_callbacks.append(on_drag)
 
     def move(
@@ -96,4 +96,4 @@ class SlideDrag:
             return
         if self._on_drag in viewer.mouse_drag_callbacks:
             viewer.mouse_drag_callbacks.remove(self._on_drag)
-        viewer.camera.mouse_pan = self._panned
+        viewer.scene.camera.mouse_pan = self._panned

@@ -124,9 +124,9 @@ class TilePanel(QWidget):
             return
         result = lookup.result
         centre = result.table.origins_px0[tile] + [side / 2 for side in result.grid.tile_px0]
-        viewer.camera.center = (0.0, *(float(value) for value in layer.data_to_world(centre)[-2:]))
+        viewer.scene.camera.center = (0.0, *(float(value) for value in layer.data_to_world(centre)[-2:]))
         if zoom:
-            viewer.camera.zoom = max(viewer.camera.zoom, _SEEN_PX / result.grid.tile_um)
+            viewer.scene.camera.zoom = max(viewer.scene.camera.zoom, _SEEN_PX / result.grid.tile_um)
 
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""

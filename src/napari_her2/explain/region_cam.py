@@ -222,7 +222,7 @@ def lay_fields(
     SlideError
         If the slide states no µm/px.
     JobFailed
-        If the region lies outside the slide, or the slide is smaller than one field.
+        If the region lies outside the slide or in its last map pixel, or the slide is smaller than one field.
     ValueError
         If `overlap` or `cells` cannot be.
     """
@@ -242,7 +242,10 @@ def lay_fields(
     low = max(top, 0), max(left, 0)
     high = min(-bottom, lattice.shape[0]), min(-right, lattice.shape[1])
     if low[0] >= high[0] or low[1] >= high[1]:
-        raise JobFailed(f"The region lies outside of {slide.name}: choose one on the slide.")
+        raise JobFailed(
+            f"The region holds no part of {slide.name} that fields cover: choose one on the slide, "
+            f"away from its lower and right edge."
+        )
     return FieldLayout(lattice, cells, max(1, round(cells * (1 - overlap))), low, high)
 
 

@@ -209,6 +209,10 @@ def test_three_marks_on_each_slide_give_its_alignment(case: Case) -> None:
         assert not marks.complete
         assert marks.add(tuple(case.ihc.data_to_world(ihc / 0.5)))
     assert marks.complete
+    for layer in list(case.viewer.layers)[-2:]:
+        assert list(layer.features["number"]) == [1, 2, 3]
+        assert layer.text.values.tolist() == ["1", "2", "3"]
+        assert (layer.size > 5).all()
     assert not marks.add(tuple(case.he.data_to_world((30, 30))))
     np.testing.assert_allclose(marks.alignment().matrix, wanted.matrix, atol=1e-6)
     assert [layer.name for layer in case.viewer.layers][-2:] == [

@@ -79,9 +79,8 @@ class Landmarks:
             low, high = bounds(layer, place)
             inside = bool((low <= position).all() and (position <= high).all())
             if inside and len(mark.data) < POINTS:
+                mark.feature_defaults = {"number": len(mark.data) + 1}
                 mark.add(np.asarray(mark.world_to_data(position))[-2:])
-                mark.features.loc[:, "number"] = np.arange(1, len(mark.data) + 1)
-                mark.refresh_text()
                 return True
         return False
 
@@ -116,7 +115,7 @@ def _mark_layer(slide_layer: Image, name: str, slide_id: str) -> Points:
     from napari.layers import Points
 
     # In µm on the slide, so that the points are what the alignment is computed from.
-    return Points(
+    layer = Points(
         np.zeros((0, 2)),
         ndim=2,
         name=f"{slide_layer.name} · points to align by ({name})",
@@ -125,12 +124,14 @@ def _mark_layer(slide_layer: Image, name: str, slide_id: str) -> Points:
         units=MICROMETRE,
         axis_labels=AXES,
         affine=place_of(slide_layer),
-        symbol="cross",
-        size=_size_um(slide_layer),
-        face_color=REGION_COLOUR,
-        border_width=0,
         metadata={METADATA_KEY: MarkTag(slide_id)},
     )
+    # Of a layer without points napari takes the look from here alone.
+    layer.current_size = _size_um(slide_layer)
+    layer.current_symbol = "cross"
+    layer.current_face_color = REGION_COLOUR
+    layer.current_border_width = 0
+    return layer
 
 
 def _size_um(slide_layer: Image) -> float:

@@ -95,7 +95,7 @@ class PairView(QWidget):
         self.fader = QWidget()
         fade = QHBoxLayout(self.fader)
         fade.setContentsMargins(0, 0, 0, 0)
-        fade.addWidget(QLabel("H&&E"))
+        fade.addWidget(QLabel("H&E"))
         fade.addWidget(self.fade, 1)
         fade.addWidget(QLabel("IHC"))
         grid = QGridLayout()

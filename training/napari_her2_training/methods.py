@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from napari_her2_training.attention_config import AttentionConfig
+from napari_her2_training.corr_a_net_config import CorrANetConfig
 from napari_her2_training.wsmcl_config import WSMCLConfig
 
 if TYPE_CHECKING:
@@ -51,4 +52,7 @@ class Method:
 METHODS: Mapping[str, Method] = {
     "attention-mil": Method(AttentionConfig, "attention_run", "train_attention_mil"),
     "wsmcl": Method(WSMCLConfig, "wsmcl_run", "train_wsmcl"),
+    "corr-a-net": Method(CorrANetConfig, "corr_a_net_run", "train_corr_a_net"),
+    "predictor": Method(CorrANetConfig, "corr_a_net_run", "train_field_predictor"),
+    "corr-a-net-table": Method(CorrANetConfig, "corr_a_net_table", "train_table"),
 }

@@ -72,7 +72,7 @@ def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> R
     """
     told = {
         "config": config.digest(),
-        "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "manifest": hashlib.sha256(_content(manifest)).hexdigest(),
     }
     file = out / RUN_FILE
     try:
@@ -95,6 +95,14 @@ def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> R
             f"{out} cannot be used ({reason}): choose a folder that may be written to."
         ) from error
     return RunFolder(out, resume=False)
+
+
+def _content(manifest: Path) -> bytes:
+    """Bytes of a manifest; of a folder, the names of its files."""
+    if manifest.is_dir():
+        names = sorted(str(path.relative_to(manifest)) for path in manifest.rglob("*.*"))
+        return "\n".join(names).encode()
+    return manifest.read_bytes()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

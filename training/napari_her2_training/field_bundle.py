@@ -1,0 +1,102 @@
+"""A trained predictor of fields as a model that scores slides."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from napari_her2.models.bundle import load_bundle, save_bundle
+from napari_her2.models.card import NOTICE, ModelCard
+from napari_her2.models.field_model import FieldModel
+from napari_her2_training.field_measures import measures_of
+from napari_her2_training.manifest import SPLITS, class_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_her2.models.corr_a_net import CorrANet
+    from napari_her2.models.predictors import Predictor
+    from napari_her2_training.corr_a_net_config import CorrANetConfig
+    from napari_her2_training.field_arms import Arm
+    from napari_her2_training.field_measures import Judged
+
+_ON_CARD: Mapping[str, str] = {
+    "balanced_accuracy": "balanced accuracy",
+    "weighted_recall": "accuracy",
+    "auc": "macro AUC",
+    "mcc": "MCC",
+}
+
+
+def save_field_model(
+    path: Path,
+    config: CorrANetConfig,
+    arm: Arm,
+    network: CorrANet | None,
+    predictor: Predictor,
+    counts: Mapping[str, int],
+    judged: Mapping[str, Judged],
+) -> None:
+    """Write the bundle of an arm that needs H&E alone.
+
+    Parameters
+    ----------
+    path : Path
+    config : CorrANetConfig
+    arm : Arm
+    network : CorrANet or None
+        With a correlated arm.
+    predictor : Predictor
+    counts : mapping of str to int
+        Fields of each part of the data.
+    judged : mapping of str to Judged
+        What it said of a part.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be written, or not be loaded again.
+    """
+    arguments: dict[str, str | int | bool] = {
+        "predictor": arm.architecture,
+        "classes": predictor.classes,
+        "dim": config.network.dim if arm.network is None else arm.network.dim,
+        "attention": config.network.attention if arm.network is None else arm.network.attention,
+        "channels_from": "H&E" if arm.network is None else "correlated",
+        "field_px": config.data.field_px,
+    }
+    model = FieldModel(**arguments)  # type: ignore[arg-type]
+    model.predictor = predictor
+    if network is not None:
+        model.network = network
+    sizes = ", ".join(f"{counts[part]} fields {words}" for part, words in _WORDS.items() if counts.get(part))
+    metrics: dict[str, float] = {}
+    for part, said in judged.items():
+        found = measures_of(said)
+        values = {words: found[key] for key, words in _ON_CARD.items()} | {"MEC": found["mec"]["signed"]}
+        metrics |= {f"{part} fields: {name}": round(v, 4) for name, v in values.items() if v is not None}
+    card = ModelCard(
+        name=config.model.name,
+        version=config.model.version,
+        method="corr-a-net",
+        architecture="FieldModel",
+        arguments=arguments,
+        encoder=None,
+        stain="H&E",
+        tile_px=config.data.tile_px,
+        mpp=config.data.mpp,
+        classes=class_names(config.data.classes),
+        task=config.model.task,
+        training_data=f"{config.model.training_data} ({sizes}; napari-her2 {version('napari-her2')})",
+        licence=config.model.licence,
+        intended_use=config.model.intended_use,
+        guideline=config.model.guideline,
+        notice=f"{NOTICE} {config.model.notice}".strip(),
+        metrics=metrics,
+    )
+    save_bundle(path, card, None, model)
+    load_bundle(path)  # what cannot be loaded again is no result
+
+
+_WORDS = dict(zip(SPLITS, ("to train on", "to choose the epoch", "held out"), strict=True))

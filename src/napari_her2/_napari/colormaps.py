@@ -18,6 +18,7 @@ TOP_TILE_COLOUR = "#0033ff"
 CORRUPT_COLOUR = "#ff1744"
 TISSUE_COLOUR = "#00c853"
 REGION_COLOUR = "#ffd600"
+MARK_COLOUR = "#ff1744"  # seen on pink, on brown, and on the yellow of the maps
 
 # Stops chosen against H&E: tissue is pink and violet, so that a map in red or purple would drown in it.
 _ATTENTION_STOPS = ("#1b3a8f", "#0086b3", "#00b894", "#9be15d", "#fff700")

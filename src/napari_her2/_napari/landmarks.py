@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2._napari.alignment import POINTS, Alignment
-from napari_her2._napari.colormaps import REGION_COLOUR
+from napari_her2._napari.colormaps import MARK_COLOUR
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.placement import bounds, place_of
 from napari_her2._napari.tags import METADATA_KEY, MarkTag
@@ -114,22 +114,28 @@ class Landmarks:
 def _mark_layer(slide_layer: Image, name: str, slide_id: str) -> Points:
     from napari.layers import Points
 
+    size = _size_um(slide_layer)
     # In µm on the slide, so that the points are what the alignment is computed from.
     layer = Points(
         np.zeros((0, 2)),
         ndim=2,
         name=f"{slide_layer.name} · points to align by ({name})",
         features={"number": np.zeros(0, int)},
-        text={"string": "{number}", "size": 14, "color": REGION_COLOUR, "translation": (-12, 12)},
+        text={
+            "string": "{number}",
+            "size": 16,
+            "color": MARK_COLOUR,
+            "translation": (-0.6 * size, 0.6 * size),
+        },
         units=MICROMETRE,
         axis_labels=AXES,
         affine=place_of(slide_layer),
         metadata={METADATA_KEY: MarkTag(slide_id)},
     )
     # Of a layer without points napari takes the look from here alone.
-    layer.current_size = _size_um(slide_layer)
+    layer.current_size = size
     layer.current_symbol = "cross"
-    layer.current_face_color = REGION_COLOUR
+    layer.current_face_color = MARK_COLOUR
     layer.current_border_width = 0
     return layer
 

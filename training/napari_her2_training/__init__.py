@@ -26,7 +26,7 @@ def run(
     Parameters
     ----------
     method : str
-        "attention-mil" or "wsmcl".
+        "attention-mil", "wsmcl", "corr-a-net", "predictor" or "corr-a-net-table".
     config : path-like
         TOML file; those that come with the package are in `napari_her2_training/configs`, and may be
         given by their name alone: "demo_attention_mil".

@@ -30,7 +30,8 @@ def train_steps(
     Parameters
     ----------
     method : str
-        A key of `napari_her2_training.methods.METHODS`: "attention-mil" or "wsmcl".
+        A key of `napari_her2_training.methods.METHODS`: "attention-mil", "wsmcl", "corr-a-net", "predictor",
+        "corr-a-net-table".
     out : Path
         Folder for checkpoints, metrics.json and the bundle.
     config : Path, optional

@@ -78,18 +78,13 @@ class Arm:
 
 
 def network_arms(config: CorrANetConfig) -> tuple[NetworkArm, ...]:
-    """Return the networks of the table; that of [network] first."""
-    own = NetworkArm(config.network.dim, config.network.attention)
-    if "correlated" not in config.inputs:
-        return ()
-    arms = [
-        NetworkArm(dim, attention) for dim in config.dims for attention in ATTENTION[config.table.attention]
-    ]
-    return tuple(sorted(arms, key=lambda arm: arm != own))
+    """Return the networks of the table."""
+    kinds = ATTENTION[config.table.attention]
+    return tuple(NetworkArm(dim, attention) for dim in config.dims for attention in kinds)
 
 
 def predictor_arms(config: CorrANetConfig) -> tuple[Arm, ...]:
-    """Return the arms of the table, an architecture after the other."""
+    """Return the arms of the table; that of the model of the run first, so that it is there early."""
     arms: list[Arm] = []
     for architecture in config.predictors:
         for given in config.inputs:
@@ -97,4 +92,5 @@ def predictor_arms(config: CorrANetConfig) -> tuple[Arm, ...]:
                 arms += [Arm(architecture, given, network) for network in network_arms(config)]
             else:
                 arms.append(Arm(architecture, given))
-    return tuple(arms)
+    own = NetworkArm(config.network.dim, config.network.attention)
+    return tuple(sorted(arms, key=lambda arm: arm.network != own or arm.architecture != config.predictors[0]))

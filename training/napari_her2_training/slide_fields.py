@@ -166,7 +166,7 @@ def _of_case(
         if random:
             chosen = rng.permutation(len(index))[: config.fields_per_slide]
             index = index[np.sort(chosen)]
-        corners: NDArray[np.float64] = index * grid.tile_um
+        corners = np.multiply(index, grid.tile_um, dtype=np.float64)
     with open_slide(case.slide("ihc")) as other:
         _check_slide(other, "ihc", config)
         if other.mpp is None:

@@ -72,7 +72,14 @@ class MarkTag(_Shared):
     slide_id: str
 
 
-Tag = SlideTag | OverlayTag | RegionTag | MarkTag
+@dataclass(frozen=True, slots=True)
+class RepresentationTag(_Shared):
+    """On the layer that shows what a model makes of the H&E of one slide on its way to a score."""
+
+    slide_id: str
+
+
+Tag = SlideTag | OverlayTag | RegionTag | MarkTag | RepresentationTag
 
 
 def tag_of(layer: Layer) -> Tag | None:

@@ -1,0 +1,163 @@
+"""The correlated representation of a slide as a layer over it, and the long work behind it, without Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from napari_her2._napari.layers import AXES, MICROMETRE
+from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.tags import METADATA_KEY, RepresentationTag, slide_tag, tag_of
+from napari_her2._napari.torch_import import load_torch
+from napari_her2.errors import ModelError
+from napari_her2.inference.result import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import numpy as np
+    from napari.components import ViewerModel
+    from napari.layers import Image
+    from numpy.typing import NDArray
+
+    from napari_her2._napari.lazy_pyramid import CorrelatedSource
+    from napari_her2._napari.settings import Settings
+    from napari_her2.explain.correlated import CorrelatedPyramid
+    from napari_her2.explain.correlated_colours import FieldColours
+    from napari_her2.models.card import ModelCard
+    from napari_her2.slide.reader import Slide
+
+
+METHOD = "corr-a-net"
+View = Literal["mean", "PCA", "channel"]
+
+
+def shows_representation(card: ModelCard) -> bool:
+    """Whether a model makes a correlated representation on its way."""
+    return card.method == METHOD and card.arguments.get("channels_from", "correlated") == "correlated"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What is needed to compute and colour fields of a slide.
+
+    Parameters
+    ----------
+    pyramid : CorrelatedPyramid
+    sample : (N, d) float32
+        Values from all over the tissue.
+    model : str
+        Name of the model.
+    device : str
+        With the reason why this one.
+    warnings : tuple of str
+    """
+
+    pyramid: CorrelatedPyramid
+    sample: NDArray[np.float32]
+    model: str
+    device: str
+    warnings: tuple[str, ...] = ()
+
+    def colours(self, view: View, channel: int = 0) -> FieldColours:
+        """Colours of a view, the same for the whole slide; ``channel`` matters for "channel" alone."""
+        from napari_her2.explain.correlated_colours import as_channel, as_mean, as_pca
+
+        if view == "channel":
+            return as_channel(self.sample, channel)
+        return as_pca(self.sample) if view == "PCA" else as_mean(self.sample)
+
+
+def preparing(slide: Slide, model: str, settings: Settings) -> Generator[Progress, None, Prepared]:
+    """Load a model and fit stains, gate and colours to a slide.
+
+    Raises
+    ------
+    ModelError
+        If the model makes no such representation, or was not made for the slide.
+    """
+    yield Progress("Loading the model")
+    load_torch()
+    from napari_her2.explain.correlated import SAMPLE_FIELDS, CorrelatedPyramid
+    from napari_her2.inference.device import choose_device
+    from napari_her2.inference.fields import stain_transform
+    from napari_her2.inference.fit import refuse_or_warn, slide_stain
+    from napari_her2.models.field_model import FieldModel
+    from napari_her2.models.registry import load_model
+
+    bundle = load_model(model)
+    card, head = bundle.card, bundle.head
+    if not isinstance(head, FieldModel) or head.network is None:
+        raise ModelError(f"{card.name} makes no correlated representation: choose a Corr-A-Net model.")
+    device = choose_device(settings.device)
+    yield Progress("Finding tissue", note=device.name)
+    stain = slide_stain(slide, slide.tissue(), "auto")
+    warnings = refuse_or_warn(slide, card, stain, wanted=card.stain, override=False)
+    yield Progress("Measuring the stains", note=device.name)
+    transform, fit = stain_transform(slide, card)
+    if fit.fallback is not None:
+        warnings += (f"The stains could not be normalised ({fit.fallback}): colours are as scanned.",)
+    pyramid = CorrelatedPyramid(
+        slide,
+        head.network,
+        transform=transform,
+        tile_px=card.tile_px,
+        mpp=card.mpp,
+        field_px=head.field_px,
+        device=device.torch_device,
+    )
+    steps = pyramid.fit()
+    while True:
+        try:
+            yield Progress("Looking at the slide", next(steps), SAMPLE_FIELDS, "fields", device.name)
+        except StopIteration as stop:
+            return Prepared(pyramid, stop.value, card.name, device.name, warnings)
+
+
+def computing(source: CorrelatedSource) -> Generator[Progress, None, None]:
+    """Compute what is wanted until nothing is; ends at once where the source was closed."""
+    done = 0
+    while source.compute_next():
+        done += 1
+        yield Progress("Computing the representation", done, done + source.pending, "fields")
+
+
+def representation_layer(source: CorrelatedSource, prepared: Prepared, slide_layer: Image) -> Image:
+    """Make the layer: exactly over the slide, in µm, clear where nothing was computed.
+
+    Parameters
+    ----------
+    source : CorrelatedSource
+    prepared : Prepared
+    slide_layer : Image
+
+    Returns
+    -------
+    Image
+        Not yet in a viewer.
+    """
+    tag = slide_tag(slide_layer)
+    pyramid = prepared.pyramid
+    options = {
+        "name": f"{slide_layer.name} · correlated representation from H&E (model {prepared.model})",
+        "rgb": True,
+        "multiscale": True,
+        "scale": (pyramid.pixel_um, pyramid.pixel_um),
+        "translate": pyramid.offset_um,
+        "units": MICROMETRE,
+        "axis_labels": AXES,
+        "contrast_limits": (0, 255),  # or napari would look for them in the data
+        "blending": "translucent",
+        "metadata": {METADATA_KEY: RepresentationTag("" if tag is None else tag.slide_id)},
+    }
+    layer: Image = make_layer((source.levels, options, "image"), slide_layer)
+    return layer
+
+
+def representation_of(viewer: ViewerModel, slide_id: str) -> Image | None:
+    """Return the layer of a slide's representation, None where there is none."""
+    for layer in viewer.layers:
+        tag = tag_of(layer)
+        if isinstance(tag, RepresentationTag) and tag.slide_id == slide_id:
+            return layer
+    return None

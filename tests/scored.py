@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from napari_her2.explain.fields import field_maps
 from napari_her2.explain.maps import TileMap
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.bags import BagUncertainty
@@ -141,4 +142,24 @@ def make_pair(he: HandSlide | None = None, ihc: HandSlide | None = None) -> Slid
         uncertainty=None,
         head="fusion",
         heads=says,
+    )
+
+
+def make_field_result(slide: HandSlide | None = None, *, tile_px: int = 50) -> SlideResult:
+    """Result of a model that scores each tile by itself: classes take turns, confidence rises."""
+    result = make_result(slide, tile_px=tile_px)
+    index, grid = result.table.index, result.grid
+    count = len(index)
+    probabilities = np.full((count, 4), 0.1, np.float32)
+    probabilities[np.arange(count), np.arange(count) % 4] = 0.7
+    confidence = np.linspace(0.5, 1, count, dtype=np.float32)
+    table = replace(result.table, evidence=None, probabilities=probabilities, confidence=confidence)
+    attention = tuple(tile_map for tile_map in result.maps if tile_map.kind == "attention")
+    maps = (*field_maps(grid, index, probabilities, confidence, CLASSES), *attention)
+    return replace(
+        result,
+        slides=(replace(result.slides[0], table=table, maps=maps),),
+        uncertainty=None,
+        rule="mean of the probabilities of all tiles, weighted by the model's confidence in each",
+        trust={"high": 0.2, "medium": 0.3, "low": 0.5},
     )

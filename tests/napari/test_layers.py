@@ -17,7 +17,6 @@ from napari_her2._napari.layers import (
     corrupt_layer,
     evidence_layer,
     limits_of,
-    result_layers,
     slide_layer,
     tile_features,
     tiles_layer,
@@ -25,6 +24,7 @@ from napari_her2._napari.layers import (
     top_tiles,
     top_tiles_layer,
 )
+from napari_her2._napari.overlays import result_layers
 from napari_her2._napari.tags import METADATA_KEY, OverlayTag, SlideTag, tag_of
 from scored import make_result, make_slide
 

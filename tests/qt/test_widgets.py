@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from napari_her2._napari.colormaps import score_hex
+from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.manual import ManualScore
 from napari_her2._qt.manual_score import ManualScoreForm
+from napari_her2._qt.overlay_controls import OverlayControls
 from napari_her2._qt.probability_bars import ProbabilityBars
 from napari_her2._qt.progress_row import RateMeter, time_left
 from napari_her2._qt.result_card import ResultCard
 from napari_her2._qt.theme import Colours
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE
-from scored import make_result
+from scored import make_field_result, make_result
 
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
@@ -80,3 +83,35 @@ def test_a_result_says_what_its_model_was_trained_on_and_warns_of(qtbot: QtBot) 
     card.set_result(replace(make_result(), notice=NOTICE))
     assert not card.notice.isVisibleTo(card)
     assert "Trained on: not stated" in card.facts.text()
+
+
+def test_a_result_made_of_tiles_tells_its_rule_and_how_far_the_tiles_are_trusted(qtbot: QtBot) -> None:
+    card = ResultCard()
+    qtbot.addWidget(card)
+    card.set_result(make_field_result())
+    facts = card.facts.text()
+    assert "Score of the slide: mean of the probabilities of all tiles, weighted by" in facts
+    assert "20 % high (from 0.9), 30 % medium (from 0.75), 50 % low" in facts
+    assert "learnt, not a probability of being right" in facts
+    reason = "the model trusts its scores of the tiles too little (0.31 on average)"
+    card.set_result(replace(make_field_result(), label=f"indeterminate: {reason}", abstained=True))
+    assert card.label.text() == "indeterminate"
+    assert card.reason.text() == reason
+    card.set_result(make_result())
+    assert "Confidence in the tiles" not in card.facts.text()
+    assert "Score of the slide" not in card.facts.text()
+
+
+def test_the_controls_of_tile_scores_are_there_only_for_models_that_score_tiles(qtbot: QtBot) -> None:
+    controls = OverlayControls()
+    qtbot.addWidget(controls)
+    controls.set_choices(("0", "1+"), OverlayLook(), "0", evidence=False, by_tile=True)
+    assert controls.boxes["score"].isVisibleTo(controls)
+    assert controls.boxes["attention"].text() == "Weight in the score"
+    assert not controls.boxes["evidence"].isVisibleTo(controls)
+    for word in ("1+", score_hex(2)[1]):
+        assert word in controls.legend.text()
+    controls.set_choices(("0", "1+"), OverlayLook(), "0")
+    for widget in (controls.boxes["score"], controls.boxes["confidence"], controls.legend):
+        assert not widget.isVisibleTo(controls)
+    assert controls.boxes["attention"].text() == "Attention"

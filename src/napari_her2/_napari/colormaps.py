@@ -22,6 +22,9 @@ MARK_COLOUR = "#ff1744"  # seen on pink, on brown, and on the yellow of the maps
 
 # Stops chosen against H&E: tissue is pink and violet, so that a map in red or purple would drown in it.
 _ATTENTION_STOPS = ("#1b3a8f", "#0086b3", "#00b894", "#9be15d", "#fff700")
+# Told apart by hue and by lightness, also without red or green cones: dark blue, light blue, yellow, orange.
+_SCORE_STOPS = ("#1f2f86", "#35a7d6", "#ffe45c", "#e65100")
+_CONFIDENCE_STOPS = ("#1a1a2e", "#26547c", "#3fa796", "#e8f5c8")
 _AGAINST, _FOR = "#1565c0", "#ef6c00"
 
 
@@ -57,6 +60,53 @@ def evidence_colours() -> NDArray[np.float32]:
     rgb = np.where(at[:, None] < 0, _rgb(_AGAINST), _rgb(_FOR))
     alpha = np.abs(at) ** 0.6
     return np.column_stack([rgb, alpha]).astype(np.float32)
+
+
+def score_colours(classes: int) -> NDArray[np.float32]:
+    """One colour a class, in the order of the classes.
+
+    Parameters
+    ----------
+    classes : int
+
+    Returns
+    -------
+    (classes, 4) float32
+        RGBA in [0, 1], opaque.
+    """
+    stops = np.array([_rgb(colour) for colour in _SCORE_STOPS])
+    at, places = np.linspace(0, 1, classes), np.linspace(0, 1, len(stops))
+    rgb = [np.interp(at, places, stops[:, channel]) for channel in range(3)]
+    return np.column_stack([*rgb, np.ones(classes)]).astype(np.float32)
+
+
+def score_hex(classes: int) -> list[str]:
+    """Return the colours of `score_colours` as "#rrggbb"."""
+    return [
+        "#" + "".join(f"{round(255 * float(part)):02x}" for part in rgba[:3])
+        for rgba in score_colours(classes)
+    ]
+
+
+def score_colormap(classes: int) -> Colormap:
+    """Colormap of class numbers, whose contrast limits are -0.5 and the number of classes less 0.5."""
+    from napari.utils.colormaps import Colormap
+
+    return Colormap(
+        score_colours(classes),
+        controls=np.linspace(0, 1, classes + 1),
+        interpolation="zero",
+        name="her2 score",
+        display_name="HER2 score",
+    )
+
+
+def confidence_colormap() -> Colormap:
+    """Colormap of the learnt confidence, dark where there is little."""
+    from napari.utils.colormaps import Colormap
+
+    colours = np.array([[*_rgb(colour), 1.0] for colour in _CONFIDENCE_STOPS], np.float32)
+    return Colormap(colours, name="her2 confidence", display_name="HER2 confidence")
 
 
 def attention_colormap() -> Colormap:

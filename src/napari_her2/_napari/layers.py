@@ -33,6 +33,7 @@ AttentionScale = Literal["percentile", "raw"]
 AXES = ("y", "x")
 MICROMETRE = ("um", "um")
 PIXEL = ("pixel", "pixel")
+_MOST = {False: "most attended", True: "most weighted"}
 MOST_TOP_TILES = 200  # shapes are slow: napari takes 2.5 s for 20,000 of them
 
 
@@ -101,6 +102,11 @@ def beside(layer: LayerData, left: Slide, gap: float = 0.05) -> LayerData:
     return data, {**options, "translate": (0.0, width * (1 + gap))}, kind
 
 
+def scores_tiles(result: SlideResult) -> bool:
+    """Whether each tile was scored by itself, with a confidence."""
+    return result.table.probabilities is not None and result.table.confidence is not None
+
+
 def attention_map(result: SlideResult, scale: AttentionScale) -> TileMap:
     """Attention on the chosen scale.
 
@@ -140,17 +146,23 @@ def limits_of(values: NDArray[np.float32], *, symmetric: bool = False) -> tuple[
 
 
 def attention_layer(result: SlideResult, look: OverlayLook) -> LayerData:
-    """Attention of the model: which regions it used, never which regions are HER2-positive."""
+    """Attention of the model: which regions it used, never which regions are HER2-positive.
+
+    Of a model that scores each tile by itself it is the weight of the tile in the score of the slide, and
+    not shown at first: what such a model says of a tile is its score.
+    """
+    by_tile = scores_tiles(result)
     values = attention_map(result, look.attention_scale).values
     limits = (0.0, 1.0) if look.attention_scale == "percentile" else limits_of(values)
-    return _map_layer(
+    return map_layer(
         result,
         "attention",
         values,
-        name="attention (regions the model used)",
+        name="weight in the score" if by_tile else "attention (regions the model used)",
         colormap=attention_colormap(),
         contrast_limits=limits,
         opacity=look.opacity,
+        visible=not by_tile,
     )
 
 
@@ -159,7 +171,7 @@ def evidence_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
     if result.table.evidence is None:
         return None
     tile_map = evidence_map(result, look)
-    return _map_layer(
+    return map_layer(
         result,
         "evidence",
         tile_map.values,
@@ -201,7 +213,7 @@ def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
         return None
     index = result.table.index[order]
     weight = result.table.attention[order]
-    options = _on_grid(result, "top tiles", f"{len(order)} most attended tiles")
+    options = _on_grid(result, "top tiles", f"{len(order)} {_MOST[scores_tiles(result)]} tiles")
     options |= {
         "shape_type": "rectangle",
         "edge_color": TOP_TILE_COLOUR,
@@ -266,41 +278,23 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
     def column(values: NDArray[np.floating], digits: int) -> NDArray[np.float64]:
         return np.concatenate([[np.nan], np.round(values.astype(np.float64), digits)])
 
-    columns: dict[str, NDArray[np.generic]] = {
-        "index": np.arange(len(table) + 1),
-        "attention percentile": column(100 * tile_percentiles(result), 1),
-        "attention weight": column(table.attention, 6),
-    }
+    columns: dict[str, NDArray[np.generic]] = {"index": np.arange(len(table) + 1)}
+    if table.probabilities is not None and table.confidence is not None:
+        names = np.array(result.classes, object)[table.probabilities.argmax(axis=1)]
+        columns["score of the tile"] = np.concatenate([np.array([None], object), names])
+        columns["probability"] = column(table.probabilities.max(axis=1), 3)
+        columns["confidence (learnt)"] = column(table.confidence, 3)
+        columns["weight in the score"] = column(table.attention, 6)
+        return columns
+    columns["attention percentile"] = column(100 * tile_percentiles(result), 1)
+    columns["attention weight"] = column(table.attention, 6)
     if table.evidence is not None:
         for position, name in enumerate(result.classes):
             columns[f"evidence {name}"] = column(table.evidence[:, position], 2)
     return columns
 
 
-def result_layers(result: SlideResult, look: OverlayLook) -> list[LayerData]:
-    """All overlays of a result, lowest first.
-
-    Parameters
-    ----------
-    result : SlideResult
-    look : OverlayLook
-
-    Returns
-    -------
-    list of LayerData
-    """
-    layers = [
-        tissue_layer(result),
-        evidence_layer(result, look),
-        attention_layer(result, look),
-        corrupt_layer(result),
-        top_tiles_layer(result, look),
-        tiles_layer(result),
-    ]
-    return [layer for layer in layers if layer is not None]
-
-
-def _map_layer(
+def map_layer(
     result: SlideResult,
     role: OverlayRole,
     values: NDArray[np.float32],
@@ -308,6 +302,19 @@ def _map_layer(
     name: str,
     **options: Any,  # noqa: ANN401 - arguments of napari's Image
 ) -> LayerData:
+    """Image of one value a tile, exactly over the tiles.
+
+    Parameters
+    ----------
+    result : SlideResult
+    role : str
+    values : (rows, columns) float32
+        NaN is shown clear.
+    name : str
+        Behind that of the slide.
+    **options
+        Arguments of napari's Image.
+    """
     common = _on_grid(result, role, name)
     return values, common | {"rgb": False, "interpolation2d": "nearest"} | options, "image"
 

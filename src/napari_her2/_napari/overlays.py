@@ -6,12 +6,16 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari_her2._napari.field_layers import confidence_layer, score_layer
 from napari_her2._napari.layers import (
     AttentionScale,
     OverlayLook,
     attention_layer,
+    corrupt_layer,
     evidence_layer,
-    result_layers,
+    tiles_layer,
+    tissue_layer,
+    top_tiles_layer,
 )
 from napari_her2._napari.placement import place_of
 from napari_her2._napari.tags import OverlayRole, OverlayTag, tag_of
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
     from napari_her2._napari.layers import LayerData
     from napari_her2.inference.result import SlideResult
 
-_MAPS: tuple[OverlayRole, ...] = ("attention", "evidence")
+_MAPS: tuple[OverlayRole, ...] = ("attention", "evidence", "score", "confidence", "Grad-CAM")
+# A bar of numbers says nothing of classes: their colours are told by name in the dock.
+_WITHOUT_BAR: tuple[OverlayRole, ...] = ("score",)
 
 
 class OverlaySet:
@@ -149,6 +155,31 @@ class OverlaySet:
         layer.name = options["name"]
 
 
+def result_layers(result: SlideResult, look: OverlayLook) -> list[LayerData]:
+    """All overlays of a result, lowest first.
+
+    Parameters
+    ----------
+    result : SlideResult
+    look : OverlayLook
+
+    Returns
+    -------
+    list of LayerData
+    """
+    layers = [
+        tissue_layer(result),
+        evidence_layer(result, look),
+        attention_layer(result, look),
+        confidence_layer(result, look),
+        score_layer(result, look),
+        corrupt_layer(result),
+        top_tiles_layer(result, look),
+        tiles_layer(result),
+    ]
+    return [layer for layer in layers if layer is not None]
+
+
 def make_layer(data: LayerData, slide_layer: Image) -> Layer:
     """Make a layer of our layer data, moved as its slide is, with what napari takes only afterwards.
 
@@ -168,7 +199,7 @@ def make_layer(data: LayerData, slide_layer: Image) -> Layer:
     layer = Layer.create(values, {**options, "affine": place_of(slide_layer)}, kind)
     tag = tag_of(layer)
     role = tag.role if isinstance(tag, OverlayTag) else None
-    if role in _MAPS:
+    if role in _MAPS and role not in _WITHOUT_BAR:
         layer.colorbar.visible = True
     if kind in ("labels", "shapes"):
         layer.editable = False  # a result is not painted over by accident
@@ -183,6 +214,12 @@ def overlays_of(viewer: ViewerModel, slide_id: str) -> list[Layer]:
         if isinstance(tag, OverlayTag) and tag.slide_id == slide_id:
             found.append(layer)
     return found
+
+
+def overlaid_slides(viewer: ViewerModel) -> set[str]:
+    """Ids of the slides that overlays in the viewer belong to."""
+    tags = [tag_of(layer) for layer in viewer.layers]
+    return {tag.slide_id for tag in tags if isinstance(tag, OverlayTag)}
 
 
 def remove_overlays(viewer: ViewerModel, slide_id: str) -> None:

@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
 from napari_her2._napari.manual import ManualScore
-from napari_her2._napari.overlays import OverlaySet, remove_overlays
+from napari_her2._napari.overlays import OverlaySet, overlaid_slides, remove_overlays
 from napari_her2._napari.pairing import Pairing
 from napari_her2._napari.placement import MOVING_EVENTS, follow
 from napari_her2._napari.tags import METADATA_KEY, SlideTag, slide_tag
@@ -35,6 +35,7 @@ class Session:
 
     slides_changed = Signal()
     result_changed = Signal(str)
+    look_changed = Signal(str)
     manual_changed = Signal(str)
     pairing_changed = Signal()
 
@@ -202,6 +203,9 @@ class Session:
             # Dropped first: removing the layers comes back here.
             del self._overlays[slide_id]
             self._results.pop(slide_id, None)
+            remove_overlays(viewer, slide_id)
+        # Grad-CAM may lie over a slide that was never scored.
+        for slide_id in overlaid_slides(viewer) - open_ids:
             remove_overlays(viewer, slide_id)
         for layer in layers:
             if layer not in self._followed:

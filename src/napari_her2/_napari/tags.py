@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "napari_her2"
 
-OverlayRole = Literal["attention", "evidence", "tissue", "corrupt", "top tiles", "tiles"]
+OverlayRole = Literal[
+    "score", "confidence", "attention", "evidence", "Grad-CAM", "tissue", "corrupt", "top tiles", "tiles"
+]
 
 
 class _Shared:

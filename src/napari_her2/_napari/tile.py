@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from napari_her2._napari.layers import tile_percentiles
+from napari_her2._napari.layers import scores_tiles, tile_percentiles
 from napari_her2.errors import SlideError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class TileLookup:
     def __init__(self, result: SlideResult) -> None:
         self.result = result
         self._percentile = tile_percentiles(result)
+        self._ranked_by = "weight in the score" if scores_tiles(result) else "attention"
         self._order = np.argsort(-self._percentile, kind="stable")
         self._place = np.empty(len(self._order), np.int64)
         self._place[self._order] = np.arange(len(self._order))
@@ -92,13 +93,18 @@ class TileLookup:
     def rank_words(self, tile: int) -> str:
         """Rank of a tile and its attention percentile, in one line."""
         return (
-            f"Rank {self._place[tile] + 1:,} of {len(self._place):,}, attention percentile "
+            f"Rank {self._place[tile] + 1:,} of {len(self._place):,}, {self._ranked_by} percentile "
             f"{100 * self._percentile[tile]:.1f}"
         )
 
     def short_words(self, tile: int) -> str:
-        """Attention of a tile, and its evidence for the predicted score where there is any, in one line."""
+        """Attention of a tile, and its evidence for the predicted score where there is any, in one line.
+
+        Of a tile with a score of its own: that, its probability, and the confidence in it.
+        """
         result = self.result
+        if scores_tiles(result):
+            return self._score_words(tile)
         attention = f"attention percentile {100 * self._percentile[tile]:.0f}"
         if result.table.evidence is None:
             return attention
@@ -106,14 +112,20 @@ class TileLookup:
         return f"{attention}, {result.score} {evidence:+.2f}"
 
     def words(self, tile: int) -> str:
-        """All numbers of a tile, in one or two lines."""
+        """All numbers of a tile, in one to three lines."""
         table = self.result.table
         row, col = table.index[tile]
         weight = table.attention[tile] * len(table)
         words = (
-            f"Row {row}, column {col} · attention: rank {self._place[tile] + 1:,} of {len(table):,}, "
+            f"Row {row}, column {col} · {self._ranked_by}: rank {self._place[tile] + 1:,} of {len(table):,}, "
             f"{weight:.3g} × the mean"
         )
+        if table.probabilities is not None and scores_tiles(self.result):
+            chances = ", ".join(
+                f"{name} {value:.0%}"
+                for name, value in zip(self.result.classes, table.probabilities[tile], strict=True)
+            )
+            return f"This tile by itself: {self._score_words(tile)}\n{chances}\n{words}"
         if table.evidence is None:
             return words
         evidence = ", ".join(
@@ -121,6 +133,17 @@ class TileLookup:
             for name, value in zip(self.result.classes, table.evidence[tile], strict=True)
         )
         return f"{words}\nEvidence: {evidence}"
+
+    def _score_words(self, tile: int) -> str:
+        table = self.result.table
+        assert table.probabilities is not None
+        assert table.confidence is not None
+        chances = table.probabilities[tile]
+        top = int(chances.argmax())
+        return (
+            f"{self.result.classes[top]}, probability {chances[top]:.0%}, "
+            f"learnt confidence {table.confidence[tile]:.2f}"
+        )
 
 
 def read_tile(slide: Slide, result: SlideResult, tile: int) -> TileView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -17,15 +18,27 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_her2._napari.colormaps import score_hex
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_her2._napari.layers import OverlayLook
     from napari_her2._napari.tags import OverlayRole
 
+_ATTENTION_TIP = "Regions the model used; not regions that are HER2-positive"
+_WEIGHT_TIP = "How much each tile counts in the score of the slide; not where the slide is HER2-positive"
+_BY_TILE: tuple[OverlayRole, ...] = ("score", "confidence", "Grad-CAM")
 _BOXES: tuple[tuple[OverlayRole, str, str], ...] = (
-    ("attention", "Attention", "Regions the model used; not regions that are HER2-positive"),
+    ("score", "Score of each tile", "The most probable class of each tile by itself"),
+    (
+        "confidence",
+        "Confidence",
+        "How far the model trusts its score of each tile: learnt, not a probability of being right",
+    ),
+    ("attention", "Attention", _ATTENTION_TIP),
     ("evidence", "Evidence for", "Orange speaks for the chosen score, blue against it"),
+    ("Grad-CAM", "Grad-CAM", _ATTENTION_TIP),
     ("tissue", "Tissue", "Outline of what was taken for tissue"),
     ("top tiles", "Top tiles", "Frames around the most attended tiles"),
 )
@@ -66,6 +79,9 @@ class OverlayControls(QWidget):
             "Percentile: rank among the tiles of this slide. Raw: the weight itself, 1st to 99th percentile."
         )
         self.scale.activated.connect(lambda _: self.scale_changed.emit(self.scale.currentData()))
+        self.legend = QLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setAccessibleName("Colours of the score map")
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, 100)
         self.opacity.setAccessibleName("Opacity of the overlays")
@@ -78,7 +94,13 @@ class OverlayControls(QWidget):
         self._arrange()
 
     def set_choices(
-        self, classes: Sequence[str], look: OverlayLook, shown: str, *, evidence: bool = True
+        self,
+        classes: Sequence[str],
+        look: OverlayLook,
+        shown: str,
+        *,
+        evidence: bool = True,
+        by_tile: bool = False,
     ) -> None:
         """Show the classes of a result and how it is drawn.
 
@@ -90,7 +112,18 @@ class OverlayControls(QWidget):
             The class whose evidence is drawn.
         evidence : bool
             Whether the method can tell evidence; its controls are hidden where it cannot.
+        by_tile : bool
+            Whether the method scores each tile by itself: attention is then its weight in the score.
         """
+        for part in (*(self.boxes[role] for role in _BY_TILE), self.legend):
+            part.setVisible(by_tile)
+        self.legend.setText(_legend(classes))
+        attention = self.boxes["attention"]
+        attention.setText("Weight in the score" if by_tile else "Attention")
+        attention.setToolTip(_WEIGHT_TIP if by_tile else _ATTENTION_TIP)
+        self.boxes["top tiles"].setToolTip(
+            f"Frames around the most {'weighted' if by_tile else 'attended'} tiles"
+        )
         for widget in (self.boxes["evidence"], self.class_name):
             widget.setVisible(evidence)
         widgets = (self.class_name, self.scale, self.opacity)
@@ -122,18 +155,32 @@ class OverlayControls(QWidget):
     def _arrange(self) -> None:
         grid = QGridLayout()
         grid.setHorizontalSpacing(8)
-        grid.addWidget(self.boxes["attention"], 0, 0)
-        grid.addWidget(self.scale, 0, 1)
-        grid.addWidget(self.boxes["evidence"], 1, 0)
-        grid.addWidget(self.class_name, 1, 1)
-        grid.addWidget(self.boxes["top tiles"], 2, 0)
-        grid.addWidget(self.boxes["tissue"], 2, 1)
+        for row, (left, right) in enumerate(
+            (
+                (self.boxes["score"], self.legend),
+                (self.boxes["confidence"], self.boxes["Grad-CAM"]),
+                (self.boxes["attention"], self.scale),
+                (self.boxes["evidence"], self.class_name),
+                (self.boxes["top tiles"], self.boxes["tissue"]),
+            )
+        ):
+            grid.addWidget(left, row, 0)
+            grid.addWidget(right, row, 1)
         grid.setColumnStretch(1, 1)
-        row = QHBoxLayout()
-        row.addWidget(QLabel("Opacity"))
-        row.addWidget(self.opacity, 1)
-        row.addWidget(self.hold)
+        bottom = QHBoxLayout()
+        bottom.addWidget(QLabel("Opacity"))
+        bottom.addWidget(self.opacity, 1)
+        bottom.addWidget(self.hold)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(grid)
-        layout.addLayout(row)
+        layout.addLayout(bottom)
+
+
+def _legend(classes: Sequence[str]) -> str:
+    """Colour and name of each class, as HTML."""
+    colours = score_hex(len(classes))
+    return "&nbsp; ".join(
+        f'<span style="color: {colour}; font-size: 13pt;">\u25a0</span>&nbsp;{escape(name)}'
+        for colour, name in zip(colours, classes, strict=True)
+    )

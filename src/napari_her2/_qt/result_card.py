@@ -99,6 +99,7 @@ class ResultCard(QWidget):
 def _facts(result: SlideResult) -> list[str]:
     lines = [
         f"Margin over {_second(result)}: {100 * result.margin:.0f} percentage points",
+        *trust_in_words(result),
         *(_tiles(slide, named=len(result.slides) > 1) for slide in result.slides),
         f"{result.model}: {result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px",
         f"Trained on: {result.training_data or 'not stated'}",
@@ -107,6 +108,24 @@ def _facts(result: SlideResult) -> list[str]:
     if result.uncertainty is not None:
         drawn = result.uncertainty
         lines.insert(1, f"Whiskers: SD of {drawn.draws} random bags of {drawn.bag_size} tiles")
+    return lines
+
+
+def trust_in_words(result: SlideResult) -> list[str]:
+    """By which rule tiles became the score, and how far the model trusts its scores of them.
+
+    Returns
+    -------
+    list of str
+        Empty for a model that does not score tiles by themselves.
+    """
+    lines = [f"Score of the slide: {result.rule}"] if result.rule else []
+    if result.trust:
+        from napari_her2.inference.fields import STRATA
+
+        above = {name: f" (from {lowest:g})" if lowest else "" for name, lowest in STRATA}
+        shares = ", ".join(f"{100 * share:.0f} % {name}{above[name]}" for name, share in result.trust.items())
+        lines.append(f"Confidence in the tiles: {shares}. It is learnt, not a probability of being right.")
     return lines
 
 

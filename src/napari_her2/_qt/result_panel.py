@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
 
+from napari_her2._napari.layers import scores_tiles
 from napari_her2._napari.work import exporting
 from napari_her2._qt.jobs import Job
 from napari_her2._qt.manual_score import ManualScoreForm
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
     from napari_her2._napari.tags import OverlayRole
     from napari_her2._qt.theme import Colours
 
-_ROLES: tuple[OverlayRole, ...] = ("attention", "evidence", "tissue", "top tiles")
+_ROLES: tuple[OverlayRole, ...] = (
+    "score",
+    "confidence",
+    "attention",
+    "evidence",
+    "Grad-CAM",
+    "tissue",
+    "top tiles",
+)
 
 
 class ResultPanel(QWidget):
@@ -78,6 +87,7 @@ class ResultPanel(QWidget):
         self.export_job.returned.connect(self._on_exported)
         self.export_job.failed.connect(self.failed)
         self._session.result_changed.connect(self._on_result)
+        self._session.look_changed.connect(self._on_look)
         self._session.slides_changed.connect(self._on_slides)
 
     def set_colours(self, colours: Colours) -> None:
@@ -108,6 +118,7 @@ class ResultPanel(QWidget):
         self.tiles.shutdown()
         self.export_job.shutdown()
         self._session.result_changed.disconnect(self._on_result, missing_ok=True)
+        self._session.look_changed.disconnect(self._on_look, missing_ok=True)
         self._session.slides_changed.disconnect(self._on_slides, missing_ok=True)
 
     @property
@@ -135,12 +146,21 @@ class ResultPanel(QWidget):
         self.overlays.set_visible(visible)
         result, look = sets[0].result, sets[0].look
         self.overlays.set_choices(
-            result.classes, look, look.class_name or result.score, evidence=result.table.evidence is not None
+            result.classes,
+            look,
+            look.class_name or result.score,
+            evidence=result.table.evidence is not None,
+            by_tile=scores_tiles(result),
         )
 
     def _on_result(self, slide_id: str) -> None:
         if slide_id == self._slide_id:
             self.show_slide(slide_id)
+
+    def _on_look(self, slide_id: str) -> None:
+        """Show in the controls what another part of the dock did to the overlays."""
+        if slide_id == self._slide_id:
+            self._show_overlays()
 
     def _on_slides(self) -> None:
         """Forget the tiles of a slide that was closed."""

@@ -104,10 +104,8 @@ class TileInspector(QWidget):
         self.numbers = QLabel()
         self.numbers.setWordWrap(True)
         self.numbers.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.previous = QPushButton("◀ More attended")
-        self.previous.setToolTip("The tile with the next higher attention")
-        self.next = QPushButton("Less attended ▶")
-        self.next.setToolTip("The tile with the next lower attention")
+        self.previous, self.next = QPushButton(), QPushButton()
+        self.set_order(by_weight=False)
         self.show_on_slide = QPushButton("Go to")
         self.show_on_slide.setToolTip("Move the view to this tile")
         self.buttons = QWidget()
@@ -130,6 +128,15 @@ class TileInspector(QWidget):
         """Take the colours of the theme."""
         self.hint.setStyleSheet(f"color: {colours.muted};")
         self.hover.setStyleSheet(f"color: {colours.muted};")
+
+    def set_order(self, *, by_weight: bool) -> None:
+        """Say what the tiles are put in order by: their weight in the score, or attention."""
+        more, less = ("More weight", "Less weight") if by_weight else ("More attended", "Less attended")
+        self.previous.setText(f"◀ {more}")
+        self.next.setText(f"{less} ▶")
+        word = "weight in the score" if by_weight else "attention"
+        self.previous.setToolTip(f"The tile with the next higher {word}")
+        self.next.setToolTip(f"The tile with the next lower {word}")
 
     def set_hover(self, text: str) -> None:
         """Show the numbers of the tile under the cursor."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_her2._napari.layers import scores_tiles
 from napari_her2._napari.tile import TileLookup
 from napari_her2._napari.work import reading_tile
 from napari_her2._qt.gallery import Gallery, strips_of
@@ -78,6 +79,7 @@ class TilePanel(QWidget):
         for slide_id in slides:
             if result is not None and self._session.slide_of(slide_id) is not None:
                 self._lookups[slide_id] = TileLookup(result.seen_from(slide_id))
+        self.inspector.set_order(by_weight=result is not None and scores_tiles(result))
         self.gallery.set_strips(strips_of(list(self._lookups.values())))
 
     @property

@@ -203,10 +203,12 @@ def correlations_of(
         # Half of the fields away: neighbours in the list come from one slide.
         elsewhere = torch.from_numpy(np.array(ihc[(np.array(chosen) + count // 2) % count])).float() / 255
         with torch.inference_mode():
-            hidden = network(sections.to(device.torch_device), stained.to(device.torch_device)).hidden
+            # Without the decoders, which take most of the time of a whole pass.
+            hidden_he = network.weigh_he(network.encode_he(network.stem(sections.to(device.torch_device))))
+            hidden_ihc = network.weigh_ihc(network.encode_ihc(network.stem(stained.to(device.torch_device))))
         found["luminance"].append(mean_correlations(made, luminance(stained)).numpy())
         found["dab"].append(mean_correlations(made, dab_density(stained)).numpy())
-        found["hidden"].append(channel_correlations(hidden.he, hidden.ihc).mean(dim=1).numpy())
+        found["hidden"].append(channel_correlations(hidden_he, hidden_ihc).mean(dim=1).numpy())
         found["control"].append(mean_correlations(made, luminance(elsewhere)).numpy())
     network.cpu()
     return Correlations(**{name: np.concatenate(values) for name, values in found.items()})

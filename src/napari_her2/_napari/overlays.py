@@ -225,4 +225,6 @@ def overlaid_slides(viewer: ViewerModel) -> set[str]:
 def remove_overlays(viewer: ViewerModel, slide_id: str) -> None:
     """Take all overlays of one slide out of the viewer."""
     for layer in overlays_of(viewer, slide_id):
-        viewer.layers.remove(layer)
+        # Removing one tells the session, which may take out the others before this loop comes to them.
+        if layer in viewer.layers:
+            viewer.layers.remove(layer)

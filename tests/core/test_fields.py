@@ -10,52 +10,13 @@ import pytest
 import torch
 
 from conftest import write_flat_slide
+from field_bundles import ARGUMENTS, make_field_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.errors import ModelError, ModelMisfit, SlideError
 from napari_her2.export.tables import write_result
 from napari_her2.inference.fields import FieldEncoder, stain_transform, trust_shares, unpacked
 from napari_her2.models.bundle import load_bundle, save_bundle
-from napari_her2.models.card import ModelCard
-from napari_her2.models.field_model import FieldModel
 from napari_her2.slide.macenko import IDENTITY
-
-ARGUMENTS = {
-    "predictor": "tinynet-e",
-    "classes": 4,
-    "dim": 8,
-    "attention": True,
-    "channels_from": "correlated",
-    "field_px": 64,
-}
-
-
-def make_field_bundle(path, **changes):
-    arguments = ARGUMENTS | changes.pop("arguments", {})
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        model = FieldModel(**arguments).eval()
-        with torch.no_grad():
-            model.predictor.classify.weight.mul_(20)
-            model.predictor.confide[2].bias.fill_(changes.pop("confidence_bias", 1.0))
-    values = {
-        "name": "fields",
-        "version": "1",
-        "method": "corr-a-net",
-        "architecture": "FieldModel",
-        "arguments": arguments,
-        "encoder": None,
-        "stain": "H&E",
-        "tile_px": 256,
-        "mpp": 0.5,
-        "classes": ("0", "1+", "2+", "3+"),
-        "task": "H&E-based prediction of the HER2 IHC score",
-        "training_data": "nothing: random weights",
-        "licence": "BSD-3-Clause",
-        "intended_use": "tests",
-        "guideline": "ASCO/CAP 2018",
-    }
-    save_bundle(path, ModelCard(**(values | changes)), None, model, encoder_dtype=torch.float32)
-    return path
 
 
 @pytest.fixture(scope="module")

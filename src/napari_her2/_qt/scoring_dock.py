@@ -15,6 +15,7 @@ from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import apply_folders, read_settings
 from napari_her2._napari.tags import slide_tag
 from napari_her2._napari.work import Equipment, adding_model, looking_around, scoring
+from napari_her2._qt.cam_panel import CamPanel
 from napari_her2._qt.case_section import CaseSection
 from napari_her2._qt.correlated_panel import CorrelatedPanel
 from napari_her2._qt.jobs import Failure, Job
@@ -70,6 +71,10 @@ class ScoringDock(QWidget):
         self.case = CaseSection(self.session)
         self.result = ResultPanel(self.session)
         self.correlated = CorrelatedPanel(self.session, self.settings)
+        self.cam = CamPanel(
+            self.session, self.settings, regions=self._chosen_regions, tile=lambda: self.result.tiles.chosen
+        )
+        self._models_own = (self.correlated, self.cam)  # what some models can show beside a score
         self.smooth = QCheckBox("Smooth panning")
         self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
         self._jobs = (self.score_job, self.look_job, self.add_job)
@@ -99,7 +104,8 @@ class ScoringDock(QWidget):
             Section("Region", self.regions),
         ):
             parts.addWidget(part)
-        for widget in (self.device, self.progress, self.message, self.result, self.correlated, self.smooth):
+        shown = (self.device, self.progress, self.message, self.result, *self._models_own, self.smooth)
+        for widget in shown:
             parts.addWidget(widget)
         parts.addStretch()
         self.scroll = scroll = QScrollArea()
@@ -127,7 +133,8 @@ class ScoringDock(QWidget):
         self.progress.cancel_wanted.connect(self.score_job.cancel)
         self.message.action_wanted.connect(self._take_action)
         self.result.failed.connect(self._show_failure)
-        self.correlated.failed.connect(self._show_failure)
+        for part in self._models_own:
+            part.failed.connect(self._show_failure)
         self.score_job.running_changed.connect(self.progress.set_running)
         self.score_job.progressed.connect(self.progress.set_progress)
         self.score_job.returned.connect(self._on_scored)
@@ -146,9 +153,8 @@ class ScoringDock(QWidget):
         if app is not None:
             app.aboutToQuit.connect(self.shutdown)
         # A window that closes takes its docks along without closing them one by one.
-        self.destroyed.connect(
-            partial(_stop, (*self._jobs, *self.case.jobs, *self.result.jobs, *self.correlated.jobs))
-        )
+        every = (*self._jobs, *self.case.jobs, *self.result.jobs, *self.correlated.jobs, *self.cam.jobs)
+        self.destroyed.connect(partial(_stop, every))
 
     # -- the user's wishes
 
@@ -201,7 +207,8 @@ class ScoringDock(QWidget):
         for job in self._jobs:
             job.shutdown()
         self.result.shutdown()
-        self.correlated.shutdown()
+        for part in self._models_own:
+            part.shutdown()
         self.session.slides_changed.disconnect(self._show_slides, missing_ok=True)
         self.slides.set_slides([])  # a closed dock keeps no slide open
         self.case.shutdown()
@@ -232,7 +239,8 @@ class ScoringDock(QWidget):
             "padding: 4px; font-size: 8pt;"
         )
         self.device.setStyleSheet(f"color: {colours.muted};")
-        for part in (self.slides, self.models, self.case, self.message, self.result, self.correlated):
+        named = (self.slides, self.models, self.case, self.message, self.result)
+        for part in (*named, *self._models_own):
             part.set_colours(colours)
 
     def _open_slides(self) -> list[tuple[str, str, Slide]]:
@@ -254,8 +262,9 @@ class ScoringDock(QWidget):
 
     def _show_case(self) -> None:
         entry = self.models.entry
-        self.correlated.set_model(entry)
-        self.correlated.set_slide(self.slides.slide_id)
+        for part in self._models_own:
+            part.set_model(entry)
+            part.set_slide(self.slides.slide_id)
         takes_pair = entry is not None and entry.card.stain == PAIR
         self.case.show_slides(self._open_slides(), self.slides.slide_id, takes_pair=takes_pair)
         self._update_ready()

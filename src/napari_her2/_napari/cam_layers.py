@@ -1,0 +1,158 @@
+"""Grad-CAM of a slide as a layer, and which part of the slide is meant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_her2._napari.colormaps import attention_colormap
+from napari_her2._napari.layers import AXES, MICROMETRE
+from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, slide_tag, tag_of
+from napari_her2.errors import JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_her2.explain.region_cam import CamMap
+
+ROLE: OverlayRole = "Grad-CAM"
+
+
+def inside(cam: CamMap, outlines: Sequence[Any]) -> CamMap:
+    """Leave clear what lies outside all outlines.
+
+    Parameters
+    ----------
+    cam : CamMap
+    outlines : sequence of shapely polygons
+        (x, y) in level-0 pixels.
+    """
+    import shapely
+
+    height, width = cam.values.shape
+    y = cam.origin_px0[0] + (np.arange(height) + 0.5) * cam.pixel_px0[0]
+    x = cam.origin_px0[1] + (np.arange(width) + 0.5) * cam.pixel_px0[1]
+    outline = shapely.unary_union([shapely.make_valid(part) for part in outlines])
+    shapely.prepare(outline)
+    within = shapely.contains_xy(outline, *np.meshgrid(x, y))
+    return replace(cam, values=np.where(within, cam.values, np.float32(np.nan)))
+
+
+def bounds_px0(outlines: Sequence[Any]) -> tuple[float, float, float, float]:
+    """Box around outlines: (y, x, height, width), level-0 pixels."""
+    boxes = np.array([part.bounds for part in outlines])
+    (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    return float(top), float(left), float(bottom - top), float(right - left)
+
+
+def viewed_px0(viewer: ViewerModel, slide_layer: Image) -> tuple[float, float, float, float] | None:
+    """Part of a slide that is in view: (y, x, height, width), level-0 pixels.
+
+    The corners of the view, brought to the slide: of a slide that lies turned, the box around them.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    slide_layer : Image
+
+    Returns
+    -------
+    tuple of float or None
+        None where the slide is not in view.
+    """
+    camera = viewer.scene.camera
+    centre = np.asarray(camera.center)[-2:]
+    half = np.asarray(viewer.canvas.size) / (2 * camera.zoom)
+    corners = [centre + half * (sign_y, sign_x) for sign_y in (-1, 1) for sign_x in (-1, 1)]
+    # napari counts from the centre of the first pixel
+    pixels = np.array([slide_layer.world_to_data(corner)[-2:] for corner in corners]) + 0.5
+    limit = np.asarray(slide_layer.extent.data)[1][-2:] + 1
+    low, high = np.clip(pixels.min(axis=0), 0, limit), np.clip(pixels.max(axis=0), 0, limit)
+    if (low >= high).any():
+        return None
+    return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+
+
+def cam_layer(cam: CamMap, slide_layer: Image, opacity: float) -> Image:
+    """Make the layer of a map: exactly over the slide, in µm, clear where nothing was computed.
+
+    Parameters
+    ----------
+    cam : CamMap
+    slide_layer : Image
+    opacity : float
+
+    Returns
+    -------
+    Image
+        Not yet in a viewer.
+
+    Raises
+    ------
+    JobFailed
+        If the layer shows no slide of known µm/px.
+    """
+    tag = slide_tag(slide_layer)
+    if tag is None or tag.slide.mpp is None:
+        raise JobFailed("The slide of the map states no µm/px: give it, and compute the map again.")
+    mpp = np.asarray(tag.slide.mpp)
+    pixel, origin = np.asarray(cam.pixel_px0), np.asarray(cam.origin_px0)
+    options = {
+        "name": f"{tag.slide.name} · {cam.name}: regions the model used",
+        "rgb": False,
+        "interpolation2d": "nearest",
+        "colormap": attention_colormap(),
+        "contrast_limits": cam.contrast_limits,
+        "opacity": opacity,
+        # The centre of a map pixel lies half a map pixel, less half a slide pixel, from its corner.
+        "scale": pixel * mpp,
+        "translate": (origin + (pixel - 1) / 2) * mpp,
+        "units": MICROMETRE,
+        "axis_labels": AXES,
+        "blending": "translucent",
+        "metadata": {METADATA_KEY: OverlayTag(ROLE, tag.slide_id)},
+    }
+    layer: Image = make_layer((cam.values, options, "image"), slide_layer)
+    return layer
+
+
+def show_cam(viewer: ViewerModel, cam: CamMap, slide_layer: Image, opacity: float) -> Image:
+    """Show a map over its slide, in place of the one before.
+
+    It lies below the frames and the values of the tiles, which stay readable.
+    """
+    tag = slide_tag(slide_layer)
+    slide_id = "" if tag is None else tag.slide_id
+    remove_cam(viewer, slide_id)
+    layer = cam_layer(cam, slide_layer, opacity)
+    over = [viewer.layers.index(slide_layer)]
+    for other in viewer.layers:
+        of = tag_of(other)
+        if isinstance(of, OverlayTag) and of.slide_id == slide_id and of.role not in ("top tiles", "tiles"):
+            over.append(viewer.layers.index(other))
+    active = viewer.layers.selection.active
+    viewer.layers.insert(max(over) + 1, layer)
+    # The values under the cursor stay those of the tiles.
+    viewer.layers.selection.active = active
+    return layer
+
+
+def cam_of(viewer: ViewerModel, slide_id: str) -> Image | None:
+    """Return the Grad-CAM layer of a slide, None where there is none."""
+    for layer in viewer.layers:
+        if tag_of(layer) == OverlayTag(ROLE, slide_id):
+            return layer
+    return None
+
+
+def remove_cam(viewer: ViewerModel, slide_id: str) -> None:
+    """Take the Grad-CAM of a slide out of the viewer."""
+    layer = cam_of(viewer, slide_id)
+    if layer is not None:
+        viewer.layers.remove(layer)

@@ -1,0 +1,265 @@
+"""The long work behind Grad-CAM in the dock, without Qt: maps of a slide, and how faithful one is."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_her2._napari.cam_layers import inside
+from napari_her2._napari.torch_import import load_torch
+from napari_her2.errors import JobFailed, ModelError
+from napari_her2.inference.result import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from napari_her2._napari.settings import Settings
+    from napari_her2.explain.faithfulness import Faithfulness
+    from napari_her2.explain.region_cam import CamMap
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.models.card import ModelCard
+    from napari_her2.models.field_model import FieldModel
+    from napari_her2.models.preprocessing import TilePreparation
+    from napari_her2.slide.reader import Slide
+    from napari_her2.slide.tissue import TissueMask
+
+ARCHITECTURE = "FieldModel"
+_BATCH_CPU, _BATCH_GPU = 2, 16
+
+
+def explains_fields(card: ModelCard) -> bool:
+    """Whether Grad-CAM can be computed for a model: for one that scores fields by themselves."""
+    return card.architecture == ARCHITECTURE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CamModel:
+    """A model ready to be explained on one slide.
+
+    Parameters
+    ----------
+    slide : Slide
+    model : str
+        Name of the model.
+    head : FieldModel
+        On its device.
+    preparation : TilePreparation
+        With the stain transform of the slide, on the same device.
+    tissue : TissueMask
+        Fields of glass are not explained: the model never saw any.
+    card : ModelCard
+    device : str
+        With the reason why this one.
+    batch_size : int
+    warnings : tuple of str
+    """
+
+    slide: Slide
+    model: str
+    head: FieldModel
+    preparation: TilePreparation
+    tissue: TissueMask
+    card: ModelCard
+    device: str
+    batch_size: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.head.parameters()).device
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """A map, and the model that it is of: kept, so that the next map does not load it again."""
+
+    ready: CamModel
+    cam: CamMap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checked:
+    """How faithful the map of a tile is, and the model that was asked."""
+
+    ready: CamModel
+    class_name: str
+    tile: int
+    found: Faithfulness
+
+
+def getting_ready(slide: Slide, model: str, settings: Settings) -> Generator[Progress, None, CamModel]:
+    """Load a model, find the tissue of a slide, and measure its stains.
+
+    Raises
+    ------
+    ModelError
+        If the model does not score fields, or was not made for the slide.
+    """
+    yield Progress("Loading the model")
+    load_torch()
+    from napari_her2.inference.device import choose_device
+    from napari_her2.inference.fields import stain_transform
+    from napari_her2.inference.fit import refuse_or_warn, slide_stain
+    from napari_her2.models.field_model import FieldModel
+    from napari_her2.models.preprocessing import TilePreparation
+    from napari_her2.models.registry import load_model
+
+    bundle = load_model(model)
+    card, head = bundle.card, bundle.head
+    if not isinstance(head, FieldModel):
+        raise ModelError(
+            f"{card.name} scores no fields that Grad-CAM could explain: choose a Corr-A-Net model."
+        )
+    device = choose_device(settings.device)
+    yield Progress("Finding tissue", note=device.name)
+    tissue = slide.tissue()
+    stain = slide_stain(slide, tissue, "auto")
+    warnings = refuse_or_warn(slide, card, stain, wanted=card.stain, override=False)
+    yield Progress("Measuring the stains", note=device.name)
+    transform, fit = stain_transform(slide, card)
+    if fit.fallback is not None:
+        warnings += (f"The stains could not be normalised ({fit.fallback}): colours are as scanned.",)
+    plain = transform.is_identity
+    preparation = TilePreparation(
+        tile_px=card.tile_px,
+        out_px=head.field_px,
+        matrix=None if plain else transform.matrix,
+        offset=None if plain else transform.offset,
+    )
+    usual = _BATCH_CPU if device.torch_device.type == "cpu" else _BATCH_GPU
+    return CamModel(
+        slide,
+        card.name,
+        head.eval().to(device.torch_device),
+        preparation.to(device.torch_device),
+        tissue,
+        card,
+        device.name,
+        min(settings.batch_size or usual, usual),  # fields are a hundred times as large as other tiles
+        warnings,
+    )
+
+
+def explaining(
+    slide: Slide,
+    model: str,
+    settings: Settings,
+    class_name: str,
+    region_px0: tuple[float, float, float, float] | None,
+    *,
+    ready: CamModel | None = None,
+    outlines: Sequence[Any] | None = None,
+) -> Generator[Progress, None, Explained]:
+    """Grad-CAM of a class over a part of a slide.
+
+    Parameters
+    ----------
+    slide : Slide
+    model : str
+    settings : Settings
+    class_name : str
+    region_px0 : tuple of float or None
+        (y, x, height, width), level-0 pixels; None is the whole slide.
+    ready : CamModel, optional
+        Of an earlier map of the same model and slide.
+    outlines : sequence of shapely polygons, optional
+        (x, y) in level-0 pixels; what lies outside all of them is left clear.
+
+    Raises
+    ------
+    JobFailed
+        If there is no tissue to explain there.
+    ModelError, SlideError
+        As `getting_ready` and `region_cam_steps`.
+    """
+    if ready is None:
+        ready = yield from getting_ready(slide, model, settings)
+    from napari_her2.explain.region_cam import region_cam_steps
+
+    steps = region_cam_steps(
+        slide,
+        ready.head,
+        ready.preparation,
+        region_px0,
+        ready.card.mpp,
+        ready.card.classes.index(class_name),
+        ready.batch_size,
+        classes=ready.card.classes,
+        tissue=ready.tissue,
+    )
+    with closing(steps):
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as stop:
+                cam: CamMap = stop.value
+                break
+            yield Progress("Grad-CAM", done, total, "fields", ready.device)
+    if outlines is not None:
+        cam = inside(cam, outlines)
+    if not np.isfinite(cam.values).any():
+        raise JobFailed(
+            "There is no field of whole tissue to explain here: look at a part of the slide with tissue."
+            if not len(cam.damaged_px0)
+            else "The file is damaged here: nothing can be explained."
+        )
+    return Explained(ready, cam)
+
+
+def checking(
+    slide: Slide,
+    model: str,
+    settings: Settings,
+    class_name: str,
+    result: SlideResult,
+    tile: int,
+    *,
+    ready: CamModel | None = None,
+) -> Generator[Progress, None, Checked]:
+    """Measure how faithful the Grad-CAM of one tile is, beside the same map moved elsewhere.
+
+    Parameters
+    ----------
+    slide, model, settings, class_name, ready
+        As for `explaining`.
+    result : SlideResult
+    tile : int
+        Position in the table.
+    """
+    if ready is None:
+        ready = yield from getting_ready(slide, model, settings)
+    import torch
+
+    from napari_her2.explain.faithfulness import cam_faithfulness_steps
+
+    pixels = torch.from_numpy(_read_one(slide, result, tile)[None]).to(ready.torch_device)
+    field = ready.preparation(pixels)[0]
+    steps = cam_faithfulness_steps(
+        ready.head, field, ready.card.classes.index(class_name), batch_size=ready.batch_size
+    )
+    with closing(steps):
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as stop:
+                return Checked(ready, class_name, tile, stop.value)
+            yield Progress("Deleting and inserting", done, total, "images", ready.device)
+
+
+def _read_one(slide: Slide, result: SlideResult, tile: int) -> NDArray[np.uint8]:
+    """Pixels of a tile as the model was given them, (tile_px, tile_px, 3)."""
+    grid = result.grid
+    keep = np.zeros(grid.shape, np.bool_)
+    row, col = result.table.index[tile]
+    keep[row, col] = True
+    for batch in slide.tiles(tile_px=grid.tile_px, mpp=grid.mpp, batch_size=1, keep=keep, threads=1):
+        if len(batch.images):
+            return np.asarray(batch.images[0], np.uint8)
+    raise JobFailed("The file is damaged in this tile: choose another one.")

@@ -59,7 +59,8 @@ def test_a_map_covers_its_tile_to_the_pixel(viewer: Viewer) -> None:
     result = make_result(slide)
     values = np.full(result.grid.shape, np.nan, np.float32)
     values[row, col] = 1.0
-    result = replace(result, maps=(replace(result.maps[0], values=values),))
+    only = replace(result.slides[0], maps=(replace(result.maps[0], values=values),))
+    result = replace(result, slides=(only,))
     overlay = viewer.add_layer(make_layer(attention_layer(result, OverlayLook(opacity=1.0)), layer))
     overlay.colorbar.visible = False
     covered = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.result import Progress
 
+METHOD_HELP = "attention-mil, wsmcl, corr-a-net, predictor or corr-a-net-table."
+
 
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder for the cohort.")],
@@ -39,7 +41,7 @@ def phantom(
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="attention-mil.", metavar="METHOD")],
+    method: Annotated[str, typer.Argument(help=METHOD_HELP, metavar="METHOD")],
     config: Annotated[str, typer.Option(help="Configuration (TOML), or the name of one of ours.")],
     out: Annotated[Path, typer.Option(help="Folder for the run and its model.")],
     data: Annotated[

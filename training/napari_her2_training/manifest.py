@@ -136,7 +136,11 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     faults += _faults_between(cases)
     if faults:
         more = f" And {len(faults) - 20} more." if len(faults) > 20 else ""
-        raise JobFailed(f"{path.name} has {len(faults)} faults. " + " ".join(faults[:20]) + more)
+        raise JobFailed(
+            f"{path.name} has {len(faults)} fault{'s' if len(faults) > 1 else ''}. "
+            + " ".join(faults[:20])
+            + more
+        )
     return cases
 
 

@@ -186,10 +186,10 @@ def _refuse_strangers(he: Slide, ihc: Slide, options: ScoringOptions) -> tuple[s
             f"{he.path.name} belongs to case {cases[0]} and {ihc.path.name} to case {cases[1]} in "
             f"{cases[2]}: choose the two slides of one case."
         )
-    elif _stain(he, options) == IHC and _stain(ihc, options) == HE:
+    elif _stain(he, options) != HE and _stain(ihc, options) == HE:
         problem = (
-            f"The slides seem to be swapped: {he.name} looks like IHC and {ihc.name} like H&E. Give them "
-            f"the other way round."
+            f"The slides seem to be swapped: {ihc.name} looks like H&E, {he.name} does not. Give them the "
+            f"other way round."
         )
     if problem and not options.override_fit:
         raise ModelMisfit(problem)

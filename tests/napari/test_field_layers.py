@@ -71,6 +71,7 @@ def test_the_score_is_shown_first_and_the_other_maps_on_request() -> None:
     roles = {tag_of(layer).role: layer for layer in layers}
     assert list(roles) == ["attention", "confidence", "score", "top tiles", "tiles"]
     assert roles["score"].visible
+    assert not roles["top tiles"].visible
     assert not roles["attention"].visible
     assert not roles["confidence"].visible
     assert roles["attention"].name == "case-1 · weight in the score"

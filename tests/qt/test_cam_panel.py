@@ -235,7 +235,9 @@ def test_the_enlarged_tile_is_checked(
         return Checked(ready_by_hand(slide, dock), class_name, tile, faithfulness)
 
     monkeypatch.setattr(cam_panel, "checking", checking)
-    dock.session.set_result(make_field_result(slide), OverlayLook())
+    assert not dock.cam.check_progress.isVisibleTo(dock)
+    dock.session.set_result(replace(make_field_result(slide), model=dock.models.name), OverlayLook())
+    assert dock.cam.check_progress.isVisibleTo(dock)
     dock.result.tiles.inspect(5)
     with qtbot.waitSignal(dock.cam.check_job.returned):
         dock.cam.check()

@@ -46,7 +46,7 @@ class CamModel:
     ----------
     slide : Slide
     model : str
-        Name of the model.
+        Name of the model, as it was asked for.
     head : FieldModel
         On its device.
     preparation : TilePreparation
@@ -136,7 +136,7 @@ def getting_ready(slide: Slide, model: str, settings: Settings) -> Generator[Pro
     usual = _BATCH_CPU if device.torch_device.type == "cpu" else _BATCH_GPU
     return CamModel(
         slide,
-        card.name,
+        model,
         head.eval().to(device.torch_device),
         preparation.to(device.torch_device),
         tissue,

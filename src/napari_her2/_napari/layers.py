@@ -207,19 +207,24 @@ def tissue_layer(result: SlideResult) -> LayerData | None:
 
 
 def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
-    """Frames around the most attended tiles, numbered from the first; None where nothing was scored."""
+    """Frames around the most attended tiles, numbered from the first; None where nothing was scored.
+
+    Tiles with scores of their own are so large that frames would hide what lies below: thin, on request.
+    """
+    by_tile = scores_tiles(result)
     order = top_tiles(result, look.top_tiles)
     if not len(order):
         return None
     index = result.table.index[order]
     weight = result.table.attention[order]
-    options = _on_grid(result, "top tiles", f"{len(order)} {_MOST[scores_tiles(result)]} tiles")
+    options = _on_grid(result, "top tiles", f"{len(order)} {_MOST[by_tile]} tiles")
     options |= {
         "shape_type": "rectangle",
         "edge_color": TOP_TILE_COLOUR,
         "face_color": "transparent",
-        "edge_width": 0.07,
+        "edge_width": 0.02 if by_tile else 0.07,
         "opacity": 1.0,
+        "visible": not by_tile,
         "features": {"rank": np.arange(1, len(order) + 1), "attention": weight},
         "text": {
             "string": "{rank}",

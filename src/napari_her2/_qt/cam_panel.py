@@ -95,6 +95,7 @@ class CamPanel(QWidget):
             self.class_name.addItems(list(card.classes) if card is not None else [])
             self._choose_class()
         self.setVisible(bool(name))
+        self._show_check()
 
     def set_slide(self, slide_id: str) -> None:
         """Take the chosen slide."""
@@ -106,6 +107,7 @@ class CamPanel(QWidget):
         missing = "" if slide is not None and slide.mpp is not None else "Open a slide of known µm/px first."
         for row in (self.progress, self.check_progress):
             row.set_ready(missing)
+        self._show_check()
 
     def compute(self) -> None:
         """Compute the map that is chosen, in a thread."""
@@ -151,7 +153,7 @@ class CamPanel(QWidget):
             return
         slide_id, tile = chosen
         result, slide = self._session.result(slide_id), self._session.slide_of(slide_id)
-        if result is None or slide is None or slide_id != self._slide_id or not self._model:
+        if result is None or slide is None or slide_id != self._slide_id or result.model != self._model:
             return
         self.faithfulness.clear()
         self.check_job.start(
@@ -249,6 +251,12 @@ class CamPanel(QWidget):
         if slide_id == self._slide_id:
             self.faithfulness.clear()
             self._choose_class()
+            self._show_check()
+
+    def _show_check(self) -> None:
+        """Offer the check where there are tiles to enlarge."""
+        result = self._session.result(self._slide_id)
+        self.check_progress.setVisible(result is not None and result.model == self._model)
 
     def _keep(self, ready: CamModel) -> bool:
         """Whether what came back is still of the chosen slide and model."""

@@ -70,6 +70,10 @@ class OverlayControls(QWidget):
         self.boxes = {role: self._box(role, text, tip) for role, text, tip in _BOXES}
         self.class_name = QComboBox()
         self.class_name.setAccessibleName("Score whose evidence is shown")
+        self.legend = QLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setIndent(22)  # below the text of its box
+        self.legend.setAccessibleName("Colours of the score map")
         self.class_name.textActivated.connect(self.class_changed)
         self.scale = QComboBox()
         self.scale.setAccessibleName("Scale of the attention map")
@@ -79,9 +83,6 @@ class OverlayControls(QWidget):
             "Percentile: rank among the tiles of this slide. Raw: the weight itself, 1st to 99th percentile."
         )
         self.scale.activated.connect(lambda _: self.scale_changed.emit(self.scale.currentData()))
-        self.legend = QLabel()
-        self.legend.setTextFormat(Qt.TextFormat.RichText)
-        self.legend.setAccessibleName("Colours of the score map")
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, 100)
         self.opacity.setAccessibleName("Opacity of the overlays")
@@ -155,14 +156,16 @@ class OverlayControls(QWidget):
     def _arrange(self) -> None:
         grid = QGridLayout()
         grid.setHorizontalSpacing(8)
+        grid.addWidget(self.boxes["score"], 0, 0, 1, 2)
+        grid.addWidget(self.legend, 1, 0, 1, 2)
         for row, (left, right) in enumerate(
             (
-                (self.boxes["score"], self.legend),
                 (self.boxes["confidence"], self.boxes["Grad-CAM"]),
                 (self.boxes["attention"], self.scale),
                 (self.boxes["evidence"], self.class_name),
                 (self.boxes["top tiles"], self.boxes["tissue"]),
-            )
+            ),
+            start=2,
         ):
             grid.addWidget(left, row, 0)
             grid.addWidget(right, row, 1)

@@ -153,6 +153,8 @@ def _train_variant(
         yield Progress(f"Training {name}", note="finished before")
         return known
     folds = yield from _train(config, work, own, f" ({name})")
+    best = max(folds, key=lambda fold: fold.rank)
+    _save(folder, config.model.name, best, config, work.cohort.encoder, _no_bundle(config, work.cohort))
     write_json(finished, _told(folds, work.device))
     return summary([fold.measured for fold in folds])
 

@@ -64,7 +64,8 @@ def test_result_json_has_the_keys_that_others_rely_on(written, scored):
 
 
 def test_numbers_that_json_cannot_hold_become_null(scored, tmp_path):
-    odd = replace(scored, tissue_mm2=float("nan"), seconds={"embed": float("inf")})
+    slide = replace(scored.slides[0], tissue_mm2=float("nan"))
+    odd = replace(scored, slides=(slide,), seconds={"embed": float("inf")})
     text = (write_result(odd, tmp_path) / "result.json").read_text(encoding="utf-8")
     values = json.loads(text, parse_constant=refuse)
     assert values["tissue_mm2"] is None

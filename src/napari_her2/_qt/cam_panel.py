@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakMethod
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from napari_her2._napari.gradcam import CamModel, Checked, Explained
     from napari_her2._napari.session import Session
     from napari_her2._napari.settings import Settings
+    from napari_her2._qt.tile_panel import TilePanel
     from napari_her2.models.registry import ModelEntry
 
 Part = Literal["view", "region", "slide"]
@@ -43,10 +45,11 @@ class CamPanel(QWidget):
     ----------
     session : Session
     settings : Settings
-    regions : callable
-        Gives the regions chosen in the dock as shapely polygons, None for the whole slide.
-    tile : callable
-        Gives the fingerprint of the slide and the position of the tile that is shown enlarged, or None.
+    regions : bound method
+        Gives the regions chosen in the dock as shapely polygons, None for the whole slide. Held weakly: a
+        dock that its own panel holds would be freed by the garbage collector, in any thread.
+    tiles : TilePanel
+        Where a tile is shown enlarged.
 
     Attributes
     ----------
@@ -61,12 +64,12 @@ class CamPanel(QWidget):
         settings: Settings,
         *,
         regions: Callable[[], list[Any] | None],
-        tile: Callable[[], tuple[str, int] | None],
+        tiles: TilePanel,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._session, self._settings = session, settings
-        self._regions, self._tile = regions, tile
+        self._regions, self._tiles = WeakMethod(regions), tiles
         self._model = ""
         self._slide_id = ""
         self._asked_id = ""
@@ -119,7 +122,8 @@ class CamPanel(QWidget):
         region, outlines = None, None
         try:
             if part == "region":
-                outlines = self._regions()
+                chosen_regions = self._regions()
+                outlines = chosen_regions() if chosen_regions is not None else None
                 if outlines is None:
                     raise Her2Error("Choose a layer of regions under Region, or add one and draw.")
                 region = bounds_px0(outlines)
@@ -147,7 +151,7 @@ class CamPanel(QWidget):
 
     def check(self) -> None:
         """Measure how faithful the map of the enlarged tile is, in a thread."""
-        chosen = self._tile()
+        chosen = self._tiles.chosen
         if chosen is None:
             self.failed.emit(Failure("Click a scored tile on the slide first: its map is what is checked."))
             return
@@ -291,7 +295,7 @@ class CamPanel(QWidget):
         self.told.setVisible(bool(told))
 
     def _on_checked(self, checked: Checked) -> None:
-        if self._keep(checked.ready) and self._tile() == (self._slide_id, checked.tile):
+        if self._keep(checked.ready) and self._tiles.chosen == (self._slide_id, checked.tile):
             self.faithfulness.show_found(checked.found, checked.class_name)
 
 

@@ -72,7 +72,7 @@ class ScoringDock(QWidget):
         self.result = ResultPanel(self.session)
         self.correlated = CorrelatedPanel(self.session, self.settings)
         self.cam = CamPanel(
-            self.session, self.settings, regions=self._chosen_regions, tile=lambda: self.result.tiles.chosen
+            self.session, self.settings, regions=self._chosen_regions, tiles=self.result.tiles
         )
         self._models_own = (self.correlated, self.cam)  # what some models can show beside a score
         self.smooth = QCheckBox("Smooth panning")

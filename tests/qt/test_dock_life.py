@@ -138,3 +138,18 @@ def test_smooth_panning_is_naparis_own_setting_and_starts_as_it_is(make_dock: ob
         assert experimental.async_ != before
     finally:
         experimental.async_ = before
+
+
+def test_a_dock_goes_without_the_garbage_collector(make_dock: object) -> None:
+    """What only the collector can free it frees in any thread, and Qt ends the program then."""
+    gc.collect()
+    gc.disable()
+    try:
+        dock = make_dock()
+        ref = weakref.ref(dock)
+        dock.shutdown()
+        dock.close()
+        del dock
+        assert ref() is None
+    finally:
+        gc.enable()

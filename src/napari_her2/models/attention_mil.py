@@ -29,8 +29,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from napari_her2.errors import ModelError
 from napari_her2.models.aggregator import MILOutput, masked_softmax
+from napari_her2.models.pooling import check_bags
 
 __all__ = ["AttentionMIL", "MILOutput"]
 
@@ -87,16 +87,7 @@ class AttentionMIL(nn.Module):
         ModelError
             If the features have another length than the model was made for, or the mask does not fit.
         """
-        if bags.ndim not in (2, 3) or bags.shape[-1] != self.features:
-            raise ModelError(
-                f"This model takes tile features of length {self.features}, not of shape "
-                f"{tuple(bags.shape)}: embed the slide with the model's own encoder."
-            )
-        if mask is not None and mask.shape != bags.shape[:-1]:
-            raise ModelError(
-                f"The mask of shape {tuple(mask.shape)} does not fit bags of shape {tuple(bags.shape)}: "
-                f"give one True or False for each tile."
-            )
+        check_bags(bags, mask, self.features)
         scores, votes = self.look(bags)
         return self.pool(scores, votes, mask)
 

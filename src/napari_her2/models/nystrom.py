@@ -81,12 +81,7 @@ class NystromAttention(nn.Module):
         faithful: bool = False,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ModelError(f"A width of {width} cannot be shared by {heads} heads: choose a multiple.")
-        if attention not in ATTENTIONS:
-            raise ModelError(f"Attention is one of {', '.join(ATTENTIONS)}, not {attention!r:.40}.")
-        if faithful and attention == "exact":
-            raise ModelError("The published attention is not exact: choose either faithful or exact.")
+        check_attention(width, heads, attention, faithful=faithful)
         self.heads = heads
         self.landmarks = landmarks
         self.iterations = iterations
@@ -150,7 +145,7 @@ def exact_attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, 
     mixed : (H, N, d) float
     received : (N,) float
     """
-    mixed = _attend(query, key, value)
+    mixed = attend(query, key, value)
     with torch.no_grad():
         received = _mean_of_rows(query, key).mean(dim=0)
     return mixed, received
@@ -182,10 +177,10 @@ def nystrom_attention(
     if not masked:
         pad = -n % landmarks
         key, value = F.pad(key, (0, 0, pad, 0)), F.pad(value, (0, 0, pad, 0))
-    mixed = _attend(query, key_marks, inverse @ _attend(query_marks, key, value))
+    mixed = attend(query, key_marks, inverse @ attend(query_marks, key, value))
     with torch.no_grad():
         shares = _mean_of_rows(query, key_marks).unsqueeze(-2) @ inverse
-        received = _weighted_rows(shares, query_marks, key)[:, -n:].mean(dim=0)
+        received = weighted_rows(shares, query_marks, key)[:, -n:].mean(dim=0)
     return mixed, received
 
 
@@ -256,7 +251,18 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def check_attention(width: int, heads: int, attention: str, *, faithful: bool) -> None:
+    """Raise ModelError where a layer of attention cannot be built so."""
+    if width % heads:
+        raise ModelError(f"A width of {width} cannot be shared by {heads} heads: choose a multiple.")
+    if attention not in ATTENTIONS:
+        raise ModelError(f"Attention is one of {', '.join(ATTENTIONS)}, not {attention!r:.40}.")
+    if faithful and attention == "exact":
+        raise ModelError("The published attention is not exact: choose either faithful or exact.")
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return (H, N, d), softmax(query key^T) value, without the matrix."""
     # With a leading axis of one: without it PyTorch falls back to materialising the matrix.
     return F.scaled_dot_product_attention(query[None], key[None], value[None], scale=1.0)[0]
 
@@ -270,8 +276,8 @@ def _mean_of_rows(query: Tensor, key: Tensor) -> Tensor:
     return total / query.shape[-2]
 
 
-def _weighted_rows(weights: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """(H, N) weights (H, 1, m) times softmax(query key^T) (H, m, N), by pieces of the keys."""
+def weighted_rows(weights: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Return (H, N), weights (H, 1, m) times softmax(query key^T) (H, m, N), by pieces of the keys."""
     parts = torch.split(key, _chunk_length(query), dim=-2)
     if len(parts) == 1:
         return (weights @ (query @ key.mT).softmax(dim=-1)).squeeze(-2)

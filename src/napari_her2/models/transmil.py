@@ -38,9 +38,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_her2.errors import ModelError
 from napari_her2.models.aggregator import MILOutput
-from napari_her2.models.nystrom import ATTENTIONS, at_least_float32, iterative_pinv, landmark_means
+from napari_her2.models.nystrom import (
+    at_least_float32,
+    attend,
+    check_attention,
+    iterative_pinv,
+    landmark_means,
+    weighted_rows,
+)
 from napari_her2.models.pooling import check_bags
 
 if TYPE_CHECKING:
@@ -88,12 +94,7 @@ class TokenAttention(nn.Module):
         faithful: bool,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ModelError(f"A width of {width} cannot be shared by {heads} heads: choose a multiple.")
-        if attention not in ATTENTIONS:
-            raise ModelError(f"Attention is one of {', '.join(ATTENTIONS)}, not {attention!r:.40}.")
-        if faithful and attention == "exact":
-            raise ModelError("The published attention is not exact: choose either faithful or exact.")
+        check_attention(width, heads, attention, faithful=faithful)
         self.heads = heads
         self.landmarks = landmarks
         self.iterations = iterations
@@ -122,13 +123,13 @@ class TokenAttention(nn.Module):
             query, key, value = (at_least_float32(part) for part in (query, key, value))
             query = query / math.sqrt(query.shape[-1])
             if self._exact(len(tokens)):
-                mixed = _attend(query, key, value)
+                mixed = attend(query, key, value)
             else:
                 query_marks, key_marks, inverse = self._marks(query, key)
                 pad = self._padding(len(tokens))
                 padded_key, padded_value = (F.pad(part, (0, 0, pad, 0)) for part in (key, value))
-                gathered = _attend(query_marks, padded_key, padded_value)
-                mixed = _attend(query, key_marks, inverse @ gathered)
+                gathered = attend(query_marks, padded_key, padded_value)
+                mixed = attend(query, key_marks, inverse @ gathered)
             weight = self.along.weight.to(value.dtype)
             mixed = mixed + F.conv2d(value[None], weight, padding=self.along.padding, groups=self.heads)[0]
         joined = mixed.transpose(0, 1).reshape(len(tokens), -1).to(tokens.dtype)
@@ -158,7 +159,7 @@ class TokenAttention(nn.Module):
             query_marks, key_marks, inverse = self._marks(query, key)
             shares = (first @ key_marks.mT).softmax(dim=-1) @ inverse
             padded_key = F.pad(key, (0, 0, self._padding(len(tokens)), 0))
-            return _weighted_rows(shares, query_marks, padded_key)[-len(tokens) :]
+            return weighted_rows(shares, query_marks, padded_key).mean(dim=0)[-len(tokens) :]
 
     def _heads_of(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = self.qkv(self.norm(tokens)).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)
@@ -334,18 +335,3 @@ class TransMIL(nn.Module):
         scores = row.new_full(there.shape, -torch.inf)
         scores[there] = row
         return logits, scores
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    # With a leading axis of one: without it PyTorch falls back to materialising the matrix.
-    return F.scaled_dot_product_attention(query[None], key[None], value[None], scale=1.0)[0]
-
-
-def _weighted_rows(weights: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """(N,) weights (H, 1, m) times softmax(query key^T) (H, m, N), mean over the heads, by pieces of keys."""
-    size = max(1, CHUNK_VALUES // query[..., 0].numel())
-    parts = torch.split(key, size, dim=-2)
-    # What a row sums to is known only after a look at all keys, so the keys are looked at twice.
-    norms = torch.stack([(query @ part.mT).logsumexp(dim=-1) for part in parts]).logsumexp(dim=0)
-    rows = [weights @ (query @ part.mT - norms.unsqueeze(-1)).exp() for part in parts]
-    return torch.cat(rows, dim=-1).mean(dim=0)[0]

@@ -163,3 +163,13 @@ def make_field_result(slide: HandSlide | None = None, *, tile_px: int = 50) -> S
         rule="mean of the probabilities of all tiles, weighted by the model's confidence in each",
         trust={"high": 0.2, "medium": 0.3, "low": 0.5},
     )
+
+
+def without_attention(result: SlideResult) -> SlideResult:
+    """The same result from a method that ranks no tiles."""
+    slides = []
+    for slide in result.slides:
+        table = replace(slide.table, attention=None, evidence=None, confidence=None)
+        maps = tuple(m for m in slide.maps if m.kind not in ("attention", "evidence", "confidence"))
+        slides.append(replace(slide, table=table, maps=maps))
+    return replace(result, slides=tuple(slides), uncertainty=None, trust={})

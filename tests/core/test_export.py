@@ -18,6 +18,7 @@ from napari_her2.export.features import FeatureSource, write_features
 from napari_her2.export.tables import write_result
 from napari_her2.inference.embed import Embeddings
 from napari_her2.slide.grid import TileGrid
+from scored import make_field_result, make_result, without_attention
 
 CONTRACT = {
     *("slide", "slide_sha256_head", "model", "task", "score", "label", "probabilities", "confidence"),
@@ -182,3 +183,20 @@ def test_features_are_written_x_first_as_clam_and_trident_read_them(tmp_path):
         assert file["coords"].attrs["patch_size_level0"] == 192
         assert (file["coords"].attrs["level0_width"], file["coords"].attrs["level0_height"]) == (6000, 4000)
         assert file["coords"].attrs["mpp"] == 0.5
+
+
+@pytest.mark.parametrize("by_tile", [False, True])
+def test_a_method_without_attention_exports_none(by_tile, tmp_path):
+    made = make_field_result() if by_tile else make_result()
+    result = without_attention(made)
+    folder = write_result(result, tmp_path)
+    with (folder / "tiles.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    place = {"row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um"}
+    assert rows[0].keys() == place | {f"probability_{name}" for name in result.classes if by_tile}
+    assert len(rows) == len(result.table)
+    maps = np.load(folder / "maps.npz")
+    assert not [name for name in maps.files if "attention" in name or "confidence" in name]
+    regions = (folder / "regions.geojson").read_text(encoding="utf-8")
+    assert "attention" not in regions
+    assert json.loads(regions)["features"] == []

@@ -26,7 +26,8 @@ from napari_her2._napari.layers import (
 )
 from napari_her2._napari.overlays import result_layers
 from napari_her2._napari.tags import METADATA_KEY, OverlayTag, SlideTag, tag_of
-from scored import make_result, make_slide
+from napari_her2._napari.tile import TileLookup
+from scored import make_field_result, make_result, make_slide, without_attention
 
 
 def test_a_slide_is_a_pyramid_in_micrometres() -> None:
@@ -191,3 +192,25 @@ def test_all_layers_of_a_result_are_in_micrometres_and_tagged() -> None:
 def test_limits_are_always_a_range(values: list[float], symmetric: bool) -> None:
     low, high = limits_of(np.array([values], np.float32), symmetric=symmetric)
     assert low < high
+
+
+@pytest.mark.parametrize("make", [make_result, make_field_result])
+def test_without_attention_nothing_is_ranked_and_no_layer_invented(make) -> None:
+    result = without_attention(make())
+    roles = {tag_of(Layer.create(*data)).role for data in result_layers(result, OverlayLook())}
+    assert roles == ({"tiles", "score"} if make is make_field_result else {"tiles"})
+    assert len(top_tiles(result, 5)) == 0
+    assert not [name for name in tile_features(result) if "attention" in name or "weight" in name]
+
+
+@pytest.mark.parametrize("make", [make_result, make_field_result])
+def test_without_attention_tiles_follow_each_other_on_the_slide(make) -> None:
+    result = without_attention(make())
+    lookup = TileLookup(result)
+    assert (lookup.first, lookup.ranked(3), lookup.rank_words(0)) == (None, [], "")
+    assert [lookup.neighbour(4, step) for step in (-1, 1)] == [3, 5]
+    assert lookup.neighbour(0, -1) == 0
+    row, col = result.table.index[5]
+    assert f"Row {row}, column {col}" in lookup.words(5)
+    told = lookup.words(5) + lookup.short_words(5)
+    assert not [word for word in ("attention", "weight", "rank", "confidence") if word in told]

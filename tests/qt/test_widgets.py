@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_her2._napari.colormaps import score_hex
-from napari_her2._napari.layers import OverlayLook
+from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.manual import ManualScore
+from napari_her2._napari.session import Session
 from napari_her2._qt.manual_score import ManualScoreForm
 from napari_her2._qt.overlay_controls import OverlayControls
 from napari_her2._qt.probability_bars import ProbabilityBars
 from napari_her2._qt.progress_row import RateMeter, time_left
 from napari_her2._qt.result_card import ResultCard
 from napari_her2._qt.theme import Colours
+from napari_her2._qt.tile_panel import TilePanel
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE
-from scored import make_field_result, make_result
+from scored import make_field_result, make_result, make_slide, without_attention
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
 
 
@@ -115,3 +118,32 @@ def test_the_controls_of_tile_scores_are_there_only_for_models_that_score_tiles(
     for widget in (controls.boxes["score"], controls.boxes["confidence"], controls.legend):
         assert not widget.isVisibleTo(controls)
     assert controls.boxes["attention"].text() == "Attention"
+
+
+def test_controls_of_a_method_without_attention_show_what_it_has(qtbot: QtBot) -> None:
+    controls = OverlayControls()
+    qtbot.addWidget(controls)
+    controls.set_choices(
+        ("0", "Low"), OverlayLook(), "0", evidence=False, by_tile=True, attention=False, confidence=False
+    )
+    hidden = {role for role, box in controls.boxes.items() if box.isHidden()}
+    assert hidden == {"attention", "evidence", "confidence", "top tiles"}
+    assert controls.scale.isHidden()
+
+
+def test_the_tile_panel_offers_no_gallery_without_attention(qtbot: QtBot, viewer: ViewerModel) -> None:
+    slide = make_slide()
+    session = Session(viewer)
+    panel = TilePanel(session)
+    qtbot.addWidget(panel)
+    data, options, _ = slide_layer(slide)
+    viewer.add_image(data, **options)
+    panel.show_result(make_result(slide))
+    assert panel.gallery.strips
+    assert not panel.most_and_least.isHidden()
+    panel.show_result(without_attention(make_result(slide)))
+    assert panel.gallery.strips == []
+    assert panel.most_and_least.isHidden()
+    assert panel.first_tile is None
+    assert panel.inspector.next.text() == "Next ▶"
+    panel.shutdown()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_her2_training.config import RunConfig, key
+from napari_her2_training.config import EncoderRunConfig, key
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionConfig(RunConfig):
+class AttentionConfig(EncoderRunConfig):
     """A whole training run of attention MIL."""
 
     pretraining: PretrainingConfig

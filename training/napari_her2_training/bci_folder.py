@@ -25,8 +25,9 @@ from sklearn.model_selection import train_test_split
 
 from napari_her2.errors import JobFailed
 from napari_her2.slide.macenko import fit_macenko, he_transform, sample_pixels
+from napari_her2_training.classes import SCORES
 from napari_her2_training.field_store import FieldList, averaged, check_he
-from napari_her2_training.manifest import SCORES, STAINS
+from napari_her2_training.manifest import STAINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

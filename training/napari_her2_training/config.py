@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
 
 from napari_her2.errors import JobFailed
+from napari_her2_training.classes import class_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
+
+    from napari_her2_training.classes import ClassMapping
 
 _REQUIRED = object()
 Config = TypeVar("Config", bound="RunConfig")
@@ -74,18 +77,13 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class DataConfig:
-    """[data]: tiles, classes and splits.
+class CasesConfig:
+    """[data]: cases, classes and splits.
 
     Parameters
     ----------
     manifest : str
         CSV of the cases, relative to the configuration file; may be given to the command instead.
-    tile_px : int
-    mpp : float
-        µm per pixel of the tiles.
-    min_tissue : float
-        Share of a tile that must be tissue.
     classes : str
         "scores" (0, 1+, 2+, 3+) or "binary" (0 and 1+ against 2+ and 3+).
     folds : int
@@ -102,15 +100,35 @@ class DataConfig:
     """
 
     manifest: str = key("")
-    tile_px: int = key(96, low=95, high=112)
-    mpp: float = key(0.5, low=0.1, high=4.0)
-    min_tissue: float = key(0.5, low=0.0, high=1.0)
     classes: str = key("scores", choices=("scores", "binary"))
     folds: int = key(1, low=1, high=100)
     validation: float = key(0.2, above=0.0, high=0.9)
     test: float = key(0.0, low=0.0, high=0.9)
     stratified: bool = key(False)
     seed: int = key(123, low=0)
+
+    @property
+    def mapping(self) -> ClassMapping:
+        """Which scores make which class."""
+        return class_mapping(self.classes)
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig(CasesConfig):
+    """[data] of a method that sees tiles.
+
+    Parameters
+    ----------
+    tile_px : int
+    mpp : float
+        µm per pixel of the tiles.
+    min_tissue : float
+        Share of a tile that must be tissue.
+    """
+
+    tile_px: int = key(96, low=95, high=112)
+    mpp: float = key(0.5, low=0.1, high=4.0)
+    min_tissue: float = key(0.5, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +171,7 @@ class RunConfig:
     """A training run: the sections that all methods share. A method adds its own by inheriting."""
 
     model: ModelConfig
-    data: DataConfig
-    encoder: EncoderConfig
+    data: CasesConfig
     compute: ComputeConfig
 
     def digest(self) -> str:
@@ -198,6 +215,14 @@ class RunConfig:
             if not isinstance(section, dict):
                 raise JobFailed(f"[{name}] must be a section with keys, not {section!r:.80}.")
         return cls(**{name: _section(name, kind, values) for name, kind in kinds.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRunConfig(RunConfig):
+    """A training run of a method that looks at tiles through an encoder."""
+
+    data: DataConfig
+    encoder: EncoderConfig
 
 
 def read_config(path: Path | str, kind: type[Config]) -> Config:

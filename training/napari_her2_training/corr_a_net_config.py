@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.predictors import FIELD_PX, PREDICTORS
-from napari_her2_training.config import DataConfig, EncoderConfig, RunConfig, key
+from napari_her2_training.config import DataConfig, EncoderConfig, EncoderRunConfig, key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,7 +173,7 @@ class TableConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class CorrANetConfig(RunConfig):
+class CorrANetConfig(EncoderRunConfig):
     """A whole training run of Corr-A-Net, of a predictor, or of a table of both."""
 
     data: FieldDataConfig

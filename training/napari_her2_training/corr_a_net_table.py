@@ -22,6 +22,7 @@ import numpy as np
 
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle import SUFFIX
+from napari_her2_training.classes import SCORES
 from napari_her2_training.corr_a_net_plots import draw_plots
 from napari_her2_training.corr_a_net_run import (
     fields_of,
@@ -34,7 +35,6 @@ from napari_her2_training.corr_a_net_run import (
 from napari_her2_training.field_arms import predictor_arms
 from napari_her2_training.field_bundle import save_field_model
 from napari_her2_training.field_measures import correlations_of, drop_of, measures_of, without_nan
-from napari_her2_training.manifest import SCORES
 from napari_her2_training.representation_metrics import compare_paired
 from napari_her2_training.runs import METRICS_FILE, write_json
 

@@ -79,7 +79,7 @@ def embed_cases(
         if regions is not None:
             share = tumour_share(regions(case), grid)
             tumour = share[tuple(embedded.index.T)] >= TUMOUR_FROM
-        bags.append(SlideBag(case.case_id, label_of(case, config.classes), embedded.features, tumour))
+        bags.append(SlideBag(case.case_id, label_of(case, config.mapping), embedded.features, tumour))
     yield Progress(stage, len(cases), len(cases), "slides")
     return tuple(bags)
 
@@ -125,7 +125,7 @@ def read_cases(
                 f"{where}: the {STAINS[stain]} features have length {width}, those of row {cases[0].row} "
                 f"have {first}. Extract all slides of a stain with the same encoder."
             )
-        bags.append(SlideBag(case.case_id, label_of(case, config.classes), features))
+        bags.append(SlideBag(case.case_id, label_of(case, config.mapping), features))
     yield Progress(stage, len(cases), len(cases), "slides")
     return tuple(bags)
 

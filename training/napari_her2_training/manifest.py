@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Literal
 from sklearn.model_selection import KFold, StratifiedKFold, StratifiedShuffleSplit
 
 from napari_her2.errors import JobFailed
+from napari_her2_training.classes import SCORE_NAMES, class_mapping, ish_positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from napari_her2_training.config import DataConfig
+    from napari_her2_training.classes import ClassMapping
+    from napari_her2_training.config import CasesConfig
 
-SCORES = ("0", "1+", "2+", "3+")
-BINARY = ("negative", "positive")
 Stain = Literal["he", "ihc"]
 STAINS: Mapping[Stain, str] = {"he": "H&E", "ihc": "IHC"}
 SPLITS = ("train", "validation", "test")
-_SCORE_NAMES = {"0": "0", "1": "1+", "1+": "1+", "2": "2+", "2+": "2+", "3": "3+", "3+": "3+"}
-_REQUIRED = ("case_id", "he", "score")
 _KNOWN = ("case_id", "he", "ihc", "score", "ish", "fold", "split")
 
 
@@ -82,15 +80,42 @@ class Split:
     test: tuple[Case, ...] = ()
 
 
-def class_names(kind: str) -> tuple[str, ...]:
-    """Return the classes of "scores" or "binary", in the order of the logits."""
-    return SCORES if kind == "scores" else BINARY
+def class_names(classes: str | ClassMapping) -> tuple[str, ...]:
+    """Return the classes of a mapping, or of one given by its name, in the order of the logits."""
+    return _mapping(classes).names
 
 
-def label_of(case: Case, kind: str) -> int:
+def label_of(case: Case, classes: str | ClassMapping) -> int:
     """Return the class number of a case."""
-    number = SCORES.index(case.score)
-    return number if kind == "scores" else int(number >= 2)
+    return _mapping(classes).number(case.score, case.ish)
+
+
+def _mapping(classes: str | ClassMapping) -> ClassMapping:
+    return class_mapping(classes) if isinstance(classes, str) else classes
+
+
+def check_ish(cases: Sequence[Case], mapping: ClassMapping) -> None:
+    """Refuse results of ISH that cannot be read or contradict each other, where the classes rest on them.
+
+    Raises
+    ------
+    JobFailed
+        Naming the row.
+    """
+    if not mapping.ish:
+        return
+    first: dict[str, tuple[Case, bool | None]] = {}
+    for case in cases:
+        try:
+            positive = ish_positive(case.ish)
+        except JobFailed as error:
+            raise JobFailed(f"Row {case.row} of the manifest: {error}") from error
+        before, known = first.setdefault(case.case_id, (case, positive))
+        if positive != known:
+            raise JobFailed(
+                f"Row {case.row} of the manifest: case {case.case_id} has ish {case.ish!r}, in row "
+                f"{before.row} {before.ish!r}. Give a case one result."
+            )
 
 
 def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[Case, ...]:
@@ -100,7 +125,7 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     ----------
     path : Path or str
         CSV with the columns case_id, he, score and optionally ihc, ish, fold, split; slides relative to
-        its folder.
+        its folder. The column of H&E may be absent where IHC alone is needed.
     needed : sequence of {"he", "ihc"}
         Stains that every row must have; with none, a row must have one or the other.
 
@@ -123,11 +148,12 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
         raise JobFailed(f"{path} could not be read ({error.strerror or error}): check the path.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise JobFailed(f"{path.name} is not a CSV file in UTF-8: {error}.") from error
-    missing = [name for name in _REQUIRED if name not in columns]
+    required = ("case_id", *(needed[:1] or ("he",)), "score")
+    missing = [name for name in required if name not in columns]
     if missing:
         raise JobFailed(
-            f"{path.name} has no column {', '.join(missing)}: it needs case_id, he and score, "
-            f"and may have {', '.join(name for name in _KNOWN if name not in _REQUIRED)}."
+            f"{path.name} has no column {', '.join(missing)}: it needs {', '.join(required[:-1])} and score, "
+            f"and may have {', '.join(name for name in _KNOWN if name not in required)}."
         )
     if not rows:
         raise JobFailed(f"{path.name} holds no case: add a row for each.")
@@ -162,7 +188,7 @@ def _case(
     case_id, score = values.get("case_id", ""), values.get("score", "")
     if not case_id:
         say("no case_id")
-    if score not in _SCORE_NAMES:
+    if score not in SCORE_NAMES:
         say(f"score {score!r} is none of 0, 1+, 2+, 3+")
     he, ihc = (_slide(values.get(stain, ""), stain, folder, stain in needed, say) for stain in STAINS)
     if not needed and he is None and ihc is None:
@@ -176,7 +202,7 @@ def _case(
         say(f"fold {fold!r} is not a whole number")
         fold = None
     return Case(
-        number, case_id, he, ihc, _SCORE_NAMES.get(score, "0"), values.get("ish", ""),
+        number, case_id, he, ihc, SCORE_NAMES.get(score, "0"), values.get("ish", ""),
         None if fold is None else int(fold), split,
     )  # fmt: skip
 
@@ -222,13 +248,13 @@ def _faults_between(cases: Sequence[Case]) -> list[str]:
     return faults
 
 
-def make_splits(cases: Sequence[Case], config: DataConfig) -> tuple[Split, ...]:
+def make_splits(cases: Sequence[Case], config: CasesConfig) -> tuple[Split, ...]:
     """Split cases for training: by the manifest's own columns, else by the configuration.
 
     Parameters
     ----------
     cases : sequence of Case
-    config : DataConfig
+    config : CasesConfig
 
     Returns
     -------
@@ -240,6 +266,7 @@ def make_splits(cases: Sequence[Case], config: DataConfig) -> tuple[Split, ...]:
     JobFailed
         A split is empty, or too small to hold every class.
     """
+    check_ish(cases, config.mapping)
     if any(case.split in ("train", "validation") for case in cases):
         chosen = {name: tuple(case for case in cases if case.split == name) for name in SPLITS}
         splits = [Split(chosen["train"], chosen["validation"], chosen["test"])]
@@ -277,13 +304,13 @@ def _among(cases: Sequence[Case], ids: Sequence[str]) -> tuple[Case, ...]:
 
 
 def _hold_out(
-    cases: Sequence[Case], share: float, config: DataConfig
+    cases: Sequence[Case], share: float, config: CasesConfig
 ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """Split off a share of the cases, each class in proportion."""
     if share == 0:
         return tuple(cases), ()
     ids = _ids(cases)
-    labels = {case.case_id: label_of(case, config.classes) for case in cases}
+    labels = {case.case_id: label_of(case, config.mapping) for case in cases}
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=share, random_state=config.seed)
     try:
         rest, held = next(splitter.split(ids, [labels[name] for name in ids]))
@@ -295,12 +322,12 @@ def _hold_out(
     return _among(cases, [ids[i] for i in rest]), _among(cases, [ids[i] for i in held])
 
 
-def _k_folds(cases: Sequence[Case], config: DataConfig) -> list[tuple[tuple[Case, ...], tuple[Case, ...]]]:
+def _k_folds(cases: Sequence[Case], config: CasesConfig) -> list[tuple[tuple[Case, ...], tuple[Case, ...]]]:
     """K-fold over shuffled cases; plain, as the protocol of attention MIL has it, unless stratified."""
     ids = _ids(cases)
     if len(ids) < config.folds:
         raise JobFailed(f"{len(ids)} cases cannot be split into {config.folds} folds: add cases.")
-    labels = {case.case_id: label_of(case, config.classes) for case in cases}
+    labels = {case.case_id: label_of(case, config.mapping) for case in cases}
     kind = StratifiedKFold if config.stratified else KFold
     try:
         splitter = kind(config.folds, shuffle=True, random_state=config.seed)
@@ -316,11 +343,11 @@ def _k_folds(cases: Sequence[Case], config: DataConfig) -> list[tuple[tuple[Case
     return [(_among(cases, [ids[i] for i in a]), _among(cases, [ids[i] for i in b])) for a, b in folds]
 
 
-def _check_split(split: Split, config: DataConfig, what: str) -> None:
-    names = class_names(config.classes)
+def _check_split(split: Split, config: CasesConfig, what: str) -> None:
+    names = config.mapping.names
     for part in ("train", "validation"):
         cases = getattr(split, part)
-        present = {label_of(case, config.classes) for case in cases}
+        present = {label_of(case, config.mapping) for case in cases}
         absent = [name for number, name in enumerate(names) if number not in present]
         if part == "train" and absent:
             raise JobFailed(f"No case of {', '.join(absent)} to train on in {what}: add cases, or change it.")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.config import DataConfig, RunConfig, key
+from napari_her2_training.config import DataConfig, EncoderRunConfig, RunConfig, key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class WSMCLConfig(RunConfig):
+class WSMCLConfig(EncoderRunConfig):
     """A whole training run of WSMCL, and its variants."""
 
     data: PairedDataConfig

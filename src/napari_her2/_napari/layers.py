@@ -103,17 +103,26 @@ def beside(layer: LayerData, left: Slide, gap: float = 0.05) -> LayerData:
 
 
 def scores_tiles(result: SlideResult) -> bool:
-    """Whether each tile was scored by itself, with a confidence."""
-    return result.table.probabilities is not None and result.table.confidence is not None
+    """Whether each tile was scored by itself."""
+    return result.table.probabilities is not None
 
 
-def attention_map(result: SlideResult, scale: AttentionScale) -> TileMap:
-    """Attention on the chosen scale.
+def ranked_by(result: SlideResult) -> str:
+    """Say what puts the tiles in order; empty where the method has no attention."""
+    if result.table.attention is None:
+        return ""
+    return "weight in the score" if scores_tiles(result) else "attention"
+
+
+def attention_map(result: SlideResult, scale: AttentionScale) -> TileMap | None:
+    """Attention on the chosen scale; None where the method has none.
 
     Ranks that the model room took from the scores before the softmax are preferred: on a large
     slide the weights can be too small for float32 to tell apart.
     """
     maps = [tile_map for tile_map in result.maps if tile_map.kind == "attention"]
+    if not maps:
+        return None
     ranks = [tile_map for tile_map in maps if tile_map.unit == "percentile"]
     if scale == "percentile":
         return ranks[0] if ranks else maps[0].percentile()
@@ -145,14 +154,17 @@ def limits_of(values: NDArray[np.float32], *, symmetric: bool = False) -> tuple[
     return (low, high) if low < high else (low, low + (abs(low) or 1.0))
 
 
-def attention_layer(result: SlideResult, look: OverlayLook) -> LayerData:
-    """Attention of the model: which regions it used, never which regions are HER2-positive.
+def attention_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
+    """Attention of the model: which regions it used, never which regions are HER2-positive; None without.
 
     Of a model that scores each tile by itself it is the weight of the tile in the score of the slide, and
     not shown at first: what such a model says of a tile is its score.
     """
     by_tile = scores_tiles(result)
-    values = attention_map(result, look.attention_scale).values
+    tile_map = attention_map(result, look.attention_scale)
+    if tile_map is None:
+        return None
+    values = tile_map.values
     limits = (0.0, 1.0) if look.attention_scale == "percentile" else limits_of(values)
     return map_layer(
         result,
@@ -207,16 +219,16 @@ def tissue_layer(result: SlideResult) -> LayerData | None:
 
 
 def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
-    """Frames around the most attended tiles, numbered from the first; None where nothing was scored.
+    """Frames around the most attended tiles, numbered from the first; None where nothing ranks the tiles.
 
     Tiles with scores of their own are so large that frames would hide what lies below: thin, on request.
     """
     by_tile = scores_tiles(result)
     order = top_tiles(result, look.top_tiles)
-    if not len(order):
+    weight = result.table.attention
+    if not len(order) or weight is None:
         return None
     index = result.table.index[order]
-    weight = result.table.attention[order]
     options = _on_grid(result, "top tiles", f"{len(order)} {_MOST[by_tile]} tiles")
     options |= {
         "shape_type": "rectangle",
@@ -225,7 +237,7 @@ def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
         "edge_width": 0.02 if by_tile else 0.07,
         "opacity": 1.0,
         "visible": not by_tile,
-        "features": {"rank": np.arange(1, len(order) + 1), "attention": weight},
+        "features": {"rank": np.arange(1, len(order) + 1), "attention": weight[order]},
         "text": {
             "string": "{rank}",
             "size": 11,
@@ -238,16 +250,22 @@ def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
 
 
 def top_tiles(result: SlideResult, count: int) -> NDArray[np.int64]:
-    """Positions in the table of the most attended tiles, the first first; (count,) int64."""
+    """Positions in the table of the most attended tiles, first one first, (count,) int64; none without."""
+    percentiles = tile_percentiles(result)
+    if percentiles is None:
+        return np.empty(0, np.int64)
     count = min(count, MOST_TOP_TILES, len(result.table))
     # Stable, so that ties keep the order of scoring and the same slide shows the same tiles.
-    return np.argsort(-tile_percentiles(result), kind="stable")[:count].astype(np.int64)
+    return np.argsort(-percentiles, kind="stable")[:count].astype(np.int64)
 
 
-def tile_percentiles(result: SlideResult) -> NDArray[np.float32]:
-    """Attention percentile in (0, 1] of each tile of the table, (N,) float32."""
+def tile_percentiles(result: SlideResult) -> NDArray[np.float32] | None:
+    """Attention percentile in (0, 1] of each tile of the table, (N,) float32; None without attention."""
+    ranks = attention_map(result, "percentile")
+    if ranks is None:
+        return None
     index = result.table.index
-    return attention_map(result, "percentile").values[index[:, 0], index[:, 1]]
+    return ranks.values[index[:, 0], index[:, 1]]
 
 
 def corrupt_layer(result: SlideResult) -> LayerData | None:
@@ -284,15 +302,19 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
         return np.concatenate([[np.nan], np.round(values.astype(np.float64), digits)])
 
     columns: dict[str, NDArray[np.generic]] = {"index": np.arange(len(table) + 1)}
-    if table.probabilities is not None and table.confidence is not None:
+    if table.probabilities is not None:
         names = np.array(result.classes, object)[table.probabilities.argmax(axis=1)]
         columns["score of the tile"] = np.concatenate([np.array([None], object), names])
         columns["probability"] = column(table.probabilities.max(axis=1), 3)
-        columns["confidence (learnt)"] = column(table.confidence, 3)
-        columns["weight in the score"] = column(table.attention, 6)
+        if table.confidence is not None:
+            columns["confidence (learnt)"] = column(table.confidence, 3)
+        if table.attention is not None:
+            columns["weight in the score"] = column(table.attention, 6)
         return columns
-    columns["attention percentile"] = column(100 * tile_percentiles(result), 1)
-    columns["attention weight"] = column(table.attention, 6)
+    percentiles = tile_percentiles(result)
+    if table.attention is not None and percentiles is not None:
+        columns["attention percentile"] = column(100 * percentiles, 1)
+        columns["attention weight"] = column(table.attention, 6)
     if table.evidence is not None:
         for position, name in enumerate(result.classes):
             columns[f"evidence {name}"] = column(table.evidence[:, position], 2)

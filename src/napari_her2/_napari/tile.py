@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from napari_her2._napari.layers import scores_tiles, tile_percentiles
+from napari_her2._napari.layers import ranked_by, scores_tiles, tile_percentiles
 from napari_her2.errors import SlideError
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class TileView:
 class TileLookup:
     """Finds and describes the tiles of a result; made once, because ranking a slide takes a while.
 
+    Without attention nothing ranks the tiles: no tile is the first, and neighbours are those next to each
+    other in the table, row by row.
+
     Parameters
     ----------
     result : SlideResult
@@ -48,8 +51,10 @@ class TileLookup:
     def __init__(self, result: SlideResult) -> None:
         self.result = result
         self._percentile = tile_percentiles(result)
-        self._ranked_by = "weight in the score" if scores_tiles(result) else "attention"
-        self._order = np.argsort(-self._percentile, kind="stable")
+        self.ranked_by = ranked_by(result)
+        self._order = np.arange(len(result.table))
+        if self._percentile is not None:
+            self._order = np.argsort(-self._percentile, kind="stable")
         self._place = np.empty(len(self._order), np.int64)
         self._place[self._order] = np.arange(len(self._order))
         self._tile = np.full(result.grid.shape, -1, np.int64)
@@ -58,8 +63,8 @@ class TileLookup:
 
     @property
     def first(self) -> int | None:
-        """Position in the table of the most attended tile."""
-        return int(self._order[0]) if len(self._order) else None
+        """Position in the table of the most attended tile; None without attention."""
+        return int(self._order[0]) if len(self._order) and self._percentile is not None else None
 
     def at(self, point_px0: tuple[float, float]) -> int | None:
         """Position in the table of the tile that holds a point.
@@ -82,45 +87,52 @@ class TileLookup:
 
     def ranked(self, count: int, *, least: bool = False) -> list[int]:
         """Positions in the table of the most, or the least, attended tiles, the extreme one first."""
+        if self._percentile is None:
+            return []
         order = self._order[::-1] if least else self._order
         return [int(tile) for tile in order[: max(count, 0)]]
 
     def neighbour(self, tile: int, step: int) -> int:
-        """Position in the table of the tile that comes after (1) or before (-1) by attention."""
+        """Position in the table of the tile that comes after (1) or before (-1) in the order of tiles."""
         place = min(max(int(self._place[tile]) + step, 0), len(self._order) - 1)
         return int(self._order[place])
 
     def rank_words(self, tile: int) -> str:
-        """Rank of a tile and its attention percentile, in one line."""
+        """Rank of a tile and its attention percentile, in one line; empty without attention."""
+        if self._percentile is None:
+            return ""
         return (
-            f"Rank {self._place[tile] + 1:,} of {len(self._place):,}, {self._ranked_by} percentile "
+            f"Rank {self._place[tile] + 1:,} of {len(self._place):,}, {self.ranked_by} percentile "
             f"{100 * self._percentile[tile]:.1f}"
         )
 
     def short_words(self, tile: int) -> str:
         """Attention of a tile, and its evidence for the predicted score where there is any, in one line.
 
-        Of a tile with a score of its own: that, its probability, and the confidence in it.
+        Of a tile with a score of its own: that, its probability, and the confidence in it where there is
+        one. Its place where the model says nothing of single tiles.
         """
         result = self.result
         if scores_tiles(result):
             return self._score_words(tile)
-        attention = f"attention percentile {100 * self._percentile[tile]:.0f}"
-        if result.table.evidence is None:
-            return attention
-        evidence = result.table.evidence[tile][result.classes.index(result.score)]
-        return f"{attention}, {result.score} {evidence:+.2f}"
+        words = []
+        if self._percentile is not None:
+            words.append(f"attention percentile {100 * self._percentile[tile]:.0f}")
+        if result.table.evidence is not None:
+            evidence = result.table.evidence[tile][result.classes.index(result.score)]
+            words.append(f"{result.score} {evidence:+.2f}")
+        return ", ".join(words) or self._place_words(tile)
 
     def words(self, tile: int) -> str:
         """All numbers of a tile, in one to three lines."""
-        table = self.result.table
-        row, col = table.index[tile]
-        weight = table.attention[tile] * len(table)
-        words = (
-            f"Row {row}, column {col} · {self._ranked_by}: rank {self._place[tile] + 1:,} of {len(table):,}, "
-            f"{weight:.3g} × the mean"
-        )
-        if table.probabilities is not None and scores_tiles(self.result):
+        table, words = self.result.table, self._place_words(tile)
+        if table.attention is not None:
+            weight = table.attention[tile] * len(table)
+            words += (
+                f" · {self.ranked_by}: rank {self._place[tile] + 1:,} of {len(table):,}, "
+                f"{weight:.3g} × the mean"
+            )
+        if table.probabilities is not None:
             chances = ", ".join(
                 f"{name} {value:.0%}"
                 for name, value in zip(self.result.classes, table.probabilities[tile], strict=True)
@@ -134,16 +146,19 @@ class TileLookup:
         )
         return f"{words}\nEvidence: {evidence}"
 
+    def _place_words(self, tile: int) -> str:
+        row, col = self.result.table.index[tile]
+        return f"Row {row}, column {col}"
+
     def _score_words(self, tile: int) -> str:
         table = self.result.table
         assert table.probabilities is not None
-        assert table.confidence is not None
         chances = table.probabilities[tile]
         top = int(chances.argmax())
-        return (
-            f"{self.result.classes[top]}, probability {chances[top]:.0%}, "
-            f"learnt confidence {table.confidence[tile]:.2f}"
-        )
+        words = f"{self.result.classes[top]}, probability {chances[top]:.0%}"
+        if table.confidence is None:
+            return words
+        return f"{words}, learnt confidence {table.confidence[tile]:.2f}"
 
 
 def read_tile(slide: Slide, result: SlideResult, tile: int) -> TileView:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _ATTENTION_TIP = "Regions the model used; not regions that are HER2-positive"
 _WEIGHT_TIP = "How much each tile counts in the score of the slide; not where the slide is HER2-positive"
-_BY_TILE: tuple[OverlayRole, ...] = ("score", "confidence", "Grad-CAM")
+_BY_TILE: tuple[OverlayRole, ...] = ("score", "Grad-CAM")
 _BOXES: tuple[tuple[OverlayRole, str, str], ...] = (
     ("score", "Score of each tile", "The most probable class of each tile by itself"),
     (
@@ -102,6 +102,8 @@ class OverlayControls(QWidget):
         *,
         evidence: bool = True,
         by_tile: bool = False,
+        attention: bool = True,
+        confidence: bool = True,
     ) -> None:
         """Show the classes of a result and how it is drawn.
 
@@ -115,13 +117,19 @@ class OverlayControls(QWidget):
             Whether the method can tell evidence; its controls are hidden where it cannot.
         by_tile : bool
             Whether the method scores each tile by itself: attention is then its weight in the score.
+        attention : bool
+            Whether the method has attention, by which tiles are ranked.
+        confidence : bool
+            Whether a method that scores tiles has learnt how far to trust each.
         """
         for part in (*(self.boxes[role] for role in _BY_TILE), self.legend):
             part.setVisible(by_tile)
         self.legend.setText(_legend(classes))
-        attention = self.boxes["attention"]
-        attention.setText("Weight in the score" if by_tile else "Attention")
-        attention.setToolTip(_WEIGHT_TIP if by_tile else _ATTENTION_TIP)
+        self.boxes["confidence"].setVisible(by_tile and confidence)
+        for widget in (self.boxes["attention"], self.scale, self.boxes["top tiles"]):
+            widget.setVisible(attention)
+        self.boxes["attention"].setText("Weight in the score" if by_tile else "Attention")
+        self.boxes["attention"].setToolTip(_WEIGHT_TIP if by_tile else _ATTENTION_TIP)
         self.boxes["top tiles"].setToolTip(
             f"Frames around the most {'weighted' if by_tile else 'attended'} tiles"
         )

@@ -151,6 +151,8 @@ class ResultPanel(QWidget):
             look.class_name or result.score,
             evidence=result.table.evidence is not None,
             by_tile=scores_tiles(result),
+            attention=result.table.attention is not None,
+            confidence=result.table.confidence is not None,
         )
 
     def _on_result(self, slide_id: str) -> None:

@@ -88,7 +88,7 @@ class TileInspector(QWidget):
     show_wanted : Signal()
         The user wants to see the tile on the slide.
     step_wanted : Signal(int)
-        The user wants the next (1) or the previous (-1) tile by attention.
+        The user wants the next (1) or the previous (-1) tile in their order.
     """
 
     show_wanted = Signal()
@@ -105,7 +105,7 @@ class TileInspector(QWidget):
         self.numbers.setWordWrap(True)
         self.numbers.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.previous, self.next = QPushButton(), QPushButton()
-        self.set_order(by_weight=False)
+        self.set_order("attention")
         self.show_on_slide = QPushButton("Go to")
         self.show_on_slide.setToolTip("Move the view to this tile")
         self.buttons = QWidget()
@@ -129,14 +129,27 @@ class TileInspector(QWidget):
         self.hint.setStyleSheet(f"color: {colours.muted};")
         self.hover.setStyleSheet(f"color: {colours.muted};")
 
-    def set_order(self, *, by_weight: bool) -> None:
-        """Say what the tiles are put in order by: their weight in the score, or attention."""
-        more, less = ("More weight", "Less weight") if by_weight else ("More attended", "Less attended")
-        self.previous.setText(f"◀ {more}")
-        self.next.setText(f"{less} ▶")
-        word = "weight in the score" if by_weight else "attention"
-        self.previous.setToolTip(f"The tile with the next higher {word}")
-        self.next.setToolTip(f"The tile with the next lower {word}")
+    def set_order(self, ranked_by: str) -> None:
+        """Say what the tiles are put in order by.
+
+        Parameters
+        ----------
+        ranked_by : str
+            "attention", "weight in the score", or empty where they follow each other on the slide.
+        """
+        words = {
+            "attention": ("More attended", "Less attended"),
+            "weight in the score": ("More weight", "Less weight"),
+        }
+        previous, following = words.get(ranked_by, ("Previous", "Next"))
+        self.previous.setText(f"◀ {previous}")
+        self.next.setText(f"{following} ▶")
+        self.previous.setToolTip(
+            f"The tile with the next higher {ranked_by}" if ranked_by else "The tile before this one, by rows"
+        )
+        self.next.setToolTip(
+            f"The tile with the next lower {ranked_by}" if ranked_by else "The tile after this one, by rows"
+        )
 
     def set_hover(self, text: str) -> None:
         """Show the numbers of the tile under the cursor."""

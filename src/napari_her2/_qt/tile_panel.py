@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_her2._napari.layers import scores_tiles
+from napari_her2._napari.layers import ranked_by
 from napari_her2._napari.tile import TileLookup
 from napari_her2._napari.work import reading_tile
 from napari_her2._qt.gallery import Gallery, strips_of
@@ -54,7 +54,8 @@ class TilePanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(Section("Tile", self.inspector))
-        layout.addWidget(Section("Tiles the model used most, and least", self.gallery))
+        self.most_and_least = Section("Tiles the model used most, and least", self.gallery)
+        layout.addWidget(self.most_and_least)
         self.inspector.step_wanted.connect(self._on_step)
         self.inspector.show_wanted.connect(self.go_to_tile)
         self.gallery.chosen.connect(self._on_gallery)
@@ -79,8 +80,9 @@ class TilePanel(QWidget):
         for slide_id in slides:
             if result is not None and self._session.slide_of(slide_id) is not None:
                 self._lookups[slide_id] = TileLookup(result.seen_from(slide_id))
-        self.inspector.set_order(by_weight=result is not None and scores_tiles(result))
+        self.inspector.set_order("" if result is None else ranked_by(result))
         self.gallery.set_strips(strips_of(list(self._lookups.values())))
+        self.most_and_least.setVisible(bool(self.gallery.strips))
 
     @property
     def slide_ids(self) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class TilePanel(QWidget):
 
     @property
     def first_tile(self) -> int | None:
-        """Position in the table of the most attended tile of the first slide."""
+        """Position in the table of the most attended tile of the first slide; None without attention."""
         return next((lookup.first for lookup in self._lookups.values()), None)
 
     @property

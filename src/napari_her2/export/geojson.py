@@ -24,6 +24,8 @@ _DAMAGED = (220, 20, 20)
 def regions_geojson(result: SlideResult, *, most: int = MOST_TILES) -> Json:
     """Tissue, the tiles that the model used most, those that spoke most for its answer, and damage.
 
+    A method without attention and evidence ranks no tiles: then there are none.
+
     Parameters
     ----------
     result : SlideResult
@@ -48,8 +50,11 @@ def regions_geojson(result: SlideResult, *, most: int = MOST_TILES) -> Json:
 
 def _top_tiles(result: SlideResult, most: int) -> list[Json]:
     table, top = result.table, result.classes.index(result.score)
-    groups = [("Used by the model (attention)", table.attention, _USED, np.ones(len(table), np.bool_))]
-    measures = {"attention weight": table.attention}
+    groups, measures = [], {}
+    if table.attention is not None:
+        every = np.ones(len(table), np.bool_)
+        groups.append(("Used by the model (attention)", table.attention, _USED, every))
+        measures["attention weight"] = table.attention
     if table.evidence is not None:
         evidence = table.evidence[:, top]
         groups.append((f"Evidence for {result.score}", evidence, _EVIDENCE, evidence > 0))

@@ -18,6 +18,8 @@ from napari_her2.export.geojson import regions_geojson
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from napari_her2.inference.result import ScoredSlide, SlideResult
 
 
@@ -188,9 +190,7 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON
 def _write_tiles(path: Path, result: SlideResult) -> None:
     """Write a row a tile, in the order of scoring; the columns carry their units."""
     grid, table = result.grid, result.table
-    ranks = next((m for m in result.maps if m.kind == "attention" and m.unit == "percentile"), None)
-    ranks = ranks if ranks is not None else result.map("attention").percentile()
-    percentile = ranks.values[table.index[:, 0], table.index[:, 1]]
+    ranked = _ranked(result)
     columns = [
         column.reshape(len(table), -1)
         for column in (table.evidence, table.probabilities, table.confidence)
@@ -201,7 +201,7 @@ def _write_tiles(path: Path, result: SlideResult) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
             ["row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um"]
-            + ["attention_weight", "attention_percentile"]
+            + ["attention_weight", "attention_percentile"] * (ranked is not None)
             + [f"evidence_logit_{name}" for name in result.classes if table.evidence is not None]
             + [f"probability_{name}" for name in result.classes if table.probabilities is not None]
             + ["confidence"] * (table.confidence is not None)
@@ -213,9 +213,19 @@ def _write_tiles(path: Path, result: SlideResult) -> None:
             y_um, x_um, _, _ = grid.bounds_um(row, col)
             writer.writerow(
                 [row, col, x, y, width, height, f"{x_um:.3f}", f"{y_um:.3f}", f"{grid.tile_um:.3f}"]
-                + [f"{table.attention[at]:.9g}", f"{percentile[at]:.6f}"]
+                + ([] if ranked is None else [f"{ranked[0][at]:.9g}", f"{ranked[1][at]:.6f}"])
                 + [f"{value:.9g}" for value in numbers[at].tolist()]
             )
+
+
+def _ranked(result: SlideResult) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Attention and its percentile, a value a tile; None where the method has no attention."""
+    table = result.table
+    if table.attention is None:
+        return None
+    ranks = next((m for m in result.maps if m.kind == "attention" and m.unit == "percentile"), None)
+    ranks = ranks if ranks is not None else result.map("attention").percentile()
+    return table.attention, ranks.values[table.index[:, 0], table.index[:, 1]]
 
 
 def _write_maps(path: Path, result: SlideResult) -> None:

@@ -48,7 +48,7 @@ def scored_slide(
     slide: Slide,
     chosen: Chosen,
     embeddings: Embeddings,
-    output: MILOutput,
+    output: MILOutput | None,
     classes: tuple[str, ...],
     *,
     compared: int = 0,
@@ -60,8 +60,8 @@ def scored_slide(
     slide : Slide
     chosen : Chosen
     embeddings : Embeddings
-    output : MILOutput
-        Of all tiles as one bag, on the CPU.
+    output : MILOutput or None
+        Of all tiles as one bag, on the CPU. None of a method that weighs no tiles against each other.
     classes : tuple of str
     compared : int, default 0
         Top and bottom tiles that the method compares.
@@ -69,7 +69,7 @@ def scored_slide(
     Returns
     -------
     ScoredSlide
-        With attention, evidence of each class where there is any, attention as percentiles, tissue, and
+        With attention, evidence of each class and attention as percentiles where there is any, tissue, and
         damage as maps.
     """
     grid = chosen.grid
@@ -87,6 +87,11 @@ def scored_slide(
         unit="1 where damaged",
         description="Tiles left out because the file is damaged there.",
     )
+    evidence = None if output is None else output.evidence
+    used: tuple[TileMap, ...] = ()
+    if output is not None:
+        used = attention_maps(grid, embeddings.index, output, classes)
+        used += (attention_ranks(grid, embeddings.index, output),)
     return ScoredSlide(
         name=slide.name,
         path=slide.path,
@@ -95,15 +100,10 @@ def scored_slide(
         table=TileTable(
             index=embeddings.index,
             origins_px0=grid.origins_px0(embeddings.index),
-            attention=output.attention.numpy(),
-            evidence=None if output.evidence is None else output.evidence.numpy(),
+            attention=None if output is None else output.attention.numpy(),
+            evidence=None if evidence is None else evidence.numpy(),
         ),
-        maps=(
-            *attention_maps(grid, embeddings.index, output, classes),
-            attention_ranks(grid, embeddings.index, output),
-            tissue,
-            corrupt,
-        ),
+        maps=(*used, tissue, corrupt),
         grid=grid,
         tissue_mm2=chosen.tissue_mm2,
         corrupt=embeddings.corrupt,

@@ -53,20 +53,22 @@ class TileTable:
         (row, column) on the grid.
     origins_px0 : (N, 2) int64
         (y, x) of the corner, level-0 pixels.
-    attention : (N,) float32
-        Attention weights; they sum to (about) one over the slide.
+    attention : (N,) float32 or None
+        Attention weights; they sum to (about) one over the slide. None where the method has none: then
+        nothing ranks the tiles.
     evidence : (N, C) float32 or None
         Signed class evidence; its mean over the tiles plus the bias is the logit. None where the method
         cannot tell it.
     probabilities : (N, C) float32 or None
         Of each tile by itself, where the method scores tiles.
     confidence : (N,) float32 or None
-        That the model has in its score of each tile, 0 to 1: learnt, not a probability of being right.
+        That the model has in its score of each tile, 0 to 1: learnt, not a probability of being right. None
+        where it has learnt none.
     """
 
     index: NDArray[np.int64]
     origins_px0: NDArray[np.int64]
-    attention: NDArray[np.float32]
+    attention: NDArray[np.float32] | None
     evidence: NDArray[np.float32] | None
     probabilities: NDArray[np.float32] | None = None
     confidence: NDArray[np.float32] | None = None

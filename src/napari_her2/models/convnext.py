@@ -1,4 +1,4 @@
-"""ConvNeXt (Liu et al., A ConvNet for the 2020s, 2022, arXiv:2201.03545) of timm, from pixels in [0, 1] to classes.
+"""ConvNeXt (Liu et al., A ConvNet for the 2020s, 2022, arXiv:2201.03545), from pixels in [0, 1] to classes.
 
 The network, its strides and its head (average over the map, LayerNorm, one linear layer) are timm's
 (Wightman, PyTorch Image Models, doi:10.5281/zenodo.4414861). Weights are random: whoever trains loads those
@@ -79,8 +79,8 @@ def build_convnext(variant: str, classes: int, *, drop_path: float = 0.0) -> nn.
         raise ModelError(f"There is no ConvNeXt called {variant!r:.40}: use {', '.join(VARIANTS)}.")
     if classes < 2 or not 0 <= drop_path < 1:
         raise ModelError(
-            f"A ConvNeXt tells two classes or more apart and drops a share of its branches from 0 to below 1, "
-            f"not {classes} classes and {drop_path}."
+            f"A ConvNeXt tells two classes or more apart and drops a share of its branches from 0 to below "
+            f"1, not {classes} classes and {drop_path}."
         )
     import timm  # seconds to import: only for those who need it
 

@@ -1,8 +1,9 @@
-"""A square of the slide at any µm/px, with what is damaged marked instead of refused.
+"""A rectangle of the slide at any µm/px, with what is damaged marked instead of refused.
 
-For whatever shows values over the slide in passing: a damaged tile of the file takes out its own pixels
-and not the whole window. Scoring reads through `napari_her2.slide.tiles` instead, which leaves out a tile
-that is damaged anywhere. The place of the pixels and their averaging are the same.
+For whatever shows values over the slide in passing, and for images of the whole slide: a damaged tile of the
+file takes out its own pixels and not the whole window. What scores tiles reads through
+`napari_her2.slide.tiles` instead, which leaves out a tile that is damaged anywhere. The place of the pixels
+and their averaging are the same.
 """
 
 from __future__ import annotations
@@ -19,25 +20,28 @@ from napari_her2.slide.files import DamagedTile
 from napari_her2.slide.tiles import SAME_SCALE, choose_level
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from numpy.typing import NDArray
 
     from napari_her2.slide.whole_slide import Slide
 
 _SMALLEST_BLOCK_PX = 32
-_SHRINK_FIRST = 8
-"""From this many pixels of the file a pixel on, strips are shrunk as they are read: the rest is too large."""
-_STRIP_PX = 1024
+_SHRINK_FIRST = 4
+"""From this many pixels of the file a pixel on, blocks are shrunk as they are read: the rest is too large."""
+_BLOCK_PX = 1024
+_BLOCKS_A_BATCH = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Area:
-    """Pixels of a square.
+    """Pixels of a rectangle.
 
     Parameters
     ----------
-    rgb : (n, n, 3) uint8
+    rgb : (h, w, 3) uint8
         White outside the slide and where the file is damaged.
-    damaged : (n, n) bool or None
+    damaged : (h, w) bool or None
         Pixels that damage reaches; None where there is none.
     """
 
@@ -68,32 +72,114 @@ def read_area(slide: Slide, *, origin_um: tuple[float, float], size_px: int, mpp
     SlideError
         The slide states no µm/px or was closed.
     """
+    level, scale = level_for(slide, mpp)
+    level_mpp = mpp / np.asarray(scale)
+    y, x = (int(value) for value in np.rint(np.asarray(origin_um) / level_mpp))
+    steps = area_steps(slide, level, (y, x), (size_px, size_px), scale, threads=1)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            area: Area = end.value
+            return area
+
+
+def level_for(slide: Slide, mpp: float) -> tuple[int, tuple[float, float]]:
+    """Coarsest level that suffices for a µm/px.
+
+    Parameters
+    ----------
+    slide : Slide
+    mpp : float
+        µm per pixel wanted.
+
+    Returns
+    -------
+    level : int
+    scale : tuple of float
+        (y, x) pixels of that level per pixel wanted; exactly 1 where they are the same.
+
+    Raises
+    ------
+    SlideError
+        The slide states no µm/px.
+    """
     if slide.mpp is None:
         raise SlideError(f"{slide.path.name} says no µm/px: give it to look at the slide at a known scale.")
     level = choose_level(slide.mpp, slide.level_downsamples, mpp)
-    level_mpp = np.asarray(slide.mpp) * slide.level_downsamples[level]
-    exact = mpp / level_mpp
+    exact = mpp / (np.asarray(slide.mpp) * slide.level_downsamples[level])
     scale = np.where(np.abs(exact - 1) <= SAME_SCALE, 1.0, exact)
-    first = int(scale.min()) if scale.min() >= _SHRINK_FIRST else 1
-    scale = scale / first
-    y, x = (int(value) for value in np.rint(np.asarray(origin_um) / level_mpp))
-    height, width = (_least(size_px, float(value)) for value in scale)
+    return level, (float(scale[0]), float(scale[1]))
+
+
+def area_steps(
+    slide: Slide,
+    level: int,
+    corner: tuple[int, int],
+    shape: tuple[int, int],
+    scale: tuple[float, float],
+    *,
+    threads: int | None = None,
+) -> Generator[tuple[int, int], None, Area]:
+    """Read a rectangle of one level, averaged over areas, block by block: memory does not grow with the level.
+
+    Parameters
+    ----------
+    slide : Slide
+    level : int
+    corner : tuple of int
+        (y, x) of the upper left corner, pixels of the level; may lie outside.
+    shape : tuple of int
+        (height, width) of what comes back.
+    scale : tuple of float
+        (y, x) pixels of the level per pixel of it.
+    threads : int, optional
+        That decode; by default the cores that may be used.
+
+    Yields
+    ------
+    tuple of int
+        Blocks read, and their number. Closing the generator cancels.
+
+    Returns
+    -------
+    Area
+    """
+    # Blocks are shrunk by a whole number as they come, and what is left to more than half: the second
+    # averaging weighs parts of pixels, which must not be as large as those it makes.
+    first = int(min(scale) // 2) if min(scale) >= _SHRINK_FIRST else 1
+    rest = scale[0] / first, scale[1] / first
+    height, width = (_least(side, value) for side, value in zip(shape, rest, strict=True))
     rgb = np.full((height, width, 3), 255, np.uint8)
     damaged = np.zeros((height, width), np.uint8)
-    rows = max(1, _STRIP_PX // first)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        strip = np.full(((bottom - top) * first, width * first, 3), 255, np.uint8)
-        marks = np.zeros(strip.shape[:2], np.uint8)
-        _fill(slide, level, y + top * first, x, strip, marks)
-        rgb[top:bottom] = _averaged(strip, (first, first))[: bottom - top, :width]
-        if marks.any():
-            damaged[top:bottom] = _averaged(marks, (first, first))[: bottom - top, :width]
-    down = float(scale[0]), float(scale[1])
-    sized = _averaged(rgb, down)[:size_px, :size_px]
+    rows, cols = (max(1, min(side, _BLOCK_PX // first)) for side in (height, width))
+    places = [(top, left) for top in range(0, height, rows) for left in range(0, width, cols)]
+    origins = np.asarray(corner, np.int64) + np.asarray(places, np.int64).reshape(-1, 2) * first
+    size = rows * first, cols * first
+
+    def put(number: int, image: NDArray[np.uint8], marks: NDArray[np.uint8] | None) -> None:
+        top, left = places[number]
+        part = slice(top, min(top + rows, height)), slice(left, min(left + cols, width))
+        fitting = slice(part[0].stop - top), slice(part[1].stop - left)
+        rgb[part] = _averaged(image, (first, first))[fitting]
+        if marks is not None:
+            damaged[part] = _averaged(marks, (first, first))[fitting]
+
+    done = 0
+    for batch in slide.regions(level, origins, size, batch_size=_BLOCKS_A_BATCH, threads=threads):
+        for number, image in zip(batch.number.tolist(), batch.images, strict=True):
+            put(number, image, None)
+        for number in batch.corrupt.tolist():
+            image, marks = np.full((*size, 3), 255, np.uint8), np.zeros(size, np.uint8)
+            y, x = origins[number].tolist()
+            _fill(slide, level, y, x, image, marks)
+            put(number, image, marks)
+        done += len(batch.number) + len(batch.corrupt)
+        yield done, len(places)
+    sized = _averaged(rgb, rest)[: shape[0], : shape[1]]
     if not damaged.any():
         return Area(sized, None)
-    return Area(sized, _averaged(damaged, down)[:size_px, :size_px] > 0)
+    return Area(sized, _averaged(damaged, rest)[: shape[0], : shape[1]] > 0)
 
 
 def _least(size_px: int, scale: float) -> int:

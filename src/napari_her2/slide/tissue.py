@@ -108,6 +108,44 @@ class TissueMask:
         # The slack keeps a tile that is half tissue from being lost to float rounding.
         return (share > 0) & (share >= min_fraction - 1e-6)
 
+    def shares(
+        self, origin_px0: tuple[float, float], pixel_px0: tuple[float, float], shape: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """Share of tissue in each pixel of an image that lies on the slide.
+
+        Parameters
+        ----------
+        origin_px0 : tuple of float
+            (y, x) of its upper left corner, level-0 pixels; may lie outside the slide.
+        pixel_px0 : tuple of float
+            (y, x) level-0 pixels per pixel.
+        shape : tuple of int
+            (height, width).
+
+        Returns
+        -------
+        (height, width) float32
+            0 to 1.
+        """
+        edges_y, edges_x = (
+            (origin_px0[axis] + np.arange(shape[axis] + 1) * pixel_px0[axis]) / self.downsample[axis]
+            for axis in (0, 1)
+        )
+        return _cell_means(self.mask, edges_y, edges_x)
+
+    def box_px0(self) -> tuple[float, float, float, float] | None:
+        """(y0, x0, y1, x1) around the tissue, level-0 pixels; None where there is none."""
+        rows, cols = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
+        if not len(rows):
+            return None
+        down_y, down_x = self.downsample
+        return (
+            float(rows[0] * down_y),
+            float(cols[0] * down_x),
+            float((rows[-1] + 1) * down_y),
+            float((cols[-1] + 1) * down_x),
+        )
+
     def area_mm2(self, slide_mpp: tuple[float, float]) -> float:
         """Area of the tissue, mm².
 
@@ -255,16 +293,25 @@ def _parts_by_area(mask: NDArray[np.uint8], recipe: _Recipe, reference: float) -
 def _tile_means(
     mask: NDArray[np.bool_], downsample: tuple[float, float], grid: TileGrid
 ) -> NDArray[np.float32]:
+    pitch_y, pitch_x = grid.tile_px0[0] / downsample[0], grid.tile_px0[1] / downsample[1]
     rows, cols = grid.shape
+    return _cell_means(mask, np.arange(rows + 1) * pitch_y, np.arange(cols + 1) * pitch_x)
+
+
+def _cell_means(
+    mask: NDArray[np.bool_], edges_y: NDArray[np.float64], edges_x: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Share of the mask in each cell between equally spaced edges, in pixels of the mask."""
+    rows, cols = len(edges_y) - 1, len(edges_x) - 1
     if rows == 0 or cols == 0:
         return np.zeros((rows, cols), np.float32)
     # The integral image, read between its corners by linear interpolation, is the exact area.
     total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
     total[1:, 1:] = mask.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
-    pitch_y, pitch_x = grid.tile_px0[0] / downsample[0], grid.tile_px0[1] / downsample[1]
-    corners = _between(_between(total, np.arange(rows + 1) * pitch_y).T, np.arange(cols + 1) * pitch_x).T
+    corners = _between(_between(total, edges_y).T, edges_x).T
     area = np.diff(np.diff(corners, axis=0), axis=1)
-    return np.clip(area / (pitch_y * pitch_x), 0, 1).astype(np.float32)
+    cell = (edges_y[1] - edges_y[0]) * (edges_x[1] - edges_x[0])
+    return np.clip(area / cell, 0, 1).astype(np.float32)
 
 
 def _between(table: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.float64]:

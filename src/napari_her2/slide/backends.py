@@ -1,4 +1,4 @@
-"""Which library opens a slide: tiffslide by default, OpenSlide for what only it can open.
+"""Which library opens a slide: tiffslide by default, OpenSlide for what only it can open, none for pictures.
 
 The choice is never silent: the backend is named, and a choice other than the default is a warning.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 BackendName = Literal["auto", "tiffslide", "openslide"]
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PICTURE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _INSTALL_OPENSLIDE = "install the OpenSlide extra (pip install 'napari-her2[openslide]') and open it again"
 
 
@@ -63,7 +64,8 @@ def open_backend(path: Path, wanted: BackendName = "auto") -> tuple[Backend, tup
     path : Path
         A file that exists, or a directory of DICOM files.
     wanted : str
-        "tiffslide" or "openslide" insists; "auto" takes tiffslide for every TIFF that it can open.
+        "tiffslide" or "openslide" insists; "auto" takes tiffslide for every TIFF that it can open, and reads
+        a plain JPEG or PNG itself.
 
     Returns
     -------
@@ -83,8 +85,10 @@ def open_backend(path: Path, wanted: BackendName = "auto") -> tuple[Backend, tup
     if path.is_dir():
         return _open_openslide(path), ("Read with OpenSlide: a directory of DICOM files is not a TIFF.",)
     with path.open("rb") as file:
-        magic = file.read(4)
-    if magic not in _TIFF_MAGIC:
+        magic = file.read(8)
+    if magic.startswith(_PICTURE_MAGIC):
+        return _open_picture(path), ()
+    if magic[:4] not in _TIFF_MAGIC:
         _refuse_hopeless(path)
         return _open_openslide(path), ("Read with OpenSlide: this file is not a TIFF.",)
     try:
@@ -103,6 +107,12 @@ def _open_tiffslide(path: Path) -> Backend:
     if path.is_dir():
         raise SlideError(f"{path.name} is a directory: choose a file, or another backend.")
     return TiffBackend(path)
+
+
+def _open_picture(path: Path) -> Backend:
+    from napari_her2.slide.image_backend import ImageBackend
+
+    return ImageBackend(path)
 
 
 def _open_openslide(path: Path) -> Backend:

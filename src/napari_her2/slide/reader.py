@@ -27,12 +27,13 @@ def open_slide(
     Parameters
     ----------
     path : path-like
-        A slide file, or a directory of the DICOM files of one slide.
+        A slide file, a plain JPEG or PNG, or a directory of the DICOM files of one slide.
     mpp : float or tuple of float, optional
         Your own µm per level-0 pixel, one number or (y, x); overrides what the file states.
     backend : {"auto", "tiffslide", "openslide"}
         Library to read with. "auto" takes tiffslide, and OpenSlide for what tiffslide cannot open;
-        `Slide.backend` and `Slide.warnings` say which and why.
+        `Slide.backend` and `Slide.warnings` say which and why. A plain picture is decoded whole, and is a
+        slide of one level that states no µm/px.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from napari_her2.errors import ModelError
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.card import PAIR
 from napari_her2.models.field_model import FieldModel
+from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.wsmcl import WSMCL
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class Architecture:
                 f"{_listed(features)} features and gives {given['classes']} classes, its card says "
                 f"{_listed(wanted)} and {len(card.classes)}. Get the model again."
             )
+        if given.get("size_px", card.tile_px) != card.tile_px:
+            raise ModelError(
+                f"The model {card.name!r} contradicts itself: it takes images of {given['size_px']} px, its "
+                f"card says {card.tile_px} px. Get the model again."
+            )
         if card.stain not in self.stains:
             raise ModelError(
                 f"The model {card.name!r} contradicts itself: {self.method} takes "
@@ -125,5 +131,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _whole_numbers("dim", "field_px", "classes")
         | {"predictor": str, "channels_from": str, "attention": bool},
         stains=("H&E",),
+    ),
+    "LowResolution": Architecture(
+        "low-resolution",
+        LowResolution,
+        _whole_numbers("classes", "size_px") | {"variant": str, "mode": str, "whiten": bool},
     ),
 }

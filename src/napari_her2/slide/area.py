@@ -121,7 +121,7 @@ def area_steps(
     *,
     threads: int | None = None,
 ) -> Generator[tuple[int, int], None, Area]:
-    """Read a rectangle of one level, averaged over areas, block by block: memory does not grow with the level.
+    """Read a rectangle of one level, averaged over areas, block by block, in bounded memory.
 
     Parameters
     ----------

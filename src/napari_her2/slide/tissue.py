@@ -299,7 +299,7 @@ def _tile_means(
 
 
 def _cell_means(
-    mask: NDArray[np.bool_], edges_y: NDArray[np.float64], edges_x: NDArray[np.float64]
+    mask: NDArray[np.bool_], edges_y: NDArray[np.floating], edges_x: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     """Share of the mask in each cell between equally spaced edges, in pixels of the mask."""
     rows, cols = len(edges_y) - 1, len(edges_x) - 1
@@ -310,8 +310,9 @@ def _cell_means(
     total[1:, 1:] = mask.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
     corners = _between(_between(total, edges_y).T, edges_x).T
     area = np.diff(np.diff(corners, axis=0), axis=1)
-    cell = (edges_y[1] - edges_y[0]) * (edges_x[1] - edges_x[0])
-    return np.clip(area / cell, 0, 1).astype(np.float32)
+    cell = float((edges_y[1] - edges_y[0]) * (edges_x[1] - edges_x[0]))
+    share: NDArray[np.float32] = np.clip(area / cell, 0, 1).astype(np.float32)
+    return share
 
 
 def _between(table: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.float64]:

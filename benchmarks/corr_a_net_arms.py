@@ -15,6 +15,7 @@ control.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.device import Device
     from napari_her2.inference.result import Progress
     from napari_her2.models.predictors import Predictor
+    from unseen import Case
 
 PART = "test"
 T = TypeVar("T")
@@ -125,24 +127,16 @@ def percent(drop: dict[str, float | None], name: str) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a table run")
-    parser.add_argument("--folder", type=Path, help="of the unseen cohort; by default in the user's cache")
-    parser.add_argument("--cases", type=int, default=80)
-    parser.add_argument("--seed", type=int, default=UNSEEN_SEED)
-    parser.add_argument("--size", type=int, default=3072, help="side of a slide, pixels")
-    parser.add_argument("--no-drop", action="store_true", help="leave out Grad-CAM, which takes longest")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args()
-    config = CorrANetConfig.parse(json.loads((options.run / CONFIG_FILE).read_text(encoding="utf-8")))
-    cohort = unseen_cases(options.folder, options.cases, options.seed, options.size)
+def print_arms(folder: Path, cohort: list[Case], *, with_drop: bool = True) -> dict[str, object]:
+    """Print, and return, how the finished arms of a run do on fields of cases that they never saw."""
+    config = CorrANetConfig.parse(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
     device = replace(choose_device(config.compute.device), autocast_dtype=None)
-    # The fields follow from [data]: another rule must not meet fields of this one.
-    cache = options.run / f"unseen-{config.digest()[:12]}"
-    run = unseen_run(config, cohort[0].he.parent / "manifest.csv", cache, device)
+    # The fields follow from [data] and the cohort: others must not meet those of this one.
+    manifest = cohort[0].he.parent / "manifest.csv"
+    named = hashlib.sha256(config.digest().encode() + manifest.read_bytes()).hexdigest()
+    run = unseen_run(config, manifest, folder / f"unseen-{named[:12]}", device)
     cases = np.array(run.store.listed(PART).cases)
-    print(f"{len(np.unique(cases))} unseen cases, {len(cases)} fields, seed {options.seed}\n")
+    print(f"\n{len(np.unique(cases))} unseen cases, {len(cases)} fields\n")
     print(
         "| arm | fields: accuracy | balanced accuracy | 95 % | macro AUC | MCC | MEC "
         "| cases: balanced accuracy | drop, % | control, % |"
@@ -151,11 +145,11 @@ def main() -> None:
     told: dict[str, object] = {}
     said: dict[Arm, np.ndarray] = {}
     for arm in predictor_arms(config):
-        found = judged_by(run, options.run, arm)
+        found = judged_by(run, folder, arm)
         if found is None:
             continue
         judged, predictor, fields = found
-        drop = {} if options.no_drop else drop_of(predictor, fields, run.device, seed=0)
+        drop = drop_of(predictor, fields, run.device, seed=0) if with_drop else {}
         labels, said[arm] = judged.labels, judged.logits.argmax(1)
         measures = measures_of(judged)
         low, high = by_cases(cases, lambda chosen, s=said[arm], y=labels: balanced(y[chosen], s[chosen]))
@@ -172,7 +166,22 @@ def main() -> None:
             flush=True,
         )
     told["gains"] = gains(said, run.store.labels(PART), cases)
-    told["correlations"] = correlations(run, options.run, said)
+    told["correlations"] = correlations(run, folder, said)
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of a table run")
+    parser.add_argument("--folder", type=Path, help="of the unseen cohort; by default in the user's cache")
+    parser.add_argument("--cases", type=int, default=80)
+    parser.add_argument("--seed", type=int, default=UNSEEN_SEED)
+    parser.add_argument("--size", type=int, default=3072, help="side of a slide, pixels")
+    parser.add_argument("--no-drop", action="store_true", help="leave out Grad-CAM, which takes longest")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    cohort = unseen_cases(options.folder, options.cases, options.seed, options.size)
+    told = print_arms(options.run, cohort, with_drop=not options.no_drop)
     if options.json:
         options.json.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
 

@@ -12,7 +12,10 @@ cases, accuracy, macro F1, quadratic kappa. Of a model with evidence: ROC AUC of
 PREDICTED class, which is what a user sees, of that of the true class and of attention against the tumour
 truth per tile (a tile is tumour from half of its area inside the outline). Of a model for both slides of a
 case: the same scores by both slides together, by the H&E slide alone and by the IHC slide alone, and the
-difference between both and the better one alone with its interval (cases drawn anew for both at once).
+difference between both and the better one alone with its interval (cases drawn anew for both at once). Of
+a model that scores fields: the slides it answers, its fields that hold tumour against the score of their
+case, and with --run, the folder that its training left, all arms of that run on fields of the same cohort
+(see corr_a_net_arms.py): against H&E alone, attention against none, the drop in accuracy.
 """
 
 from __future__ import annotations
@@ -25,9 +28,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from corr_a_net_arms import print_arms
 from napari_her2.inference.scoring import score_slide
 from napari_her2.models.card import PAIR
+from napari_her2.models.field_model import FieldModel
 from napari_her2.models.registry import load_model
+from napari_her2_training.confidence_metrics import measure_predictor
 from napari_her2_training.patches import tumour_share
 from unseen import UNSEEN_SEED, Case, bootstrap, macro_auc, score_measures, tile_auc, unseen_cases
 
@@ -35,7 +41,12 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.bundle import ModelBundle
 
-MODELS = ("demo-attention-mil", "demo-wsmcl")
+MODELS = ("demo-attention-mil", "demo-wsmcl", "demo-corr-a-net")
+FIELD_SLIDE_PX = 6144
+"""Side of the slides for a model of large fields: at 0.25 µm/px the others hold a single one."""
+COUNTS = ("cases", "tiles", "fields with tumour")
+LEAST_TUMOUR = 0.1
+"""Of a field that counts, as in the training of demo-corr-a-net."""
 
 
 def tumour_tiles(case: Case, result: SlideResult) -> np.ndarray:
@@ -115,21 +126,64 @@ def measure_pair(results: list[SlideResult], cases: list[Case]) -> dict[str, flo
     return found
 
 
+def measure_fields(results: list[SlideResult], cases: list[Case]) -> dict[str, float]:
+    """Measures of a model that scores fields: of slides, of those it answers, and of single fields."""
+    classes = results[0].classes
+    labels = np.array([classes.index(case.truth) for case in cases])
+    probabilities = np.stack([chances(result) for result in results])
+    found = {
+        f"slides: {name}": value for name, value in score_measures(labels, probabilities, classes).items()
+    }
+    answered = np.array([not result.abstained for result in results])
+    found["share of slides that are answered"] = float(answered.mean())
+    if answered.any():
+        right = labels == probabilities.argmax(axis=1)
+        found["accuracy of the slides that are answered"] = float(right[answered].mean())
+    tumour = [
+        tumour_share(case.outlines, result.grid)[tuple(result.table.index.T)] >= LEAST_TUMOUR
+        for case, result in zip(cases, results, strict=True)
+    ]
+    kept = [(result.table, chosen) for result, chosen in zip(results, tumour, strict=True)]
+    of_field = np.concatenate(
+        [np.full(chosen.sum(), label) for label, chosen in zip(labels, tumour, strict=True)]
+    )
+    measured = measure_predictor(
+        of_field,
+        np.concatenate([table.probabilities[chosen] for table, chosen in kept]).astype(np.float64),
+        np.concatenate([table.confidence[chosen] for table, chosen in kept]).astype(np.float64),
+    )
+    found |= {
+        "fields with tumour": float(len(of_field)),
+        "fields: balanced accuracy": measured.balanced_accuracy,
+        "fields: macro AUC": measured.auc,
+        "fields: mean effective confidence": measured.mec.signed,
+    }
+    for stratum in measured.strata:
+        found[f"fields of {stratum.name} confidence: share"] = stratum.share
+        found[f"fields of {stratum.name} confidence: accuracy"] = stratum.accuracy
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=MODELS, help="names or files of bundles")
     parser.add_argument("--cases", type=int, default=80)
     parser.add_argument("--seed", type=int, default=UNSEEN_SEED)
-    parser.add_argument("--size", type=int, default=3072, help="side of a slide, pixels")
+    parser.add_argument("--size", type=int, help="side of a slide, pixels; 3072, for models of fields 6144")
+    parser.add_argument("--run", type=Path, help="of corr-a-net-table: measures its arms too")
     parser.add_argument("--folder", type=Path, help="of the cohort; by default in the user's cache")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    cases = unseen_cases(options.folder, options.cases, options.seed, options.size)
     told = {}
     for name in options.models:
         model = load_model(name)
+        of_fields = isinstance(model.head, FieldModel)
+        size = options.size or (FIELD_SLIDE_PX if of_fields else 3072)
+        cases = unseen_cases(options.folder, options.cases, options.seed, size)
         results, seconds = score_all(model, cases)
-        measure = measure_pair if model.card.stain == PAIR else measure_single
+        measure = (
+            measure_fields if of_fields else measure_pair if model.card.stain == PAIR else measure_single
+        )
         found = {
             "cases": float(len(cases)),
             "tiles": float(sum(len(slide.table) for result in results for slide in result.slides)),
@@ -140,7 +194,9 @@ def main() -> None:
         print(f"\n{name}: {model.card.name} {model.card.version}, {model.sha256[:12]}, seed {options.seed}\n")
         print("| measure | value |\n|---|---|")
         for what, value in found.items():
-            print(f"| {what} | {value:,.0f} |" if what in ("cases", "tiles") else f"| {what} | {value:.3f} |")
+            print(f"| {what} | {value:,.0f} |" if what in COUNTS else f"| {what} | {value:.3f} |")
+        if of_fields and options.run:
+            print_arms(options.run, cases)
     if options.json:
         options.json.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
 

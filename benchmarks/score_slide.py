@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_her2 import Slide
+    from napari_her2.inference.fields import FieldEncoder
     from napari_her2.models.bundle import ModelBundle
+    from napari_her2.models.encoders import PatchEncoder
 
 PEAKS_IN_A_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
 WARM_TILES = 128
@@ -70,8 +72,22 @@ def warm_up(slide: Slide, bundle: ModelBundle, device_name: str) -> None:
     grid = slide.tile_grid(bundle.card.tile_px, bundle.card.mpp)
     keep = np.zeros(grid.shape, np.bool_)
     keep.flat[:WARM_TILES] = True
-    for _ in embed_steps(slide, bundle.patch_encoder, grid, keep, choose_device(device_name), cache=False):
+    for _ in embed_steps(
+        slide, encoder_of(slide, bundle), grid, keep, choose_device(device_name), cache=False
+    ):
         pass
+
+
+def encoder_of(slide: Slide, bundle: ModelBundle) -> PatchEncoder | FieldEncoder:
+    """Return what takes tiles: the encoder, or a whole model of fields for the stains of the slide."""
+    from napari_her2.inference.fields import FieldEncoder, stain_transform
+    from napari_her2.models.field_model import FieldModel
+
+    if not isinstance(bundle.head, FieldModel):
+        return bundle.patch_encoder
+    return FieldEncoder(
+        bundle.head, tile_px=bundle.card.tile_px, transform=stain_transform(slide, bundle.card)[0]
+    )
 
 
 def read(slide: Slide, bundle: ModelBundle) -> int:
@@ -91,17 +107,17 @@ def prepare_model(slide: Slide, bundle: ModelBundle, device_name: str) -> Timed:
     from napari_her2.inference.embed import default_batch
     from napari_her2.inference.encode import EncoderRunner
 
-    card, device = bundle.card, choose_device(device_name)
+    card, device, encoder = bundle.card, choose_device(device_name), encoder_of(slide, bundle)
     size = default_batch(device, card.tile_px)
     count = int(slide.tissue("auto").keep(slide.tile_grid(card.tile_px, card.mpp)).sum())
     keep = slide.tissue("auto").keep(slide.tile_grid(card.tile_px, card.mpp))
     stream = slide.tiles(tile_px=card.tile_px, mpp=card.mpp, keep=keep, batch_size=size)
     ready = [batch.images for batch in itertools.islice(stream, 4)]
-    runner = EncoderRunner(bundle.patch_encoder, device)
+    runner = EncoderRunner(encoder, device)
     runner.run(ready[0])
 
     def work() -> int:
-        features = np.empty((count, bundle.patch_encoder.spec.dim), np.float16)
+        features = np.empty((count, encoder.spec.dim), np.float16)
         pending: Any = None
         spans = [(start, min(start + size, count)) for start in range(0, count, size)]
         for number, (start, stop) in enumerate(spans):
@@ -111,8 +127,9 @@ def prepare_model(slide: Slide, bundle: ModelBundle, device_name: str) -> Timed:
                 features[pending[0] : pending[1]] = pending[2].result()
             pending = (start, stop, started)
         features[pending[0] : pending[1]] = pending[2].result()
-        with torch.inference_mode():
-            bundle.head.to(device.torch_device)(torch.from_numpy(features).to(device.torch_device))
+        if encoder is bundle.encoder:
+            with torch.inference_mode():
+                bundle.head.to(device.torch_device)(torch.from_numpy(features).to(device.torch_device))
         return count
 
     return work

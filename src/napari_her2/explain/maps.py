@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from napari_her2.slide.grid import TileGrid
 
-MapKind = Literal["attention", "evidence", "score", "confidence", "probability", "tissue", "corrupt"]
+MapKind = Literal[
+    "attention", "evidence", "score", "confidence", "probability", "Grad-CAM", "tissue", "corrupt"
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -9,8 +10,8 @@ import cv2
 import numpy as np
 
 from napari_her2.errors import ModelMisfit, SlideError
-from napari_her2.models.fit import check_fit
-from napari_her2.slide.stain import guess_stain
+from napari_her2.models.fit import Fit, check_fit
+from napari_her2.slide.stain import dark_background, guess_stain
 
 if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from napari_her2.slide.stain import Stain
     from napari_her2.slide.tissue import Preset, TissueMask
 
-_stains: WeakKeyDictionary[Slide, dict[str, Stain]] = WeakKeyDictionary()
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the colours of a slide say."""
+
+    stain: Stain
+    dark: bool
+
+
+_looks: WeakKeyDictionary[Slide, dict[str, _Look]] = WeakKeyDictionary()
 
 
 def refuse_or_warn(
@@ -72,12 +82,51 @@ def slide_stain(slide: Slide, mask: TissueMask, preset: Preset) -> Stain:
     str
         "H&E", "IHC" or "unknown".
     """
-    known = _stains.setdefault(slide, {})
+    return _look(slide, mask, preset).stain
+
+
+def refuse_dark(slide: Slide, mask: TissueMask, preset: Preset, *, override: bool) -> tuple[str, ...]:
+    """Refuse what looks like fluorescence.
+
+    Parameters
+    ----------
+    slide : Slide
+    mask : TissueMask
+    preset : str
+        That the mask was found with.
+    override : bool
+        Whether the user wants the score all the same.
+
+    Returns
+    -------
+    tuple of str
+        What the result has to carry as warnings.
+
+    Raises
+    ------
+    ModelMisfit
+        If its background is dark and that is not overridden.
+    """
+    if not _look(slide, mask, preset).dark:
+        return ()
+    fit = Fit(
+        (
+            f"{slide.name} looks like fluorescence (dark background): models of HER2 are made for tissue "
+            f"stained with H&E or by IHC and seen in bright light; choose such a slide.",
+        )
+    )
+    if not override:
+        raise ModelMisfit(" ".join(fit.problems))
+    return fit.overridden().warnings
+
+
+def _look(slide: Slide, mask: TissueMask, preset: Preset) -> _Look:
+    known = _looks.setdefault(slide, {})
     if preset not in known:
         rgb = slide.thumbnail(1024)
         size = (rgb.shape[1], rgb.shape[0])
         small = cv2.resize(mask.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        known[preset] = guess_stain(rgb, small.astype(np.bool_))
+        known[preset] = _Look(guess_stain(rgb, small.astype(np.bool_)), dark_background(rgb))
     return known[preset]
 
 

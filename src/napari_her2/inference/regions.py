@@ -11,6 +11,7 @@ import shapely
 from shapely.geometry import shape
 
 from napari_her2.errors import JobFailed
+from napari_her2.slide.tissue import TissueMask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,12 +75,35 @@ def tiles_inside(regions: Regions, grid: TileGrid) -> NDArray[np.bool_]:
     -------
     (rows, columns) bool
     """
+    return _centres_inside(regions, grid.shape, grid.tile_px0)
+
+
+def tissue_inside(regions: Regions, tissue: TissueMask) -> TissueMask:
+    """Limit tissue to the regions, by the centres of the mask's pixels.
+
+    Parameters
+    ----------
+    regions : Path, str or sequence of shapely polygons
+        Level-0 pixels, (x, y).
+    tissue : TissueMask
+
+    Returns
+    -------
+    TissueMask
+    """
+    inside = _centres_inside(regions, tissue.mask.shape, tissue.downsample)
+    unreadable = None if tissue.unreadable is None else tissue.unreadable & inside
+    return TissueMask(tissue.mask & inside, tissue.downsample, unreadable)
+
+
+def _centres_inside(
+    regions: Regions, shape: tuple[int, ...], pitch_px0: tuple[float, float]
+) -> NDArray[np.bool_]:
     polygons = read_regions(regions) if isinstance(regions, str | Path) else list(regions)
     # Regions drawn by hand cross themselves; without this GEOS refuses to join them.
     area = shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
-    rows, cols = grid.shape
-    pitch_y, pitch_x = grid.tile_px0
-    x, y = np.meshgrid((np.arange(cols) + 0.5) * pitch_x, (np.arange(rows) + 0.5) * pitch_y)
+    pitch_y, pitch_x = pitch_px0
+    x, y = np.meshgrid((np.arange(shape[1]) + 0.5) * pitch_x, (np.arange(shape[0]) + 0.5) * pitch_y)
     shapely.prepare(area)
     return np.asarray(shapely.contains_xy(area, x, y), np.bool_)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_her2.explain.maps import MapKind, TileMap
     from napari_her2.models.bags import BagUncertainty
     from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.thumbnail import Thumbnail
     from napari_her2.slide.tissue import TissueMask
 
 
@@ -100,6 +101,8 @@ class ScoredSlide:
     compared : int
         How many of the most and how many of the least attended tiles the method compares with those of
         the other slide; 0 where it compares none.
+    thumbnails : tuple of Thumbnail
+        The images that a model of low resolution looked at; empty for models of tiles.
     """
 
     name: str
@@ -113,6 +116,7 @@ class ScoredSlide:
     corrupt: NDArray[np.int64]
     tissue: TissueMask | None = None
     compared: int = 0
+    thumbnails: tuple[Thumbnail, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -254,6 +258,11 @@ class SlideResult:
         """Whether the heads of the two slides name the same class; None where there are not two."""
         single = [score for head, score in self.head_scores.items() if head != "fusion"]
         return single[0] == single[1] if len(single) == 2 else None
+
+    @property
+    def thumbnails(self) -> tuple[Thumbnail, ...]:
+        """Images of the slide that a model of low resolution looked at."""
+        return self.slides[0].thumbnails
 
     def map(self, kind: MapKind, class_name: str | None = None) -> TileMap:
         """Return the map of a kind, and of a class where it has one.

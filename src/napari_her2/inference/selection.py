@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.fit import check_grid, refuse_or_warn, slide_stain
+from napari_her2.inference.fit import check_grid, refuse_dark, refuse_or_warn, slide_stain
 from napari_her2.inference.regions import tiles_inside
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def choose_tiles(
     refuse_or_warn(slide, card, stain, wanted=stain, override=options.override_fit)
     check_grid(grid, slide)
     tissue = slide.tissue(options.preset)
+    dark = refuse_dark(slide, tissue, options.preset, override=options.override_fit)
     keep = tissue.keep(grid, options.min_tissue)
     if not keep.any():
         raise SlideError(
@@ -93,7 +94,7 @@ def choose_tiles(
     seen = slide_stain(slide, tissue, options.preset)
     # What the user says of the stain goes before what the colours seem to say, but the result tells of it.
     override = options.override_fit or options.stain == stain
-    warnings = refuse_or_warn(slide, card, seen, wanted=stain, override=override)
+    warnings = dark + refuse_or_warn(slide, card, seen, wanted=stain, override=override)
     if regions is not None:
         keep &= tiles_inside(regions, grid)
         if not keep.any():
@@ -101,10 +102,11 @@ def choose_tiles(
                 "No tile of tissue lies inside the regions: check that they were drawn on this slide, in "
                 "its level-0 pixels."
             )
-    return Chosen(grid, keep, tissue, tissue.fraction(grid), stain, _region_words(regions), warnings)
+    return Chosen(grid, keep, tissue, tissue.fraction(grid), stain, region_words(regions), warnings)
 
 
-def _region_words(regions: Regions | None) -> str | None:
+def region_words(regions: Regions | None) -> str | None:
+    """Say what scoring is limited to: the name of a file, or how many regions were drawn."""
     if regions is None:
         return None
     if isinstance(regions, str | Path):

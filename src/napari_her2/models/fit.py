@@ -63,7 +63,7 @@ def check_fit(
     several = card.stain != wanted and bool(wanted)
     wanted = wanted or card.stain
     named = f"The slide {slide}" if several and slide else "The slide"
-    if coarsest > card.mpp * MAX_ENLARGEMENT:
+    if not sees_all_tissue(card) and coarsest > card.mpp * MAX_ENLARGEMENT:
         problems.append(
             f"{named} has {coarsest:.4g} µm/px, too coarse for the model {card.name}, which was made for "
             f"{card.mpp:.4g} µm/px: use a scan of higher magnification, or a model made for this one."
@@ -80,3 +80,8 @@ def check_fit(
             f"slide of this case{instead}."
         )
     return Fit(tuple(problems), tuple(warnings))
+
+
+def sees_all_tissue(card: ModelCard) -> bool:
+    """Whether a model fits all the tissue of a slide into one image: its µm/px is then that of the slide."""
+    return card.method == "low-resolution" and card.arguments.get("mode") == "fit"

@@ -215,4 +215,5 @@ class LowResolution(nn.Module):
         x = (centred * scale)[:, None]
         v = (linear.weight * norm.weight)[None]
         slopes: Tensor = v - v.mean(dim=-1, keepdim=True) - x * (v * x).mean(dim=-1, keepdim=True)
-        return slopes * scale[:, None]
+        scaled: Tensor = slopes * scale[:, None]
+        return scaled

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 
-from napari_her2.slide.ink import WHITE, darkest, optical_density, white_point
+from napari_her2.slide.ink import WHITE, brightest, darkest, optical_density, white_point
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +27,8 @@ IHC_GREEN_SHARE = (0.28, 0.45)
 FAINTEST = 0.03
 """Least summed optical density of the stained part: below it colours are the camera's noise."""
 LEAST_PIXELS = 50
+DARK, GLASS, LEAST_GLASS = 60, 150, 0.02
+"""Grey value below which most of a dark picture lies, that bare glass has at least, and its share."""
 
 
 def guess_stain(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Stain:
@@ -61,6 +63,18 @@ def guess_stain(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Stain:
     # Without glass in the picture its own tint may hide some eosin: then only brown proves DAB.
     brown = float(np.percentile(blue - red, 90)) > 0
     return "IHC" if brown or not np.array_equal(white, WHITE) else "unknown"
+
+
+def dark_background(rgb: NDArray[np.uint8]) -> bool:
+    """Whether a picture is dark with little light in it, as fluorescence is.
+
+    A brightfield slide shows bare glass somewhere, also where much of it was not scanned and left black.
+
+    Parameters
+    ----------
+    rgb : (h, w, 3) uint8
+    """
+    return bool(np.median(brightest(rgb)) < DARK and np.mean(darkest(rgb) >= GLASS) < LEAST_GLASS)
 
 
 def _stained_density(

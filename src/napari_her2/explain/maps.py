@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from napari_her2.slide.grid import TileGrid
 
 MapKind = Literal[
-    "attention", "evidence", "score", "confidence", "probability", "Grad-CAM", "tissue", "corrupt"
+    "attention",
+    "evidence",
+    "score",
+    "confidence",
+    "probability",
+    "Grad-CAM",
+    "signed Grad-CAM",
+    "tissue",
+    "corrupt",
 ]
 
 

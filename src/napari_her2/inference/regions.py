@@ -11,7 +11,6 @@ import shapely
 from shapely.geometry import shape
 
 from napari_her2.errors import JobFailed
-from napari_her2.slide.tissue import TissueMask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,30 +74,27 @@ def tiles_inside(regions: Regions, grid: TileGrid) -> NDArray[np.bool_]:
     -------
     (rows, columns) bool
     """
-    return _centres_inside(regions, grid.shape, grid.tile_px0)
+    return inside_mask(regions, grid.shape, grid.tile_px0)
 
 
-def tissue_inside(regions: Regions, tissue: TissueMask) -> TissueMask:
-    """Limit tissue to the regions, by the centres of the mask's pixels.
+def inside_mask(
+    regions: Regions, shape: tuple[int, ...], pitch_px0: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Pixels of a coarse image over the slide whose centre lies inside any of the regions.
 
     Parameters
     ----------
     regions : Path, str or sequence of shapely polygons
         Level-0 pixels, (x, y).
-    tissue : TissueMask
+    shape : tuple of int
+        (rows, columns).
+    pitch_px0 : tuple of float
+        (y, x) level-0 pixels per pixel; the first begins at the corner of the slide.
 
     Returns
     -------
-    TissueMask
+    (rows, columns) bool
     """
-    inside = _centres_inside(regions, tissue.mask.shape, tissue.downsample)
-    unreadable = None if tissue.unreadable is None else tissue.unreadable & inside
-    return TissueMask(tissue.mask & inside, tissue.downsample, unreadable)
-
-
-def _centres_inside(
-    regions: Regions, shape: tuple[int, ...], pitch_px0: tuple[float, float]
-) -> NDArray[np.bool_]:
     polygons = read_regions(regions) if isinstance(regions, str | Path) else list(regions)
     # Regions drawn by hand cross themselves; without this GEOS refuses to join them.
     area = shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])

@@ -9,8 +9,9 @@ and their averaging are the same.
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2.slide.tiles import RegionBatch
     from napari_her2.slide.whole_slide import Slide
 
 _SMALLEST_BLOCK_PX = 32
@@ -165,17 +167,19 @@ def area_steps(
         if marks is not None:
             damaged[part] = _averaged(marks, (first, first))[fitting]
 
+    batches = slide.regions(level, origins, size, batch_size=_BLOCKS_A_BATCH, threads=threads)
     done = 0
-    for batch in slide.regions(level, origins, size, batch_size=_BLOCKS_A_BATCH, threads=threads):
-        for number, image in zip(batch.number.tolist(), batch.images, strict=True):
-            put(number, image, None)
-        for number in batch.corrupt.tolist():
-            image, marks = np.full((*size, 3), 255, np.uint8), np.zeros(size, np.uint8)
-            y, x = origins[number].tolist()
-            _fill(slide, level, y, x, image, marks)
-            put(number, image, marks)
-        done += len(batch.number) + len(batch.corrupt)
-        yield done, len(places)
+    with closing(cast("Generator[RegionBatch]", batches)):
+        for batch in batches:
+            for number, image in zip(batch.number.tolist(), batch.images, strict=True):
+                put(number, image, None)
+            for number in batch.corrupt.tolist():
+                image, marks = np.full((*size, 3), 255, np.uint8), np.zeros(size, np.uint8)
+                y, x = origins[number].tolist()
+                _fill(slide, level, y, x, image, marks)
+                put(number, image, marks)
+            done += len(batch.number) + len(batch.corrupt)
+            yield done, len(places)
     sized = _averaged(rgb, rest)[: shape[0], : shape[1]]
     if not damaged.any():
         return Area(sized, None)

@@ -1,0 +1,275 @@
+"""What a model of low resolution is shown of a slide, and whether that resembles what it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_her2.errors import JobFailed, ModelMisfit, SlideError
+from napari_her2.inference.embed import MOST_DAMAGED
+from napari_her2.inference.fit import refuse_dark, refuse_or_warn, slide_stain
+from napari_her2.inference.regions import inside_mask
+from napari_her2.inference.result import Progress
+from napari_her2.inference.selection import region_words
+from napari_her2.models.convnext import STRIDE
+from napari_her2.models.fit import MAX_ENLARGEMENT, Fit, sees_all_tissue
+from napari_her2.slide.thumbnail import LEAST_TISSUE, thumbnail_steps
+from napari_her2.slide.tissue import TissueMask
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from numpy.typing import NDArray
+
+    from napari_her2.inference.options import ScoringOptions
+    from napari_her2.inference.regions import Regions
+    from napari_her2.models.card import ModelCard
+    from napari_her2.models.low_resolution import LowResolution
+    from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.reader import Slide
+    from napari_her2.slide.thumbnail import Thumbnail
+
+LEAST_MM2 = 0.2
+"""With less tissue the answer is "indeterminate": about 100 tiles of other models."""
+MOST_OFF = 2.0
+"""A slide may be seen this many times coarser or finer than the model's training slides without a word."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChosenTissue:
+    """The tissue to look at.
+
+    Parameters
+    ----------
+    tissue : TissueMask
+        Of the regions alone, where there are any.
+    area : TissueMask or None
+        All that lies inside the regions, tissue or not; None for the whole slide.
+    regions : str or None
+        What the scoring is limited to, in words.
+    warnings : tuple of str
+    """
+
+    tissue: TissueMask
+    area: TissueMask | None
+    regions: str | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What the model looks at, and where its maps are laid.
+
+    Parameters
+    ----------
+    tissue : TissueMask
+    tissue_mm2 : float
+    thumbnails : tuple of Thumbnail
+    grid : TileGrid
+        A tile is a pixel of the network's last map.
+    index : (N, 2) int64
+        (row, column) of the tiles with tissue.
+    corrupt : (K, 2) int64
+        (row, column) of the tiles of which a part could not be read.
+    warnings : tuple of str
+    """
+
+    tissue: TissueMask
+    tissue_mm2: float
+    thumbnails: tuple[Thumbnail, ...]
+    grid: TileGrid
+    index: NDArray[np.int64]
+    corrupt: NDArray[np.int64]
+    warnings: tuple[str, ...]
+
+
+def choose_tissue(
+    slide: Slide, card: ModelCard, regions: Regions | None, options: ScoringOptions
+) -> ChosenTissue:
+    """Find the tissue to look at, on a slide that the model was made for.
+
+    Parameters
+    ----------
+    slide : Slide
+    card : ModelCard
+    regions : Regions or None
+    options : ScoringOptions
+
+    Returns
+    -------
+    ChosenTissue
+
+    Raises
+    ------
+    SlideError, ModelError, JobFailed
+        If there is no tissue, the model was not made for the slide, or the regions hold no tissue.
+    """
+    slide.tile_grid(STRIDE, card.mpp)  # refuses a slide without µm/px, in words
+    refuse_or_warn(slide, card, card.stain, wanted=card.stain, override=options.override_fit)
+    tissue = slide.tissue(options.preset)
+    dark = refuse_dark(slide, tissue, options.preset, override=options.override_fit)
+    if not tissue.mask.any():
+        raise SlideError(
+            f"No tissue was found on {slide.name}: look at the slide, or try the tissue preset for biopsies."
+        )
+    seen = slide_stain(slide, tissue, options.preset)
+    # What the user says of the stain goes before what the colours seem to say, but the result tells of it.
+    override = options.override_fit or options.stain == card.stain
+    warnings = dark + refuse_or_warn(slide, card, seen, wanted=card.stain, override=override)
+    if regions is None:
+        return ChosenTissue(tissue, None, None, warnings)
+    inside = inside_mask(regions, tissue.mask.shape, tissue.downsample)
+    unreadable = None if tissue.unreadable is None else tissue.unreadable & inside
+    within = TissueMask(tissue.mask & inside, tissue.downsample, unreadable)
+    if not within.mask.any():
+        raise JobFailed(
+            "No tissue lies inside the regions: check that they were drawn on this slide, in its level-0 "
+            "pixels."
+        )
+    area = TissueMask(inside, tissue.downsample)
+    return ChosenTissue(within, area, region_words(regions), warnings)
+
+
+def look(
+    slide: Slide, card: ModelCard, model: LowResolution, chosen: ChosenTissue, options: ScoringOptions
+) -> Generator[Progress, None, Seen]:
+    """Read the images, and judge whether they show what the model was trained on.
+
+    Parameters
+    ----------
+    slide : Slide
+    card : ModelCard
+    model : LowResolution
+    chosen : ChosenTissue
+    options : ScoringOptions
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Seen
+
+    Raises
+    ------
+    SlideError, ModelMisfit
+        If much of the tissue is damaged, or has fewer pixels than the model looks at.
+    """
+    tissue = chosen.tissue
+    steps = thumbnail_steps(
+        slide, tissue, size_px=model.size_px, mode=model.mode, mpp=card.mpp, whiten=model.whiten
+    )
+    try:
+        while True:
+            done, total = next(steps)
+            yield Progress("Reading the slide", done, total, "blocks")
+    except StopIteration as end:
+        thumbnails: tuple[Thumbnail, ...] = end.value
+    finally:
+        steps.close()
+    if chosen.area is not None:
+        thumbnails = tuple(_limited(thumbnail, chosen.area) for thumbnail in thumbnails)
+    tissue_mm2 = tissue.area_mm2(slide.mpp or (1.0, 1.0))
+    warnings = chosen.warnings + _damage(slide, tissue, thumbnails)
+    if sees_all_tissue(card):
+        # Of a tiny fragment nothing is answered: to refuse it would only hide why.
+        override = options.override_fit or tissue_mm2 < LEAST_MM2
+        warnings += _enlarged(slide, card, thumbnails[0], override=override)
+        warnings += _unlike_training(slide, card, thumbnails[0].mpp)
+    elif len(thumbnails) > 1:
+        warnings += (
+            f"The tissue of {slide.name} does not fit into one image of {model.size_px} px at {card.mpp:g} "
+            f"µm/px: it was scored in {len(thumbnails)} images, their mean weighted by their tissue.",
+        )
+    grid, keep = _grid(slide, tissue, thumbnails[0].mpp)
+    corrupt = _damaged_tiles(grid, thumbnails)
+    keep[corrupt[:, 0], corrupt[:, 1]] = False
+    index = np.argwhere(keep).astype(np.int64)
+    return Seen(tissue, tissue_mm2, thumbnails, grid, index, corrupt, warnings)
+
+
+def _limited(thumbnail: Thumbnail, area: TissueMask) -> Thumbnail:
+    """Make white what lies outside the regions."""
+    square = (thumbnail.size_px, thumbnail.size_px)
+    outside = area.shares(thumbnail.origin_px0, thumbnail.pixel_px0, square) < LEAST_TISSUE
+    rgb = thumbnail.rgb.copy()
+    rgb[outside] = 255
+    return replace(thumbnail, rgb=rgb)
+
+
+def _grid(slide: Slide, tissue: TissueMask, mpp: float) -> tuple[TileGrid, NDArray[np.bool_]]:
+    """Grid of one tile a pixel of the network's last map; finer where that leaves no whole tile of tissue."""
+    tile_px = STRIDE
+    while True:
+        grid = slide.tile_grid(tile_px, mpp)
+        keep = tissue.keep(grid, 0.0)
+        if keep.any() or tile_px == 1:
+            return grid, keep
+        tile_px //= 2
+
+
+def _damaged_tiles(grid: TileGrid, thumbnails: tuple[Thumbnail, ...]) -> NDArray[np.int64]:
+    """(K, 2) tiles that hold a pixel which could not be read."""
+    found = [
+        grid.index_of_px0(thumbnail.to_px0(np.argwhere(thumbnail.damaged) + 0.5))
+        for thumbnail in thumbnails
+        if thumbnail.damaged is not None
+    ]
+    tiles = np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
+    return tiles[grid.contains(tiles)]
+
+
+def _damage(slide: Slide, tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> tuple[str, ...]:
+    """Tell of tissue that could not be read, or refuse where there is much of it."""
+    lost = 0.0
+    for thumbnail in thumbnails:
+        if thumbnail.damaged is not None:
+            pixels = int((thumbnail.damaged & thumbnail.tissue).sum())
+            lost += pixels * thumbnail.pixel_px0[0] * thumbnail.pixel_px0[1]
+    pixel_px0 = tissue.downsample[0] * tissue.downsample[1]
+    # Where no level could be read nothing is known to be tissue; it counts as such, as it does for tiles.
+    unknown = 0.0 if tissue.unreadable is None else float(tissue.unreadable.sum()) * pixel_px0
+    share = (lost + unknown) / (float(tissue.mask.sum()) * pixel_px0 + unknown)
+    if share > MOST_DAMAGED:
+        raise SlideError(
+            f"{share:.0%} of the tissue of {slide.path.name} cannot be read because the file is damaged or "
+            f"was cut off: copy it again from its source."
+        )
+    if not share and not any(thumbnail.damaged is not None for thumbnail in thumbnails):
+        return ()
+    return (
+        f"{share:.1%} of the tissue of {slide.name} could not be read because the file is damaged there; the "
+        f"model saw white instead: copy the slide again from its source.",
+    )
+
+
+def _enlarged(slide: Slide, card: ModelCard, thumbnail: Thumbnail, *, override: bool) -> tuple[str, ...]:
+    coarsest = max(slide.mpp or (0.0, 0.0))
+    if coarsest <= thumbnail.mpp * MAX_ENLARGEMENT:
+        return ()
+    side = thumbnail.size_px * thumbnail.mpp / coarsest
+    fit = Fit(
+        (
+            f"The tissue of {slide.name} spans only {side:.0f} px at {coarsest:.4g} µm/px, fewer than the "
+            f"{thumbnail.size_px} px that the model {card.name} looks at: use a scan of higher "
+            f"magnification, or a model of smaller images.",
+        )
+    )
+    if not override:
+        raise ModelMisfit(" ".join(fit.problems))
+    return fit.overridden().warnings
+
+
+def _unlike_training(slide: Slide, card: ModelCard, mpp: float) -> tuple[str, ...]:
+    ratio = mpp / card.mpp
+    if 1 / MOST_OFF <= ratio <= MOST_OFF:
+        return ()
+    times, way = (ratio, "coarser") if ratio > 1 else (1 / ratio, "finer")
+    advice = "draw regions around the tissue to be scored" if ratio > 1 else "do not rely on the score"
+    return (
+        f"The model saw {slide.name} at {mpp:.3g} µm/px, {times:.1f} times {way} than the slides it was "
+        f"trained on ({card.mpp:.3g} µm/px): {advice}.",
+    )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from napari_her2.inference.device import choose_device
-from napari_her2.models.bundle import SUFFIX, load_bundle, save_bundle
-from napari_her2.models.card import NOTICE, ModelCard
+from napari_her2.models.bundle import SUFFIX
 from napari_her2_training.attention_mil import (
     AttentionMILTraining,
     new_head,
@@ -19,6 +17,7 @@ from napari_her2_training.attention_mil import (
     train_head,
 )
 from napari_her2_training.bags import check_sizes
+from napari_her2_training.cards import ModelFacts, make_card, save_checked, split_sizes
 from napari_her2_training.embedding import embed_cases
 from napari_her2_training.encoder import OF_MODEL, as_stored, make_encoder
 from napari_her2_training.manifest import class_names, make_splits, read_manifest
@@ -29,7 +28,7 @@ from napari_her2_training.runs import METRICS_FILE, open_run, write_json
 from napari_her2_training.steps import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from napari_her2.inference.device import Device
@@ -185,27 +184,16 @@ def _make_encoder(
 
 
 def _write_bundle(path: Path, fold: _Fold, config: AttentionConfig) -> None:
-    card = _card(fold, config)
-    save_bundle(path, card, fold.encoder, fold.head)
-    load_bundle(path)  # what cannot be loaded again is no result
-
-
-def _card(fold: _Fold, config: AttentionConfig) -> ModelCard:
-    split = fold.split
-    sizes = f"{len(split.train)} slides to train on, {len(split.validation)} to choose the epoch"
-    if split.test:
-        sizes += f", {len(split.test)} held out"
+    sizes = split_sizes(fold.split, "slides")
     if config.head.guidance and config.pretraining.regions:
         sizes += "; attention and votes guided by the known tumour outlines"
-    metrics: Mapping[str, float] = {
+    metrics = {
         f"{part} slides: {name}": round(value, 4)
         for part in ("validation", "test")
         for name, value in fold.measured.get(part, {}).items()
     }
     head = fold.head
-    return ModelCard(
-        name=config.model.name,
-        version=config.model.version,
+    facts = ModelFacts(
         method="attention-mil",
         architecture="AttentionMIL",
         arguments={"features": head.features, "hidden": head.hidden, "classes": head.classes},
@@ -213,12 +201,6 @@ def _card(fold: _Fold, config: AttentionConfig) -> ModelCard:
         stain="H&E",
         tile_px=config.data.tile_px,
         mpp=config.data.mpp,
-        classes=class_names(config.data.classes),
-        task=config.model.task,
-        training_data=f"{config.model.training_data} ({sizes}; napari-her2 {version('napari-her2')})",
-        licence=config.model.licence,
-        intended_use=config.model.intended_use,
-        guideline=config.model.guideline,
-        notice=f"{NOTICE} {config.model.notice}".strip(),
-        metrics=metrics,
     )
+    card = make_card(config.model, config.data.mapping, facts, sizes=sizes, metrics=metrics)
+    save_checked(path, card, fold.encoder, head)

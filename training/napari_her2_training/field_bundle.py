@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from napari_her2.models.bundle import load_bundle, save_bundle
-from napari_her2.models.card import NOTICE, ModelCard
 from napari_her2.models.field_model import FieldModel
+from napari_her2_training.cards import ModelFacts, make_card, save_checked
 from napari_her2_training.field_measures import measures_of
-from napari_her2_training.manifest import SPLITS, class_names
+from napari_her2_training.manifest import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,9 +74,7 @@ def save_field_model(
         found = measures_of(said)
         values = {words: found[key] for key, words in _ON_CARD.items()} | {"MEC": found["mec"]["signed"]}
         metrics |= {f"{part} fields: {name}": round(v, 4) for name, v in values.items() if v is not None}
-    card = ModelCard(
-        name=config.model.name,
-        version=config.model.version,
+    facts = ModelFacts(
         method="corr-a-net",
         architecture="FieldModel",
         arguments=arguments,
@@ -86,17 +82,9 @@ def save_field_model(
         stain="H&E",
         tile_px=config.data.tile_px,
         mpp=config.data.mpp,
-        classes=class_names(config.data.classes),
-        task=config.model.task,
-        training_data=f"{config.model.training_data} ({sizes}; napari-her2 {version('napari-her2')})",
-        licence=config.model.licence,
-        intended_use=config.model.intended_use,
-        guideline=config.model.guideline,
-        notice=f"{NOTICE} {config.model.notice}".strip(),
-        metrics=metrics,
     )
-    save_bundle(path, card, None, model)
-    load_bundle(path)  # what cannot be loaded again is no result
+    card = make_card(config.model, config.data.mapping, facts, sizes=sizes, metrics=metrics)
+    save_checked(path, card, None, model)
 
 
 _WORDS = dict(zip(SPLITS, ("to train on", "to choose the epoch", "held out"), strict=True))

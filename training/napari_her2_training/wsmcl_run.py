@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +11,11 @@ import numpy as np
 from napari_her2.errors import JobFailed
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.result import Progress
-from napari_her2.models.bundle import SUFFIX, load_bundle, save_bundle
-from napari_her2.models.card import NOTICE, PAIR, ModelCard
+from napari_her2.models.bundle import SUFFIX
+from napari_her2.models.card import PAIR
 from napari_her2.models.weights_file import write_weights
 from napari_her2_training.ablations import summary, write_table
+from napari_her2_training.cards import ModelFacts, make_card, save_checked, split_sizes
 from napari_her2_training.manifest import SPLITS, class_names, label_of, make_splits, read_manifest
 from napari_her2_training.metrics import confusion, slide_metrics
 from napari_her2_training.paired_slides import from_files, read_cohort
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
+    from napari_her2.models.card import ModelCard
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2.models.wsmcl import WSMCL
     from napari_her2_training.ablations import Measured, Summary
@@ -271,16 +272,12 @@ def _save(
         write_weights(path, fold.model.state_dict(), told)
         return path
     path = out / f"{name}{SUFFIX}"
-    save_bundle(path, _card(fold, config, encoder, arguments), encoder, fold.model)
-    load_bundle(path)  # what cannot be loaded again is no result
+    save_checked(path, _card(fold, config, encoder, arguments), encoder, fold.model)
     return path
 
 
 def _card(fold: _Fold, config: WSMCLConfig, encoder: PatchEncoder, arguments: Mapping[str, int]) -> ModelCard:
-    split = fold.split
-    sizes = f"{len(split.train)} cases to train on, {len(split.validation)} to choose the epoch"
-    if split.test:
-        sizes += f", {len(split.test)} held out"
+    sizes = split_sizes(fold.split, "cases")
     if config.pairs.mode == "same-class":
         sizes += "; slides of one class paired"
     metrics = {
@@ -290,22 +287,13 @@ def _card(fold: _Fold, config: WSMCLConfig, encoder: PatchEncoder, arguments: Ma
         for name in ON_CARD
         if name in values
     }
-    return ModelCard(
-        name=config.model.name,
-        version=config.model.version,
+    facts = ModelFacts(
         method="wsmcl",
         architecture="WSMCL",
-        arguments=dict(arguments),
+        arguments=arguments,
         encoder=encoder.spec,
         stain=PAIR,
         tile_px=config.data.tile_px,
         mpp=config.data.mpp,
-        classes=class_names(config.data.classes),
-        task=config.model.task,
-        training_data=f"{config.model.training_data} ({sizes}; napari-her2 {version('napari-her2')})",
-        licence=config.model.licence,
-        intended_use=config.model.intended_use,
-        guideline=config.model.guideline,
-        notice=f"{NOTICE} {config.model.notice}".strip(),
-        metrics=metrics,
     )
+    return make_card(config.model, config.data.mapping, facts, sizes=sizes, metrics=metrics)

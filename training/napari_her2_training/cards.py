@@ -1,0 +1,112 @@
+"""The card of a trained model, put together in one place for all methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from napari_her2.models.bundle import load_bundle, save_bundle
+from napari_her2.models.card import NOTICE, ModelCard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import nn
+
+    from napari_her2.models.card import ArgumentValue, EncoderSpec
+    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2_training.classes import ClassMapping
+    from napari_her2_training.config import ModelConfig
+    from napari_her2_training.manifest import Split
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a card says of the network; see `napari_her2.models.card.ModelCard`.
+
+    Parameters
+    ----------
+    method, architecture : str
+    arguments : mapping
+    encoder : EncoderSpec or None
+    stain : str
+    tile_px : int
+    mpp : float
+    """
+
+    method: str
+    architecture: str
+    arguments: Mapping[str, ArgumentValue]
+    encoder: EncoderSpec | None
+    stain: str
+    tile_px: int
+    mpp: float
+
+
+def make_card(
+    model: ModelConfig,
+    mapping: ClassMapping,
+    facts: ModelFacts,
+    *,
+    sizes: str,
+    metrics: Mapping[str, float],
+    task: str = "",
+) -> ModelCard:
+    """Put a card together.
+
+    Parameters
+    ----------
+    model : ModelConfig
+        Its texts.
+    mapping : ClassMapping
+    facts : ModelFacts
+    sizes : str
+        What it was trained on, in numbers; see `split_sizes`.
+    metrics : mapping of str to float
+    task : str, optional
+        In place of that of the configuration.
+
+    Returns
+    -------
+    ModelCard
+    """
+    return ModelCard(
+        name=model.name,
+        version=model.version,
+        method=facts.method,
+        architecture=facts.architecture,
+        arguments=dict(facts.arguments),
+        encoder=facts.encoder,
+        stain=facts.stain,
+        tile_px=facts.tile_px,
+        mpp=facts.mpp,
+        classes=mapping.names,
+        class_labels=mapping.labels,
+        task=task or model.task,
+        training_data=f"{model.training_data} ({sizes}; napari-her2 {version('napari-her2')})",
+        licence=model.licence,
+        intended_use=model.intended_use,
+        guideline=model.guideline,
+        notice=f"{NOTICE} {model.notice}".strip(),
+        metrics=metrics,
+    )
+
+
+def split_sizes(split: Split, unit: str) -> str:
+    """Say how many of each part there were: "4 slides to train on, 2 to choose the epoch, 2 held out"."""
+    sizes = f"{len(split.train)} {unit} to train on, {len(split.validation)} to choose the epoch"
+    return f"{sizes}, {len(split.test)} held out" if split.test else sizes
+
+
+def save_checked(path: Path, card: ModelCard, encoder: PatchEncoder | None, model: nn.Module) -> None:
+    """Write a bundle and load it again: what cannot be loaded is no result.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be written, or not be loaded again.
+    """
+    save_bundle(path, card, encoder, model)
+    load_bundle(path)

@@ -14,7 +14,8 @@ from field_bundles import ARGUMENTS, make_field_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.errors import ModelError, ModelMisfit, SlideError
 from napari_her2.export.tables import write_result
-from napari_her2.inference.fields import FieldEncoder, stain_transform, trust_shares, unpacked
+from napari_her2.inference.fields import FieldEncoder, stain_transform, trust_shares
+from napari_her2.inference.tile_scores import unpacked
 from napari_her2.models.bundle import load_bundle, save_bundle
 from napari_her2.slide.macenko import IDENTITY
 
@@ -68,9 +69,9 @@ def test_logits_survive_the_store_within_rounding(field_model):
     with torch.inference_mode():
         packed = encoder(tiles)
         exact = bundle.head(encoder.prepare(tiles))
-    logits, confidence = unpacked(packed.half().numpy())
-    assert torch.allclose(logits.float(), exact.logits, atol=1e-5)
-    assert torch.allclose(confidence.float(), exact.confidence_logits, atol=1e-5)
+    said = unpacked(packed.half().numpy()).float()
+    assert torch.allclose(said[:, :-1], exact.logits, atol=1e-5)
+    assert torch.allclose(said[:, -1], exact.confidence_logits, atol=1e-5)
 
 
 def test_scored_again_from_the_cache_it_says_the_same(small_pair, field_model, tmp_path, monkeypatch):

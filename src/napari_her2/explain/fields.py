@@ -1,4 +1,4 @@
-"""Maps of a model that scores each tile by itself: its score, its confidence, its probabilities."""
+"""Maps of a model that scores each tile by itself: score, confidence where it has one, probabilities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def field_maps(
     grid: TileGrid,
     index: NDArray[np.integer],
     probabilities: NDArray[np.floating],
-    confidence: NDArray[np.floating],
+    confidence: NDArray[np.floating] | None,
     classes: Sequence[str],
 ) -> tuple[TileMap, ...]:
     """Map what the model says of each tile by itself.
@@ -31,14 +31,14 @@ def field_maps(
     index : (N, 2) int
         (row, column) of each tile.
     probabilities : (N, C) float
-    confidence : (N,) float
-        Learnt by the model, 0 to 1.
+    confidence : (N,) float or None
+        Learnt by the model, 0 to 1; None where it learns none.
     classes : sequence of str
 
     Returns
     -------
     tuple of TileMap
-        "score", "confidence", then one "probability" map a class.
+        "score", "confidence" where there is one, then one "probability" map a class.
     """
     score = TileMap(
         kind="score",
@@ -47,13 +47,11 @@ def field_maps(
         unit="class number",
         description=f"The most probable class of each tile by itself: {', '.join(classes)} as 0, 1, 2, ...",
     )
-    sure = TileMap(
-        kind="confidence",
-        values=grid.paint(index, confidence.astype(np.float32)),
-        grid=grid,
-        unit="learnt confidence",
-        description="How far the model trusts its score of a tile: learnt, not a probability of being right.",
-    )
+    sure: tuple[TileMap, ...] = ()
+    if confidence is not None:
+        told = "How far the model trusts its score of a tile: learnt, not a probability of being right."
+        values = grid.paint(index, confidence.astype(np.float32))
+        sure = (TileMap("confidence", values, grid, "learnt confidence", description=told),)
     each = (
         TileMap(
             kind="probability",
@@ -65,4 +63,4 @@ def field_maps(
         )
         for number, name in enumerate(classes)
     )
-    return (score, sure, *each)
+    return (score, *sure, *each)

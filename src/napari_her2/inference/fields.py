@@ -7,28 +7,26 @@ than half of what it says, on average, is not answered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from napari_her2.errors import JobFailed
 from napari_her2.explain.fields import field_maps
 from napari_her2.inference.assemble import Clock, assemble, scored_slide
 from napari_her2.inference.embed import embed_steps, refuse_ruins
 from napari_her2.inference.result import Progress
 from napari_her2.inference.selection import choose_tiles
+from napari_her2.inference.tile_scores import STAGE, TileScorer, refuse_nonsense, unpacked
 from napari_her2.models.aggregator import MILOutput
-from napari_her2.models.preprocessing import TilePreparation
-from napari_her2.models.weights_file import weights_digest
 from napari_her2.slide.macenko import IDENTITY, StainTransform, fit_slide, he_transform
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.options import ScoringOptions
@@ -46,22 +44,10 @@ MIN_FIELDS = 4
 LEAST_MEAN_CONFIDENCE = 0.5
 STRATA = (("high", 0.9), ("medium", 0.75), ("low", 0.0))
 """Confidence from which a tile counts as highly, moderately or little trusted, as in the paper."""
-STAGE = "Scoring tiles"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """Sizes of what goes in and comes out of a `FieldEncoder`."""
-
-    tile_px: int
-    dim: int
-
-
-class FieldEncoder(nn.Module):
-    """A field model as embedding sees it: tiles of one slide go in, what it says of each comes out.
-
-    Features are kept as float16, which is too coarse for logits: each number travels as a float16 and,
-    in the second half of the vector, what that lacks.
+class FieldEncoder(TileScorer):
+    """A field model as embedding sees it: class logits and that of the confidence for each tile of a slide.
 
     Parameters
     ----------
@@ -72,37 +58,18 @@ class FieldEncoder(nn.Module):
     """
 
     def __init__(self, model: FieldModel, *, tile_px: int, transform: StainTransform) -> None:
-        super().__init__()
-        self.spec = FieldSpec(tile_px, 2 * (model.classes + 1))
-        self.model = model
-        self.transform = transform
-        plain = transform.is_identity
-        self.prepare = TilePreparation(
-            tile_px=tile_px,
-            out_px=model.field_px,
-            matrix=None if plain else transform.matrix,
-            offset=None if plain else transform.offset,
+        super().__init__(
+            model, numbers=model.classes + 1, tile_px=tile_px, out_px=model.field_px, transform=transform
         )
 
-    def forward(self, tiles: Tensor) -> Tensor:
-        """(B, t, t, 3) uint8 to (B, 2 (C + 1)) float32: logits and that of the confidence, in two parts."""
-        output = self.model(self.prepare(tiles))
-        said = torch.cat([output.logits, output.confidence_logits[:, None]], dim=1).float()
-        coarse = said.half().float()
-        return torch.cat([coarse, said - coarse], dim=1)
+    def say(self, tiles: Tensor) -> Tensor:
+        """(B, 3, h, h) float in [0, 1] to (B, C + 1): logits and that of the confidence."""
+        output = self.model(tiles)
+        return torch.cat([output.logits, output.confidence_logits[:, None]], dim=1)
 
-    def fingerprint(self) -> str:
-        """SHA-256 over the weights and the slide's stain transform, in hexadecimal."""
-        told = f"fields {self.spec.tile_px} {self.transform.matrix.tolist()} {self.transform.offset.tolist()}"
-        return weights_digest(self.model.state_dict(), told)
-
-
-def unpacked(features: NDArray[np.float16]) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) and confidence logits (N,), float64, of what a `FieldEncoder` gave."""
-    values = torch.from_numpy(features.astype(np.float64))
-    coarse, rest = values.chunk(2, dim=1)
-    said = coarse + rest
-    return said[:, :-1], said[:, -1]
+    def told(self) -> str:
+        """Tell the size of the tiles and the stain transform of the slide."""
+        return f"fields {self.spec.tile_px} {self.transform.matrix.tolist()} {self.transform.offset.tolist()}"
 
 
 def stain_transform(slide: Slide, card: ModelCard) -> tuple[StainTransform, MacenkoFit]:
@@ -135,11 +102,9 @@ def score_fields(
     )
     clock.lap("embed")
     refuse_ruins(slide, embeddings)
-    logits, confidence_logits = unpacked(embeddings.features)
-    if not bool(torch.isfinite(logits).all() & torch.isfinite(confidence_logits).all()):
-        raise JobFailed(
-            f"{card.name} gave values that are not numbers: check it with `napari-her2 models verify`."
-        )
+    said = unpacked(embeddings.features)
+    refuse_nonsense(said, card)
+    logits, confidence_logits = said[:, :-1], said[:, -1]
     probabilities, confidence = torch.softmax(logits, dim=1), torch.sigmoid(confidence_logits)
     weights = confidence / confidence.sum().clamp_min(1e-12)
     joined = (weights[:, None] * probabilities).sum(dim=0)

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from napari_her2.errors import ModelError
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.fields import score_fields
+from napari_her2.inference.low_resolution import score_low_resolution
 from napari_her2.inference.mil import score_bag
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.paired import score_pair
+from napari_her2.inference.patches import score_patches
 from napari_her2.inference.result import Progress, SlideResult
 from napari_her2.models.card import PAIR
 from napari_her2.models.field_model import FieldModel
+from napari_her2.models.low_resolution import LowResolution
+from napari_her2.models.patch_classifier import PatchConvNeXt
 from napari_her2.models.registry import load_model
 from napari_her2.slide.reader import Slide, open_slide
 
@@ -23,6 +27,13 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.regions import Regions
     from napari_her2.models.bundle import ModelBundle
+
+# Heads that take pixels have their own way; all others take a slide as a bag of features.
+_BY_HEAD = (
+    (FieldModel, score_fields),
+    (LowResolution, score_low_resolution),
+    (PatchConvNeXt, score_patches),
+)
 
 
 def score_steps(
@@ -80,7 +91,7 @@ def score_steps(
         second = ihc if ihc is None or isinstance(ihc, Slide) else stack.enter_context(open_slide(ihc))
         if card.stain == PAIR:
             return (yield from score_pair(first, second, bundle, regions, runs_on, chosen))
-        score = score_fields if isinstance(bundle.head, FieldModel) else score_bag
+        score = next((steps for kind, steps in _BY_HEAD if isinstance(bundle.head, kind)), score_bag)
         return (yield from score(first, bundle, regions, runs_on, chosen))
 
 

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError
+from napari_her2.models.abmil import ABMIL
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.card import PAIR
+from napari_her2.models.clam import CLAM
+from napari_her2.models.dsmil import DSMIL
 from napari_her2.models.field_model import FieldModel
 from napari_her2.models.low_resolution import LowResolution
+from napari_her2.models.patch_classifier import PatchConvNeXt
+from napari_her2.models.transmil import TransMIL
 from napari_her2.models.wsmcl import WSMCL
 
 if TYPE_CHECKING:
@@ -69,10 +74,11 @@ class Architecture:
                 f"{_listed(features)} features and gives {given['classes']} classes, its card says "
                 f"{_listed(wanted)} and {len(card.classes)}. Get the model again."
             )
-        if given.get("size_px", card.tile_px) != card.tile_px:
+        side = given.get("size_px", given.get("tile_px", card.tile_px))
+        if side != card.tile_px:
             raise ModelError(
-                f"The model {card.name!r} contradicts itself: it takes images of {given['size_px']} px, its "
-                f"card says {card.tile_px} px. Get the model again."
+                f"The model {card.name!r} contradicts itself: it takes images of {side} px, its card says "
+                f"{card.tile_px} px. Get the model again."
             )
         if card.stain not in self.stains:
             raise ModelError(
@@ -115,9 +121,36 @@ def _whole_numbers(*names: str) -> dict[str, type]:
     return dict.fromkeys(names, int)
 
 
+def _abmil(*, width: int, **arguments: Any) -> ABMIL:  # noqa: ANN401 - checked against the list below
+    """ABMIL with the one layer in front that is usual for whole slides; a card holds no lists."""
+    return ABMIL(widths=(width,), **arguments)
+
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     "AttentionMIL": Architecture(
         "attention-mil", AttentionMIL, _whole_numbers("features", "hidden", "classes")
+    ),
+    "ABMIL": Architecture(
+        "abmil", _abmil, _whole_numbers("features", "width", "hidden", "classes") | {"gated": bool}
+    ),
+    "CLAM": Architecture(
+        "clam", CLAM, _whole_numbers("features", "width", "hidden", "classes") | {"multi_branch": bool}
+    ),
+    "DSMIL": Architecture(
+        "dsmil",
+        DSMIL,
+        _whole_numbers("features", "hidden", "classes") | {"project_values": bool, "average": bool},
+    ),
+    "TransMIL": Architecture(
+        "transmil",
+        TransMIL,
+        _whole_numbers("features", "width", "heads", "landmarks", "classes")
+        | {"attention": str, "faithful": bool},
+    ),
+    "PatchConvNeXt": Architecture(
+        "patches",
+        PatchConvNeXt,
+        _whole_numbers("classes", "tile_px") | {"variant": str, "fusion": str},
     ),
     "WSMCL": Architecture(
         "wsmcl",

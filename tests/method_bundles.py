@@ -77,6 +77,10 @@ def make_mil_bundle(path, kind, *, stain="H&E", mpp=0.5):
     with torch.random.fork_rng():
         torch.manual_seed(6)
         head = architecture.make(**arguments).eval()
+        with torch.no_grad():
+            for layer in head.modules():
+                if isinstance(layer, torch.nn.Linear) and layer.in_features == encoder.spec.dim:
+                    layer.weight.mul_(60)  # features of a random encoder differ little
     card = ModelCard(
         name=kind,
         method=architecture.method,

@@ -1,4 +1,4 @@
-"""A result as files: result.json, tiles.csv, maps.npz and regions.geojson."""
+"""A result as files: result.json, tiles.csv, maps.npz, regions.geojson, and the images a model looked at."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from napari_her2.errors import JobFailed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.slide.thumbnail import Thumbnail
 
 
 def write_result(result: SlideResult, out_dir: Path) -> Path:
@@ -153,6 +155,18 @@ def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
         "corrupt_tiles": len(slide.corrupt),
         "slide_mpp": list(slide.grid.slide_mpp),
         "tissue_mm2": slide.tissue_mm2,
+        "images": [_image_values(thumbnail) for thumbnail in slide.thumbnails],
+    }
+
+
+def _image_values(thumbnail: Thumbnail) -> dict[str, Any]:
+    return {
+        "size_px": thumbnail.size_px,
+        "mpp": thumbnail.mpp,
+        "level": thumbnail.level,
+        "origin_px0_yx": list(thumbnail.origin_px0),
+        "pixel_px0_yx": list(thumbnail.pixel_px0),
+        "damaged_px": 0 if thumbnail.damaged is None else int(thumbnail.damaged.sum()),
     }
 
 
@@ -160,6 +174,8 @@ def _write_slide(folder: Path, result: SlideResult) -> None:
     _write_tiles(folder / "tiles.csv", result)
     _write_maps(folder / "maps.npz", result)
     _write_json(folder / "regions.geojson", regions_geojson(result))
+    for number, thumbnail in enumerate(result.thumbnails, start=1):
+        _write_png(folder / f"image-{number}.png", thumbnail.rgb)
 
 
 def _keep_others(old: Path, new: Path) -> None:
@@ -237,6 +253,11 @@ def _write_maps(path: Path, result: SlideResult) -> None:
     arrays["tile_px0_yx"] = np.asarray(result.grid.tile_px0)
     arrays["slide_mpp_yx"] = np.asarray(result.grid.slide_mpp)
     np.savez_compressed(path, **arrays)
+
+
+def _write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
+    # OpenCV's own writing to files fails on paths beyond ASCII on some systems.
+    path.write_bytes(cv2.imencode(".png", rgb[..., ::-1])[1].tobytes())
 
 
 def _array_name(name: str, unit: str) -> str:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from napari_her2.slide.whole_slide import Slide
 
 _SMALLEST_BLOCK_PX = 32
+_JOIN_BELOW = 4
+"""Up to this many pixels of the file a pixel, blocks are joined before they are averaged."""
+_BLOCK_PX = 32
 _SHRINK_FIRST = 4
 """From this many pixels of the file a pixel on, blocks are shrunk as they are read: the rest is too large."""
 _BLOCK_PX = 1024
@@ -147,25 +150,31 @@ def area_steps(
     -------
     Area
     """
-    # Blocks are shrunk by a whole number as they come, and what is left to more than half: the second
-    # averaging weighs parts of pixels, which must not be as large as those it makes.
-    first = int(min(scale) // 2) if min(scale) >= _SHRINK_FIRST else 1
-    rest = scale[0] / first, scale[1] / first
-    height, width = (_least(side, value) for side, value in zip(shape, rest, strict=True))
+    # Far from the level's own scale each block is averaged as it comes, from the pixel nearest to its exact
+    # place: all of them together would be too large. Near it half a pixel counts, and they are joined first.
+    joined = min(scale) < _JOIN_BELOW
+    height, width = (
+        (_least(side, value) for side, value in zip(shape, scale, strict=True)) if joined else shape
+    )
+    block_scale = (1.0, 1.0) if joined else scale
+    rows, cols = (
+        max(1, min(side, int(_BLOCK_PX // value)))
+        for side, value in zip((height, width), block_scale, strict=True)
+    )
+    places = [(top, left) for top in range(0, height, rows) for left in range(0, width, cols)]
+    offsets = np.rint(np.asarray(places, np.float64).reshape(-1, 2) * block_scale).astype(np.int64)
+    origins = np.asarray(corner, np.int64) + offsets
+    size = _least(rows, block_scale[0]), _least(cols, block_scale[1])
     rgb = np.full((height, width, 3), 255, np.uint8)
     damaged = np.zeros((height, width), np.uint8)
-    rows, cols = (max(1, min(side, _BLOCK_PX // first)) for side in (height, width))
-    places = [(top, left) for top in range(0, height, rows) for left in range(0, width, cols)]
-    origins = np.asarray(corner, np.int64) + np.asarray(places, np.int64).reshape(-1, 2) * first
-    size = rows * first, cols * first
 
     def put(number: int, image: NDArray[np.uint8], marks: NDArray[np.uint8] | None) -> None:
         top, left = places[number]
         part = slice(top, min(top + rows, height)), slice(left, min(left + cols, width))
         fitting = slice(part[0].stop - top), slice(part[1].stop - left)
-        rgb[part] = _averaged(image, (first, first))[fitting]
+        rgb[part] = _averaged(image, block_scale)[fitting]
         if marks is not None:
-            damaged[part] = _averaged(marks, (first, first))[fitting]
+            damaged[part] = _averaged(marks, block_scale)[fitting]
 
     batches = slide.regions(level, origins, size, batch_size=_BLOCKS_A_BATCH, threads=threads)
     done = 0
@@ -180,10 +189,10 @@ def area_steps(
                 put(number, image, marks)
             done += len(batch.number) + len(batch.corrupt)
             yield done, len(places)
-    sized = _averaged(rgb, rest)[: shape[0], : shape[1]]
-    if not damaged.any():
-        return Area(sized, None)
-    return Area(sized, _averaged(damaged, rest)[: shape[0], : shape[1]] > 0)
+    if joined:
+        rgb = _averaged(rgb, scale)[: shape[0], : shape[1]]
+        damaged = _averaged(damaged, scale)[: shape[0], : shape[1]] if damaged.any() else damaged
+    return Area(rgb, damaged > 0 if damaged.any() else None)
 
 
 def _least(size_px: int, scale: float) -> int:

@@ -91,7 +91,7 @@ class CorrANetPublished(nn.Module):
         self.channels = 2 * RGB
 
         def encoder() -> nn.Sequential:
-            return conv_layers((RGB, dim // 4, dim // 2, dim), nn.LeakyReLU)
+            return conv_layers((RGB, dim // 4, dim // 2, dim), nn.LeakyReLU, padding_mode="zeros")
 
         def weigh() -> nn.Module:
             if not attention:
@@ -99,7 +99,7 @@ class CorrANetPublished(nn.Module):
             return SqueezeExcitation(channels=dim, bottleneck=dim // REDUCTION, rectify=False)
 
         def decoder() -> nn.Sequential:
-            layers = conv_layers((dim, dim // 2, dim // 4), nn.LeakyReLU)
+            layers = conv_layers((dim, dim // 2, dim // 4), nn.LeakyReLU, padding_mode="zeros")
             return layers.append(nn.Conv2d(dim // 4, RGB, 3, padding=1)).append(nn.LeakyReLU())
 
         self.encode_he = encoder()

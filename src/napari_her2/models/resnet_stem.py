@@ -10,6 +10,7 @@ Differences from the paper
   kernels are those of ResNet-50, applied at every pixel (stride 1) and without the pooling behind them.
 - Each channel is divided by a fixed ceiling, the 99.9th percentile of its values over the training
   images, and cut at 1, so that structural similarity has a known range of values.
+- Beyond its edge an image is seen mirrored, not as the mean colour: the edge answers like the middle.
 - ImageNet's kernels may be out of reach; random ones serve tests and demonstrations, and nothing else.
 """
 
@@ -173,5 +174,6 @@ class ResNetStem(nn.Module):
     def _convolve(self, images: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
         # Twice as fast as the plain layout on a CPU, and the following layers keep it.
         pixels = images.contiguous(memory_format=torch.channels_last)
-        # Not folded into the kernels too: the padding is the mean colour, as ResNet-50 was trained.
-        return F.conv2d((pixels - self.shift) / self.spread, kernels, bias, padding=KERNEL_PX // 2)
+        edge = KERNEL_PX // 2
+        mirrored = F.pad((pixels - self.shift) / self.spread, (edge, edge, edge, edge), mode="reflect")
+        return F.conv2d(mirrored, kernels, bias)

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -259,7 +259,10 @@ def to_unit_range(representations: Tensor) -> Tensor:
 
 
 def conv_layers(
-    widths: Sequence[int], activation: Callable[[], nn.Module], *, padding_mode: str = "reflect"
+    widths: Sequence[int],
+    activation: Callable[[], nn.Module],
+    *,
+    padding_mode: Literal["zeros", "reflect"] = "reflect",
 ) -> nn.Sequential:
     """Layers of 3 x 3 convolution, batch normalisation and activation.
 
@@ -269,8 +272,8 @@ def conv_layers(
         Channels in, and behind each layer.
     activation : callable
         Makes the activation.
-    padding_mode : str, default "reflect"
-        As `torch.nn.Conv2d` takes it.
+    padding_mode : {"reflect", "zeros"}
+        What lies beyond the edge.
 
     Returns
     -------

@@ -98,3 +98,24 @@ def confusion(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) 
     classes = range(probabilities.shape[1])
     table: list[list[int]] = confusion_matrix(labels, probabilities.argmax(1), labels=classes).tolist()
     return table
+
+
+def class_recalls(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], classes: Sequence[str]
+) -> dict[str, float]:
+    """Share of the slides of each class that are found, by "recall" and its name.
+
+    Parameters
+    ----------
+    labels : (N,) int
+    probabilities : (N, C) float
+    classes : sequence of str
+
+    Returns
+    -------
+    dict of str to float
+        Classes that do not occur are left out.
+    """
+    present = np.unique(labels)
+    found = recall_score(labels, probabilities.argmax(axis=1), labels=present, average=None)
+    return {f"recall {classes[c]}": float(value) for c, value in zip(present, found, strict=True)}

@@ -1,0 +1,126 @@
+"""What a model says of slides, and the table in which a run keeps it: one row a slide."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_her2.errors import JobFailed
+from napari_her2.export.atomic import whole_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+PREDICTIONS_FILE = "predictions.csv"
+_COLUMNS = ("fold", "part", "reading", "case_id", "class")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """What was said of slides.
+
+    Parameters
+    ----------
+    cases : tuple of str
+        Case of each slide.
+    labels : (N,) int64
+    probabilities : (N, C) float64
+    """
+
+    cases: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which slides, and how they were read.
+
+    Parameters
+    ----------
+    fold : int
+    part : str
+        "train", "validation" or "test".
+    reading : str
+        How a slide's answer came about where a model can be read in several ways ("mean", "vote"), else "".
+    """
+
+    fold: int
+    part: str
+    reading: str = ""
+
+
+Said = dict[Part, Predictions]
+"""All that an arm said."""
+
+
+def write_predictions(path: Path, said: Mapping[Part, Predictions], classes: Sequence[str]) -> None:
+    """Write predictions as CSV, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    said : mapping of Part to Predictions
+    classes : sequence of str
+
+    Raises
+    ------
+    JobFailed
+        If it cannot be written.
+    """
+    with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*_COLUMNS, *(f"p({name})" for name in classes)])
+        for part, given in said.items():
+            for case, label, row in zip(given.cases, given.labels, given.probabilities, strict=True):
+                told = [part.fold, part.part, part.reading, case, classes[label]]
+                writer.writerow([*told, *(repr(float(value)) for value in row)])
+
+
+def read_predictions(path: Path) -> tuple[Said, tuple[str, ...]]:
+    """Read what `write_predictions` wrote.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    said : dict of Part to Predictions
+    classes : tuple of str
+
+    Raises
+    ------
+    JobFailed
+        If it is something else, or damaged.
+    """
+    rows: dict[Part, list[tuple[str, int, list[float]]]] = defaultdict(list)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            classes = tuple(name[2:-1] for name in next(reader)[len(_COLUMNS) :])
+            for fold, part, reading, case, label, *values in reader:
+                if len(values) != len(classes):
+                    raise ValueError("a row has another length")
+                numbers = [float(value) for value in values]
+                rows[Part(int(fold), part, reading)].append((case, classes.index(label), numbers))
+    except (OSError, ValueError, StopIteration, csv.Error) as error:
+        raise JobFailed(
+            f"{path} cannot be read ({error}): delete its folder and train the arm again."
+        ) from error
+    return {part: _joined(of_part) for part, of_part in rows.items()}, classes
+
+
+def _joined(rows: Sequence[tuple[str, int, list[float]]]) -> Predictions:
+    return Predictions(
+        tuple(case for case, _, _ in rows),
+        np.array([label for _, label, _ in rows], np.int64),
+        np.array([values for _, _, values in rows], np.float64),
+    )

@@ -26,7 +26,8 @@ def run(
     Parameters
     ----------
     method : str
-        "attention-mil", "wsmcl", "corr-a-net", "predictor" or "corr-a-net-table".
+        "attention-mil", "wsmcl", "corr-a-net", "predictor", "corr-a-net-table", "low-resolution",
+        "patches", "mil" or "compare".
     config : path-like
         TOML file; those that come with the package are in `napari_her2_training/configs`, and may be
         given by their name alone: "demo_attention_mil".

@@ -108,3 +108,33 @@ def vary_sharpness(pixels: Tensor, amount: float, noise: float, generator: torch
     if noise:
         changed += sd * torch.randn(pixels.shape, generator=generator)
     return changed.clamp_(0, 255)
+
+
+def vary_place(pixels: Tensor, degrees: float, scale: float, generator: torch.Generator) -> Tensor:
+    """Turn each image by a small angle about its middle and change its size; white comes in at the edges.
+
+    Parameters
+    ----------
+    pixels : (B, 3, t, t) float
+        RGB on [0, 255].
+    degrees : float
+        Largest turn, to either side.
+    scale : float
+        Largest relative change of the size.
+    generator : torch.Generator
+
+    Returns
+    -------
+    (B, 3, t, t) float
+    """
+    angle, change = 2 * torch.rand(2, len(pixels), generator=generator) - 1
+    angle, size = angle * torch.pi * degrees / 180, 1 + change * scale
+    zero = torch.zeros_like(angle)
+    # Where each pixel of the result comes from: a larger image is read in smaller steps.
+    rows = [torch.cos(angle) / size, -torch.sin(angle) / size, zero]
+    columns = [torch.sin(angle) / size, torch.cos(angle) / size, zero]
+    places = torch.stack([torch.stack(rows, dim=1), torch.stack(columns, dim=1)], dim=1)
+    grid = torch.nn.functional.affine_grid(places.to(pixels), list(pixels.shape), align_corners=False)
+    # Outside an image sampling finds zeros: of the difference to white, that is white.
+    moved = torch.nn.functional.grid_sample(255 - pixels, grid, mode="bilinear", align_corners=False)
+    return moved.neg_().add_(255)

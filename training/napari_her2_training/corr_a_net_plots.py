@@ -56,11 +56,29 @@ def draw_plots(
 
 
 def _draw(path: Path, groups: int, draw: Callable[[Axes], None]) -> Path:
+    return draw_figure(path, (7, max(2.4, 0.55 * groups + 1.4)), draw)
+
+
+def draw_figure(path: Path, size: tuple[float, float], draw: Callable[[Axes], None]) -> Path:
+    """Draw a figure of one pair of axes into a PNG file, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    size : tuple of float
+        Width and height, inches.
+    draw : callable
+        Draws on the axes that it is given.
+
+    Returns
+    -------
+    Path
+    """
     # Not pyplot: it would choose a window system, and keep every figure alive.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, max(2.4, 0.55 * groups + 1.4)), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     draw(figure.add_subplot())
     temporary = path.with_name(f".{path.stem}.part.png")

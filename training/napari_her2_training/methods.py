@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
+from napari_her2_training.arms_config import CompareConfig, LowResolutionConfig, MILConfig, PatchArmConfig
 from napari_her2_training.attention_config import AttentionConfig
 from napari_her2_training.corr_a_net_config import CorrANetConfig
 from napari_her2_training.wsmcl_config import WSMCLConfig
@@ -54,5 +55,9 @@ METHODS: Mapping[str, Method] = {
     "wsmcl": Method(WSMCLConfig, "wsmcl_run", "train_wsmcl"),
     "corr-a-net": Method(CorrANetConfig, "corr_a_net_run", "train_corr_a_net"),
     "predictor": Method(CorrANetConfig, "corr_a_net_run", "train_field_predictor"),
+    "low-resolution": Method(LowResolutionConfig, "image_run", "train_low_resolution"),
+    "patches": Method(PatchArmConfig, "image_run", "train_patches"),
+    "mil": Method(MILConfig, "mil_run", "train_mil"),
+    "compare": Method(CompareConfig, "compare", "train_comparison"),
     "corr-a-net-table": Method(CorrANetConfig, "corr_a_net_table", "train_table"),
 }

@@ -1,0 +1,205 @@
+"""The comparison: every arm from slides to a bundle, by one split, resumed arm by arm."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import napari_her2_training
+from napari_her2.errors import JobFailed
+from napari_her2.inference.device import Device
+from napari_her2.models.aggregator import SlideAggregator
+from napari_her2.models.architectures import ARCHITECTURES
+from napari_her2.models.registry import load_model
+from napari_her2.phantom import cohort_steps
+from napari_her2_training.arms_config import AGGREGATORS, AggregatorConfig, MILLossConfig
+from napari_her2_training.bags import SlideBag
+from napari_her2_training.mil_training import MILTraining, new_aggregator, predict_bags, train_aggregator
+from napari_her2_training.predictions import read_predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_her2.inference.result import Progress
+
+CPU = Device(torch.device("cpu"), "cpu (test)", "test")
+CLASSES = ("0", "Low", "High")
+FEATURES = 12
+CONFIG = """
+[compare]
+arms = "low-resolution, patches, abmil"
+[model]
+name = "tiny"
+training_data = "synthetic IHC slides (phantom)"
+[data]
+classes = "low"
+validation = 0.34
+test = 0.25
+[image]
+size_px = 64
+[patches]
+tile_px = 64
+mpp = 1.0
+per_slide = 3
+epochs = 1
+fusion = "vote"
+[network]
+variant = "atto"
+drop_path = 0.0
+[learning]
+epochs = 1
+batch_size = 4
+views = 1
+[tiles]
+tile_px = 96
+[encoder]
+name = "model:demo-attention-mil"
+[head]
+width = 8
+hidden = 8
+epochs = 2
+max_tiles = 16
+[measure]
+resamples = 4
+[compute]
+device = "cpu"
+"""
+
+
+def finish(steps: Generator[Progress, None, Path]) -> tuple[list[Progress], Path]:
+    seen = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as end:
+            return seen, end.value
+
+
+def bags(count: int, seed: int) -> list[SlideBag]:
+    """Half of the tiles tell the class of the slide, the others are noise."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for number in range(count):
+        features = rng.normal(0, 1, (20 + number % 3, FEATURES))
+        features[: len(features) // 2, number % 3] += 5
+        out.append(SlideBag(f"c{number}", number % 3, features.astype(np.float16)))
+    return out
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_each_slide_model_learns_by_its_loss_and_its_card_builds_it(name: str, tmp_path: Path) -> None:
+    config = AggregatorConfig(
+        architecture=name,
+        width=16,
+        hidden=8,
+        epochs=5,
+        accumulate=1,
+        max_tiles=12,
+        learning_rate=1e-2,
+        dropout=0.0,
+    )
+    head, architecture, arguments = new_aggregator(config, features=FEATURES, classes=3, seed=0)
+    assert isinstance(head, SlideAggregator)
+    built = ARCHITECTURES[architecture].make(**arguments)
+    assert {k: v.shape for k, v in built.state_dict().items()} == {
+        k: v.shape for k, v in head.state_dict().items()
+    }
+    assert set(arguments) == set(ARCHITECTURES[architecture].arguments)
+    module = MILTraining(head, bags(18, 1), bags(6, 2), config, MILLossConfig(sampled=4), seed=0)
+    head = train_aggregator(module, tmp_path, CPU, lambda _: None, stage="Training", resume=False)
+    found = predict_bags(head, bags(12, 3))
+    assert found.cases[:2] == ("c0", "c1")
+    assert (found.probabilities.argmax(1) == found.labels).mean() > 0.9
+
+
+def test_all_arms_by_one_split_and_only_what_is_missing_is_trained_again(tmp_path: Path) -> None:
+    cohort, out, config = tmp_path / "cohort", tmp_path / "out", tmp_path / "tiny.toml"
+    for _ in cohort_steps(cohort, cases=12, seed=3, size_px=768):
+        pass
+    config.write_text(CONFIG)
+    manifest = cohort / "manifest.csv"
+    _, path = finish(napari_her2_training.run("compare", config, manifest, out))
+    with path.open(newline="") as file:
+        table = {row["arm"]: row for row in csv.DictReader(file)}
+    assert list(table) == ["low-resolution", "patches (mean)", "patches (vote)", "abmil"]
+    assert {row["judged on"] for row in table.values()} == {"test"}
+    told = json.loads((out / "compare.json").read_text())
+    assert told["mapping"] == "0: 0, 1+: Low, 2+: Low, 3+: High"
+    found = {}
+    for arm in ("low-resolution", "patches", "abmil"):
+        said, classes = read_predictions(out / "arms" / arm / "predictions.csv")
+        assert classes == CLASSES
+        found[arm] = {part.part: sorted(given.cases) for part, given in said.items()}
+    assert found["low-resolution"] == found["patches"] == found["abmil"]
+    assert {part: len(cases) for part, cases in found["abmil"].items()} == {
+        "train": 5,
+        "validation": 4,
+        "test": 3,
+    }
+    assert all(np.sum(row["confusion"]) == 3 for row in told["rows"])
+    assert {file.name for file in out.glob("*.png")} == {
+        f"confusion_{name}.png" for name in ("low-resolution", "patches_mean", "patches_vote", "abmil")
+    }
+    for arm, method in (("low-resolution", "low-resolution"), ("patches", "patches"), ("abmil", "abmil")):
+        card = load_model(out / "arms" / arm / f"tiny-{arm}.safetensors").card
+        assert (card.method, card.stain, card.classes) == (method, "IHC", CLASSES)
+        assert card.class_labels == {"Low": "1+/2+ (ISH unknown)"}
+        assert "5 slides to train on, 4 to choose the epoch, 3 held out" in card.training_data
+    config.write_text(CONFIG.replace('abmil"', 'abmil, dsmil"', 1))
+    again, _ = finish(napari_her2_training.run("compare", config, manifest, out, resume=True))
+    assert {step.stage for step in again if step.unit == "batches"} == {"Training dsmil"}
+    assert len((out / "table.csv").read_text().splitlines()) == 6
+    config.write_text(CONFIG.replace("size_px = 64", "size_px = 96"))
+    with pytest.raises(JobFailed, match="began with another config"):
+        next(napari_her2_training.run("compare", config, manifest, out, resume=True))
+
+
+MIL = """
+[model]
+name = "tiny"
+training_data = "numbers made up"
+[data]
+classes = "low"
+folds = 2
+test = 0.0
+ish = true
+[head]
+architecture = "clam-mb"
+width = 8
+hidden = 8
+epochs = 1
+[measure]
+resamples = 3
+[compute]
+device = "cpu"
+"""
+
+
+def test_features_from_files_give_a_head_and_folds_their_spread(tmp_path: Path) -> None:
+    scores = ("0", "2+", "3+")
+    lines = ["case_id,ihc,score,ish"]
+    for number, bag in enumerate(bags(18, 1)):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["features"] = bag.features.astype(np.float32)
+        ish = "negative" if number % 3 == 1 else ""
+        lines.append(f"{bag.case_id},{number}.h5,{scores[bag.label]},{ish}")
+    lines[-1] = "c17,17.h5,2+,positive"
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(lines))
+    config, out = tmp_path / "mil.toml", tmp_path / "out"
+    config.write_text(MIL)
+    _, path = finish(napari_her2_training.run("mil", config, manifest, out))
+    assert path.name == "tiny.head.safetensors"
+    told = json.loads((out / "metrics.json").read_text())
+    assert told["mapping"].endswith("2+ with a positive ISH: High")
+    measured = told["measured"][""]["validation"]
+    assert (measured["folds"], measured["cases"]) == (2, 18)
+    assert np.sum(measured["confusion"], axis=1).tolist() == [6, 6, 6]
+    assert measured["measures"]["accuracy"]["sd"] is not None

@@ -1,0 +1,206 @@
+"""The low-resolution model and the classifier of patches, from a manifest to a bundle.
+
+Two arms with one backbone and one way of learning: they differ in what they look at, the whole slide as one
+small image or patches of it that each learn the class of their slide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_her2.inference.result import Progress
+from napari_her2.models.low_resolution import LowResolution
+from napari_her2.models.patch_classifier import PatchConvNeXt
+from napari_her2_training.arm_run import TrainedFold, open_arm, run_arm
+from napari_her2_training.cards import ModelFacts
+from napari_her2_training.image_training import ImageTraining, predict_images, start_from, train_images
+from napari_her2_training.manifest import SPLITS, STAINS
+from napari_her2_training.slide_images import ImageStore, cut_thumbnails, cut_tiles
+from napari_her2_training.steps import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from napari_her2_training.arm_run import ArmRun
+    from napari_her2_training.arms_config import (
+        ConvNeXtConfig,
+        LearningConfig,
+        LowResolutionConfig,
+        PatchArmConfig,
+    )
+    from napari_her2_training.manifest import Split
+    from napari_her2_training.predictions import Predictions
+    from napari_her2_training.slide_images import SlideImages
+
+STEP = "network"
+
+
+def train_low_resolution(
+    config: LowResolutionConfig, data: Path, out: Path, *, resume: bool
+) -> Generator[Progress, None, Path]:
+    """Train the low-resolution model; see `napari_her2_training.run`.
+
+    Returns
+    -------
+    Path
+        The bundle of the best fold.
+    """
+    run = open_arm(config, data, out, resume=resume)
+    image = config.image
+    store = ImageStore(out / "thumbnails", config.data.column, cut_thumbnails(image))
+
+    def make(classes: int, drop_path: float) -> LowResolution:
+        return LowResolution(
+            variant=config.network.variant,
+            classes=classes,
+            size_px=image.size_px,
+            mode=image.mode,
+            whiten=image.whiten,
+            drop_path=drop_path,
+        )
+
+    def facts(train: SlideImages) -> ModelFacts:
+        return ModelFacts(
+            method="low-resolution",
+            architecture="LowResolution",
+            arguments={
+                "variant": config.network.variant,
+                "classes": len(run.classes),
+                "size_px": image.size_px,
+                "mode": image.mode,
+                "whiten": image.whiten,
+            },
+            encoder=None,
+            stain=config.data.stain_name,
+            tile_px=image.size_px,
+            # Of slides that fill the image each has its own: that in the middle is told.
+            mpp=image.mpp if image.mode == "fixed" else round(float(np.median(train.mpp)), 4),
+        )
+
+    work = _Work(run, store, make, facts, config.network, config.learning, "", "the low-resolution model")
+    return (yield from run_arm(run, work.train_fold))
+
+
+def train_patches(
+    config: PatchArmConfig, data: Path, out: Path, *, resume: bool
+) -> Generator[Progress, None, Path]:
+    """Train the classifier of patches; see `napari_her2_training.run`.
+
+    Returns
+    -------
+    Path
+        The bundle of the best fold.
+    """
+    run = open_arm(config, data, out, resume=resume)
+    patches = config.patches
+    store = ImageStore(out / "patches", config.data.column, cut_tiles(patches, config.compute.seed))
+    learning = replace(
+        config.learning,
+        epochs=patches.epochs or config.learning.epochs,
+        batch_size=patches.batch_size or config.learning.batch_size,
+    )
+
+    def make(classes: int, drop_path: float) -> PatchConvNeXt:
+        return PatchConvNeXt(
+            variant=config.network.variant,
+            classes=classes,
+            tile_px=patches.tile_px,
+            fusion=patches.fusion,
+            drop_path=drop_path,
+        )
+
+    def facts(_: SlideImages) -> ModelFacts:
+        return ModelFacts(
+            method="patches",
+            architecture="PatchConvNeXt",
+            arguments={
+                "variant": config.network.variant,
+                "classes": len(run.classes),
+                "tile_px": patches.tile_px,
+                "fusion": patches.fusion,
+            },
+            encoder=None,
+            stain=config.data.stain_name,
+            tile_px=patches.tile_px,
+            mpp=patches.mpp,
+        )
+
+    work = _Work(run, store, make, facts, config.network, learning, patches.fusion, "the patch classifier")
+    return (yield from run_arm(run, work.train_fold))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """An arm on images.
+
+    ``reading`` is how the bundle joins the images of a slide where it has a choice, else empty: then it is
+    the mean.
+    """
+
+    run: ArmRun[LowResolutionConfig] | ArmRun[PatchArmConfig]
+    store: ImageStore
+    make: Callable[[int, float], LowResolution | PatchConvNeXt]
+    facts: Callable[[SlideImages], ModelFacts]
+    network: ConvNeXtConfig
+    learning: LearningConfig
+    reading: str
+    what: str
+
+    def train_fold(self, number: int, split: Split) -> Generator[Progress, None, TrainedFold]:
+        run, config = self.run, self.run.config
+        parts = [part for part in SPLITS if getattr(split, part)]
+        stain = STAINS[config.data.column]
+        for part in parts:
+            yield from self.store.prepare(getattr(split, part), f"Reading the {part} {stain} slides")
+        images = {part: self.store.of(getattr(split, part), config.data.mapping) for part in parts}
+        model = self._new_model()
+        module = ImageTraining(
+            model, images["train"], images["validation"], self.learning, seed=config.compute.seed
+        )
+        of_fold = f", fold {number + 1} of {len(run.splits)}" if len(run.splits) > 1 else ""
+        model = yield from in_thread(
+            lambda report: train_images(
+                module,
+                run.folder.step(number, STEP),
+                run.device,
+                report,
+                stage=f"Training {self.what}{of_fold}",
+                resume=run.folder.resume,
+            )
+        )
+        said: dict[str, dict[str, Predictions]] = {}
+        for part, own in images.items():
+            for reading, given in (yield from self._judge(model, own, part)).items():
+                said.setdefault(reading, {})[part] = given
+        return TrainedFold(model, None, self.facts(images["train"]), said, self.reading)
+
+    def _new_model(self) -> LowResolution | PatchConvNeXt:
+        """Return a model with weights that the seed alone decides, or those that the configuration names."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.run.config.compute.seed)
+            model = self.make(len(self.run.classes), self.network.drop_path)
+        start_from(model.network, self.network)
+        return model
+
+    def _judge(
+        self, model: LowResolution | PatchConvNeXt, images: SlideImages, part: str
+    ) -> Generator[Progress, None, dict[str, Predictions]]:
+        """Let the arm judge slides, by reading."""
+        # A patch is looked at as it lies: scoring does so too.
+        views = 1 if self.reading else self.learning.views
+        joined = yield from in_thread(
+            lambda report: predict_images(
+                model,
+                images,
+                self.run.device,
+                lambda done: report(Progress(f"Judging the {part} slides", done, len(images), "images")),
+                views=views,
+                at_once=self.learning.batch_size,
+            )
+        )
+        return joined if self.reading else {"": joined["mean"]}

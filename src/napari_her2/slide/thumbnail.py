@@ -183,9 +183,14 @@ def _plan(slide: Slide, tissue: TissueMask, size_px: int, mode: str, mpp: float 
             f"A small image of a slide has a side of at least one pixel, the mode {' or '.join(MODES)}, and "
             f"of the second a µm/px above 0; not {size_px} px, {mode!r:.40} and {mpp} µm/px."
         )
-    box = _with_margin(tissue, slide)
-    sides_um = [(box[axis + 2] - box[axis]) * slide.mpp[axis] for axis in (0, 1)]
+    found = tissue.box_px0()
+    if found is None:
+        raise _no_tissue(slide)
+    box = _with_margin(found, slide.shape, slide.mpp)
     fits = mpp is None or mode == "fit"
+    # The margin belongs into the one image of "fit", but is not worth more images of "fixed".
+    laid = box if fits else found
+    sides_um = [(laid[axis + 2] - laid[axis]) * slide.mpp[axis] for axis in (0, 1)]
     pixel_um = max(sides_um) / size_px if mpp is None or fits else mpp
     square_um = size_px * pixel_um
     counts = (1, 1) if fits else tuple(max(1, math.ceil(side / square_um - 1e-9)) for side in sides_um)
@@ -197,7 +202,7 @@ def _plan(slide: Slide, tissue: TissueMask, size_px: int, mode: str, mpp: float 
         )
     pixel_px0 = pixel_um / slide.mpp[0], pixel_um / slide.mpp[1]
     corner = [
-        (box[axis] + box[axis + 2]) / 2 - counts[axis] * size_px * pixel_px0[axis] / 2 for axis in (0, 1)
+        (laid[axis] + laid[axis + 2]) / 2 - counts[axis] * size_px * pixel_px0[axis] / 2 for axis in (0, 1)
     ]
     origins = tuple(
         (corner[0] + row * size_px * pixel_px0[0], corner[1] + col * size_px * pixel_px0[1])
@@ -207,17 +212,15 @@ def _plan(slide: Slide, tissue: TissueMask, size_px: int, mode: str, mpp: float 
     return _Plan(size_px, pixel_um, pixel_px0, box, origins)
 
 
-def _with_margin(tissue: TissueMask, slide: Slide) -> tuple[float, float, float, float]:
-    box = tissue.box_px0()
-    if box is None:
-        raise _no_tissue(slide)
-    mpp = slide.mpp or (1.0, 1.0)
+def _with_margin(
+    box: tuple[float, float, float, float], shape: tuple[int, int], mpp: tuple[float, float]
+) -> tuple[float, float, float, float]:
     margin_um = MARGIN * max((box[2] - box[0]) * mpp[0], (box[3] - box[1]) * mpp[1])
     return (
         max(0.0, box[0] - margin_um / mpp[0]),
         max(0.0, box[1] - margin_um / mpp[1]),
-        min(float(slide.shape[0]), box[2] + margin_um / mpp[0]),
-        min(float(slide.shape[1]), box[3] + margin_um / mpp[1]),
+        min(float(shape[0]), box[2] + margin_um / mpp[0]),
+        min(float(shape[1]), box[3] + margin_um / mpp[1]),
     )
 
 

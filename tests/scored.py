@@ -13,6 +13,7 @@ from napari_her2.explain.maps import TileMap
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.bags import BagUncertainty
 from napari_her2.slide.grid import TileGrid
+from napari_her2.slide.thumbnail import Thumbnail
 
 CLASSES = ("0", "1+", "2+", "3+")
 
@@ -173,3 +174,59 @@ def without_attention(result: SlideResult) -> SlideResult:
         maps = tuple(m for m in slide.maps if m.kind not in ("attention", "evidence", "confidence"))
         slides.append(replace(slide, table=table, maps=maps))
     return replace(result, slides=tuple(slides), uncertainty=None, trust={})
+
+
+THREE = ("0", "Low", "High")
+
+
+def make_image_result(slide: HandSlide | None = None, *, images: int = 1) -> SlideResult:
+    """Result of a model of low resolution: images of 64 px at 5 µm/px, Grad-CAM of three classes.
+
+    Grad-CAM of "Low" rises from -1 by rows to above 0, that of the others falls.
+    """
+    slide = slide or make_slide()
+    grid = TileGrid(slide.shape, slide.mpp or (0.5, 0.5), 8, 5.0)
+    index = np.argwhere(np.ones(grid.shape, bool)).astype(np.int64)
+    rising = np.linspace(-1, 2, len(index)).astype(np.float32)
+    maps = []
+    for name in THREE:
+        signed = rising if name == "Low" else -rising / 2
+        for kind, values in (("Grad-CAM", np.maximum(signed, 0)), ("signed Grad-CAM", signed)):
+            maps.append(TileMap(kind, grid.paint(index, values), grid, "logit", class_name=name))
+    rgb = np.full((64, 64, 3), 255, np.uint8)
+    rgb[12:52, 2:62] = (150, 100, 60)
+    thumbnails = tuple(
+        Thumbnail(
+            rgb=rgb - np.uint8(number),
+            origin_px0=(-120.0, -20.0 + 640 * number),
+            pixel_px0=(10.0, 10.0),
+            mpp=5.0,
+            tissue=rgb[..., 0] < 255,
+            box_px0=(0.0, 0.0, 400.0, 600.0),
+        )
+        for number in range(images)
+    )
+    scored = ScoredSlide(
+        name=slide.name,
+        path=slide.path,
+        fingerprint=slide.fingerprint,
+        stain="IHC",
+        table=TileTable(index, grid.origins_px0(index), None, None),
+        maps=tuple(maps),
+        grid=grid,
+        tissue_mm2=12.34,
+        corrupt=np.empty((0, 2), np.int64),
+        thumbnails=thumbnails,
+    )
+    return replace(
+        make_result(slide),
+        slides=(scored,),
+        classes=THREE,
+        probabilities={"0": 0.2, "Low": 0.7, "High": 0.1},
+        score="Low",
+        label="1+/2+ (ISH unknown)",
+        uncertainty=None,
+        task="HER2 IHC score",
+        rule="mean of 8 views (turned and mirrored) of one image of 64 px at 5 µm/px",
+        warnings=(),
+    )

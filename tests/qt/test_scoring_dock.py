@@ -144,7 +144,8 @@ def test_overlays_follow_the_controls(
     controls.boxes["evidence"].click()
     assert layer("evidence").visible
     assert layer("evidence").colorbar.visible
-    controls.class_name.textActivated.emit("0")
+    controls.class_name.setCurrentIndex(0)
+    controls.class_name.activated.emit(0)
     assert layer("evidence").name.endswith("evidence for 0")
     low, high = layer("evidence").contrast_limits
     assert low == pytest.approx(-high)

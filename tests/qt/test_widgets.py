@@ -127,7 +127,14 @@ def test_controls_of_a_method_without_attention_show_what_it_has(qtbot: QtBot) -
         ("0", "Low"), OverlayLook(), "0", evidence=False, by_tile=True, attention=False, confidence=False
     )
     hidden = {role for role, box in controls.boxes.items() if box.isHidden()}
-    assert hidden == {"attention", "evidence", "confidence", "top tiles"}
+    assert hidden == {
+        "attention",
+        "evidence",
+        "confidence",
+        "top tiles",
+        "Grad-CAM",
+        "class Grad-CAM",
+    }
     assert controls.scale.isHidden()
 
 

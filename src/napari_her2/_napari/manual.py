@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
+from napari_her2.inference.presentation import with_ish
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,24 @@ class ManualScore:
     def to_json(self) -> dict[str, str]:
         """Return the entries and their category, for export."""
         return asdict(self) | {"category": self.category()}
+
+
+def category_beside(manual: ManualScore, predicted: str) -> str:
+    """Category that is shown beside a result; the prediction itself never changes with it.
+
+    Parameters
+    ----------
+    manual : ManualScore
+    predicted : str
+        Class that the model names; empty where it gives no answer.
+
+    Returns
+    -------
+    str
+        That of the pathologist's own score; without one what the ISH result would mean for the prediction;
+        empty where nothing follows.
+    """
+    return manual.category() or with_ish(predicted, manual.ish)
 
 
 def write_manual(folder: Path, manual: ManualScore) -> Path | None:

@@ -6,6 +6,7 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari_her2._napari.class_cam import class_cam_layer
 from napari_her2._napari.field_layers import confidence_layer, score_layer
 from napari_her2._napari.layers import (
     AttentionScale,
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
     from napari_her2._napari.layers import LayerData
     from napari_her2.inference.result import SlideResult
 
-_MAPS: tuple[OverlayRole, ...] = ("attention", "evidence", "score", "confidence", "Grad-CAM")
+_MAPS: tuple[OverlayRole, ...] = (
+    "attention",
+    "evidence",
+    "score",
+    "confidence",
+    "Grad-CAM",
+    "class Grad-CAM",
+)
 # A bar of numbers says nothing of classes: their colours are told by name in the dock.
 _WITHOUT_BAR: tuple[OverlayRole, ...] = ("score",)
 
@@ -121,9 +129,10 @@ class OverlaySet:
         self._show_colorbar()
 
     def set_class(self, class_name: str) -> None:
-        """Show the evidence for another score."""
+        """Show the evidence, or Grad-CAM, for another score."""
         self.look = replace(self.look, class_name=class_name)
         self._update("evidence", evidence_layer(self.result, self.look))
+        self._update("class Grad-CAM", class_cam_layer(self.result, self.look))
 
     def hide(self) -> None:
         """Hide all overlays for a moment, for a look at the bare tissue."""
@@ -171,6 +180,7 @@ def result_layers(result: SlideResult, look: OverlayLook) -> list[LayerData]:
         tissue_layer(result),
         evidence_layer(result, look),
         attention_layer(result, look),
+        class_cam_layer(result, look),
         confidence_layer(result, look),
         score_layer(result, look),
         corrupt_layer(result),

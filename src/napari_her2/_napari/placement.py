@@ -66,6 +66,27 @@ def follow(viewer: ViewerModel, slide_layer: Image) -> None:
         layer.affine = place
 
 
+def look_at(
+    viewer: ViewerModel, slide_layer: Image, point_px0: tuple[float, float], *, zoom: float = 0.0
+) -> None:
+    """Move the view to a place of a slide.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    slide_layer : Image
+    point_px0 : tuple of float
+        (y, x), level-0 pixels from the upper left edge of the slide.
+    zoom : float
+        Screen pixels per µm that are wanted at least.
+    """
+    # napari counts from the centre of the first pixel
+    there = slide_layer.data_to_world(np.asarray(point_px0) - 0.5)[-2:]
+    viewer.scene.camera.center = (0.0, *(float(value) for value in there))
+    if viewer.scene.camera.zoom < zoom:
+        viewer.scene.camera.zoom = zoom
+
+
 def corners(slide_layer: Image) -> NDArray[np.float64]:
     """Corners of a slide, (4, 2) float64, (y, x) in µm on the slide."""
     height, width = np.asarray(slide_layer.extent.data)[1][-2:] + 1

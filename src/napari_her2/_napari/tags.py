@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 METADATA_KEY = "napari_her2"
 
 OverlayRole = Literal[
-    "score", "confidence", "attention", "evidence", "Grad-CAM", "tissue", "corrupt", "top tiles", "tiles"
+    "score",
+    "confidence",
+    "attention",
+    "evidence",
+    "Grad-CAM",  # computed on request, for a part of the slide
+    "class Grad-CAM",  # belongs to a result: of a class, over the whole slide
+    "seen",
+    "tissue",
+    "corrupt",
+    "top tiles",
+    "tiles",
 ]
 
 

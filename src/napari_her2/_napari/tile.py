@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from napari_her2._napari.class_cam import class_cam_map
 from napari_her2._napari.layers import ranked_by, scores_tiles, tile_percentiles
 from napari_her2.errors import SlideError
+from napari_her2.inference.presentation import class_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _AROUND = 0.5  # share of a tile shown on each side: a pathologist judges a cell among its neighbours
 THUMBNAIL_PX = 96
+_ENOUGH_PX = 1024  # a tile and what is around it need not be read finer than this
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +31,7 @@ class TileView:
     Parameters
     ----------
     pixels : (h, w, 3) uint8
-        At the full resolution of the slide.
+        At the full resolution of the slide; of large tiles coarser.
     frame : tuple of float
         (y0, x0, y1, x1) of the tile, in shares of the picture.
     """
@@ -57,6 +60,11 @@ class TileLookup:
             self._order = np.argsort(-self._percentile, kind="stable")
         self._place = np.empty(len(self._order), np.int64)
         self._place[self._order] = np.arange(len(self._order))
+        self._cams = [
+            (class_name(name), tile_map.values)
+            for name in result.classes
+            if (tile_map := class_cam_map(result, name)) is not None
+        ]
         self._tile = np.full(result.grid.shape, -1, np.int64)
         index = result.table.index
         self._tile[index[:, 0], index[:, 1]] = np.arange(len(index))
@@ -110,7 +118,7 @@ class TileLookup:
         """Attention of a tile, and its evidence for the predicted score where there is any, in one line.
 
         Of a tile with a score of its own: that, its probability, and the confidence in it where there is
-        one. Its place where the model says nothing of single tiles.
+        one. Grad-CAM there where the model scores the slide at once. Its place where there is none of it.
         """
         result = self.result
         if scores_tiles(result):
@@ -120,8 +128,8 @@ class TileLookup:
             words.append(f"attention percentile {100 * self._percentile[tile]:.0f}")
         if result.table.evidence is not None:
             evidence = result.table.evidence[tile][result.classes.index(result.score)]
-            words.append(f"{result.score} {evidence:+.2f}")
-        return ", ".join(words) or self._place_words(tile)
+            words.append(f"{class_name(result.score)} {evidence:+.2f}")
+        return ", ".join(words) or self._cam_words(tile) or self._place_words(tile)
 
     def words(self, tile: int) -> str:
         """All numbers of a tile, in one to three lines."""
@@ -134,14 +142,19 @@ class TileLookup:
             )
         if table.probabilities is not None:
             chances = ", ".join(
-                f"{name} {value:.0%}"
+                f"{class_name(name)} {value:.0%}"
                 for name, value in zip(self.result.classes, table.probabilities[tile], strict=True)
             )
             return f"This tile by itself: {self._score_words(tile)}\n{chances}\n{words}"
+        if self._cams:
+            return (
+                f"The model scored the whole slide at once, not this place.\n{self._cam_words(tile)} "
+                f"(logits, against the mean of the image)\n{words}"
+            )
         if table.evidence is None:
             return words
         evidence = ", ".join(
-            f"{name} {value:+.2f}"
+            f"{class_name(name)} {value:+.2f}"
             for name, value in zip(self.result.classes, table.evidence[tile], strict=True)
         )
         return f"{words}\nEvidence: {evidence}"
@@ -150,12 +163,18 @@ class TileLookup:
         row, col = self.result.table.index[tile]
         return f"Row {row}, column {col}"
 
+    def _cam_words(self, tile: int) -> str:
+        """Grad-CAM of each class at a tile; empty where the result has none."""
+        row, col = self.result.table.index[tile]
+        values = ", ".join(f"{name} {values[row, col]:+.2g}" for name, values in self._cams)
+        return f"Grad-CAM here: {values}" if values else ""
+
     def _score_words(self, tile: int) -> str:
         table = self.result.table
         assert table.probabilities is not None
         chances = table.probabilities[tile]
         top = int(chances.argmax())
-        words = f"{self.result.classes[top]}, probability {chances[top]:.0%}"
+        words = f"{class_name(self.result.classes[top])}, probability {chances[top]:.0%}"
         if table.confidence is None:
             return words
         return f"{words}, learnt confidence {table.confidence[tile]:.2f}"
@@ -180,11 +199,14 @@ def read_tile(slide: Slide, result: SlideResult, tile: int) -> TileView:
     SlideError
         If the file is damaged there.
     """
-    side_y, side_x = result.grid.tile_px0
-    y0, x0 = (int(value) for value in result.table.origins_px0[tile])
+    side = np.asarray(result.grid.tile_px0)
+    level = _level_for(slide, (1 + 2 * _AROUND) * side.min() / _ENOUGH_PX)
+    down = np.asarray(slide.level_downsamples[level])
+    side_y, side_x = side / down
+    y0, x0 = (int(value) for value in np.round(result.table.origins_px0[tile] / down))
     pad_y, pad_x = round(_AROUND * side_y), round(_AROUND * side_x)
     height, width = round(side_y) + 2 * pad_y, round(side_x) + 2 * pad_x
-    pixels = slide.read(0, y0 - pad_y, x0 - pad_x, height, width)
+    pixels = slide.read(level, y0 - pad_y, x0 - pad_x, height, width)
     frame = (pad_y / height, pad_x / width, (pad_y + side_y) / height, (pad_x + side_x) / width)
     return TileView(pixels, frame)
 
@@ -205,10 +227,7 @@ def read_thumbnail(slide: Slide, result: SlideResult, tile: int) -> NDArray[np.u
         None where the file is damaged: nothing is painted over it.
     """
     side = np.asarray(result.grid.tile_px0)
-    wanted = side.min() / THUMBNAIL_PX
-    level = max(
-        (at for at, down in enumerate(slide.level_downsamples) if max(down) <= max(wanted, 1.0)), default=0
-    )
+    level = _level_for(slide, side.min() / THUMBNAIL_PX)
     down = np.asarray(slide.level_downsamples[level])
     y, x = (int(value) for value in np.round(result.table.origins_px0[tile] / down))
     height, width = (max(1, int(value)) for value in np.round(side / down))
@@ -221,3 +240,9 @@ def read_thumbnail(slide: Slide, result: SlideResult, tile: int) -> NDArray[np.u
         size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
         return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     return pixels
+
+
+def _level_for(slide: Slide, downsample: float) -> int:
+    """Coarsest level that is no coarser than wanted."""
+    fine_enough = (at for at, down in enumerate(slide.level_downsamples) if max(down) <= max(downsample, 1.0))
+    return max(fine_enough, default=0)

@@ -16,6 +16,7 @@ from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.progress_row import ProgressRow
 from napari_her2._qt.theme import Colours
 from napari_her2.errors import Her2Error
+from napari_her2.inference.presentation import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,8 @@ class CamPanel(QWidget):
             self._model = name
             self._forget()
             self.class_name.clear()
-            self.class_name.addItems(list(card.classes) if card is not None else [])
+            for score in card.classes if card is not None else ():
+                self.class_name.addItem(class_name(score), score)
             self._choose_class()
         self.setVisible(bool(name))
         self._show_check()
@@ -142,7 +144,7 @@ class CamPanel(QWidget):
                 slide,
                 self._model,
                 self._settings,
-                self.class_name.currentText(),
+                self.class_name.currentData(),
                 region,
                 ready=self._ready,
                 outlines=outlines,
@@ -166,7 +168,7 @@ class CamPanel(QWidget):
                 slide,
                 self._model,
                 self._settings,
-                self.class_name.currentText(),
+                self.class_name.currentData(),
                 result,
                 tile,
                 ready=self._ready,
@@ -243,7 +245,7 @@ class CamPanel(QWidget):
     def _choose_class(self) -> None:
         result = self._session.result(self._slide_id)
         if result is not None and result.model == self._model:
-            self.class_name.setCurrentText(result.score)
+            self.class_name.setCurrentIndex(self.class_name.findData(result.score))
 
     def _on_slides(self) -> None:
         """Let go of a slide that was closed, or opened anew with another µm/px."""
@@ -283,6 +285,7 @@ class CamPanel(QWidget):
             shown.set_visible("score", visible=False)
             shown.set_visible("attention", visible=False)
             shown.set_visible("confidence", visible=False)
+            shown.set_visible("class Grad-CAM", visible=False)
             self._session.look_changed.emit(self._slide_id)
         told = list(explained.ready.warnings)
         damaged = len(explained.cam.damaged_px0)

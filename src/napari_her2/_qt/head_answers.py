@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from napari_her2.inference.presentation import class_name
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -37,7 +39,7 @@ def heads_html(result: SlideResult) -> str:
     table = f'<table cellspacing="0" cellpadding="1">{rows}</table>'
     if not result.agree:
         return f"Each slide by itself:{table}"
-    score = escape(next(score for head, score in result.head_scores.items() if head != BOTH))
+    score = escape(class_name(next(score for head, score in result.head_scores.items() if head != BOTH)))
     return f"Each slide by itself (they agree on {score}):{table}"
 
 
@@ -45,6 +47,6 @@ def _row(head: str, chances: Mapping[str, float]) -> str:
     top = max(chances, key=lambda name: chances[name])
     cells = []
     for name, value in chances.items():
-        text = f"{escape(name)}: {value:.0%}"
+        text = f"{escape(class_name(name))}: {value:.0%}"
         cells.append(f'<td style="padding-left: 10px">{f"<b>{text}</b>" if name == top else text}</td>')
     return f"<tr><td>{escape(head)}</td>{''.join(cells)}</tr>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QWidget
 
-from napari_her2._napari.manual import ISH_RESULTS, SCORES, ManualScore
+from napari_her2._napari.manual import ISH_RESULTS, SCORES, ManualScore, category_beside
 
 _NOT_GIVEN = "not given"
 
@@ -29,13 +29,20 @@ class ManualScoreForm(QWidget):
             "and never mixed with it."
         )
         self.ish = _choice("ISH result", ISH_RESULTS)
-        self.ish.setToolTip("Result of in situ hybridisation. No model here can tell it.")
+        self.ish.setToolTip(
+            "Result of in situ hybridisation. No model here can tell it; it changes the category below, "
+            "never the prediction."
+        )
         self.note = QLineEdit()
         self.note.setAccessibleName("Note")
         self.note.setPlaceholderText("note")
+        self._predicted = ""
         self.category = QLabel()
         self.category.setWordWrap(True)
-        self.category.setToolTip("Follows from your entries (ASCO/CAP 2018), not from the model")
+        self.category.setToolTip(
+            "Follows from your own score and the ISH result (ASCO/CAP 2018). Without your own score it says "
+            "what the ISH result would mean for the predicted one, which does not change."
+        )
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addRow("Your score", self.score)
@@ -52,6 +59,11 @@ class ManualScoreForm(QWidget):
         return ManualScore(
             SCORES[self.score.currentIndex()], ISH_RESULTS[self.ish.currentIndex()], self.note.text().strip()
         )
+
+    def set_predicted(self, predicted: str) -> None:
+        """Take the class that the model names beside these entries; empty where it gives no answer."""
+        self._predicted = predicted
+        self._show_category(self.value())
 
     def set_value(self, value: ManualScore) -> None:
         """Show entries, without reporting a change."""
@@ -71,7 +83,7 @@ class ManualScoreForm(QWidget):
         self.changed.emit(value)
 
     def _show_category(self, value: ManualScore) -> None:
-        self.category.setText(value.category() or "–")
+        self.category.setText(category_beside(value, self._predicted) or "–")
 
 
 def _choice(name: str, values: tuple[str, ...]) -> QComboBox:

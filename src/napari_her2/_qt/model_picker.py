@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from napari_her2._qt.theme import Colours
+from napari_her2.inference.presentation import class_name, looks_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,9 +137,7 @@ class ModelPicker(QWidget):
 def summary_of(card: ModelCard) -> str:
     """Return what is always shown: task, on what it works, and what it was trained on."""
     trained_on = shorten(card.training_data, _SHORT, placeholder=" …")
-    return (
-        f"{card.task} · {card.stain}, {card.tile_px} px tiles at {card.mpp:g} µm/px\nTrained on: {trained_on}"
-    )
+    return f"{card.task} · {card.stain}, {looks_at(card)}\nTrained on: {trained_on}"
 
 
 def card_text(card: ModelCard) -> str:
@@ -146,7 +145,7 @@ def card_text(card: ModelCard) -> str:
     lines = [
         f"Method: {card.method}, version {card.version}"
         + (f", encoder {card.encoder.name}" if card.encoder is not None else ""),
-        f"Scores: {', '.join(card.classes)} ({card.guideline})",
+        f"Scores: {', '.join(class_name(name) for name in card.classes)} ({card.guideline})",
         f"Training data: {card.training_data}",
     ]
     if card.metrics:

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_her2._napari.colormaps import score_hex
+from napari_her2.inference.presentation import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _ATTENTION_TIP = "Regions the model used; not regions that are HER2-positive"
 _WEIGHT_TIP = "How much each tile counts in the score of the slide; not where the slide is HER2-positive"
-_BY_TILE: tuple[OverlayRole, ...] = ("score", "Grad-CAM")
 _BOXES: tuple[tuple[OverlayRole, str, str], ...] = (
     ("score", "Score of each tile", "The most probable class of each tile by itself"),
     (
@@ -39,6 +39,7 @@ _BOXES: tuple[tuple[OverlayRole, str, str], ...] = (
     ("attention", "Attention", _ATTENTION_TIP),
     ("evidence", "Evidence for", "Orange speaks for the chosen score, blue against it"),
     ("Grad-CAM", "Grad-CAM", _ATTENTION_TIP),
+    ("class Grad-CAM", "Grad-CAM for", f"{_ATTENTION_TIP}. It does not tell how much speaks for the score"),
     ("tissue", "Tissue", "Outline of what was taken for tissue"),
     ("top tiles", "Top tiles", "Frames around the most attended tiles"),
 )
@@ -69,12 +70,12 @@ class OverlayControls(QWidget):
         super().__init__(parent)
         self.boxes = {role: self._box(role, text, tip) for role, text, tip in _BOXES}
         self.class_name = QComboBox()
-        self.class_name.setAccessibleName("Score whose evidence is shown")
+        self.class_name.setAccessibleName("Score whose evidence or Grad-CAM is shown")
         self.legend = QLabel()
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setIndent(22)  # below the text of its box
         self.legend.setAccessibleName("Colours of the score map")
-        self.class_name.textActivated.connect(self.class_changed)
+        self.class_name.activated.connect(lambda _: self.class_changed.emit(self.class_name.currentData()))
         self.scale = QComboBox()
         self.scale.setAccessibleName("Scale of the attention map")
         self.scale.addItem("percentile", "percentile")
@@ -104,6 +105,7 @@ class OverlayControls(QWidget):
         by_tile: bool = False,
         attention: bool = True,
         confidence: bool = True,
+        class_cam: bool = False,
     ) -> None:
         """Show the classes of a result and how it is drawn.
 
@@ -112,7 +114,7 @@ class OverlayControls(QWidget):
         classes : sequence of str
         look : OverlayLook
         shown : str
-            The class whose evidence is drawn.
+            The class whose evidence or Grad-CAM is drawn.
         evidence : bool
             Whether the method can tell evidence; its controls are hidden where it cannot.
         by_tile : bool
@@ -120,12 +122,17 @@ class OverlayControls(QWidget):
         attention : bool
             Whether the method has attention, by which tiles are ranked.
         confidence : bool
-            Whether a method that scores tiles has learnt how far to trust each.
+            Whether a method that scores tiles has learnt how far to trust each; Grad-CAM of a part of the
+            slide is computed for such methods alone.
+        class_cam : bool
+            Whether Grad-CAM of each class over the whole slide belongs to the result.
         """
-        for part in (*(self.boxes[role] for role in _BY_TILE), self.legend):
+        for part in (self.boxes["score"], self.legend):
             part.setVisible(by_tile)
         self.legend.setText(_legend(classes))
         self.boxes["confidence"].setVisible(by_tile and confidence)
+        self.boxes["Grad-CAM"].setVisible(by_tile and confidence)
+        self.boxes["class Grad-CAM"].setVisible(class_cam)
         for widget in (self.boxes["attention"], self.scale, self.boxes["top tiles"]):
             widget.setVisible(attention)
         self.boxes["attention"].setText("Weight in the score" if by_tile else "Attention")
@@ -133,14 +140,15 @@ class OverlayControls(QWidget):
         self.boxes["top tiles"].setToolTip(
             f"Frames around the most {'weighted' if by_tile else 'attended'} tiles"
         )
-        for widget in (self.boxes["evidence"], self.class_name):
-            widget.setVisible(evidence)
+        self.boxes["evidence"].setVisible(evidence)
+        self.class_name.setVisible(evidence or class_cam)
         widgets = (self.class_name, self.scale, self.opacity)
         for widget in widgets:
             widget.blockSignals(True)
         self.class_name.clear()
-        self.class_name.addItems(list(classes))
-        self.class_name.setCurrentText(shown)
+        for name in classes:
+            self.class_name.addItem(class_name(name), name)
+        self.class_name.setCurrentIndex(self.class_name.findData(shown))
         self.scale.setCurrentIndex(self.scale.findData(look.attention_scale))
         self.opacity.setValue(round(100 * look.opacity))
         for widget in widgets:
@@ -161,6 +169,16 @@ class OverlayControls(QWidget):
         box.toggled.connect(lambda checked: self.visible_changed.emit(role, checked))
         return box
 
+    @staticmethod
+    def _either(*boxes: QCheckBox) -> QWidget:
+        """One place for boxes that are never there together."""
+        place = QWidget()
+        layout = QVBoxLayout(place)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for box in boxes:
+            layout.addWidget(box)
+        return place
+
     def _arrange(self) -> None:
         grid = QGridLayout()
         grid.setHorizontalSpacing(8)
@@ -170,7 +188,7 @@ class OverlayControls(QWidget):
             (
                 (self.boxes["confidence"], self.boxes["Grad-CAM"]),
                 (self.boxes["attention"], self.scale),
-                (self.boxes["evidence"], self.class_name),
+                (self._either(self.boxes["evidence"], self.boxes["class Grad-CAM"]), self.class_name),
                 (self.boxes["top tiles"], self.boxes["tissue"]),
             ),
             start=2,
@@ -192,6 +210,6 @@ def _legend(classes: Sequence[str]) -> str:
     """Colour and name of each class, as HTML."""
     colours = score_hex(len(classes))
     return "&nbsp; ".join(
-        f'<span style="color: {colour}; font-size: 13pt;">\u25a0</span>&nbsp;{escape(name)}'
+        f'<span style="color: {colour}; font-size: 13pt;">\u25a0</span>&nbsp;{escape(class_name(name))}'
         for colour, name in zip(colours, classes, strict=True)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen
+from qtpy.QtGui import QColor, QFontMetrics, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_her2._qt.theme import Colours
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _ROW_PX, _LABEL_PX, _VALUE_PX, _BAR_PX = 22, 44, 54, 13
+_GAP_PX = 8
 
 
 class ProbabilityBars(QWidget):
@@ -24,6 +25,7 @@ class ProbabilityBars(QWidget):
         self._probabilities: dict[str, float] = {}
         self._sd: dict[str, float] = {}
         self._colours = Colours()
+        self._label_px = _LABEL_PX
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def set_values(self, probabilities: Mapping[str, float], sd: Mapping[str, float] | None = None) -> None:
@@ -65,9 +67,18 @@ class ProbabilityBars(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         top = max(self._probabilities.values(), default=0.0)
+        self._label_px = self._widest(painter)
         for row, (name, value) in enumerate(self._probabilities.items()):
             self._paint_row(painter, row * _ROW_PX, name, value, is_top=value == top)
         painter.end()
+
+    def _widest(self, painter: QPainter) -> int:
+        """Room for the longest name, bold."""
+        font = painter.font()
+        font.setBold(True)
+        metrics = QFontMetrics(font)
+        names = max((metrics.horizontalAdvance(name) for name in self._probabilities), default=0)
+        return max(_LABEL_PX, names + _GAP_PX)
 
     def _paint_row(self, painter: QPainter, y: int, name: str, value: float, *, is_top: bool) -> None:
         colours = self._colours
@@ -77,11 +88,10 @@ class ProbabilityBars(QWidget):
         painter.setPen(QColor(colours.text))
         left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        painter.drawText(QRectF(0, y, _LABEL_PX, _ROW_PX), left, name)
+        painter.drawText(QRectF(0, y, self._label_px, _ROW_PX), left, name)
         painter.drawText(QRectF(self.width() - _VALUE_PX, y, _VALUE_PX, _ROW_PX), right, f"{value:.1%}")
-        track = QRectF(
-            _LABEL_PX, y + (_ROW_PX - _BAR_PX) / 2, max(self.width() - _LABEL_PX - _VALUE_PX, 1), _BAR_PX
-        )
+        long = max(self.width() - self._label_px - _VALUE_PX, 1)
+        track = QRectF(self._label_px, y + (_ROW_PX - _BAR_PX) / 2, long, _BAR_PX)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(colours.track))
         painter.drawRoundedRect(track, 2, 2)

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from napari_her2._qt.head_answers import head_in_words, heads_html
 from napari_her2._qt.probability_bars import ProbabilityBars
 from napari_her2._qt.theme import Colours
+from napari_her2.inference.presentation import class_name, images_in_words
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class ResultCard(QWidget):
         self.notice = _label("her2Notice")
         self.label = _label("her2TopClass")
         self.reason = _label("her2Reason")
+        self.category = _label("her2Category")
         self.head = _label("her2Head")
         self.heads = _label("her2Heads")
         self.heads.setTextFormat(Qt.TextFormat.RichText)
@@ -52,6 +54,7 @@ class ResultCard(QWidget):
             self.label,
             self.head,
             self.reason,
+            self.category,
             self.notice,
             self.warnings,
             self.bars,
@@ -90,10 +93,15 @@ class ResultCard(QWidget):
         own = result.notice.replace(NOTICE, "").strip()
         self.notice.setText(own)
         self.notice.setVisible(bool(own))
-        self.bars.set_values(result.probabilities, _spread(result))
+        named = {class_name(name): value for name, value in result.probabilities.items()}
+        self.bars.set_values(named, _spread(result))
         self.facts.setText("\n".join(_facts(result)))
         self.warnings.setText("\n".join(f"⚠ {line}" for line in result.warnings))
         self.warnings.setVisible(bool(result.warnings))
+
+    def set_category(self, category: str) -> None:
+        """Show what follows from the user's own entries, beside the prediction; empty for nothing."""
+        _fill(self.category, category)
 
 
 def _facts(result: SlideResult) -> list[str]:
@@ -101,9 +109,9 @@ def _facts(result: SlideResult) -> list[str]:
         f"Margin over {_second(result)}: {100 * result.margin:.0f} percentage points",
         *trust_in_words(result),
         *(_tiles(slide, named=len(result.slides) > 1) for slide in result.slides),
-        f"{result.model}: {result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px",
+        f"{result.model}: {_looks_at(result)}",
         f"Trained on: {result.training_data or 'not stated'}",
-        f"{sum(result.seconds.values()):.1f} s on {result.device}",
+        f"Scored in {sum(result.seconds.values()):.1f} s on {result.device}",
     ]
     if result.uncertainty is not None:
         drawn = result.uncertainty
@@ -129,8 +137,17 @@ def trust_in_words(result: SlideResult) -> list[str]:
     return lines
 
 
+def _looks_at(result: SlideResult) -> str:
+    if result.thumbnails:
+        return "looks at the whole slide at once, at low resolution"
+    return f"{result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px"
+
+
 def _tiles(slide: ScoredSlide, *, named: bool) -> str:
     of = f"{slide.stain}: " if named else ""
+    if slide.thumbnails:
+        # What is damaged the model saw as white; how much that is stands in the warnings.
+        return f"{of}{images_in_words(slide.thumbnails)} · {slide.tissue_mm2:.1f} mm² tissue"
     tiles = f"{of}{len(slide.table):,} tiles · {slide.tissue_mm2:.1f} mm² tissue"
     if len(slide.corrupt):
         tiles += f" · {len(slide.corrupt):,} damaged tiles left out"
@@ -140,13 +157,14 @@ def _tiles(slide: ScoredSlide, *, named: bool) -> str:
 def _second(result: SlideResult) -> str:
     """Return the second most probable class."""
     ordered = sorted(result.probabilities, key=lambda name: result.probabilities[name], reverse=True)
-    return ordered[1] if len(ordered) > 1 else "nothing"
+    return class_name(ordered[1]) if len(ordered) > 1 else "nothing"
 
 
 def _spread(result: SlideResult) -> dict[str, float] | None:
     if result.uncertainty is None:
         return None
-    return {name: float(sd) for name, sd in zip(result.classes, result.uncertainty.sd, strict=True)}
+    sds = zip(result.classes, result.uncertainty.sd, strict=True)
+    return {class_name(name): float(sd) for name, sd in sds}
 
 
 def _label(name: str) -> QLabel:

@@ -9,12 +9,14 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from napari_her2._napari.layers import scores_tiles
+from napari_her2._napari.manual import category_beside
 from napari_her2._napari.work import exporting
 from napari_her2._qt.jobs import Job
 from napari_her2._qt.manual_score import ManualScoreForm
 from napari_her2._qt.overlay_controls import OverlayControls
 from napari_her2._qt.result_card import ResultCard
 from napari_her2._qt.sections import Section
+from napari_her2._qt.seen_image import SeenImages
 from napari_her2._qt.tile_panel import TilePanel
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _ROLES: tuple[OverlayRole, ...] = (
     "attention",
     "evidence",
     "Grad-CAM",
+    "class Grad-CAM",
     "tissue",
     "top tiles",
 )
@@ -56,6 +59,8 @@ class ResultPanel(QWidget):
         self.card = ResultCard()
         self.manual = ManualScoreForm()
         self.overlays = OverlayControls()
+        self.seen_images = SeenImages(session)
+        self.seen = Section("What the model saw", self.seen_images)
         self.tiles = TilePanel(session)
         self.exported = QLabel()
         self.exported.setWordWrap(True)
@@ -70,6 +75,7 @@ class ResultPanel(QWidget):
             ("Overlays", self.overlays),
         ):
             layout.addWidget(Section(title, widget))
+        layout.addWidget(self.seen)
         layout.addWidget(self.tiles)
         self.card.layout().addWidget(self.exported)
         self._connect()
@@ -93,6 +99,7 @@ class ResultPanel(QWidget):
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self.card.set_colours(colours)
+        self.seen_images.set_colours(colours)
         self.tiles.set_colours(colours)
 
     def show_slide(self, slide_id: str) -> None:
@@ -102,8 +109,12 @@ class ResultPanel(QWidget):
         self.setVisible(result is not None)
         self.card.set_result(result)
         self.exported.setVisible(False)
+        self.seen_images.show_result(result)
+        self.seen.setVisible(result is not None and bool(result.thumbnails))
         self.tiles.show_result(result)
         self.manual.set_value(self._session.manual(self._read_id))
+        self.manual.set_predicted(self._predicted)
+        self._show_category()
         self._show_overlays()
 
     def export_to(self, folder: Path) -> None:
@@ -130,6 +141,12 @@ class ResultPanel(QWidget):
         return next((slide.fingerprint for slide in result.slides if slide.stain == "H&E"), self._slide_id)
 
     @property
+    def _predicted(self) -> str:
+        """Class that the model names; empty where it gives no answer."""
+        result = self._session.result(self._slide_id)
+        return "" if result is None or result.abstained else result.score
+
+    @property
     def _overlay_sets(self) -> list[OverlaySet]:
         """Overlays of all open slides of the result: the controls are for the case."""
         result = self._session.result(self._slide_id)
@@ -153,7 +170,14 @@ class ResultPanel(QWidget):
             by_tile=scores_tiles(result),
             attention=result.table.attention is not None,
             confidence=result.table.confidence is not None,
+            class_cam=visible["class Grad-CAM"] is not None,
         )
+
+    def _show_category(self) -> None:
+        """Show beside the prediction what follows from the user's own entries."""
+        manual = self._session.manual(self._read_id)
+        of = "By your own reading: " if manual.category() else ""
+        self.card.set_category(of + category_beside(manual, self._predicted))
 
     def _on_result(self, slide_id: str) -> None:
         if slide_id == self._slide_id:
@@ -165,12 +189,14 @@ class ResultPanel(QWidget):
             self._show_overlays()
 
     def _on_slides(self) -> None:
-        """Forget the tiles of a slide that was closed."""
+        """Forget the tiles of a slide that was closed, and an image that was taken off it."""
+        self.seen_images.sync()
         if not all(self._session.slide_of(slide_id) for slide_id in self.tiles.slide_ids):
             self.tiles.show_result(self._session.result(self._slide_id))
 
     def _on_manual(self, manual: ManualScore) -> None:
         self._session.set_manual(self._read_id, manual)
+        self._show_category()
 
     def _on_visible(self, role: OverlayRole, visible: bool) -> None:
         for shown in self._overlay_sets:

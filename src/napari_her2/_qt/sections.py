@@ -16,10 +16,14 @@ class Section(QWidget):
 
     def __init__(self, title: str, content: QWidget) -> None:
         super().__init__()
-        heading = QLabel(title)
-        heading.setStyleSheet("font-weight: bold;")
+        self.heading = QLabel(title)
+        self.heading.setStyleSheet("font-weight: bold;")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 4)
         layout.setSpacing(4)
-        layout.addWidget(heading)
+        layout.addWidget(self.heading)
         layout.addWidget(content)
+
+    def set_title(self, title: str) -> None:
+        """Show another title."""
+        self.heading.setText(title)

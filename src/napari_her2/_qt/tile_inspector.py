@@ -37,7 +37,7 @@ class TilePicture(QWidget):
         ----------
         pixels : (h, w, 3) uint8 or None
         frame : tuple of float
-            (y0, x0, y1, x1) of the tile, in shares of the picture.
+            (y0, x0, y1, x1) of the tile, in shares of the picture; none is painted where it is empty.
         """
         if pixels is None:
             self._image = None
@@ -64,20 +64,27 @@ class TilePicture(QWidget):
             return
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        place = self.place()
+        painter.drawImage(place, self._image)
+        if not self._frame.isEmpty():
+            painter.setPen(QPen(QColor(TOP_TILE_COLOUR), 2))
+            painter.drawRect(
+                QRectF(
+                    place.left() + self._frame.left() * place.width(),
+                    place.top() + self._frame.top() * place.height(),
+                    self._frame.width() * place.width(),
+                    self._frame.height() * place.height(),
+                )
+            )
+        painter.end()
+
+    def place(self) -> QRectF:
+        """Where in the widget the picture is painted; empty where there is none."""
+        if self._image is None:
+            return QRectF()
         scale = min(self.width() / self._image.width(), self.height() / self._image.height())
         width, height = self._image.width() * scale, self._image.height() * scale
-        place = QRectF((self.width() - width) / 2, (self.height() - height) / 2, width, height)
-        painter.drawImage(place, self._image)
-        painter.setPen(QPen(QColor(TOP_TILE_COLOUR), 2))
-        painter.drawRect(
-            QRectF(
-                place.left() + self._frame.left() * width,
-                place.top() + self._frame.top() * height,
-                self._frame.width() * width,
-                self._frame.height() * height,
-            )
-        )
-        painter.end()
+        return QRectF((self.width() - width) / 2, (self.height() - height) / 2, width, height)
 
 
 class TileInspector(QWidget):
@@ -96,7 +103,8 @@ class TileInspector(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.hint = QLabel("Click a tile on the slide to see it enlarged.")
+        self.hint = QLabel()
+        self.set_hint("a tile")
         self.hint.setWordWrap(True)
         self.hover = QLabel()
         self.hover.setWordWrap(True)
@@ -128,6 +136,10 @@ class TileInspector(QWidget):
         """Take the colours of the theme."""
         self.hint.setStyleSheet(f"color: {colours.muted};")
         self.hover.setStyleSheet(f"color: {colours.muted};")
+
+    def set_hint(self, what: str) -> None:
+        """Say what can be clicked: "a tile"."""
+        self.hint.setText(f"Click {what} on the slide to see it enlarged.")
 
     def set_order(self, ranked_by: str) -> None:
         """Say what the tiles are put in order by.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_her2._napari.layers import ranked_by
+from napari_her2._napari.placement import look_at
 from napari_her2._napari.tile import TileLookup
 from napari_her2._napari.work import reading_tile
 from napari_her2._qt.gallery import Gallery, strips_of
@@ -53,7 +55,8 @@ class TilePanel(QWidget):
         self.pointer = Pointer(session.viewer) if session.viewer is not None else None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Section("Tile", self.inspector))
+        self.single = Section("Tile", self.inspector)
+        layout.addWidget(self.single)
         self.most_and_least = Section("Tiles the model used most, and least", self.gallery)
         layout.addWidget(self.most_and_least)
         self.inspector.step_wanted.connect(self._on_step)
@@ -81,6 +84,9 @@ class TilePanel(QWidget):
             if result is not None and self._session.slide_of(slide_id) is not None:
                 self._lookups[slide_id] = TileLookup(result.seen_from(slide_id))
         self.inspector.set_order("" if result is None else ranked_by(result))
+        at_once = result is not None and bool(result.thumbnails)
+        self.single.set_title("Place on the slide" if at_once else "Tile")
+        self.inspector.set_hint("a place" if at_once else "a tile")
         self.gallery.set_strips(strips_of(list(self._lookups.values())))
         self.most_and_least.setVisible(bool(self.gallery.strips))
 
@@ -127,10 +133,8 @@ class TilePanel(QWidget):
         if layer is None or lookup is None:
             return
         result = lookup.result
-        centre = result.table.origins_px0[tile] + [side / 2 for side in result.grid.tile_px0]
-        viewer.scene.camera.center = (0.0, *(float(value) for value in layer.data_to_world(centre)[-2:]))
-        if zoom:
-            viewer.scene.camera.zoom = max(viewer.scene.camera.zoom, _SEEN_PX / result.grid.tile_um)
+        y, x = result.table.origins_px0[tile] + np.asarray(result.grid.tile_px0) / 2
+        look_at(viewer, layer, (float(y), float(x)), zoom=_SEEN_PX / result.grid.tile_um if zoom else 0.0)
 
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""

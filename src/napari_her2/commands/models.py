@@ -73,14 +73,16 @@ def verify(
 
 def card_rows(card: ModelCard) -> list[tuple[str, object]]:
     """Return the fields of a card as names and values."""
+    from napari_her2.inference.presentation import class_name, looks_at
+
     encoder = card.encoder
     rows: list[tuple[str, object]] = [
         ("model", f"{card.name} {card.version}"),
         ("task", card.task),
         ("method", f"{card.method} ({card.architecture})"),
         ("stain", card.stain),
-        ("tiles", f"{card.tile_px} px at {card.mpp:g} µm/px"),
-        ("classes", ", ".join(card.classes)),
+        ("looks at", looks_at(card)),
+        ("classes", ", ".join(class_name(name) for name in card.classes)),
         ("trained on", card.training_data),
         ("criteria", card.guideline),
         ("licence", card.licence),

@@ -133,25 +133,36 @@ def _score_one(
 
 
 def _rows(result: SlideResult, reader: str, out: Path) -> list[tuple[str, object]]:
+    from napari_her2.inference.presentation import blind_spot, class_name, images_in_words
+
     rows: list[tuple[str, object]] = [("task", result.task), ("result", result.label)]
     spread = result.uncertainty
     for position, name in enumerate(result.classes):
         value = result.probabilities[name]
         bar = "#" * round(20 * value)
         sd = "" if spread is None else f" ± {spread.sd[position]:.3f}"
-        rows.append((f"P({name})", f"{value:.3f}{sd} {bar}"))
+        rows.append((f"P({class_name(name)})", f"{value:.3f}{sd} {bar}"))
     rows.append(("margin", f"{result.margin:.3f}"))
     if result.head:
         rows.append(("answered by", HEAD_WORDS[result.head]))
     for head, score in result.head_scores.items():
         if head != result.head:
-            rows.append((f"{head} alone", f"{score} ({result.heads[head][score]:.3f})"))
+            rows.append((f"{head} alone", f"{class_name(score)} ({result.heads[head][score]:.3f})"))
     if spread is not None:
         rows.append(("±", f"standard deviation over {spread.draws} draws of {spread.bag_size} tiles"))
     for scored in result.slides:
         of = f" ({scored.stain})" if len(result.slides) > 1 else ""
+        area = f"{scored.tissue_mm2:.2f} mm² of tissue"
+        if scored.thumbnails:
+            rows.append((f"seen{of}", f"{images_in_words(scored.thumbnails)}, {area}"))
+            limit = blind_spot(scored.thumbnails[0].mpp) if scored.stain == "IHC" else ""
+            if limit:
+                rows.append(("limit", limit))
+            continue
         size = f"{scored.grid.tile_um:g} µm at {scored.grid.mpp:g} µm/px"
-        rows.append((f"tiles{of}", f"{len(scored.table):,} of {size}, {scored.tissue_mm2:.2f} mm² of tissue"))
+        rows.append((f"tiles{of}", f"{len(scored.table):,} of {size}, {area}"))
+    if result.rule:
+        rows.append(("rule", result.rule))
     rows += [
         ("model", f"{result.model} (SHA-256 {result.model_sha256[:12]})"),
         ("training data", result.training_data),

@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_her2.models.fit import sees_all_tissue
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from napari_her2.models.card import ModelCard
+    from napari_her2.slide.thumbnail import Thumbnail
 
 MIN_CONFIDENCE = 0.5
 """Below this probability of the top class the answer is "indeterminate"."""
@@ -24,9 +29,13 @@ _LABELS = {
     "1+": "1+ (negative)",
     "2+": "2+ (equivocal, ISH required)",
     "3+": "3+ (positive)",
-    "low": "1+/2+ (ISH unknown)",
-    "her2-low": "1+/2+ (ISH unknown)",
 }
+_JOINED = "1+/2+ (ISH unknown)"
+_LOW = ("low", "her2-low")
+_TWO_PLUS, _HIGH = "2+", "high"
+
+MEMBRANE_UM = 0.64
+"""Mean width of the membrane stain of a 1+ (40 biopsies; Scheel et al. 2018, PMC5848460)."""
 
 
 def class_label(name: str, own_labels: Mapping[str, str] | None = None) -> str:
@@ -37,7 +46,7 @@ def class_label(name: str, own_labels: Mapping[str, str] | None = None) -> str:
     name : str
         "2+".
     own_labels : mapping of str to str, optional
-        From the card of the model; they go first.
+        From the card of the model; they go first, but for a class that joins 1+ and 2+.
 
     Returns
     -------
@@ -49,7 +58,110 @@ def class_label(name: str, own_labels: Mapping[str, str] | None = None) -> str:
     >>> class_label("2+"), class_label("Low"), class_label("negative")
     ('2+ (equivocal, ISH required)', '1+/2+ (ISH unknown)', 'negative')
     """
+    if name.lower() in _LOW:
+        return _JOINED
     return (own_labels or {}).get(name) or _LABELS.get(name.lower(), name)
+
+
+def class_name(name: str) -> str:
+    """Return how a class is named beside a number: as in the model, but for one that joins 1+ and 2+.
+
+    Examples
+    --------
+    >>> class_name("2+"), class_name("Low"), class_name("High")
+    ('2+', '1+/2+ (ISH unknown)', 'High')
+    """
+    return _JOINED if name.lower() in _LOW else name
+
+
+def looks_at(card: ModelCard) -> str:
+    """Say what a model is shown of a slide: "96 px tiles at 0.5 µm/px"."""
+    if card.method != "low-resolution":
+        return f"{card.tile_px} px tiles at {card.mpp:g} µm/px"
+    if sees_all_tissue(card):
+        return f"the tissue as one image of {card.tile_px} px, at about {card.mpp:.3g} µm/px"
+    return f"the tissue as images of {card.tile_px} px at {card.mpp:.3g} µm/px"
+
+
+def images_in_words(thumbnails: Sequence[Thumbnail]) -> str:
+    """Say what a model of low resolution looked at.
+
+    Parameters
+    ----------
+    thumbnails : sequence of Thumbnail
+        At least one.
+
+    Returns
+    -------
+    str
+        "1 image of 512 × 512 px at 6.1 µm/px".
+    """
+    first, count = thumbnails[0], len(thumbnails)
+    side = first.size_px
+    return f"{count} {'image' if count == 1 else 'images'} of {side} × {side} px at {first.mpp:.3g} µm/px"
+
+
+def blind_spot(mpp: float) -> str:
+    """Say what cannot be seen at a resolution, and what follows for the score.
+
+    Parameters
+    ----------
+    mpp : float
+        µm per pixel.
+
+    Returns
+    -------
+    str
+        Empty where a pixel is finer than the membrane stain of a 1+.
+    """
+    if mpp <= MEMBRANE_UM:
+        return ""
+    times = mpp / MEMBRANE_UM
+    return (
+        f"A pixel of it is {mpp:.3g} µm wide, {times:.2g} times the membrane stain of a 1+ (about "
+        f"{MEMBRANE_UM:.1f} µm): single membranes are not visible, only how much brown there is and where. "
+        "0 against 1+ is the weak spot of such a model."
+    )
+
+
+def with_ish(name: str, ish: str) -> str:
+    """Say what an ISH result would mean for a predicted class. The prediction stays as it is.
+
+    Parameters
+    ----------
+    name : str
+        Predicted class: one of the four scores, "0", "Low" or "High"; empty where none was given.
+    ish : str
+        "positive", "negative", "pending", or empty: as the user enters it, never inferred.
+
+    Returns
+    -------
+    str
+        One line; empty where nothing follows.
+    """
+    key = name.lower()
+    known = key in (*_LABELS, *_LOW, _HIGH)
+    if not known or ish not in ("positive", "negative", "pending"):
+        return ""
+    equivocal = key in _LOW or key == _TWO_PLUS
+    if ish == "pending":
+        return f"{class_name(name)} stays open until ISH is known." if equivocal else ""
+    if key in _LOW:
+        return {
+            "negative": "With ISH negative: 1+ or 2+ would be HER2-low.",
+            "positive": "IHC 2+ with ISH positive is HER2-positive; the model cannot tell 1+ from 2+.",
+        }[ish]
+    agrees = {
+        ("2+", "negative"): "2+ would be HER2-low.",
+        ("2+", "positive"): "2+ would be HER2-positive.",
+        ("0", "negative"): "0 would be HER2-null or HER2-ultralow; the model cannot tell which.",
+        ("1+", "negative"): "1+ would be HER2-low.",
+        ("3+", "positive"): "3+ would be HER2-positive.",
+        ("high", "positive"): "2+ or 3+ would be HER2-positive.",
+    }.get((key, ish))
+    if agrees is not None:
+        return f"With ISH {ish}: {agrees}"
+    return f"ISH {ish} does not agree with a predicted {name}: look at IHC and ISH again."
 
 
 def abstention(

@@ -1,0 +1,122 @@
+"""Words of a score: what is never said, and what an ISH result would mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_her2.commands.score import _rows
+from napari_her2.inference.presentation import (
+    blind_spot,
+    class_label,
+    class_name,
+    images_in_words,
+    looks_at,
+    with_ish,
+)
+from napari_her2.models.card import ModelCard
+from scored import make_image_result, make_result
+
+
+@pytest.mark.parametrize("name", ["Low", "low", "HER2-low"])
+def test_a_class_of_1_and_2_is_never_called_her2_low_whatever_its_card_says(name: str) -> None:
+    assert class_label(name, {name: "HER2-low"}) == "1+/2+ (ISH unknown)"
+    assert class_name(name) == "1+/2+ (ISH unknown)"
+
+
+def test_other_classes_take_the_words_of_their_card() -> None:
+    assert class_label("High", {"High": "3+ (positive)"}) == "3+ (positive)"
+    assert class_label("2+") == "2+ (equivocal, ISH required)"
+    assert class_name("2+") == "2+"
+
+
+@pytest.mark.parametrize(
+    ("predicted", "ish", "words"),
+    [
+        ("Low", "negative", "With ISH negative: 1+ or 2+ would be HER2-low."),
+        (
+            "Low",
+            "positive",
+            "IHC 2+ with ISH positive is HER2-positive; the model cannot tell 1+ from 2+.",
+        ),
+        ("Low", "pending", "1+/2+ (ISH unknown) stays open until ISH is known."),
+        ("Low", "", ""),
+        ("High", "positive", "With ISH positive: 2+ or 3+ would be HER2-positive."),
+        (
+            "High",
+            "negative",
+            "ISH negative does not agree with a predicted High: look at IHC and ISH again.",
+        ),
+        (
+            "0",
+            "negative",
+            "With ISH negative: 0 would be HER2-null or HER2-ultralow; the model cannot tell which.",
+        ),
+        ("0", "positive", "ISH positive does not agree with a predicted 0: look at IHC and ISH again."),
+        ("1+", "negative", "With ISH negative: 1+ would be HER2-low."),
+        ("1+", "positive", "ISH positive does not agree with a predicted 1+: look at IHC and ISH again."),
+        ("2+", "negative", "With ISH negative: 2+ would be HER2-low."),
+        ("2+", "positive", "With ISH positive: 2+ would be HER2-positive."),
+        ("2+", "pending", "2+ stays open until ISH is known."),
+        ("3+", "positive", "With ISH positive: 3+ would be HER2-positive."),
+        ("3+", "negative", "ISH negative does not agree with a predicted 3+: look at IHC and ISH again."),
+        ("3+", "pending", ""),
+        ("", "negative", ""),
+        ("negative", "positive", ""),
+        ("Low", "perhaps", ""),
+    ],
+)
+def test_what_an_ish_result_would_mean_for_a_predicted_class(predicted: str, ish: str, words: str) -> None:
+    assert with_ish(predicted, ish) == words
+
+
+def test_what_a_resolution_cannot_show_is_told_and_fine_pixels_are_not_blamed() -> None:
+    words = blind_spot(6.4)
+    assert "6.4 µm wide, 10 times the membrane stain of a 1+" in words
+    assert "0 against 1+ is the weak spot" in words
+    assert blind_spot(0.5) == ""
+
+
+def test_images_are_counted() -> None:
+    assert images_in_words(make_image_result().thumbnails) == "1 image of 64 × 64 px at 5 µm/px"
+    assert images_in_words(make_image_result(images=3).thumbnails) == "3 images of 64 × 64 px at 5 µm/px"
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "words"),
+    [
+        ("abmil", {}, "512 px tiles at 6.1 µm/px"),
+        ("low-resolution", {"mode": "fit"}, "the tissue as one image of 512 px, at about 6.1 µm/px"),
+        ("low-resolution", {"mode": "fixed"}, "the tissue as images of 512 px at 6.1 µm/px"),
+    ],
+)
+def test_a_card_says_what_its_model_looks_at(method: str, arguments: dict[str, str], words: str) -> None:
+    card = ModelCard(
+        name="m",
+        version="1",
+        method=method,
+        architecture="A",
+        arguments=arguments,
+        encoder=None,
+        stain="IHC",
+        tile_px=512,
+        mpp=6.1,
+        classes=("0", "Low", "High"),
+        task="HER2 IHC score",
+        training_data="nothing",
+        licence="BSD-3-Clause",
+        intended_use="tests",
+        guideline="ASCO/CAP 2018",
+    )
+    assert looks_at(card) == words
+
+
+def test_the_table_of_the_command_line_speaks_of_images_and_names_its_rule(tmp_path: object) -> None:
+    rows = dict(_rows(make_image_result(), "tifffile", tmp_path))
+    assert rows["seen"] == "1 image of 64 × 64 px at 5 µm/px, 12.34 mm² of tissue"
+    assert "weak spot" in rows["limit"]
+    assert rows["rule"].startswith("mean of 8 views")
+    assert "P(1+/2+ (ISH unknown))" in rows
+    assert "tiles" not in rows
+    plain = dict(_rows(make_result(), "tifffile", tmp_path))
+    assert plain["tiles"].startswith("96 of 25 µm")
+    assert not {"seen", "limit", "rule"} & set(plain)

@@ -15,7 +15,9 @@ case: the same scores by both slides together, by the H&E slide alone and by the
 difference between both and the better one alone with its interval (cases drawn anew for both at once). Of
 a model that scores fields: the slides it answers, its fields that hold tumour against the score of their
 case, and with --run, the folder that its training left, all arms of that run on fields of the same cohort
-(see corr_a_net_arms.py): against H&E alone, attention against none, the drop in accuracy.
+(see corr_a_net_arms.py): against H&E alone, attention against none, the drop in accuracy. Of a model of low
+resolution, on the IHC slides: 0, Low and High with the recall of each, of the four scores behind them, and
+how well it tells the neighbours among these apart.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from corr_a_net_arms import print_arms
 from napari_her2.inference.scoring import score_slide
 from napari_her2.models.card import PAIR
 from napari_her2.models.field_model import FieldModel
+from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.registry import load_model
 from napari_her2_training.confidence_metrics import measure_predictor
 from napari_her2_training.patches import tumour_share
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.bundle import ModelBundle
 
-MODELS = ("demo-attention-mil", "demo-wsmcl", "demo-corr-a-net")
+MODELS = ("demo-attention-mil", "demo-wsmcl", "demo-corr-a-net", "demo-low-resolution")
 FIELD_SLIDE_PX = 6144
 """Side of the slides for a model of large fields: at 0.25 µm/px the others hold a single one."""
 COUNTS = ("cases", "tiles", "fields with tumour")
@@ -63,7 +67,8 @@ def score_all(model: ModelBundle, cases: list[Case]) -> tuple[list[SlideResult],
     results, seconds = [], []
     for case in cases:
         start = time.perf_counter()
-        results.append(score_slide(case.he, model, case.ihc if model.card.stain == PAIR else None))
+        slide = case.ihc if model.card.stain == "IHC" else case.he
+        results.append(score_slide(slide, model, case.ihc if model.card.stain == PAIR else None))
         seconds.append(time.perf_counter() - start)
         last = results[-1]
         print(f"{case.case_id}: {case.truth} scored {last.score} ({last.confidence:.2f})", flush=True)
@@ -162,6 +167,34 @@ def measure_fields(results: list[SlideResult], cases: list[Case]) -> dict[str, f
         found[f"fields of {stratum.name} confidence: share"] = stratum.share
         found[f"fields of {stratum.name} confidence: accuracy"] = stratum.accuracy
     return found
+
+
+JOINED = {"0": "0", "1+": "Low", "2+": "Low", "3+": "High"}
+JOINED_BACK = {"0": "0", "High": "3+"}
+
+
+def measure_low_resolution(results: list[SlideResult], cases: list[Case]) -> dict[str, float]:
+    """Measures of a model of 0, Low and High, and which of the four scores it is weak at."""
+    classes = results[0].classes
+    truth = np.array([case.truth for case in cases])
+    labels = np.array([classes.index(JOINED[name]) for name in truth])
+    probabilities = np.stack([chances(result) for result in results])
+    predicted = probabilities.argmax(axis=1)
+    found = score_measures(labels, probabilities, classes)
+    for number, name in enumerate(classes):
+        found[f"recall {name}"] = float((predicted == number)[labels == number].mean())
+    for name in JOINED:
+        found[f"recall of cases of {name}"] = float((predicted == labels)[truth == name].mean())
+    for low, high, name in (("0", "1+", "0"), ("2+", "3+", "High")):
+        of_both = np.isin(truth, (low, high))
+        says = probabilities[of_both, classes.index(name)]
+        found[f"AUC {low} against {high}"] = float(roc_auc_score(truth[of_both] == JOINED_BACK[name], says))
+    found["share of slides that are answered"] = float(np.mean([not result.abstained for result in results]))
+    found["median µm/px of the image"] = float(np.median([r.slides[0].thumbnails[0].mpp for r in results]))
+    return found
+
+
+MEASURES = {FieldModel: measure_fields, LowResolution: measure_low_resolution}
 
 
 def main() -> None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.result import Progress
 
-METHOD_HELP = "attention-mil, wsmcl, corr-a-net, predictor or corr-a-net-table."
+METHOD_HELP = (
+    "attention-mil, wsmcl, corr-a-net, predictor, corr-a-net-table, low-resolution, patches, mil or compare."
+)
 
 
 def phantom(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -227,3 +229,20 @@ def test_patches_show_the_score_of_each(
     with qtbot.waitSignal(panel.tile_job.returned):
         panel.pointer.clicked.emit((3 * 25 + 5.0, 5.0))
     assert "This tile by itself: 0, probability 70%\n" in panel.inspector.numbers.text()
+
+
+def test_a_dock_that_shows_an_image_goes_without_the_garbage_collector(
+    scored: Callable[[], ScoringDock],
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        dock = scored()
+        dock.result.seen_images.over.click()
+        ref = weakref.ref(dock)
+        dock.shutdown()
+        dock.close()
+        del dock
+        assert ref() is None
+    finally:
+        gc.enable()

@@ -17,12 +17,12 @@ from napari_her2.models.weights_file import write_weights
 from napari_her2_training.arms_config import ConvNeXtConfig, LearningConfig
 from napari_her2_training.augment import vary_place
 from napari_her2_training.classes import class_mapping
+from napari_her2_training.image_start import measure_start, start_from
 from napari_her2_training.image_training import (
     ImageTraining,
     parameter_groups,
     per_slide,
     predict_images,
-    start_from,
     train_images,
 )
 from napari_her2_training.manifest import Case
@@ -173,3 +173,20 @@ def test_a_turned_image_is_that_of_opencv_and_white_comes_in_at_its_edges() -> N
     black = vary_place(torch.zeros(8, 3, 32, 32), 10, 0.1, draw)
     assert float(black[:, :, 16, 16].max()) == pytest.approx(0, abs=1e-3)
     assert float(black[:, :, 0, 0].max()) == pytest.approx(255, abs=1e-3)
+
+
+def test_random_weights_begin_with_features_that_differ_between_images() -> None:
+    torch.manual_seed(0)
+    model = LowResolution(variant="atto", classes=3, size_px=64)
+    images = torch.rand(12, 3, 64, 64) * 0.1 + torch.linspace(0.3, 0.9, 12).view(-1, 1, 1, 1)
+    measure_start(model, images.split(5))
+    gammas = [value for name, value in model.named_parameters() if name.endswith("gamma")]
+    assert len(gammas) == 12
+    assert all(bool((gamma == 1).all()) for gamma in gammas)
+    model.eval()
+    with torch.inference_mode():
+        pooled = model.network.forward_head(model.features(images), pre_logits=True)
+    torch.testing.assert_close(pooled.mean(dim=0), torch.zeros(pooled.shape[1]), atol=1e-3, rtol=0)
+    varied = pooled.std(dim=0)
+    torch.testing.assert_close(varied[varied > 0.5], torch.ones(int((varied > 0.5).sum())), atol=1e-2, rtol=0)
+    assert float((varied > 0.5).float().mean()) > 0.5

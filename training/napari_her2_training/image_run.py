@@ -17,14 +17,17 @@ from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
 from napari_her2_training.arm_run import TrainedFold, open_arm, run_arm
 from napari_her2_training.cards import ModelFacts
-from napari_her2_training.image_training import ImageTraining, predict_images, start_from, train_images
+from napari_her2_training.image_start import MEASURED_IMAGES, measure_start, start_from
+from napari_her2_training.image_training import ImageTraining, predict_images, train_images
 from napari_her2_training.manifest import SPLITS, STAINS
 from napari_her2_training.slide_images import ImageStore, cut_thumbnails, cut_tiles
 from napari_her2_training.steps import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
+
+    from torch import Tensor
 
     from napari_her2_training.arm_run import ArmRun
     from napari_her2_training.arms_config import (
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from napari_her2_training.slide_images import SlideImages
 
 STEP = "network"
+_AT_ONCE = 16
 
 
 def train_low_resolution(
@@ -158,7 +162,7 @@ class _Work:
         for part in parts:
             yield from self.store.prepare(getattr(split, part), f"Reading the {part} {stain} slides")
         images = {part: self.store.of(getattr(split, part), config.data.mapping) for part in parts}
-        model = self._new_model()
+        model = self._new_model(images["train"])
         module = ImageTraining(
             model, images["train"], images["validation"], self.learning, seed=config.compute.seed
         )
@@ -179,13 +183,23 @@ class _Work:
                 said.setdefault(reading, {})[part] = given
         return TrainedFold(model, None, self.facts(images["train"]), said, self.reading)
 
-    def _new_model(self) -> LowResolution | PatchConvNeXt:
-        """Return a model with weights that the seed alone decides, or those that the configuration names."""
+    def _new_model(self, images: SlideImages) -> LowResolution | PatchConvNeXt:
+        """Return a model with weights that seed and images decide, or those that the configuration names."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.run.config.compute.seed)
             model = self.make(len(self.run.classes), self.network.drop_path)
-        start_from(model.network, self.network)
+        if self.network.weights == "random":
+            measure_start(model, self._spread(images))
+        else:
+            start_from(model.network, self.network)
         return model
+
+    def _spread(self, images: SlideImages) -> Iterator[Tensor]:
+        """Training images, spread over all of them, as a model takes them."""
+        count = len(images)
+        chosen = np.unique(np.linspace(0, count - 1, min(count, MEASURED_IMAGES)).astype(np.int64))
+        for first in range(0, len(chosen), _AT_ONCE):
+            yield images.batch(chosen[first : first + _AT_ONCE]).float() / 255
 
     def _judge(
         self, model: LowResolution | PatchConvNeXt, images: SlideImages, part: str

@@ -12,7 +12,6 @@ slides is kept, a later one of equals.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -23,15 +22,14 @@ from torch.nn import functional as F
 
 from napari_her2.inference.patches import fused
 from napari_her2.models.low_resolution import VIEWS, dihedral
-from napari_her2.models.timm_backbones import fetch
-from napari_her2.models.weights_file import check_tensors, read_weights
 from napari_her2_training.augment import orient, vary_light, vary_place
 from napari_her2_training.draws import epoch_order, inverse_frequencies, seed_of
 from napari_her2_training.fitting import Fit, fit
 from napari_her2_training.predictions import Predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -40,20 +38,10 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import Progress
     from napari_her2.models.low_resolution import LowResolution
     from napari_her2.models.patch_classifier import PatchConvNeXt
-    from napari_her2_training.arms_config import ConvNeXtConfig, LearningConfig
+    from napari_her2_training.arms_config import LearningConfig
     from napari_her2_training.slide_images import SlideImages
 
 MONITOR = "validation_macro_f1"
-IMAGENET: Mapping[str, str] = {
-    "tiny": "convnext_tiny.fb_in22k_ft_in1k",
-    "small": "convnext_small.fb_in22k_ft_in1k",
-    "base": "convnext_base.fb_in22k_ft_in1k",
-    "atto": "convnext_atto.d2_in1k",
-}
-"""Weights of timm, by variant; their licences are Apache-2.0."""
-HEAD_SCALE = 0.001
-"""A new classifier on learnt weights begins this small, as in the published fine-tuning."""
-_CLASSIFIER = "head.fc."
 _AUGMENT, _DROP = 0, 1
 
 
@@ -197,42 +185,6 @@ def parameter_groups(network: torch.nn.Module, config: LearningConfig) -> list[d
                 told = {"params": parameters, "lr": rate * factor, "weight_decay": group["weight_decay"]}
                 groups.append(told)
     return groups
-
-
-def start_from(network: torch.nn.Module, config: ConvNeXtConfig) -> None:
-    """Load the weights that training begins with; the classifier stays new.
-
-    Parameters
-    ----------
-    network : nn.Module
-        A ConvNeXt of timm.
-    config : ConvNeXtConfig
-
-    Raises
-    ------
-    ModelError
-        If they cannot be had, or are those of something else.
-    """
-    if config.weights == "random":
-        return
-    if config.weights == "pretrained":
-        import timm  # seconds to import: only for those who need it
-
-        name = IMAGENET[config.variant]
-        given = fetch(lambda: timm.create_model(name, pretrained=True).state_dict(), f"timm:{name}")
-    else:
-        name = Path(config.weights).name
-        given = dict(read_weights(Path(config.weights).expanduser()).tensors)
-    # Of timm, or of a bundle of ours.
-    given = {key.removeprefix("head.network."): value for key, value in given.items()}
-    wanted = network.state_dict()
-    body = {key: value for key, value in given.items() if not key.startswith(_CLASSIFIER)}
-    check_tensors({key: value for key, value in wanted.items() if key not in _own(wanted)}, body, name)
-    network.load_state_dict(body | {key: wanted[key] * HEAD_SCALE for key in _own(wanted)})
-
-
-def _own(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    return tuple(key for key in state if key.startswith(_CLASSIFIER))
 
 
 def train_images(

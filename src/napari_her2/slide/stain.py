@@ -28,7 +28,7 @@ FAINTEST = 0.03
 """Least summed optical density of the stained part: below it colours are the camera's noise."""
 LEAST_PIXELS = 50
 DARK, GLASS, LEAST_GLASS = 60, 150, 0.02
-"""Grey value below which most of a dark picture lies, that bare glass has at least, and its share."""
+"""Grey value below which a quarter of a dark picture lies, that bare glass has at least, and its share."""
 
 
 def guess_stain(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Stain:
@@ -74,7 +74,8 @@ def dark_background(rgb: NDArray[np.uint8]) -> bool:
     ----------
     rgb : (h, w, 3) uint8
     """
-    return bool(np.median(brightest(rgb)) < DARK and np.mean(darkest(rgb) >= GLASS) < LEAST_GLASS)
+    background = np.percentile(brightest(rgb), 25)
+    return bool(background < DARK and np.mean(darkest(rgb) >= GLASS) < LEAST_GLASS)
 
 
 def _stained_density(

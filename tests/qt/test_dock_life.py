@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from driving import score
 
 from napari_her2._qt import scoring_dock
+from napari_her2._qt.jobs import Failure
+from napari_her2.errors import ModelNameTaken
 from napari_her2.inference.result import Progress
 from scored import make_slide
 
@@ -146,6 +148,8 @@ def test_a_dock_goes_without_the_garbage_collector(make_dock: object) -> None:
     gc.disable()
     try:
         dock = make_dock()
+        dock.add_job.failed.emit(Failure("Another of its name is there.", kind=ModelNameTaken))
+        assert dock.message.action.text() == "Replace it"  # which the dock keeps until it is pressed
         ref = weakref.ref(dock)
         dock.shutdown()
         dock.close()

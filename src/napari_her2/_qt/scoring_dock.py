@@ -59,11 +59,11 @@ class ScoringDock(QWidget):
         apply_folders(self.settings)
         self._scored_ids: tuple[str, ...] = ()
         self._added_path = Path()
-        self._action: Callable[[], None] | None = None
+        self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
         self._was_docked = False
         self.banner = QLabel(NOTICE)
         self.message = MessageBox()
-        self.slides = SlidePicker()
+        self.slides = SlidePicker(self.session)
         self.models = ModelPicker()
         self.regions = RegionPicker()
         self.device = QLabel("Device: looking …")
@@ -77,7 +77,7 @@ class ScoringDock(QWidget):
         self._models_own = (self.correlated, self.cam)  # what some models can show beside a score
         self.smooth = QCheckBox("Smooth panning")
         self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
-        self._jobs = (self.score_job, self.look_job, self.add_job)
+        self._jobs = (self.score_job, self.look_job, self.add_job, *self.slides.jobs)
         self._arrange()
         self._connect()
         self._take_colours()
@@ -123,6 +123,7 @@ class ScoringDock(QWidget):
     def _connect(self) -> None:
         self.slides.changed.connect(self._on_slide)
         self.slides.mpp_given.connect(self._on_mpp)
+        self.slides.failed.connect(self._show_failure)
         self.models.changed.connect(self._show_case)
         self.case.changed.connect(self._update_ready)
         self.case.slide_wanted.connect(self.slides.choose)
@@ -210,7 +211,7 @@ class ScoringDock(QWidget):
         for part in self._models_own:
             part.shutdown()
         self.session.slides_changed.disconnect(self._show_slides, missing_ok=True)
-        self.slides.set_slides([])  # a closed dock keeps no slide open
+        self.slides.shutdown()
         self.case.shutdown()
         viewer = self.session.viewer
         if viewer is not None:
@@ -337,26 +338,26 @@ class ScoringDock(QWidget):
 
     def _on_score_failed(self, failure: Failure) -> None:
         if failure.kind is ModelMisfit:
-            self._show_failure(failure, "Score anyway", partial(self.score, override_fit=True))
+            self._show_failure(failure, "Score anyway", partial(ScoringDock.score, override_fit=True))
         else:
             self._show_failure(failure)
 
     def _on_add_failed(self, failure: Failure) -> None:
         if failure.kind is ModelNameTaken:
-            again = partial(self.add_model_file, self._added_path, force=True)
+            again = partial(ScoringDock.add_model_file, path=self._added_path, force=True)
             self._show_failure(failure, "Replace it", again)
         else:
             self._show_failure(failure)
 
     def _show_failure(
-        self, failure: Failure, caption: str = "", action: Callable[[], None] | None = None
+        self, failure: Failure, caption: str = "", action: Callable[[ScoringDock], None] | None = None
     ) -> None:
         self._action = action
         self.message.show_failure(failure, caption)
 
     def _take_action(self) -> None:
         if self._action is not None:
-            self._action()
+            self._action(self)
 
     def _chosen_regions(self) -> list[Any] | None:
         name = self.regions.layer_name

@@ -215,7 +215,7 @@ def test_the_ihc_slide_can_be_opened_from_a_file(
     opened = make_slide(name="other")
     monkeypatch.setattr("napari_her2.slide.reader.open_slide", lambda path: opened)
     for _ in range(2):  # the second time it is open already
-        with qtbot.waitSignal(dock.case.open_job.returned):
+        with qtbot.waitSignal(dock.case.opener.opened):
             dock.case.open_file(opened.path)
         assert dock.case.ihc is opened or dock.case.ihc_id == opened.fingerprint
         assert [layer.name for layer in viewer.layers] == ["one", "other"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 from driving import score, with_tissue
@@ -63,6 +64,33 @@ def test_missing_size_is_asked_for_and_never_guessed(
     assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
     assert dock.progress.start.isEnabled()
     assert not dock.slides.mpp_row.isVisibleTo(dock)
+
+
+def test_a_plain_jpeg_opens_in_the_dock_and_is_asked_for_its_size(
+    qtbot: QtBot, make_dock: object, viewer: ViewerModel, tmp_path: Path
+) -> None:
+    dock = make_dock()
+    path = tmp_path / "core.jpg"
+    cv2.imwrite(str(path), np.full((300, 400, 3), (205, 180, 230), np.uint8))
+    for _ in range(2):  # the second time it is open already
+        with qtbot.waitSignal(dock.slides.opener.opened):
+            dock.slides.opener.open_file(path)
+        assert [layer.name for layer in viewer.layers] == ["core"]
+    assert "400 × 300 px" in dock.slides.facts.text()
+    assert dock.slides.mpp_row.isVisibleTo(dock)
+    dock.slides.mpp.setValue(0.23)
+    dock.slides.use_mpp.click()
+    assert dock.slides.slide.mpp == (0.23, 0.23)
+    np.testing.assert_allclose(viewer.layers[0].scale, (0.23, 0.23))
+    assert dock.progress.start.isEnabled()
+
+
+def test_a_file_that_is_no_slide_is_refused_in_words(qtbot: QtBot, make_dock: object, tmp_path: Path) -> None:
+    dock = make_dock()
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
+    with qtbot.waitSignal(dock.slides.failed):
+        dock.slides.opener.open_file(tmp_path / "cut.jpg")
+    assert "cut.jpg cannot be read" in dock.message.text.text()
 
 
 def test_a_size_that_cannot_be_right_is_refused_in_words(

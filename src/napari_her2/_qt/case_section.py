@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_her2._napari.layers import slide_layer
-from napari_her2._napari.work import opening_slide
-from napari_her2._qt.jobs import Job
 from napari_her2._qt.pair_picker import PairPicker
 from napari_her2._qt.pair_view import PairView
 from napari_her2._qt.sections import Section
+from napari_her2._qt.slide_opener import SlideOpener
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from napari_her2._napari.session import Session
     from napari_her2._qt.theme import Colours
@@ -51,8 +48,8 @@ class CaseSection(QWidget):
         self._open_of = ""
         self.picker = PairPicker()
         self.view = PairView(session)
-        self.open_job = Job()
-        self.jobs = (self.open_job,)
+        self.opener = SlideOpener(session)
+        self.jobs = (self.opener.job,)
         self.picking = Section("IHC slide of the case", self.picker)
         self.viewing = Section("Both slides", self.view)
         layout = QVBoxLayout(self)
@@ -64,8 +61,8 @@ class CaseSection(QWidget):
         self.picker.open_wanted.connect(self._choose_file)
         self.picker.swap_wanted.connect(self._swap)
         self.view.failed.connect(self.failed)
-        self.open_job.returned.connect(self._on_opened)
-        self.open_job.failed.connect(self.failed)
+        self.opener.opened.connect(self._on_opened)
+        self.opener.failed.connect(self.failed)
         session.pairing_changed.connect(self._show_view)
         self.show_slides([], "", takes_pair=False)
 
@@ -104,7 +101,7 @@ class CaseSection(QWidget):
     def open_file(self, path: Path) -> None:
         """Open the IHC slide from a file, in a thread."""
         self._open_of = self._of
-        self.open_job.start(partial(opening_slide, path))
+        self.opener.open_file(path)
 
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""
@@ -136,23 +133,10 @@ class CaseSection(QWidget):
             self.slide_wanted.emit(ihc)
 
     def _choose_file(self) -> None:
-        chosen, _ = QFileDialog.getOpenFileName(self, "IHC slide of the case", str(self._folder()))
-        if chosen:
-            self.open_file(Path(chosen))
+        path = self.opener.choose_file(self, "IHC slide of the case", self._of)
+        if path is not None:
+            self.open_file(path)
 
-    def _folder(self) -> Path:
-        slide = self._session.slide_of(self._of)
-        return Path.home() if slide is None else slide.path.parent
-
-    def _on_opened(self, slide: Slide) -> None:
-        viewer = self._session.viewer
-        if viewer is None:
-            slide.close()
-            return
-        if self._session.layer_of(slide.fingerprint) is None:
-            data, options, _ = slide_layer(slide)
-            viewer.add_image(data, **options)
-        else:
-            slide.close()  # it is open already
-        if slide.fingerprint != self._open_of:
-            self.picker.choose(slide.fingerprint, of=self._open_of)
+    def _on_opened(self, slide_id: str) -> None:
+        if slide_id != self._open_of:
+            self.picker.choose(slide_id, of=self._open_of)

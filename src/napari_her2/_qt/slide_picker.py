@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_her2._qt.slide_opener import SlideOpener
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_her2._napari.session import Session
     from napari_her2.slide.reader import Slide
 
 
 class SlidePicker(QWidget):
-    """Combo of the open slides with the facts of the chosen one.
+    """Combo of the open slides with the facts of the chosen one, and the way to open another.
+
+    Parameters
+    ----------
+    session : Session
 
     Attributes
     ----------
@@ -24,16 +30,24 @@ class SlidePicker(QWidget):
         Id of the chosen slide; empty where none is open.
     mpp_given : Signal(str, float)
         Id of a slide, and µm/px that the user states for it.
+    failed : Signal(Failure)
+        A file could not be opened as a slide.
     """
 
     changed = Signal(str)
     mpp_given = Signal(str, float)
+    failed = Signal(object)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.combo = QComboBox()
         self.combo.setAccessibleName("Slide")
-        self.combo.setToolTip("Slides that are open in napari; open one with File > Open")
+        self.combo.setToolTip("Slides that are open in napari")
+        self.open = QPushButton("Open…")
+        self.open.setToolTip("Open a slide from a file; a plain JPEG or PNG is one of one level")
+        self.open.setAccessibleName("Open a slide from a file")
+        self.opener = SlideOpener(session)
+        self.jobs = (self.opener.job,)
         self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.facts = QLabel()
         self.facts.setWordWrap(True)
@@ -57,6 +71,9 @@ class SlidePicker(QWidget):
         self._arrange()
         self._slides: list[tuple[str, str, Slide]] = []
         self.combo.currentIndexChanged.connect(self._on_choice)
+        self.open.clicked.connect(self._choose_file)
+        self.opener.opened.connect(self.choose)
+        self.opener.failed.connect(self.failed)
         self.use_mpp.clicked.connect(self._on_use)
         self.mpp.valueChanged.connect(lambda value: self.use_mpp.setEnabled(value > 0))
         self.set_colours(Colours())
@@ -70,10 +87,14 @@ class SlidePicker(QWidget):
         row.addWidget(question)
         row.addWidget(self.mpp, 1)
         row.addWidget(self.use_mpp)
+        choice = QHBoxLayout()
+        choice.addWidget(self.combo, 1)
+        choice.addWidget(self.open)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for widget in (self.combo, self.facts, self.warnings, self.mpp_row):
+        layout.addLayout(choice)
+        for widget in (self.facts, self.warnings, self.mpp_row):
             layout.addWidget(widget)
 
     @property
@@ -116,6 +137,17 @@ class SlidePicker(QWidget):
         """Choose a slide that is open."""
         self.combo.setCurrentIndex(self.combo.findData(slide_id))
 
+    def shutdown(self) -> None:
+        """Stop all work and keep no slide open."""
+        for job in self.jobs:
+            job.shutdown()
+        self.set_slides([])
+
+    def _choose_file(self) -> None:
+        path = self.opener.choose_file(self, "Slide", self.slide_id)
+        if path is not None:
+            self.opener.open_file(path)
+
     def _on_choice(self) -> None:
         self._show_facts()
         self.changed.emit(self.slide_id)
@@ -129,7 +161,7 @@ class SlidePicker(QWidget):
         self.mpp_row.setVisible(slide is not None and slide.mpp is None)
         self.warnings.setVisible(bool(slide and slide.warnings))
         if slide is None:
-            self.facts.setText("Open a slide: File > Open, or File > Open Sample > HER2 phantom.")
+            self.facts.setText("Open a slide here, with File > Open, or File > Open Sample > HER2 phantom.")
             return
         self.facts.setText(" · ".join(slide_facts(slide)))
         self.warnings.setText("\n".join(f"⚠ {line}" for line in slide.warnings))

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.result import Progress
+    from napari_her2.models.corr_a_net import CorrANet
     from napari_her2.models.predictors import Predictor
+    from napari_her2_training.field_arms import NetworkArm
     from unseen import Case
 
 PART = "test"
@@ -109,10 +111,7 @@ def judged_by(run: FieldRun, folder: Path, arm: Arm) -> tuple[Judged, Predictor,
     if arm.network is None:
         stacks = tuple(run.store.images(PART, stain) for stain in STAINS_OF[arm.input])
     else:
-        network = load_network(folder / "networks" / f"{arm.network.slug}.safetensors")
-        made = run.store.folder / f"{arm.network.slug}.npy"
-        finished(represent_steps(network, run.store.images(PART, "he"), made, run.device, stage=""))
-        stacks = (np.load(made, mmap_mode="r"),)
+        stacks = (represented(run, folder, arm.network)[1],)
     fields = LabelledFields(stacks, run.store.labels(PART))
     predictor = new_predictor(
         arm.architecture, channels=fields.channels, size_px=run.config.data.field_px, seed=0
@@ -120,6 +119,18 @@ def judged_by(run: FieldRun, folder: Path, arm: Arm) -> tuple[Judged, Predictor,
     predictor.load_state_dict(dict(read_weights(weights).tensors))
     predictor.requires_grad_(False).eval()
     return judge(predictor, fields, run.device), predictor, fields
+
+
+def network_file(folder: Path, arm: NetworkArm) -> Path:
+    return folder / "networks" / f"{arm.slug}.safetensors"
+
+
+def represented(run: FieldRun, folder: Path, arm: NetworkArm) -> tuple[CorrANet, np.ndarray]:
+    """Return a network, and what it makes of the unseen H&E fields."""
+    network = load_network(network_file(folder, arm))
+    made = run.store.folder / f"{arm.slug}.npy"
+    finished(represent_steps(network, run.store.images(PART, "he"), made, run.device, stage=""))
+    return network, np.load(made, mmap_mode="r")
 
 
 def percent(drop: dict[str, float | None], name: str) -> str:
@@ -166,7 +177,7 @@ def print_arms(folder: Path, cohort: list[Case], *, with_drop: bool = True) -> d
             flush=True,
         )
     told["gains"] = gains(said, run.store.labels(PART), cases)
-    told["correlations"] = correlations(run, folder, said)
+    told["correlations"] = correlations(run, folder, config)
     return told
 
 
@@ -204,18 +215,21 @@ def gains(said: dict[Arm, np.ndarray], labels: np.ndarray, cases: np.ndarray) ->
     return found
 
 
-def correlations(run: FieldRun, folder: Path, said: dict[Arm, np.ndarray]) -> dict[str, object]:
-    networks = {arm.network for arm in said if arm.network is not None}
+def correlations(run: FieldRun, folder: Path, config: CorrANetConfig) -> dict[str, object]:
+    """Correlation with IHC of the finished networks, whether or not a predictor of theirs is finished."""
+    trained = {arm.network for arm in predictor_arms(config) if arm.network is not None}
+    networks = {arm for arm in trained if network_file(folder, arm).exists()}
     if not networks:
         return {}
-    finished(run.prepare((PART, "ihc")))
+    finished(run.prepare((PART, "he"), (PART, "ihc")))
     values = {}
     print("\n| network | mean abs. r with IHC brightness | control | with DAB | hidden layers |")
     print("|---|---|---|---|---|")
     for arm in sorted(networks, key=lambda arm: (arm.dim, not arm.attention)):
+        network, representations = represented(run, folder, arm)
         found = correlations_of(
-            load_network(folder / "networks" / f"{arm.slug}.safetensors"),
-            np.load(run.store.folder / f"{arm.slug}.npy", mmap_mode="r"),
+            network,
+            representations,
             run.store.images(PART, "he"),
             run.store.images(PART, "ihc"),
             run.device,

@@ -4,7 +4,7 @@ Dietterich, Lathrop and Lozano-Pérez, Artificial Intelligence 89, 1997: 92 mole
 bags of 476 conformations with 166 features. Ilse, Tomczak and Welling (ICML 2018, arXiv:1802.04712) report an
 accuracy of 0.892 ± 0.040 (attention) and 0.900 ± 0.050 (gated) by ten-fold cross-validation repeated five
 times, with layers of 256, 128 and 64 units, attention of 64, and SGD: rate 0.0005, momentum 0.9, weight decay
-0.005, 100 epochs, one bag a step.
+0.005, 100 epochs, one bag a step, weights begun as Glorot and Bengio (2010) have it, biases at zero.
 
     python benchmarks/musk.py                    # data from NAPARI_HER2_TEST_DATA, or ../shared/data
     python benchmarks/musk.py --data musk1.csv --repeats 1
@@ -93,7 +93,12 @@ def standardise(bags: list[Bag], unseen: np.ndarray) -> list[torch.Tensor]:
 def new_head(seed: int, *, gated: bool) -> ABMIL:
     """Return a model of the published small setting."""
     torch.manual_seed(seed)
-    return ABMIL(features=166, widths=(256, 128, 64), hidden=64, classes=2, gated=gated, dropout=0.0)
+    head = ABMIL(features=166, widths=(256, 128, 64), hidden=64, classes=2, gated=gated, dropout=0.0)
+    for layer in head.modules():
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.init.xavier_uniform_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+    return head
 
 
 class Stack:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_her2.models.encoders import PatchEncoder
 
 PEAKS_IN_A_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
-WARM_TILES = 128
+WARM_TILES, WARM_PX = 128, 96
 Timed = Callable[[], int]  # does the work, returns how many tiles
 
 
@@ -71,7 +71,7 @@ def warm_up(slide: Slide, bundle: ModelBundle, device_name: str) -> None:
 
     grid = slide.tile_grid(bundle.card.tile_px, bundle.card.mpp)
     keep = np.zeros(grid.shape, np.bool_)
-    keep.flat[:WARM_TILES] = True
+    keep.flat[: max(4, WARM_TILES * WARM_PX**2 // bundle.card.tile_px**2)] = True
     for _ in embed_steps(
         slide, encoder_of(slide, bundle), grid, keep, choose_device(device_name), cache=False
     ):

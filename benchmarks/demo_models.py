@@ -170,7 +170,6 @@ def measure_fields(results: list[SlideResult], cases: list[Case]) -> dict[str, f
 
 
 JOINED = {"0": "0", "1+": "Low", "2+": "Low", "3+": "High"}
-JOINED_BACK = {"0": "0", "High": "3+"}
 
 
 def measure_low_resolution(results: list[SlideResult], cases: list[Case]) -> dict[str, float]:
@@ -188,7 +187,9 @@ def measure_low_resolution(results: list[SlideResult], cases: list[Case]) -> dic
     for low, high, name in (("0", "1+", "0"), ("2+", "3+", "High")):
         of_both = np.isin(truth, (low, high))
         says = probabilities[of_both, classes.index(name)]
-        found[f"AUC {low} against {high}"] = float(roc_auc_score(truth[of_both] == JOINED_BACK[name], says))
+        found[f"AUC {low} against {high}"] = float(
+            roc_auc_score(labels[of_both] == classes.index(name), says)
+        )
     found["share of slides that are answered"] = float(np.mean([not result.abstained for result in results]))
     found["median µm/px of the image"] = float(np.median([r.slides[0].thumbnails[0].mpp for r in results]))
     return found

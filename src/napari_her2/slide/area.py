@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 _SMALLEST_BLOCK_PX = 32
 _JOIN_BELOW = 4
 """Up to this many pixels of the file a pixel, blocks are joined before they are averaged."""
-_BLOCK_PX = 32
-_SHRINK_FIRST = 4
-"""From this many pixels of the file a pixel on, blocks are shrunk as they are read: the rest is too large."""
 _BLOCK_PX = 1024
 _BLOCKS_A_BATCH = 4
 

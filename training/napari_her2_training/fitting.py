@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -18,7 +19,6 @@ from napari_her2_training.machines import Machines, own_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from napari_her2.inference.device import Device
 
@@ -90,7 +90,7 @@ def fit(
         State of the module at its best epoch, on the CPU.
     """
     last, best = wanted.folder / "last.ckpt", wanted.folder / "best.ckpt"
-    keeper = (_LastOfBest if wanted.ties == "last" else ModelCheckpoint)(
+    keeper = (_LastOfBest if wanted.ties == "last" else _Keeper)(
         dirpath=wanted.folder,
         filename="best",
         monitor=wanted.monitor,
@@ -165,7 +165,22 @@ def _trainer(wanted: Fit, device: Device, callbacks: list[Callback]) -> lightnin
     )
 
 
-class _LastOfBest(ModelCheckpoint):
+class _Keeper(ModelCheckpoint):
+    """Knows the best epoch still after its folder was moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what a checkpoint says of the best epoch; its file lies beside it, wherever that is."""
+        here = Path(str(self.dirpath))
+        moved = dict(state_dict, dirpath=str(here))
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            if moved.get(name):
+                moved[name] = str(here / Path(moved[name]).name)
+        known = moved.get("best_k_models", {})
+        moved["best_k_models"] = {str(here / Path(path).name): score for path, score in known.items()}
+        super().load_state_dict(moved)
+
+
+class _LastOfBest(_Keeper):
     """Keeps the last of equally good epochs."""
 
     def check_monitor_top_k(self, trainer: lightning.Trainer, current: torch.Tensor | None = None) -> bool:
@@ -188,7 +203,8 @@ class _Reporter(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        self._tell(trainer.current_epoch * self.wanted.train_batches + batch_idx + 1)
+        many = trainer.world_size
+        self._tell(trainer.current_epoch * self.wanted.train_batches + many * (batch_idx + 1))
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: object) -> None:
         shown = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())

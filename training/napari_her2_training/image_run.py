@@ -16,7 +16,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
 from napari_her2_training.arm_run import TrainedFold, open_arm, run_arm
-from napari_her2_training.cards import ModelFacts
+from napari_her2_training.cards import ModelFacts, round_weights
 from napari_her2_training.image_start import MEASURED_IMAGES, measure_start, start_from
 from napari_her2_training.image_training import ImageTraining, predict_images, train_images
 from napari_her2_training.manifest import SPLITS, STAINS
@@ -177,6 +177,7 @@ class _Work:
                 resume=run.folder.resume,
             )
         )
+        round_weights(model)
         said: dict[str, dict[str, Predictions]] = {}
         for part, own in images.items():
             for reading, given in (yield from self._judge(model, own, part)).items():

@@ -25,12 +25,12 @@ from napari_her2_training.wsmcl import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from napari_her2.inference.result import Progress
     from napari_her2.models.wsmcl import WSMCL
-    from napari_her2_training.manifest import Split
+    from napari_her2_training.manifest import Case, Split
     from napari_her2_training.paired_slides import Cohort
     from napari_her2_training.pairs import PairedSlides
     from napari_her2_training.predictions import Predictions
@@ -68,8 +68,14 @@ def train_wsmcl(
         The bundle of the best fold; where slides cannot be scored with it, the weights of its head.
     """
     modes = {config.pairs.mode, *(variant.config.pairs.mode for variant in config.variants)}
-    run = open_arm(config, data, out, resume=resume, needed=("he", "ihc") if "same-case" in modes else ())
-    _check(run, modes)
+    run = open_arm(
+        config,
+        data,
+        out,
+        resume=resume,
+        needed=("he", "ihc") if "same-case" in modes else (),
+        check=lambda cases, splits: _check(cases, splits, modes, config.data.classes),
+    )
     cohort = yield from read_cohort(run.cases, config, run.reading_device)
     path = yield from _train(run, cohort, "")
     if config.variants:
@@ -84,10 +90,9 @@ def train_wsmcl(
     return path
 
 
-def _check(run: ArmRun[WSMCLConfig], modes: set[str]) -> None:
+def _check(cases: Sequence[Case], splits: Sequence[Split], modes: set[str], mapping: str) -> None:
     """Find what would stop the training later."""
-    mapping = run.config.data.classes
-    for split in run.splits:
+    for split in splits:
         for part in SPLITS:
             for mode in modes:
                 check_pairs(getattr(split, part), part, mode, mapping)
@@ -96,8 +101,8 @@ def _check(run: ArmRun[WSMCLConfig], modes: set[str]) -> None:
                 "The validation cases are all of one class, which cannot tell the best epoch: add cases, or "
                 "change the split."
             )
-    from_files(run.cases, "he")
-    from_files(run.cases, "ihc")
+    from_files(cases, "he")
+    from_files(cases, "ihc")
 
 
 def _train(run: ArmRun[WSMCLConfig], cohort: Cohort, variant: str) -> Generator[Progress, None, Path]:

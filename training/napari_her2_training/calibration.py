@@ -173,4 +173,7 @@ def least_confidence(curve: RiskCoverage, wanted: float) -> float | None:
         None where no threshold reaches it, or 0 was wanted.
     """
     good = np.flatnonzero(curve.risk <= 1 - wanted + 1e-9)
-    return float(curve.threshold[good[-1]]) if wanted and len(good) else None
+    if not wanted or not len(good):
+        return None
+    # Half way to the next slide, so that rounding does not withhold the last answer that is wanted.
+    return float(curve.threshold[good[-1] : good[-1] + 2].mean())

@@ -45,8 +45,8 @@ def _options(
 for _command in (info, score, embed, phantom, demo, cache):
     app.command()(plainly(_command))
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(plainly(bench))
-for _command in (train, report, export):
-    app.command()(plainly(_command))
+for _training_command in (train, report, export):
+    app.command()(plainly(_training_command))
 app.add_typer(models_app, name="models")
 
 

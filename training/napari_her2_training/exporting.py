@@ -119,7 +119,7 @@ def _set_temperatures(head: nn.Module, members: list[ModelBundle]) -> None:
     heads: tuple[str, ...] = head.heads  # type: ignore[assignment]
     told = [[member.card.temperature(name) for name in heads] for member in members]
     with torch.no_grad():
-        head.temperatures.copy_(torch.tensor(told))  # type: ignore[operator,union-attr]
+        head.temperatures.copy_(torch.tensor(told))  # type: ignore[operator]
 
 
 def _least(values: list[float | None]) -> float | None:

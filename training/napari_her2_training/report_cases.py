@@ -138,7 +138,8 @@ def _pictured(
         paths = _slides(case, run.told["stain"])
         if any(holds_features(path) for path in paths):
             return without("It is given as features: there is no slide to draw on.")
-        result = yield from score_steps(paths[0], bundles[miss.fold], *paths[1:], device=device)
+        ihc = paths[1] if len(paths) > 1 else None
+        result = yield from score_steps(paths[0], bundles[miss.fold], ihc, device=device)
         pictures = tuple(draw_slide(slide, result) for slide in result.slides)
     except Her2Error as error:
         return without(str(error))

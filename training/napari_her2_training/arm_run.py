@@ -210,11 +210,13 @@ def run_arm(
     for number, fold in enumerate(folds if len(folds) > 1 else ()):
         _save(out / path.name.replace(name, f"{name}-fold{number}", 1), number, fold, said, run)
     _save(path, best, chosen, said, run)
-    write_predictions(out / PREDICTIONS_FILE, said, run.classes)
-    write_json(
-        finished,
-        {
-            "model": path.name,
+    write_record(
+        out,
+        path,
+        said,
+        run.config,
+        measured=found,
+        told={
             "method": chosen.facts.method,
             "stain": chosen.facts.stain,
             "data": str(run.data.resolve()),
@@ -222,23 +224,60 @@ def run_arm(
             "bundle": chosen.no_bundle or "written",
             "reading": chosen.reading,
             "heads": dict(chosen.heads),
+            "unit": chosen.unit,
             "device": run.device.name,
-            "classes": list(run.classes),
-            "mapping": run.config.data.mapping.told(),
             "parameters": sum(p.numel() for p in chosen.model.parameters()),
             "cases": [_counts(split) for split in run.splits],
-            "config": run.config.told(),
-            "published": [asdict(entry) for entry in getattr(run.config, "published", ())],
-            "versions": {name: version(name) for name in VERSIONS},
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "judged": judged_part(said),
-            "measured": {
-                reading: {part: measured.told() for part, measured in parts.items()}
-                for reading, parts in found.items()
-            },
         },
     )
     return path
+
+
+def write_record(
+    out: Path,
+    path: Path,
+    said: Said,
+    config: RunConfig,
+    *,
+    measured: Mapping[str, Mapping[str, Measured]],
+    told: Mapping[str, object],
+) -> None:
+    """Write what a finished run leaves beside its model: predictions.csv, and metrics.json last.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the run.
+    path : Path
+        Its model.
+    said : dict of Part to Predictions
+    config : RunConfig
+    measured : mapping of str to mapping of str to Measured
+        Reading, part.
+    told : mapping
+        What else a report tells: method, stain, data, fold, bundle, reading, heads, unit, device,
+        parameters, cases.
+    """
+    classes = config.data.mapping.names
+    write_predictions(out / PREDICTIONS_FILE, said, classes)
+    write_json(
+        out / METRICS_FILE,
+        {
+            "model": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            **told,
+            "classes": list(classes),
+            "mapping": config.data.mapping.told(),
+            "judged": judged_part(said),
+            "measured": {
+                reading: {part: values.told() for part, values in parts.items()}
+                for reading, parts in measured.items()
+            },
+            "config": config.told(),
+            "published": [asdict(entry) for entry in getattr(config, "published", ())],
+            "versions": {name: version(name) for name in VERSIONS},
+        },
+    )
 
 
 def _calibrated(fold: TrainedFold, run: ArmRun[Config]) -> TrainedFold:

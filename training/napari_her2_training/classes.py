@@ -23,8 +23,11 @@ NAMED: Mapping[str, str] = {
     "low": "0: 0, 1+: Low, 2+: Low, 3+: High",
     "binary": "0: negative, 1+: negative, 2+: positive, 3+: positive",
 }
-LABELS: Mapping[str, str] = {"Low": "1+/2+ (ISH unknown)"}
-"""How classes are always shown that no slide alone can tell in full."""
+LABELS: Mapping[tuple[str, tuple[str, ...]], str] = {
+    ("Low", ("1+", "2+")): "1+/2+ (ISH unknown)",
+    ("High", ("3+",)): "High (3+)",
+}
+"""How a class that holds these scores is always shown: its name alone does not say it all."""
 
 SCORE_NAMES: Mapping[str, str] = {score.rstrip("+"): score for score in SCORES} | {s: s for s in SCORES}
 """How a score may be written."""
@@ -82,7 +85,8 @@ class ClassMapping:
     @property
     def labels(self) -> Mapping[str, str]:
         """How classes are shown where their name does not say it all, for the card."""
-        return {name: text for name, text in LABELS.items() if name in self.names}
+        holds = {name: tuple(s for s in SCORES if self.of_score[s] == name) for name in self.names}
+        return {name: LABELS[name, scores] for name, scores in holds.items() if (name, scores) in LABELS}
 
     def told(self) -> str:
         """Return the mapping in words: "0: 0, 1+: Low, 2+: Low, 3+: High"."""

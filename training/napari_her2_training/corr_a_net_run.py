@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2.errors import JobFailed, ModelError
-from napari_her2.inference.device import choose_device
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle import SUFFIX
 from napari_her2.models.corr_a_net import CorrANet
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 from napari_her2.models.weights_file import check_tensors, read_weights, write_weights
+from napari_her2_training.arm_measures import measure_said
+from napari_her2_training.arm_run import write_record
 from napari_her2_training.bci_folder import BCIFolder, is_bci_folder
 from napari_her2_training.corr_a_net import (
     CorrANetTraining,
@@ -37,7 +38,9 @@ from napari_her2_training.field_predictor import (
     train_predictor,
 )
 from napari_her2_training.field_store import FieldStore
-from napari_her2_training.manifest import SPLITS, make_splits, read_manifest
+from napari_her2_training.machines import choose_machines
+from napari_her2_training.manifest import SPLITS, STAINS, make_splits, read_manifest
+from napari_her2_training.predictions import Part, Predictions
 from napari_her2_training.runs import METRICS_FILE, open_run, write_json
 from napari_her2_training.slide_fields import plan_fields
 from napari_her2_training.steps import in_thread
@@ -122,10 +125,7 @@ def open_fields(
     else:
         folder = None
         split = make_splits(read_manifest(data, ("he", "ihc")), config.data)[0]
-    device = choose_device(config.compute.device)
-    if device.torch_device.type == "cpu":
-        # Small convolutions gain nothing there, and lose digits.
-        device = replace(device, autocast_dtype=None)
+    device = choose_machines(config.compute)
     run = open_run(out, config, data, resume=resume)
     fields = run.path / "fields"
     fields.mkdir(exist_ok=True)
@@ -334,15 +334,34 @@ def train_field_predictor(
         arm = replace(arm, network=NetworkArm(network.dim, has_attention(network)))
     run = yield from open_fields(config, data, out, resume=resume)
     predictor, judged = yield from predictor_steps(run, arm, network)
-    measured = measures_of(judged)
     path = out / f"{config.model.name}{SUFFIX}"
     if arm.deployable:
         save_field_model(path, config, arm, network, predictor, run.counts, {run.judged: judged})
     else:
         path = path.with_name(f"{config.model.name}.predictor{SUFFIX}")
         write_weights(path, predictor.state_dict(), {"method": "predictor", "arm": arm.name})
-    write_json(
-        out / METRICS_FILE,
-        {"model": path.name, "device": run.device.name, "arm": arm.name, "judged": run.judged, **measured},
+    fields = Predictions(run.store.listed(run.judged).cases, judged.labels, judged.probabilities)
+    said = {Part(0, run.judged): fields}
+    write_record(
+        out,
+        path,
+        said,
+        config,
+        measured=measure_said(said, config.data.mapping.names, config.measure),
+        told={
+            "method": "corr-a-net",
+            "stain": "+".join(STAINS[stain] for stain in STAINS_OF[arm.input]) if network is None else "H&E",
+            "data": str(data.resolve()),
+            "fold": 0,
+            "bundle": "written" if arm.deployable else "It looks at IHC too, and scoring gives it H&E alone.",
+            "reading": "",
+            "heads": {},
+            "unit": "fields",
+            "device": run.device.name,
+            "parameters": sum(p.numel() for p in predictor.parameters()),
+            "cases": [run.counts],
+            "arm": arm.name,
+            **measures_of(judged),
+        },
     )
     return path

@@ -72,7 +72,7 @@ def misses_of(run: FinishedRun) -> list[Miss]:
     list of Miss
         Without pictures. A test slide is listed once, as the fold of the bundle says it.
     """
-    found = []
+    found: list[Miss] = []
     given = run.of(run.judged)
     if run.judged == "test":
         given = {int(run.told["fold"]): given[int(run.told["fold"])]}

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "report.html"
 FAILED_SHOWN = 12
+LISTED = 60
+"""Of more failed cases than these the page says how many there are; failed.csv has them all."""
 _FIRST = ("macro AUC", "macro PR-AUC", "balanced accuracy", "accuracy", "macro F1", "MCC", "quadratic kappa")
 
 
@@ -116,7 +118,8 @@ def _content(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequen
         "calibration_words": _calibration_words(run, main),
         "risk_words": _risk_words(main, threshold),
         "misses": misses,
-        "slides": f"{main.pooled.slides} {run.judged} slides",
+        "slides": f"{main.pooled.slides} {run.judged} {told.get('unit', 'slides')}",
+        "listed": LISTED,
         "facts": _facts(run),
         "config": json.dumps(told["config"], indent=1, ensure_ascii=False) if told.get("config") else "",
     }

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.bundle import ModelBundle
 
-MODELS = ("demo-attention-mil", "demo-wsmcl", "demo-corr-a-net")
+MODELS = ("demo-attention-mil", "demo-wsmcl", "demo-corr-a-net", "demo-low-resolution")
 FIELD_SLIDE_PX = 6144
 """Side of the slides for a model of large fields: at 0.25 µm/px the others hold a single one."""
 COUNTS = ("cases", "tiles", "fields with tumour")

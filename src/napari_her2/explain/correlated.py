@@ -16,7 +16,8 @@ Two things to know when looking at it:
   The predictor keeps weighing each field by itself: `CorrelatedPyramid.gate_spread` says how much that
   differs on the slide at hand.
 
-What the file does not hold is NaN, and the field says that it is damaged.
+What the file does not hold is NaN, and the field says that it is damaged. Glass is NaN too: the network
+gives it values, which would be shown in as bright a colour as tissue and mean nothing.
 """
 
 from __future__ import annotations
@@ -149,6 +150,7 @@ class CorrelatedPyramid:
         if damaged is not None:
             values[:, damaged] = np.nan
         self._cut_off(key, values)
+        self._clear_glass(key, values)
         return CorrelatedField(key, values, damaged is not None)
 
     def fit(self, fields: int = SAMPLE_FIELDS) -> Generator[int, None, NDArray[np.float32]]:
@@ -259,6 +261,22 @@ class CorrelatedPyramid:
             last = int(self._size_um[axis] / size_um + 0.5) - number * self.field_px
             if last < self.field_px:
                 np.moveaxis(values, axis + 1, 0)[max(last, 0) :] = np.nan
+
+    def _clear_glass(self, key: FieldKey, values: NDArray[np.float16]) -> None:
+        """Leave nothing where there is no tissue; a slide on which none was found is shown whole."""
+        tissue, mpp = self.slide.tissue(), self.slide.mpp
+        if mpp is None or not tissue.mask.any():
+            return
+        size_um = self.pixel_um * 2**key.level
+        rows, columns = (
+            ((number * self.field_px + np.arange(self.field_px) + 0.5) * size_um / own / step).astype(
+                np.int64
+            )
+            for number, own, step in zip((key.row, key.col), mpp, tissue.downsample, strict=True)
+        )
+        height, width = tissue.mask.shape
+        inside = tissue.mask[np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))]
+        values[:, ~inside] = np.nan
 
 
 _LARGEST = float(np.finfo(np.float16).max)

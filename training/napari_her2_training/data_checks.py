@@ -37,10 +37,10 @@ class _Named:
 def content_faults(cases: Sequence[Case]) -> list[str]:
     """Find slides, or files of features, that are there under two names.
 
-    Files of different sizes differ. Of those of one size the first and the last MiB are compared, by the very
-    fingerprint that the cache tells slides by; only where these agree too are the files read whole, since
-    uncompressed scans can share size, header and a white edge. So a cohort of compressed slides costs one look
-    into the folder, and nobody is accused of a copy that is none.
+    Files of different sizes differ. Of those of one size the first and the last MiB are compared, by the
+    very fingerprint that the cache tells slides by; only where these agree too are the files read whole,
+    since uncompressed scans can share size, header and a white edge. So a cohort of compressed slides costs
+    one look into the folder, and nobody is accused of a copy that is none.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ Three ways to lay it out, told apart by what is there:
 - ``CLASS/*.png``: a folder for each class; a share of the patches is held out to check with;
 - ``train/CLASS/*.png`` and ``val/CLASS/*.png`` (``valid`` and ``validation`` do too), perhaps ``test``;
 - the HDF5 files of PatchCamelyon (Veeling et al. 2018, arXiv:1806.03962) as published: ``*_train_x.h5`` with
-  ``x`` (N, 96, 96, 3) uint8 and ``*_train_y.h5`` with ``y`` (N, 1, 1, 1), the same for ``valid`` and ``test``.
+  ``x`` (N, 96, 96, 3) uint8 and ``*_train_y.h5`` with ``y`` (N, 1, 1, 1); so too ``valid`` and ``test``.
 
 Images are PNG, JPEG or TIFF. Whose patch one is says ``groups.csv`` in the folder (columns ``file`` and
 ``group``), or a pattern for the names of the files.
@@ -125,7 +125,8 @@ def read_patch_folder(folder: Path, config: PatchFolderConfig) -> PatchFolder:
 def _check(found: PatchFolder, folder: Path) -> None:
     if len(found.classes) < 2:
         raise JobFailed(
-            f"{folder.name} has the one class {found.classes[0]!r}: an encoder learns to tell two or more apart."
+            f"{folder.name} has the one class {found.classes[0]!r}: an encoder learns to tell two or more "
+            f"apart."
         )
     for part in ("train", "validation"):
         counts = found.parts[part].counts(found.classes)
@@ -151,8 +152,8 @@ def _image_parts(folder: Path, config: PatchFolderConfig) -> PatchFolder:
             given[part] = _listed(place, classes, folder)
     if not given["train"]:
         raise JobFailed(
-            f"{folder} holds no patch: it needs folders named after the classes with PNG, JPEG or TIFF files in "
-            f"them, or train and val with such folders, or the HDF5 files of PatchCamelyon."
+            f"{folder} holds no patch: it needs folders named after the classes with PNG, JPEG or TIFF files "
+            f"in them, or train and val with such folders, or the HDF5 files of PatchCamelyon."
         )
     groups = _groups(folder, config, [path for listed in given.values() for path, _ in listed])
     notes: list[str] = []
@@ -164,8 +165,8 @@ def _image_parts(folder: Path, config: PatchFolderConfig) -> PatchFolder:
         given["train"] = [given["train"][i] for i in keep]
         if not groups:
             notes.append(
-                "Nothing says whose patches these are, so patches of one patient may lie on both sides of the "
-                "split: its figures are kinder than those of unseen patients."
+                "Nothing says whose patches these are, so patches of one patient may lie on both sides of "
+                "the split: its figures are kinder than those of unseen patients."
             )
     if groups:
         _check_groups({part: {groups[path] for path, _ in listed} for part, listed in given.items()}, folder)
@@ -188,8 +189,8 @@ def _listed(place: Path, classes: Sequence[str], folder: Path) -> list[tuple[Pat
         images = [path for path in images if not path.name.startswith(".")]
         if own.name not in classes:
             raise JobFailed(
-                f"{own.relative_to(folder)} is no class to learn: train holds {', '.join(classes) or 'none'}. Call "
-                f"classes alike in every part."
+                f"{own.relative_to(folder)} is no class to learn: train holds "
+                f"{', '.join(classes) or 'none'}. Call classes alike in every part."
             )
         found += [(path, classes.index(own.name)) for path in images]
     return found
@@ -233,8 +234,8 @@ def _check_groups(groups: Mapping[str, set[str]], folder: Path) -> None:
             shared = sorted(groups[part] & groups[other])
             if shared:
                 raise JobFailed(
-                    f"{shared[0]!r} has patches in {part} and in {other} of {folder.name} ({len(shared)} such "
-                    f"groups): keep the patches of one patient together."
+                    f"{shared[0]!r} has patches in {part} and in {other} of {folder.name} ({len(shared)} "
+                    f"such groups): keep the patches of one patient together."
                 )
 
 
@@ -258,8 +259,8 @@ def _hold_out(
     except ValueError as error:
         what = f"{len(labels)} patches" if groups is None else f"{len(set(groups))} groups of patches"
         raise JobFailed(
-            f"{what} are too few to hold out {config.validation:.0%} of every class: add some, or give a part "
-            f"val."
+            f"{what} are too few to hold out {config.validation:.0%} of every class: add some, or give a "
+            f"part val."
         ) from error
     return sorted(keep.tolist()), sorted(held.tolist())
 
@@ -305,13 +306,13 @@ def _hdf5_labels(pixels: Path, config: PatchFolderConfig) -> NDArray[np.int64]:
     side = config.tile_px
     if len(shape) != 4 or shape[3] != 3 or len(labels) != shape[0] or not len(labels):
         raise JobFailed(
-            f"{pixels.name} holds patches of shape {shape} for {len(labels)} labels: it must be one RGB patch "
-            f"a label."
+            f"{pixels.name} holds patches of shape {shape} for {len(labels)} labels: it must be one RGB "
+            f"patch a label."
         )
     if shape[1:3] != (side, side) and not config.resize:
         raise JobFailed(
-            f"{pixels.name} has patches of {shape[2]} x {shape[1]} px, not of {side} px: set [data] tile_px, or "
-            f"[data] resize = true, which changes their µm/px."
+            f"{pixels.name} has patches of {shape[2]} x {shape[1]} px, not of {side} px: set [data] tile_px, "
+            f"or [data] resize = true, which changes their µm/px."
         )
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > 1000:
         raise JobFailed(f"{other.name} must hold class numbers from 0 on.")

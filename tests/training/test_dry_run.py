@@ -314,6 +314,7 @@ def test_closing_stops_it_between_two_slides(
     config = tmp_path / "c.toml"
     config.write_text(MODEL + CONFIGS["attention-mil"] + '[compute]\ndevice = "cpu"\n')
     steps = napari_her2_training.check("attention-mil", config, cohort)
+    next(steps)
     told = [next(steps) for _ in range(4)]
     steps.close()
     assert opened == [f"case_00{number}_HE.tif" for number in (1, 2, 3)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed
 from napari_her2.export.atomic import check_writable
+from napari_her2.inference.result import Progress
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.dry_run.findings import Findings, TrainingCheck, size
 from napari_her2_training.methods import METHODS
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
     from napari_her2_training.config import RunConfig
 
 _CHECKS: Mapping[str, tuple[str, str]] = {
@@ -100,6 +100,7 @@ def check_steps(
     if settings is not None and place is not None:
         if device != "auto":
             settings = replace(settings, compute=replace(settings.compute, device=device))
+        yield Progress("Checking the cases")
         # Imports torch and Lightning: not before the configuration is known to be good.
         module, function = _CHECKS[method]
         check: Any = getattr(import_module(f"napari_her2_training.dry_run.{module}"), function)

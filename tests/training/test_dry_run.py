@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -328,3 +329,51 @@ def test_a_run_that_is_there_and_a_folder_that_cannot_be_are_told(cohort: Path, 
     assert any("holds a run already" in text for text in found.warnings)
     (tmp_path / "file").touch()
     assert "cannot be written" in check(tmp_path, "attention-mil", cohort, out=tmp_path / "file").faults[0]
+
+
+def test_a_folder_of_pairs_is_looked_at_by_its_names_and_one_file_of_each_kind(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for stain in ("HE", "IHC"):
+        for part, count in (("train", 16), ("test", 4)):
+            (tmp_path / "BCI" / stain / part).mkdir(parents=True)
+            for number in range(count):
+                name = f"{number}_{part}_{('0', '1+', '2+', '3+')[number % 4]}.png"
+                image = rng.integers(0, 255, (64, 64, 3), np.uint8)
+                cv2.imwrite(str(tmp_path / "BCI" / stain / part / name), image)
+    found = check(tmp_path, "corr-a-net", tmp_path / "BCI")
+    assert found.faults == ()
+    facts = dict(found.facts)
+    assert facts["Fields"] == "train 8, validation 8, test 4"
+    assert facts["Patches (train)"] == "8 (2 of 0, 2 of 1+, 2 of 2+, 2 of 3+)"
+    assert any("say nothing of patients" in text for text in found.warnings)
+    wrong = check(tmp_path, "corr-a-net", tmp_path / "BCI", CONFIGS["corr-a-net"].replace("64", "128"))
+    assert "is 64 x 64 px; [data] tile_px is 128" in wrong.faults[0]
+    (tmp_path / "BCI" / "IHC" / "test" / "0_test_0.png").unlink()
+    alone = check(tmp_path, "corr-a-net", tmp_path / "BCI")
+    assert "HE/test/0_test_0.png has no IHC image of the same name" in alone.faults[0]
+    assert alone.seconds is None
+
+
+def test_features_from_files_need_no_encoder(cohort: Path, tmp_path: Path, one_second: None) -> None:
+    rows = ["case_id,he,ihc,score"]
+    for number in range(8):
+        for stain, width in (("he", 6), ("ihc", 5)):
+            with h5py.File(tmp_path / f"{stain}{number}.h5", "w") as file:
+                rng = np.random.default_rng([number, width])
+                file["features"] = rng.random((3 + number, width), np.float32)
+        rows.append(f"c{number},he{number}.h5,ihc{number}.h5,{number % 4}")
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    text = CONFIGS["wsmcl"].replace('"alexnet"', '"timm:no_such_model"\nweights = "pretrained"')
+    found = check(tmp_path, "wsmcl", tmp_path / "m.csv", text)
+    assert found.faults == ()
+    assert dict(found.facts)["H&E slides"] == "8, as files of features"
+    assert any("no model that scores slides" in text for text in found.warnings)
+    assert found.seconds == 2 * 4 * (4 + 4)
+    with h5py.File(tmp_path / "he7.h5", "w") as file:
+        file["features"] = np.zeros((4, 9), np.float32)
+    (fault,) = check(tmp_path, "wsmcl", tmp_path / "m.csv", text).faults
+    assert fault.startswith(
+        "Row 9 of the manifest, case c7: the H&E features have length 9, those before it 6."
+    )
+    unknown = check(tmp_path, "wsmcl", cohort, text)
+    assert "timm has no model called 'no_such_model'" in unknown.faults[0]

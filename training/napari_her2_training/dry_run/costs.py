@@ -124,6 +124,8 @@ def measure(module: lightning.LightningModule, device: Device) -> Cost:
         with warnings.catch_warnings():
             # A module logs to its trainer; there is none here.
             warnings.filterwarnings("ignore", message=".*`self.trainer` reference.*")
+            # The layout that convolutions learn in; others have no weights that it touches.
+            module = module.to(memory_format=torch.channels_last)
             return _timed(module.to(where), device, parameters)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -268,7 +268,10 @@ def has_download(name: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
     from timm.models import get_pretrained_cfg
 
-    known = get_pretrained_cfg(name.removeprefix("timm:"))
+    try:
+        known = get_pretrained_cfg(name.removeprefix("timm:"))
+    except RuntimeError:  # no such weights: building the encoder says so
+        return False
     if known is None or not known.hf_hub_id:
         return False
     names = ("model.safetensors", "pytorch_model.bin")

@@ -19,6 +19,7 @@ from napari_her2.inference.cache import (
     cache_size,
     clear_cache,
     shrink_cache,
+    stored_tiles,
 )
 
 DIM = 7
@@ -64,6 +65,19 @@ def test_what_was_appended_comes_back_bit_for_bit(tmp_path):
 @pytest.fixture(scope="module")
 def whole_store(tmp_path_factory):
     return fill(tmp_path_factory.mktemp("whole"))
+
+
+def test_which_tiles_are_kept_is_told_without_touching_the_store():
+    path = fill(cache_folder())
+    before = path.read_bytes(), path.stat().st_mtime_ns, sorted(path.parent.iterdir())
+    expected = np.concatenate([make_batch(seed)[0] for seed in range(3)])
+    assert np.array_equal(stored_tiles(make_key(), DIM), expected)
+    assert (path.read_bytes(), path.stat().st_mtime_ns, sorted(path.parent.iterdir())) == before
+    # Of a run that was killed the last batch is not whole; of another slide there is nothing.
+    path.write_bytes(before[0][:-1])
+    assert np.array_equal(stored_tiles(make_key(), DIM), expected[:10])
+    assert stored_tiles(make_key(), DIM + 1).shape == (0, 2)
+    assert stored_tiles(make_key("b"), DIM).shape == (0, 2)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

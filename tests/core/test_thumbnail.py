@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from napari_her2 import open_slide
 from napari_her2.errors import SlideError
 from napari_her2.models import low_resolution
-from napari_her2.slide.thumbnail import MARGIN, MODES, read_thumbnails, thumbnail_steps
+from napari_her2.slide.thumbnail import MARGIN, MODES, count_thumbnails, read_thumbnails, thumbnail_steps
 from napari_her2.slide.tissue import TissueMask
 
 MPP = 0.5
@@ -238,6 +238,8 @@ def test_fixed_leaves_out_squares_without_tissue(ramp_slide):
     corners = np.array([thumbnail.origin_px0 for thumbnail in seen])
     steps = (corners - corners[0]) / 512  # 64 px of 8 level-0 px
     np.testing.assert_allclose(steps, np.rint(steps), atol=0.01)
+    assert count_thumbnails(ramp_slide, tissue, size_px=64, mode="fixed", mpp=4.0) == len(seen)
+    assert count_thumbnails(ramp_slide, tissue, size_px=64) == 1
 
 
 def test_whitening_leaves_the_tissue(ramp_slide):

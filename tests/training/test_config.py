@@ -13,7 +13,8 @@ from napari_her2.cli import app
 from napari_her2.errors import JobFailed
 from napari_her2_training.attention_config import AttentionConfig
 from napari_her2_training.command import train_steps
-from napari_her2_training.config import find_config, read_config
+from napari_her2_training.config import Published, find_config, read_config
+from napari_her2_training.methods import METHODS
 from napari_her2_training.wsmcl_config import WSMCLConfig
 
 if TYPE_CHECKING:
@@ -69,6 +70,86 @@ def test_the_configurations_of_the_package_are_valid() -> None:
     demo = read_config(find_config("demo_attention_mil"), AttentionConfig)
     assert demo.model.name == "demo-attention-mil"
     assert "synthetic" in demo.model.training_data
+
+
+PUBLISHED = {"measure": "macro AUC", "value": 0.622, "on": "their slides", "source": "the abstract"}
+
+
+def test_published_figures_are_read_and_change_no_run() -> None:
+    plain = AttentionConfig.parse({"model": MODEL})
+    told = AttentionConfig.parse({"model": MODEL, "published": [PUBLISHED, PUBLISHED | {"value": 1}]})
+    assert told.published == (
+        Published("macro AUC", 0.622, "their slides", "the abstract"),
+        Published("macro AUC", 1.0, "their slides", "the abstract"),
+    )
+    assert plain.published == ()
+    assert told.digest() == plain.digest()
+    # Of a run with variants the figures are those of the run itself.
+    pairs = paired(published=[PUBLISHED], ablation=[{"name": "x", "loss": {"he": 1}}])
+    assert (len(pairs.published), pairs.variants[0].config.published) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (PUBLISHED, r"given as \[\[published\]\]"),
+        (
+            [PUBLISHED, {"measure": "AUC"}],
+            r"figure 2: \[\[published\]\] value and on and source must be given",
+        ),
+        ([PUBLISHED | {"value": "high"}], r"figure 1: \[\[published\]\] value must be a number, not 'high'"),
+        ([PUBLISHED | {"where": "x"}], r"figure 1: \[\[published\]\] has no key 'where'"),
+    ],
+)
+def test_mistakes_in_published_figures_are_named(given: object, message: str) -> None:
+    with pytest.raises(JobFailed, match=message):
+        AttentionConfig.parse({"model": MODEL, "published": given})
+
+
+def test_every_configuration_of_the_package_is_valid_for_its_method() -> None:
+    folder = find_config("attention_mil").parent
+    methods = {name.replace("-", "_"): name for name in METHODS}
+    special = {
+        "attention_mil_pcam": "attention-mil",
+        "attention_mil_ihc": "attention-mil",
+        "encoder_pcam": "encoder",
+        "encoder_ihc": "encoder",
+        "wsmcl_herohe": "wsmcl",
+        "wsmcl_ablations": "wsmcl",
+        "demo_wsmcl_ablations": "wsmcl",
+        "demo_corr_a_net": "corr-a-net-table",
+    }
+    for path in folder.glob("*.toml"):
+        method = special.get(path.stem) or methods[path.stem.removeprefix("demo_")]
+        config = read_config(path, METHODS[method].config)
+        assert all(figure.source and 0 < figure.value < 100 for figure in config.published), path.stem
+
+
+def test_figures_of_the_papers_are_those_of_their_texts() -> None:
+    means = {
+        name: [figure.value for figure in read_config(find_config(name), AttentionConfig).published]
+        for name in ("attention_mil", "attention_mil_ihc", "attention_mil_pcam")
+    }
+    assert means == {"attention_mil": [0.454], "attention_mil_ihc": [0.511], "attention_mil_pcam": [0.622]}
+    table = read_config(find_config("corr_a_net_table"), METHODS["corr-a-net-table"].config)
+    balanced = {f.on: f.value for f in table.published if f.measure == "balanced accuracy"}
+    assert balanced["BCI, 977 test patches: ResNeXt on H&E"] == 0.80
+    assert balanced["BCI, 977 test patches: ViT on IHC"] == 0.76
+    assert balanced["BCI, 977 test patches: ResNeXt on correlated (d=16, attention)"] == 0.9426
+    low = read_config(find_config("low_resolution"), METHODS["low-resolution"].config)
+    assert {f.measure: f.value for f in low.published} == {
+        "macro AUC": 0.9179,
+        "macro F1": 0.8352,
+        "accuracy": 0.8356,
+    }
+    # The figures of WSMCL could not be had: none is made up.
+    assert read_config(find_config("wsmcl"), WSMCLConfig).published == ()
+
+
+def test_the_same_class_protocol_differs_from_the_same_case_one_in_the_pairs_alone() -> None:
+    case, herohe = (read_config(find_config(name), WSMCLConfig) for name in ("wsmcl", "wsmcl_herohe"))
+    assert (herohe.pairs.mode, herohe.pairs.redraw) == ("same-class", False)
+    assert (herohe.head, herohe.loss, herohe.encoder) == (case.head, case.loss, case.encoder)
 
 
 def test_whole_numbers_are_taken_where_numbers_are_asked_for() -> None:

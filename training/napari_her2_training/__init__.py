@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.inference.result import Progress
+    from napari_her2_training.dry_run import TrainingCheck
 
-__all__ = ["export", "report", "run"]
+__all__ = ["check", "export", "report", "run"]
 
 
 def run(
@@ -27,12 +28,12 @@ def run(
     ----------
     method : str
         "attention-mil", "wsmcl", "corr-a-net", "predictor", "corr-a-net-table", "low-resolution",
-        "patches", "mil" or "compare".
+        "patches", "mil", "compare" or "encoder".
     config : path-like
         TOML file; those that come with the package are in `napari_her2_training/configs`, and may be
         given by their name alone: "demo_attention_mil".
     data : path-like or None
-        Manifest (CSV); None takes the one that the configuration names.
+        Manifest (CSV), or the folder that a method reads; None takes what the configuration names.
     out : path-like
         Folder for checkpoints, metrics.json and the bundle.
     resume : bool
@@ -46,7 +47,7 @@ def run(
     Returns
     -------
     Path
-        The finished bundle; where none can be made, the weights of the head.
+        The finished bundle; where none can be made, the weights of the head, or of the encoder.
 
     Raises
     ------
@@ -59,6 +60,46 @@ def run(
 
     manifest = None if data is None else Path(data)
     return (yield from train_steps(method, config=Path(config), data=manifest, out=Path(out), resume=resume))
+
+
+def check(
+    method: str,
+    config: str | PathLike[str],
+    data: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
+    device: str = "auto",
+) -> Generator[Progress, None, TrainingCheck]:
+    """Check a training without beginning it: a dry run that writes nothing.
+
+    Parameters
+    ----------
+    method, config, data, out
+        As `run` takes them; ``out`` may be left out.
+    device : str
+        "auto" takes that of the configuration.
+
+    Yields
+    ------
+    Progress
+        At least once a slide; closing the generator stops it.
+
+    Returns
+    -------
+    TrainingCheck
+        Faults, warnings and facts, and an estimate of time, memory and disk space.
+
+    Raises
+    ------
+    JobFailed
+        There is no such method. All other mistakes are faults of what is returned.
+    """
+    from pathlib import Path
+
+    from napari_her2_training.dry_run import check_steps
+
+    given = None if data is None else Path(data)
+    place = None if out is None else Path(out)
+    return (yield from check_steps(method, config=Path(config), data=given, out=place, device=device))
 
 
 def report(

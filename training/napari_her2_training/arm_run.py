@@ -274,7 +274,7 @@ def write_record(
                 for reading, parts in measured.items()
             },
             "config": config.told(),
-            "published": [asdict(entry) for entry in getattr(config, "published", ())],
+            "published": [asdict(entry) for entry in config.published],
             "versions": {name: version(name) for name in VERSIONS},
         },
     )

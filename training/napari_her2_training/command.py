@@ -31,7 +31,7 @@ def train_steps(
     ----------
     method : str
         A key of `napari_her2_training.methods.METHODS`: "attention-mil", "wsmcl", "corr-a-net", "predictor",
-        "corr-a-net-table", "low-resolution", "patches", "mil", "compare".
+        "corr-a-net-table", "low-resolution", "patches", "mil", "compare", "encoder".
     out : Path
         Folder for checkpoints, metrics.json and the bundle.
     config : Path, optional

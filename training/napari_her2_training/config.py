@@ -77,13 +77,25 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class CasesConfig:
-    """[data]: cases, classes and splits.
+class SourceConfig:
+    """[data] of every method: where the data lies.
 
     Parameters
     ----------
     manifest : str
-        CSV of the cases, relative to the configuration file; may be given to the command instead.
+        CSV of the cases, or the folder that a method reads, relative to the configuration file; may be given
+        to the command instead.
+    """
+
+    manifest: str = key("")
+
+
+@dataclass(frozen=True, slots=True)
+class CasesConfig(SourceConfig):
+    """[data]: cases, classes and splits.
+
+    Parameters
+    ----------
     classes : str
         "scores" (0, 1+, 2+, 3+) or "binary" (0 and 1+ against 2+ and 3+).
     folds : int
@@ -99,7 +111,6 @@ class CasesConfig:
         that are "test" alone, the others are split as told here.
     """
 
-    manifest: str = key("")
     classes: str = key("scores", choices=("scores", "binary"))
     folds: int = key(1, low=1, high=100)
     validation: float = key(0.2, above=0.0, high=0.9)
@@ -202,13 +213,42 @@ class MeasureConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """[[published]]: a figure of the paper whose protocol this is, to be told beside what is measured.
+
+    Parameters
+    ----------
+    measure : str
+        As our own measures are called: "macro AUC".
+    value : float
+        On the scale of the measure: 0.622, not 62.2 %.
+    on : str
+        Data and arm that it was measured on, in words, with what the source leaves open.
+    source : str
+        Where it stands.
+    """
+
+    measure: str = key()
+    value: float = key()
+    on: str = key()
+    source: str = key()
+
+
+PUBLISHED = "published"
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
-    """A training run: the sections that all methods share. A method adds its own by inheriting."""
+    """A training run: the sections that all methods share. A method adds its own by inheriting.
+
+    What is ``published`` changes nothing that is computed, and is no part of the digest.
+    """
 
     model: ModelConfig
-    data: CasesConfig
+    data: SourceConfig
     compute: ComputeConfig
     measure: MeasureConfig
+    published: tuple[Published, ...] = field(default=(), kw_only=True)
 
     def digest(self) -> str:
         """SHA-256 of all values, in hexadecimal: a run resumes only under the configuration it began with.
@@ -249,12 +289,15 @@ class RunConfig:
         kinds: dict[str, Any] = {
             item.name: hints[item.name] for item in fields(cls) if item.default is MISSING
         }
+        published = _published(values.get(PUBLISHED, []))
+        values = {name: section for name, section in values.items() if name != PUBLISHED}
         for name, section in values.items():
             if name not in kinds:
                 raise JobFailed(f"The configuration has no section [{name}]{_near(name, kinds)}.")
             if not isinstance(section, dict):
                 raise JobFailed(f"[{name}] must be a section with keys, not {section!r:.80}.")
-        return cls(**{name: _section(name, kind, values) for name, kind in kinds.items()})
+        sections = {name: _section(name, kind, values) for name, kind in kinds.items()}
+        return cls(**sections, published=published)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +337,22 @@ def read_config(path: Path | str, kind: type[Config]) -> Config:
     return kind.parse(values)
 
 
+def _published(given: object) -> tuple[Published, ...]:
+    if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
+        raise JobFailed(
+            "Published figures are given as [[published]], each with measure, value, on and source."
+        )
+    name = f"[{PUBLISHED}]"
+    found: list[Published] = []
+    for number, entry in enumerate(given, 1):
+        try:
+            figure: Published = _section(name, Published, {name: entry})
+        except JobFailed as error:
+            raise JobFailed(f"Published figure {number}: {error}") from error
+        found.append(figure)
+    return tuple(found)
+
+
 def _section(name: str, kind: type, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - one of _SECTIONS
     given = values.get(name, {})
     known = {item.name: item for item in fields(kind)}
@@ -305,7 +364,7 @@ def _section(name: str, kind: type, values: Mapping[str, object]) -> Any:  # noq
     try:
         return kind(**checked)
     except TypeError as error:  # a key without default that is not there
-        missing = [key for key in ("name", "training_data") if key in known and key not in checked]
+        missing = [key for key, item in known.items() if item.default is MISSING and key not in checked]
         raise JobFailed(f"[{name}] {' and '.join(missing)} must be given.") from error
 
 

@@ -54,6 +54,15 @@ def make_encoder(config: EncoderConfig, tile_px: int, seed: int) -> PatchEncoder
     )
 
 
+def frozen_encoder(config: EncoderConfig, tile_px: int, seed: int) -> PatchEncoder:
+    """Build the encoder that embeds slides without having learnt before: its weights as a bundle keeps them.
+
+    Parameters and errors are those of `make_encoder`.
+    """
+    encoder = make_encoder(config, tile_px, seed)
+    return encoder if config.name.startswith(OF_MODEL) else as_stored(encoder)
+
+
 def _shared(model: str, tile_px: int) -> PatchEncoder:
     encoder = load_model(model).patch_encoder
     if encoder.spec.tile_px != tile_px:

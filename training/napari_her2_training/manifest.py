@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, StratifiedShuffleSpl
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.classes import SCORE_NAMES, class_mapping, ish_positive
+from napari_her2_training.data_checks import content_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,26 @@ Stain = Literal["he", "ihc"]
 STAINS: Mapping[Stain, str] = {"he": "H&E", "ihc": "IHC"}
 SPLITS = ("train", "validation", "test")
 _KNOWN = ("case_id", "he", "ihc", "score", "ish", "fold", "split")
+_MOST_FAULTS = 20
+
+
+class ManifestFaults(JobFailed):
+    """A manifest with faults.
+
+    Parameters
+    ----------
+    name : str
+        Of its file.
+    faults : list of str
+        A sentence each, which names the row.
+    """
+
+    def __init__(self, name: str, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        count = len(faults)
+        more = f" And {count - _MOST_FAULTS} more." if count > _MOST_FAULTS else ""
+        told = " ".join(faults[:_MOST_FAULTS])
+        super().__init__(f"{name} has {count} fault{'s' if count > 1 else ''}. {told}{more}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +181,10 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     faults: list[str] = []
     cases = tuple(_case(number, row, path.parent, needed, faults) for number, row in rows)
     faults += _faults_between(cases)
+    if not faults:
+        faults += content_faults(cases)
     if faults:
-        more = f" And {len(faults) - 20} more." if len(faults) > 20 else ""
-        raise JobFailed(
-            f"{path.name} has {len(faults)} fault{'s' if len(faults) > 1 else ''}. "
-            + " ".join(faults[:20])
-            + more
-        )
+        raise ManifestFaults(path.name, faults)
     return cases
 
 
@@ -289,9 +307,19 @@ def make_splits(cases: Sequence[Case], config: CasesConfig) -> tuple[Split, ...]
             splits = [Split(*pair, test) for pair in _k_folds(learn, config)]
         else:
             splits = [Split(*_hold_out(learn, config.validation, config), test)]
-    for number, split in enumerate(splits):
-        _check_split(split, config, f"fold {number + 1}" if len(splits) > 1 else "the split")
+    _check_splits(splits, config)
     return tuple(splits)
+
+
+def fold_name(number: int, folds: int) -> str:
+    """Return what a fold is called in messages, counted from 1."""
+    return f"fold {number + 1}" if folds > 1 else "the split"
+
+
+def absent_classes(cases: Sequence[Case], mapping: ClassMapping) -> tuple[str, ...]:
+    """Return the classes that none of the cases has."""
+    present = {label_of(case, mapping) for case in cases}
+    return tuple(name for number, name in enumerate(mapping.names) if number not in present)
 
 
 def _ids(cases: Sequence[Case]) -> list[str]:
@@ -343,13 +371,18 @@ def _k_folds(cases: Sequence[Case], config: CasesConfig) -> list[tuple[tuple[Cas
     return [(_among(cases, [ids[i] for i in a]), _among(cases, [ids[i] for i in b])) for a, b in folds]
 
 
-def _check_split(split: Split, config: CasesConfig, what: str) -> None:
-    names = config.mapping.names
-    for part in ("train", "validation"):
-        cases = getattr(split, part)
-        present = {label_of(case, config.mapping) for case in cases}
-        absent = [name for number, name in enumerate(names) if number not in present]
-        if part == "train" and absent:
-            raise JobFailed(f"No case of {', '.join(absent)} to train on in {what}: add cases, or change it.")
-        if not cases:
-            raise JobFailed(f"{what.capitalize()} has no {part} cases: add cases, or change it.")
+def _check_splits(splits: Sequence[Split], config: CasesConfig) -> None:
+    """Refuse folds that lack cases, or a class to learn: all that is wrong is told at once."""
+    faults = []
+    for number, split in enumerate(splits):
+        what = fold_name(number, len(splits))
+        absent = absent_classes(split.train, config.mapping)
+        if absent:
+            faults.append(f"No case of {', '.join(absent)} to train on in {what}: add cases, or change it.")
+        faults += [
+            f"{what.capitalize()} has no {part} cases: add cases, or change it."
+            for part in ("train", "validation")
+            if not getattr(split, part)
+        ]
+    if faults:
+        raise JobFailed(" ".join(faults))

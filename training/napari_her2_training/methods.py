@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from napari_her2_training.arms_config import CompareConfig, LowResolutionConfig, MILConfig, PatchArmConfig
 from napari_her2_training.attention_config import AttentionConfig
 from napari_her2_training.corr_a_net_config import CorrANetConfig
+from napari_her2_training.encoder_config import EncoderTrainingConfig
 from napari_her2_training.wsmcl_config import WSMCLConfig
 
 if TYPE_CHECKING:
@@ -60,4 +61,5 @@ METHODS: Mapping[str, Method] = {
     "mil": Method(MILConfig, "mil_run", "train_mil"),
     "compare": Method(CompareConfig, "compare", "train_comparison"),
     "corr-a-net-table": Method(CorrANetConfig, "corr_a_net_table", "train_table"),
+    "encoder": Method(EncoderTrainingConfig, "encoder_run", "train_encoder"),
 }

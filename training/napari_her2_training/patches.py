@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import shapely
@@ -26,6 +26,32 @@ if TYPE_CHECKING:
 
 TUMOUR_FROM, NORMAL_TO = 0.5, 0.05
 """A patch is tumour from this share of it inside the regions, normal up to the other; between, left out."""
+
+
+class PatchStack(Protocol):
+    """N patches of (t, t, 3) uint8, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice | NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
+
+class LabelledPatches(Protocol):
+    """Patches with their labels: `Patches` in memory, or what a folder of patches gives."""
+
+    @property
+    def images(self) -> PatchStack:
+        """Pixels."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) int64 class numbers."""
+        ...
+
+    def mean_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of RGB on [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ from torch import nn
 
 from napari_her2.models.encoders import PatchEncoder
 from napari_her2_training.augment import orient, vary_light, vary_sharpness, vary_stain
+from napari_her2_training.draws import seed_of
 from napari_her2_training.fitting import Fit, fit
 from napari_her2_training.metrics import macro_auc
 
@@ -25,14 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.result import Progress
     from napari_her2_training.attention_config import PretrainingConfig
-    from napari_her2_training.patches import Patches
+    from napari_her2_training.patches import LabelledPatches
 
 STAGE = "Pre-training the encoder"
+_DROP = 1
 
 
 class PatchClassifier(lightning.LightningModule):
@@ -41,7 +44,7 @@ class PatchClassifier(lightning.LightningModule):
     Parameters
     ----------
     encoder : PatchEncoder
-    train, validation : Patches
+    train, validation : LabelledPatches
     config : PretrainingConfig
     classes : int
     seed : int
@@ -50,8 +53,8 @@ class PatchClassifier(lightning.LightningModule):
     def __init__(
         self,
         encoder: PatchEncoder,
-        train: Patches,
-        validation: Patches,
+        train: LabelledPatches,
+        validation: LabelledPatches,
         config: PretrainingConfig,
         *,
         classes: int,
@@ -103,7 +106,10 @@ class PatchClassifier(lightning.LightningModule):
             if self.config.sharpness_jitter or self.config.noise:
                 pixels = vary_sharpness(pixels, self.config.sharpness_jitter, self.config.noise, draw)
         labels = torch.from_numpy(self._train.labels[index]).to(self.device)
-        logits = self(pixels.to(self.device))
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            # Dropout too follows from seed, epoch and batch: a resumed training must not draw anew.
+            torch.manual_seed(seed_of(self.seed, _DROP, self.current_epoch, int(batch)))
+            logits = self(pixels.to(self.device))
         return nn.functional.cross_entropy(logits.float(), labels, weight=self.weights)
 
     def on_validation_epoch_start(self) -> None:
@@ -143,7 +149,7 @@ class PatchClassifier(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def prepared_encoder(encoder: PatchEncoder, train: Patches) -> PatchEncoder:
+def prepared_encoder(encoder: PatchEncoder, train: LabelledPatches) -> PatchEncoder:
     """Give an encoder the mean and standard deviation of the patches it will learn from."""
     mean, std = train.mean_std()
     return PatchEncoder(replace(encoder.spec, mean=mean, std=std, weights="bundled"), encoder.backbone)
@@ -185,6 +191,7 @@ def pretrain(
     Returns
     -------
     PatchEncoder
+        That of the module, whose classifier is then that of the best epoch too.
     """
     wanted = Fit(
         stage=f"{STAGE}{of_fold}",
@@ -196,13 +203,42 @@ def pretrain(
         mode="max",
     )
     state = fit(module.to(memory_format=torch.channels_last), wanted, device, report, resume=resume)
-    prefix = "encoder.backbone."
+    module.cpu().load_state_dict(state)
+    encoder = module.encoder
     # The bundle stores float16: the head must learn from the features that scoring will see.
     rounded = {
-        key.removeprefix(prefix): value.half().float()
-        for key, value in state.items()
-        if key.startswith(prefix)
+        key: value.half().float() if value.is_floating_point() else value
+        for key, value in encoder.backbone.state_dict().items()
     }
-    encoder = module.encoder.cpu()
     encoder.backbone.load_state_dict(rounded)
     return encoder.freeze()
+
+
+def patch_probabilities(
+    module: PatchClassifier, patches: LabelledPatches, device: Device, report: Callable[[int], None]
+) -> NDArray[np.float64]:
+    """Class probabilities of patches, in full precision and as they lie.
+
+    Parameters
+    ----------
+    module : PatchClassifier
+        As `pretrain` left it.
+    patches : LabelledPatches
+    device : Device
+    report : callable
+        Called with the number of patches that are done.
+
+    Returns
+    -------
+    (N, C) float64
+    """
+    module = module.to(device.torch_device).eval()
+    size, found = module.config.batch_size, []
+    with torch.inference_mode():
+        for first in range(0, len(patches.labels), size):
+            pixels = torch.from_numpy(patches.images[first : first + size]).permute(0, 3, 1, 2).float()
+            logits = module(pixels.to(device.torch_device)).double()
+            found.append(torch.softmax(logits, dim=1).cpu())
+            report(first + len(pixels))
+    module.cpu()
+    return torch.cat(found).numpy()

@@ -127,7 +127,7 @@ def plan_fields(
             yield Progress(STAGE, number, len(cases), "slides")
             rng = np.random.default_rng([config.seed, number])
             try:
-                known[str(case.row)] = _of_case(case, part, config, folder, rng).tolist()
+                known[str(case.row)] = find_fields(case, part, config, folder, rng).tolist()
             except SlideError as error:
                 raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
         write_json(record, known)
@@ -143,10 +143,31 @@ def plan_fields(
     return SlideFields(parts, config)
 
 
-def _of_case(
+def find_fields(
     case: Case, part: str, config: FieldDataConfig, folder: Path, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Corners in µm of the fields of a case, (N, 2), in raster order."""
+    """Find the fields of a case.
+
+    Parameters
+    ----------
+    case : Case
+    part : {"train", "validation", "test"}
+        The IHC of "test" is not opened.
+    config : FieldDataConfig
+    folder : Path
+        Of the manifest, which the pattern of the regions is relative to.
+    rng : numpy Generator
+
+    Returns
+    -------
+    (N, 2) float64
+        Their corners in µm, (y, x), in raster order.
+
+    Raises
+    ------
+    SlideError
+        The slide is of the other stain, or too coarse.
+    """
     tumour: NDArray[np.floating]
     tissue: NDArray[np.floating]
     with open_slide(case.slide("he")) as slide:

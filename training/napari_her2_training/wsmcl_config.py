@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.config import DataConfig, EncoderRunConfig, RunConfig, key
+from napari_her2_training.config import PUBLISHED, DataConfig, EncoderRunConfig, RunConfig, key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +131,8 @@ class WSMCLConfig(EncoderRunConfig):
             raise JobFailed(
                 f"Each [[ablation]] needs a name of letters, digits, spaces and . _ + -, not {name!r:.80}."
             )
-        merged = dict(base)
+        # What was published is told of the run itself.
+        merged = {section: given for section, given in base.items() if section != PUBLISHED}
         for section, changes in entry.items():
             if section == "name":
                 continue

@@ -121,6 +121,36 @@ def shrink_cache(limit: int | None = None) -> int:
     return freed
 
 
+def stored_tiles(key: CacheKey, dim: int) -> NDArray[np.int32]:
+    """Say which tiles a store holds; their features are neither read nor checked, and nothing is written.
+
+    Parameters
+    ----------
+    key : CacheKey
+    dim : int
+        Features per tile.
+
+    Returns
+    -------
+    (N, 2) int32
+        Grid (row, column); none where there is no store.
+    """
+    found = [np.empty((0, 2), np.int32)]
+    try:
+        with (cache_folder() / f"{key.digest}{_SUFFIX}").open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            while len(head := file.read(_HEADER.size)) == _HEADER.size:
+                magic, count, found_dim, _ = _HEADER.unpack(head)
+                end = file.tell() + count * (8 + 2 * dim)
+                if magic != _MAGIC or found_dim != dim or not file.tell() < end <= size:
+                    break
+                found.append(np.frombuffer(file.read(8 * count), "<i4").reshape(count, 2))
+                file.seek(end)
+    except OSError:  # no store, or none that can be read: nothing is kept then
+        return found[0]
+    return np.concatenate(found)
+
+
 class FeatureStore:
     """The features of one slide, grid and encoder on disk.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache
+from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache, stored_tiles
 from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.prefetch import prefetched
 from napari_her2.inference.result import Progress
@@ -196,6 +196,33 @@ def embed_steps(
                     yield Progress(stage, bag.done, total, "tiles", runner.note)
         problem = store.problem if store is not None else ""
     return _collect(bag, cached, runner.note, problem)
+
+
+def count_embedded(
+    slide: Slide, runner: EncoderRunner, grid: TileGrid, keep: NDArray[np.bool_], *, fingerprint: str
+) -> int:
+    """Count the tiles of a slide that the cache holds already. Nothing is embedded or written.
+
+    Parameters
+    ----------
+    slide : Slide
+    runner : EncoderRunner
+        As `embed_steps` would make it: features depend on its precision.
+    grid : TileGrid
+    keep : (rows, columns) bool
+        Tiles that are asked for.
+    fingerprint : str
+        Of the encoder; finding it takes as long as reading all its weights, so it is asked for once.
+
+    Returns
+    -------
+    int
+    """
+    index = stored_tiles(_cache_key(slide, grid, fingerprint, runner), runner.encoder.spec.dim)
+    held = np.zeros(keep.shape, np.bool_)
+    inside = np.asarray(((index >= 0) & (index < keep.shape)).all(axis=1))
+    held[tuple(index[inside].T)] = True
+    return int((held & keep).sum())
 
 
 def refuse_ruins(slide: Slide, embeddings: Embeddings) -> None:

@@ -132,6 +132,21 @@ def read_thumbnails(
             return thumbnails
 
 
+def count_thumbnails(
+    slide: Slide, tissue: TissueMask, *, size_px: int, mode: str = "fit", mpp: float | None = None
+) -> int:
+    """Return how many images `read_thumbnails` gives, without reading them; parameters are the same."""
+    plan = _plan(slide, tissue, size_px, mode, mpp)
+    if len(plan.origins_px0) == 1:
+        return 1
+    square = (size_px, size_px)
+    held = [tissue.shares(origin, plan.pixel_px0, square) >= LEAST_TISSUE for origin in plan.origins_px0]
+    count = sum(bool(part.any()) for part in held)
+    if not count:
+        raise _no_tissue(slide)
+    return count
+
+
 def thumbnail_steps(
     slide: Slide,
     tissue: TissueMask,

@@ -1,0 +1,142 @@
+"""The table of cases as a dry run looks at it: classes of each split, outlines, labels that look odd."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import JobFailed
+from napari_her2_training.data_checks import ish_warnings
+from napari_her2_training.manifest import (
+    SPLITS,
+    absent_classes,
+    fold_name,
+    label_of,
+    make_splits,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_her2_training.classes import ClassMapping
+    from napari_her2_training.config import CasesConfig
+    from napari_her2_training.dry_run.findings import Findings
+    from napari_her2_training.manifest import Case, Split, Stain
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The cases of a manifest.
+
+    Parameters
+    ----------
+    cases : tuple of Case
+        None where the manifest is at fault.
+    splits : tuple of Split
+        None where they cannot be split.
+    """
+
+    cases: tuple[Case, ...] = ()
+    splits: tuple[Split, ...] = ()
+
+    @property
+    def used(self) -> tuple[Case, ...]:
+        """Cases of any part of any fold; all where they cannot be split."""
+        rows = {case.row for split in self.splits for part in SPLITS for case in getattr(split, part)}
+        return tuple(case for case in self.cases if case.row in rows or not self.splits)
+
+    @property
+    def learnt(self) -> frozenset[int]:
+        """Rows of the cases that are learnt from, or choose the epoch, in any fold."""
+        return frozenset(case.row for split in self.splits for case in (*split.train, *split.validation))
+
+
+def read_table(data: Path, needed: Sequence[Stain], config: CasesConfig, findings: Findings) -> Table:
+    """Read and split the manifest, and tell what is in it.
+
+    Parameters
+    ----------
+    data : Path
+    needed : sequence of {"he", "ihc"}
+        Stains that every row must have.
+    config : CasesConfig
+    findings : Findings
+
+    Returns
+    -------
+    Table
+    """
+    cases: tuple[Case, ...] = ()
+    splits: tuple[Split, ...] = ()
+    with findings.noted():
+        cases = read_manifest(data, needed)
+    if not cases:
+        return Table()
+    mapping = config.mapping
+    findings.facts["Cases"] = f"{_count(cases):,} in {len(cases):,} rows; classes {mapping.told()}"
+    findings.warnings += ish_warnings(cases)
+    with findings.noted():
+        splits = make_splits(cases, config)
+    for number, split in enumerate(splits):
+        name = f"Fold {number + 1}" if len(splits) > 1 else "Split"
+        findings.facts[name] = "; ".join(
+            f"{part} {_told(getattr(split, part), mapping)}" for part in SPLITS if getattr(split, part)
+        )
+        for part in SPLITS[1:]:
+            absent = absent_classes(getattr(split, part), mapping) if getattr(split, part) else ()
+            if absent:
+                findings.warn(
+                    f"No {part} case of {', '.join(absent)} in {fold_name(number, len(splits))}: its "
+                    f"measures say nothing of that class."
+                )
+    if splits:
+        findings.facts["Leakage"] = "no case, and no slide by its content, is in two parts"
+        unused = len(cases) - len(Table(cases, splits).used)
+        if unused:
+            findings.warn(f"{unused} rows are in no part and are not used: their column split is empty.")
+    return Table(cases, splits)
+
+
+def _count(cases: Sequence[Case]) -> int:
+    return len({case.case_id for case in cases})
+
+
+def _told(cases: Sequence[Case], mapping: ClassMapping) -> str:
+    """Say how many cases there are of each class: "12 (3 of 0, 4 of 1+, 5 of 2+)"."""
+    labels = {case.case_id: label_of(case, mapping) for case in cases}
+    counts = Counter(labels.values())
+    told = ", ".join(f"{counts[number]} of {name}" for number, name in enumerate(mapping.names))
+    return f"{len(labels)} ({told})"
+
+
+def check_regions(pattern: str, key: str, cases: Sequence[Case], folder: Path, findings: Findings) -> None:
+    """Look for the outlines of the tumour of each case, where a configuration asks for them.
+
+    Parameters
+    ----------
+    pattern : str
+        With {case_id} in it; empty asks for none.
+    key : str
+        Of the configuration, for messages.
+    cases : sequence of Case
+    folder : Path
+        Of the manifest.
+    findings : Findings
+    """
+    if not pattern:
+        return
+    with findings.noted():
+        for case in cases:
+            try:
+                path = folder / pattern.format(case_id=case.case_id)
+            except (KeyError, IndexError, ValueError) as error:
+                raise JobFailed(
+                    f"{key} may hold {{case_id}} and no other braces, not {pattern!r:.80}."
+                ) from error
+            if not path.is_file():
+                findings.faults.append(
+                    f"Row {case.row}: {path.name}, the outlines of its tumour, does not exist."
+                )

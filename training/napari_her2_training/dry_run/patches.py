@@ -1,0 +1,94 @@
+"""Dry run of the pre-training of an encoder on a folder of patches."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import Her2Error
+from napari_her2.inference.result import Progress
+from napari_her2_training.dry_run.bags import MEASURING
+from napari_her2_training.dry_run.costs import pretraining_cost
+from napari_her2_training.dry_run.slides import tile_counter
+from napari_her2_training.patch_folder import read_patch_folder
+from napari_her2_training.patch_images import MEASURED_PATCHES, read_patch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_her2.inference.device import Device
+    from napari_her2_training.dry_run.findings import Findings
+    from napari_her2_training.encoder_config import EncoderTrainingConfig
+    from napari_her2_training.patch_folder import PatchFolder
+
+_STEP = 256
+_MOST_FAULTS = 100
+
+
+def check_encoder(
+    config: EncoderTrainingConfig, data: Path, device: Device | None, findings: Findings
+) -> Generator[Progress, None, None]:
+    """Check a pre-training: every image file is read; see `check_attention_mil`."""
+    yield Progress("Looking at the patches")
+    found = findings.attempt(lambda: read_patch_folder(data, config.data))
+    if found is None:
+        return
+    side = config.data.tile_px
+    for part, own in found.parts.items():
+        told = ", ".join(f"{count:,} of {name}" for name, count in own.counts(found.classes).items())
+        findings.facts[f"Patches ({part})"] = f"{len(own):,} ({told})"
+        findings.disk_bytes += len(own.files) * side**2 * 3
+    for note in found.notes:
+        findings.warn(note)
+    yield from _read_all(found, config, findings)
+    counter = tile_counter(
+        config.encoder,
+        tile_px=side,
+        mpp=1.0,
+        min_tissue=0.0,
+        seed=config.compute.seed,
+        device=device,
+        changes=True,
+        findings=findings,
+    )
+    if device is None or counter.runner is None:
+        return
+    yield Progress(MEASURING)
+    with findings.noted():
+        encoder = counter.runner.encoder
+        cost = pretraining_cost(
+            encoder,  # type: ignore[arg-type]
+            config.pretraining,
+            classes=len(found.classes),
+            device=device,
+        )
+        train, validation = (len(found.parts[part]) for part in ("train", "validation"))
+        judged = sum(len(own) for part, own in found.parts.items() if part != "train")
+        epochs = config.pretraining.epochs
+        findings.spend(
+            "learning",
+            cost.total(train=epochs * train, validate=epochs * validation + judged),
+            "too large to be measured on a CPU",
+        )
+        findings.memory_bytes += cost.memory_bytes + min(train, MEASURED_PATCHES) * side**2 * 3
+        findings.disk_bytes += cost.disk_bytes
+
+
+def _read_all(
+    found: PatchFolder, config: EncoderTrainingConfig, findings: Findings
+) -> Generator[Progress, None, None]:
+    files = [file for own in found.parts.values() for file in own.files]
+    began, faults = time.perf_counter(), 0
+    for number, file in enumerate(files):
+        if number % _STEP == 0:
+            yield Progress("Reading the patches", number, len(files), "patches")
+        try:
+            read_patch(file, config.data)
+        except Her2Error as error:
+            faults += 1
+            if faults <= _MOST_FAULTS:
+                findings.faults.append(str(error))
+    if files:
+        findings.spend("reading patches", time.perf_counter() - began)
+        yield Progress("Reading the patches", len(files), len(files), "patches")

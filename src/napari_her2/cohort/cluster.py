@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import secrets
+import threading
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from napari_her2.cohort.worker import Needs, WorkerUnfit, other_version, prepare
 from napari_her2.errors import ClusterLost, JobFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from distributed import Client, Future
@@ -42,6 +43,7 @@ class Cluster:
     def __init__(self, client: Client, address: str) -> None:
         self._client = client
         self.address = address
+        self._news = threading.Event()
 
     def workers(self) -> frozenset[str]:
         """Addresses of the workers that are there now.
@@ -83,7 +85,7 @@ class Cluster:
 
     def submit(self, job: SlideJob[Any], needs: Needs, worker: str) -> Future[SlideOutcome]:
         """Hand a slide to a worker, and to no other."""
-        return self._client.submit(
+        future = self._client.submit(
             run_job,
             job,
             needs,
@@ -92,15 +94,14 @@ class Cluster:
             pure=False,
             key=f"{_NAME}-{secrets.token_hex(8)}",
         )
+        future.add_done_callback(lambda _: self._news.set())
+        return future
 
-    def wait(self, futures: Collection[Future[SlideOutcome]], seconds: float) -> None:
-        """Return when one of these is done, or the time is over."""
-        from distributed import wait
-
-        try:
-            wait(list(futures), timeout=seconds, return_when="FIRST_COMPLETED")
-        except (TimeoutError, CancelledError):
-            return
+    def wait(self, seconds: float) -> None:
+        """Return when a slide is done, or the time is over."""
+        self._news.wait(seconds)
+        # Before anybody looks: what is done from here on is news for the next time.
+        self._news.clear()
 
     def result(self, future: Future[SlideOutcome]) -> SlideOutcome | Exception | None:
         """Return the outcome of a slide that is done, the error it ended with, or None if it is lost."""

@@ -118,7 +118,7 @@ class Dispatcher:
         if not self._running:
             self._wait_for_workers()
             return
-        self._cluster.wait(self._running, _POLL_S)
+        self._cluster.wait(_POLL_S)
         present = self._cluster.workers()
         for future, (turn, worker) in list(self._running.items()):
             if future.done():

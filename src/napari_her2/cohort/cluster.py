@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import secrets
 import threading
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2 import __version__
@@ -15,7 +17,6 @@ from napari_her2.errors import ClusterLost, JobFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from distributed import Client, Future
 
@@ -149,11 +150,13 @@ def connect(address: str) -> Iterator[Cluster]:
             f"Work on a cluster needs the package {error.name}: install napari-her2 with its cluster extra "
             f'(pip install "napari-her2[cluster]").'
         ) from error
-    where = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
     try:
+        # Read here: distributed would wait for an absent file for ever.
+        is_file = address.endswith(".json")
+        where = json.loads(Path(address).read_text(encoding="utf-8"))["address"] if is_file else address
         # Not the default of this process: what else it computes with dask stays here.
-        client = Client(**where, timeout=CONNECT_S, set_as_default=False, name=_NAME)
-    except (OSError, TimeoutError, ValueError) as error:
+        client = Client(where, timeout=CONNECT_S, set_as_default=False, name=_NAME)
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
         raise JobFailed(
             f"No dask scheduler answers at {address} within {CONNECT_S:g} s: check the address "
             f"(tcp://host:8786) and that the scheduler runs."

@@ -29,7 +29,7 @@ WAIT_S = 60.0
 
 pytestmark = [
     pytest.mark.slow,  # three processes import PyTorch
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(150),
 ]
 
 

@@ -29,7 +29,7 @@ WAIT_S = 60.0
 
 pytestmark = [
     pytest.mark.slow,  # three processes import PyTorch
-    pytest.mark.timeout(150),
+    pytest.mark.timeout(600),
 ]
 
 
@@ -261,11 +261,15 @@ def test_cancelling_stops_what_runs_on_the_workers(address, he_slide, tiny_model
     assert list(out.iterdir()) == []
 
 
-def test_a_worker_killed_in_the_midst_costs_no_slide(address, slides, alone, tiny_model, tmp_path, shared):
-    """The last test: the killed worker is started again, and would have to load PyTorch once more."""
+def test_a_worker_killed_in_the_midst_costs_no_slide(
+    two_workers, address, slides, alone, tiny_model, tmp_path, shared
+):
+    """The last test, for what is killed here stays dead: to start it again would load PyTorch once more."""
+    for nanny in two_workers.workers.values():
+        nanny.auto_restart = False
     with distributed.Client(address, set_as_default=False) as client:
         pids = client.run(os.getpid)
-    shutil.rmtree(shared / "embeddings")  # what earlier tests embedded
+    shutil.rmtree(shared / "embeddings", ignore_errors=True)  # what earlier tests embedded
     out = tmp_path / "out"
     steps = score_cohort_steps(slides, tiny_model, out, scheduler=address, device="cpu", batch_size=2)
     assert next(step for step in steps if "case" in step.note).done == 0

@@ -7,7 +7,9 @@ import shutil
 
 import h5py
 import pytest
+from typer.testing import CliRunner
 
+from napari_her2.cli import app
 from napari_her2.cohort import Case, embed_cohort_steps, score_cohort_steps
 from napari_her2.errors import JobFailed
 
@@ -102,6 +104,17 @@ def test_a_slide_that_fails_stops_no_other(he_slide, tiny_model, tmp_path):
     assert [outcome.state for outcome in told] == ["failed", "done"]
     assert "no file" in str(report.of("failed")[0].error)
     assert report.of("done")[0].written == tmp_path / "out" / he_slide.stem
+
+
+def test_an_interrupted_cohort_says_how_to_go_on(he_slide, tiny_model, tmp_path, monkeypatch):
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_her2.slide.reader.open_slide", interrupted)
+    command = ["score", he_slide, "other.svs", "--model", tiny_model, "--out", tmp_path]
+    result = CliRunner().invoke(app, [str(item) for item in command])
+    assert result.exit_code == 130
+    assert "the same command with --skip-finished goes on" in result.stderr
 
 
 def test_finished_features_are_left_alone(he_slide, tiny_model, tmp_path):

@@ -115,7 +115,8 @@ class Cluster:
             return None if isinstance(error, KilledWorker) or not isinstance(error, Exception) else error
         try:
             # The worker may have died since: its task then waits for ever.
-            return future.result(timeout=_GATHER_S)
+            outcome: SlideOutcome = future.result(timeout=_GATHER_S)
+            return outcome
         except (OSError, TimeoutError, CancelledError, KilledWorker):
             return None
 

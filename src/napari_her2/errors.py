@@ -29,3 +29,7 @@ class ModelNameTaken(ModelError):
 
 class JobFailed(Her2Error):
     """Long work (scoring, embedding, training, writing) could not be finished."""
+
+
+class ClusterLost(JobFailed):
+    """The cluster went away in the midst of a cohort; what is finished is kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_her2.commands.score import _rows
+from napari_her2.cohort.facts import scored_facts
 from napari_her2.inference.presentation import (
     blind_spot,
     class_label,
@@ -111,12 +111,12 @@ def test_a_card_says_what_its_model_looks_at(method: str, arguments: dict[str, s
 
 
 def test_the_table_of_the_command_line_speaks_of_images_and_names_its_rule(tmp_path: object) -> None:
-    rows = dict(_rows(make_image_result(), "tifffile", tmp_path))
+    rows = dict(scored_facts(make_image_result(), "tifffile", tmp_path))
     assert rows["seen"] == "1 image of 64 × 64 px at 5 µm/px, 12.34 mm² of tissue"
     assert "weak spot" in rows["limit"]
     assert rows["rule"].startswith("mean of 8 views")
     assert "P(1+/2+ (ISH unknown))" in rows
     assert "tiles" not in rows
-    plain = dict(_rows(make_result(), "tifffile", tmp_path))
+    plain = dict(scored_facts(make_result(), "tifffile", tmp_path))
     assert plain["tiles"].startswith("96 of 25 µm")
     assert not {"seen", "limit", "rule"} & set(plain)

@@ -20,7 +20,7 @@ from napari_her2.models.weights_file import write_weights
 from napari_her2_training.arm_measures import judged_part, measure_said
 from napari_her2_training.calibration import fit_temperature, least_confidence, risk_coverage
 from napari_her2_training.cards import ModelFacts, Trust, make_card, save_checked, split_sizes
-from napari_her2_training.config import RunConfig
+from napari_her2_training.config import CasesRunConfig
 from napari_her2_training.machines import choose_machines, is_first
 from napari_her2_training.manifest import SPLITS, make_splits, read_manifest
 from napari_her2_training.predictions import PREDICTIONS_FILE, Part, write_predictions
@@ -49,7 +49,7 @@ VERSIONS = ("napari-her2", "torch", "timm", "lightning", "numpy")
 """Of the packages that what comes out depends on."""
 CHOSEN_BY = "macro AUC"
 """The fold that is best by this measure of its validation slides gives the bundle."""
-Config = TypeVar("Config", bound=RunConfig)
+Config = TypeVar("Config", bound=CasesRunConfig)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ class ArmRun(Generic[Config]):
 
     Parameters
     ----------
-    config : RunConfig
+    config : CasesRunConfig
     data : Path
         The manifest.
     cases : tuple of Case
@@ -140,7 +140,7 @@ def open_arm(
 
     Parameters
     ----------
-    config : RunConfig
+    config : CasesRunConfig
     data : Path
         The manifest.
     out : Path
@@ -237,7 +237,7 @@ def write_record(
     out: Path,
     path: Path,
     said: Said,
-    config: RunConfig,
+    config: CasesRunConfig,
     *,
     measured: Mapping[str, Mapping[str, Measured]],
     told: Mapping[str, object],
@@ -251,7 +251,7 @@ def write_record(
     path : Path
         Its model.
     said : dict of Part to Predictions
-    config : RunConfig
+    config : CasesRunConfig
     measured : mapping of str to mapping of str to Measured
         Reading, part.
     told : mapping
@@ -329,7 +329,7 @@ def _save(path: Path, number: int, fold: TrainedFold, said: Said, run: ArmRun[Co
     save_checked(path, card, fold.encoder, fold.model)
 
 
-def _trust(fold: TrainedFold, config: RunConfig) -> Trust:
+def _trust(fold: TrainedFold, config: CasesRunConfig) -> Trust:
     names = {reading: reading for reading in fold.heads} if fold.heads else {fold.reading: SLIDE}
     given = {reading: parts["validation"] for reading, parts in fold.said.items() if "validation" in parts}
     temperatures = {name: given[reading].temperature for reading, name in names.items() if reading in given}

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from napari_her2.errors import JobFailed
 from napari_her2.models.convnext import STRIDE, VARIANTS
 from napari_her2_training.classes import ClassMapping, class_mapping
-from napari_her2_training.config import CasesConfig, DataConfig, EncoderConfig, ModelConfig, RunConfig, key
+from napari_her2_training.config import (
+    CasesConfig,
+    CasesRunConfig,
+    DataConfig,
+    EncoderConfig,
+    ModelConfig,
+    RunConfig,
+    key,
+)
 from napari_her2_training.manifest import STAINS
 
 if TYPE_CHECKING:
@@ -255,7 +263,7 @@ class MILLossConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ArmConfig(RunConfig):
+class ArmConfig(CasesRunConfig):
     """What all arms share."""
 
     model: ArmModelConfig

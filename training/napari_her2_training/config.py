@@ -301,7 +301,14 @@ class RunConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderRunConfig(RunConfig):
+class CasesRunConfig(RunConfig):
+    """A training run on cases with scores."""
+
+    data: CasesConfig
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRunConfig(CasesRunConfig):
     """A training run of a method that looks at tiles through an encoder."""
 
     data: DataConfig

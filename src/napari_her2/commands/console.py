@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 import warnings
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -28,10 +29,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
+from napari_her2.errors import ClusterLost, Her2Error, ModelMisfit, ModelNameTaken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from rich.progress import Task
 
@@ -47,6 +48,7 @@ T = TypeVar("T")
 
 # What a user may decide against: the core says what is wrong, the command line knows its own options.
 _OPTIONS: dict[type[Her2Error], str] = {
+    ClusterLost: " To go on, add --skip-finished.",
     ModelMisfit: " To score it all the same, add --override-fit.",
     ModelNameTaken: " To replace it, add --force.",
 }
@@ -168,7 +170,11 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f} {unit}/s" if speed and unit else "")
 
 
-def drive(steps: Generator[Step, None, T], title: str) -> T:
+def drive(
+    steps: Generator[Step, None, T],
+    title: str = "",
+    tell: Callable[[Step], Callable[[], object] | None] | None = None,
+) -> T:
     """Run long work to its end, with a progress bar where standard error is a terminal.
 
     Parameters
@@ -177,6 +183,9 @@ def drive(steps: Generator[Step, None, T], title: str) -> T:
         Closed in any case.
     title : str
         Shown before the stage.
+    tell : callable, optional
+        Given every step; where it has something to print it returns what prints it, and that is called
+        while no bar is in the way.
 
     Returns
     -------
@@ -199,11 +208,15 @@ def drive(steps: Generator[Step, None, T], title: str) -> T:
         try:
             while True:
                 step = next(steps)
+                news = None if tell is None else tell(step)
+                if news is not None:
+                    with _aside(bars):
+                        news()
                 if step.stage != stage:
                     # A new bar: the speed of one stage says nothing about the next. What came from the
                     # cache before the first batch is not speed either.
                     bars.remove_task(bar)
-                    name = escape(plain(f"{title}: {step.stage}"))
+                    name = escape(plain(f"{title}: {step.stage}" if title else step.stage))
                     bar = bars.add_task(name, total=None, unit="", note="")
                     stage, start = step.stage, step.done
                 bars.update(
@@ -218,3 +231,14 @@ def drive(steps: Generator[Step, None, T], title: str) -> T:
             return value
         finally:
             steps.close()
+
+
+@contextmanager
+def _aside(bars: Progress) -> Iterator[None]:
+    """Take the bars off the terminal for a moment."""
+    if bars.disable:
+        yield
+        return
+    bars.stop()
+    yield
+    bars.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from napari_her2.export.atomic import whole_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_her2.export.request import Request
     from napari_her2.inference.embed import Embeddings
     from napari_her2.slide.grid import TileGrid
 
@@ -38,7 +40,13 @@ class FeatureSource:
     version: str
 
 
-def write_features(path: Path, embeddings: Embeddings, grid: TileGrid, source: FeatureSource) -> None:
+def write_features(
+    path: Path,
+    embeddings: Embeddings,
+    grid: TileGrid,
+    source: FeatureSource,
+    request: Request | None = None,
+) -> None:
     """Write the features of a slide; the file appears whole or not at all.
 
     Parameters
@@ -47,6 +55,8 @@ def write_features(path: Path, embeddings: Embeddings, grid: TileGrid, source: F
     embeddings : Embeddings
     grid : TileGrid
     source : FeatureSource
+    request : Request, optional
+        What was asked; it becomes an attribute of the file, where `holds_features` finds it.
 
     Raises
     ------
@@ -86,3 +96,25 @@ def write_features(path: Path, embeddings: Embeddings, grid: TileGrid, source: F
                 "version": source.version,
             }
         )
+        if request is not None:
+            file.attrs["request"] = json.dumps(request.values(), sort_keys=True)
+
+
+def holds_features(path: Path, request: Request) -> bool:
+    """Whether a file holds the features that this very request asks for.
+
+    Parameters
+    ----------
+    path : Path
+        It may not exist.
+    request : Request
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(json.loads(file.attrs["request"]) == request.values())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2.export.request import Request
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.slide.thumbnail import Thumbnail
 
 
-def write_result(result: SlideResult, out_dir: Path) -> Path:
+def write_result(result: SlideResult, out_dir: Path, request: Request | None = None) -> Path:
     """Write the files of a result.
 
     Parameters
@@ -34,6 +35,8 @@ def write_result(result: SlideResult, out_dir: Path) -> Path:
     out_dir : Path
         The files go to a folder in it that is named after the slide; an older one is replaced. Those of a
         paired slide go to a folder within, named after its stain.
+    request : Request, optional
+        What was asked; it is written into result.json, where `finished_label` finds it.
 
     Returns
     -------
@@ -47,7 +50,8 @@ def write_result(result: SlideResult, out_dir: Path) -> Path:
     """
     target = result_folder(result.slide, result.slide_sha256_head, out_dir)
     with whole_folder(target) as folder:
-        _write_json(folder / "result.json", result_values(result))
+        asked = {} if request is None else {"request": request.values()}
+        _write_json(folder / "result.json", result_values(result) | asked)
         _write_slide(folder, result)
         for other in result.slides[1:]:
             (folder / other.stain).mkdir()
@@ -89,6 +93,27 @@ def result_folder(slide: str, fingerprint: str, out_dir: Path) -> Path:
             f"{target} holds the result of another slide of the same name: choose another folder."
         )
     return target
+
+
+def finished_label(folder: Path, request: Request) -> str | None:
+    """Return the answer in a folder where it answers this very request.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a result; it may not exist.
+    request : Request
+
+    Returns
+    -------
+    str or None
+        The score as it is shown; None where there is no result, or one that something else was asked for.
+    """
+    try:
+        values = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return str(values["label"]) if values["request"] == request.values() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def result_values(result: SlideResult) -> dict[str, Any]:

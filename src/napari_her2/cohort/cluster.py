@@ -1,0 +1,211 @@
+"""The door to a dask cluster: find its scheduler, check its workers, hand them slides."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import secrets
+import threading
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_her2 import __version__
+from napari_her2.cohort.worker import Needs, WorkerUnfit, other_version, prepare_aside, run_job
+from napari_her2.errors import ClusterLost, JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from distributed import Client, Future
+
+    from napari_her2.cohort.jobs import SlideJob, Source
+    from napari_her2.cohort.outcome import SlideOutcome
+
+CONNECT_S = 5.0
+"""A scheduler that is there answers within milliseconds."""
+_GATHER_S = 10.0
+_NAME = "napari-her2"
+_UNINSTALLED = "0+unknown"
+
+
+class Cluster:
+    """A running dask scheduler with its workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected.
+    address : str
+        As it was given, for messages.
+    """
+
+    def __init__(self, client: Client, address: str) -> None:
+        self._client = client
+        self.address = address
+        self._news = threading.Event()
+
+    def workers(self) -> frozenset[str]:
+        """Addresses of the workers that are there now.
+
+        Raises
+        ------
+        ClusterLost
+            If the scheduler is gone.
+        """
+        try:
+            if self._client.status == "running":
+                return frozenset(self._client.nthreads())
+        except (OSError, TimeoutError, CancelledError):
+            pass
+        raise ClusterLost(
+            f"The dask scheduler at {self.address} is gone: start it again; what is finished is kept."
+        )
+
+    def admit(self, needs: Needs) -> None:
+        """Let every worker check what it needs, and load the model.
+
+        Raises
+        ------
+        JobFailed
+            If a worker lacks something, with its address.
+        """
+        # Of the standard library: a worker of any version, or without napari-her2, can answer.
+        versions = self._client.run(importlib.metadata.version, _NAME, on_error="return")
+        for address, found in versions.items():
+            if isinstance(found, str) and found != needs.version:
+                raise _unfit(address, other_version(found, needs.version))
+            if isinstance(found, importlib.metadata.PackageNotFoundError) and needs.version != _UNINSTALLED:
+                raise _unfit(address, "has no napari-her2: install the same version on every machine")
+        for address, problem in self._client.run(prepare_aside, needs, on_error="return").items():
+            # Whoever was lost meanwhile is given nothing, and needs no words.
+            if problem is not None and not isinstance(problem, OSError | TimeoutError):
+                told = str(problem) if isinstance(problem, WorkerUnfit) else f"cannot start: {problem}"
+                raise _unfit(address, told)
+
+    def submit(self, job: SlideJob[Any], needs: Needs, worker: str) -> Future[SlideOutcome]:
+        """Hand a slide to a worker, and to no other."""
+        future = self._client.submit(
+            run_job,
+            job,
+            needs,
+            workers=[worker],
+            allow_other_workers=False,
+            pure=False,
+            key=f"{_NAME}-{secrets.token_hex(8)}",
+        )
+        future.add_done_callback(lambda _: self._news.set())
+        return future
+
+    def wait(self, seconds: float) -> None:
+        """Return when a slide is done, or the time is over."""
+        self._news.wait(seconds)
+        # Before anybody looks: what is done from here on is news for the next time.
+        self._news.clear()
+
+    def result(self, future: Future[SlideOutcome]) -> SlideOutcome | Exception | None:
+        """Return the outcome of a slide that is done, the error it ended with, or None if it is lost."""
+        from distributed import KilledWorker
+
+        if future.cancelled():
+            return None
+        if future.status == "error":
+            error = future.exception(timeout=_GATHER_S)
+            return None if isinstance(error, KilledWorker) or not isinstance(error, Exception) else error
+        try:
+            # The worker may have died since: its task then waits for ever.
+            outcome: SlideOutcome = future.result(timeout=_GATHER_S)
+            return outcome
+        except (OSError, TimeoutError, CancelledError, KilledWorker):
+            return None
+
+    def cancel(self, futures: Sequence[Future[SlideOutcome]]) -> None:
+        """Take slides back; workers stop at the next batch of tiles."""
+        if self._client.status == "running" and futures:
+            self._client.cancel(list(futures))
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Cluster]:
+    """Connect to a running scheduler.
+
+    Parameters
+    ----------
+    address : str
+        "tcp://host:8786", or the file that ``dask scheduler --scheduler-file`` wrote (.json).
+
+    Yields
+    ------
+    Cluster
+
+    Raises
+    ------
+    JobFailed
+        If dask.distributed is not installed, or nothing answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise JobFailed(
+            f"Work on a cluster needs the package {error.name}: install napari-her2 with its cluster extra "
+            f'(pip install "napari-her2[cluster]").'
+        ) from error
+    try:
+        # Read here: distributed would wait for an absent file for ever.
+        is_file = address.endswith(".json")
+        where = json.loads(Path(address).read_text(encoding="utf-8"))["address"] if is_file else address
+        # Not the default of this process: what else it computes with dask stays here.
+        client = Client(where, timeout=CONNECT_S, set_as_default=False, name=_NAME)
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+        raise JobFailed(
+            f"No dask scheduler answers at {address} within {CONNECT_S:g} s: check the address "
+            f"(tcp://host:8786) and that the scheduler runs."
+        ) from error
+    try:
+        yield Cluster(client, address)
+    finally:
+        client.close()
+
+
+@contextmanager
+def shared_needs(source: Source[Any], files: Sequence[Path], out: Path) -> Iterator[Needs]:
+    """Say what workers need for a cohort, with a token in its folder as long as it is worked on.
+
+    Parameters
+    ----------
+    source : Source
+    files : sequence of Path
+        That workers read; absolute.
+    out : Path
+        Absolute; made where it is absent.
+
+    Yields
+    ------
+    Needs
+
+    Raises
+    ------
+    JobFailed
+        If the folder cannot be written.
+    """
+    # One of each folder stands for all; those that are absent here are told one by one.
+    seen = {path.parent: path for path in files if path.exists()}
+    word = secrets.token_hex(16)
+    token = out / f".{_NAME}-{word[:8]}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        token.write_text(word, encoding="utf-8")
+    except OSError as error:
+        raise JobFailed(
+            f"{out} cannot be written ({error.strerror or error}): choose another folder."
+        ) from error
+    try:
+        yield Needs(source, tuple(seen.values()), out, token, word, __version__)
+    finally:
+        with suppress(OSError):
+            token.unlink()
+
+
+def _unfit(address: str, reason: str) -> JobFailed:
+    return JobFailed(f"The worker at {address} {reason.rstrip('.')}.")

@@ -1,0 +1,79 @@
+"""A scored slide in names and values, for a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_her2.inference.presentation import blind_spot, class_name, images_in_words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_her2.inference.result import SlideResult
+
+HEAD_WORDS = {"fusion": "both slides together", "H&E": "the H&E slide alone", "IHC": "the IHC slide alone"}
+
+
+def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str, str], ...]:
+    """Return what is told of a result, the notice last.
+
+    Parameters
+    ----------
+    result : SlideResult
+    reader : str
+        Library that read the slide.
+    out : Path
+        Folder that holds the folder of the result.
+
+    Returns
+    -------
+    tuple of (str, str)
+        Name and value.
+    """
+    rows: list[tuple[str, object]] = [("task", result.task), ("result", result.label)]
+    spread = result.uncertainty
+    for position, name in enumerate(result.classes):
+        value = result.probabilities[name]
+        bar = "#" * round(20 * value)
+        sd = "" if spread is None else f" ± {spread.sd[position]:.3f}"
+        rows.append((f"P({class_name(name)})", f"{value:.3f}{sd} {bar}"))
+    rows.append(("margin", f"{result.margin:.3f}"))
+    if result.head:
+        rows.append(("answered by", HEAD_WORDS[result.head]))
+    for head, score in result.head_scores.items():
+        if head != result.head:
+            rows.append((f"{head} alone", f"{class_name(score)} ({result.heads[head][score]:.3f})"))
+    if spread is not None:
+        rows.append(("±", f"standard deviation over {spread.draws} draws of {spread.bag_size} tiles"))
+    rows += _slide_rows(result)
+    if result.rule:
+        rows.append(("rule", result.rule))
+    rows += [
+        ("model", f"{result.model} (SHA-256 {result.model_sha256[:12]})"),
+        ("training data", result.training_data),
+        ("criteria", result.guideline),
+        ("reader", reader),
+        ("device", result.device),
+        ("time", ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())),
+    ]
+    if result.regions:
+        rows.append(("limited to", result.regions))
+    rows += [("warning", text) for text in result.warnings]
+    rows += [("written to", out / result.slide), ("notice", result.notice)]
+    return tuple((name, str(value)) for name, value in rows)
+
+
+def _slide_rows(result: SlideResult) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
+    for scored in result.slides:
+        of = f" ({scored.stain})" if len(result.slides) > 1 else ""
+        area = f"{scored.tissue_mm2:.2f} mm² of tissue"
+        if scored.thumbnails:
+            rows.append((f"seen{of}", f"{images_in_words(scored.thumbnails)}, {area}"))
+            limit = blind_spot(scored.thumbnails[0].mpp) if scored.stain == "IHC" else ""
+            if limit:
+                rows.append(("limit", limit))
+            continue
+        size = f"{scored.grid.tile_um:g} µm at {scored.grid.mpp:g} µm/px"
+        rows.append((f"tiles{of}", f"{len(scored.table):,} of {size}, {area}"))
+    return rows

@@ -1,0 +1,89 @@
+"""What a cohort says: an outcome a slide, progress on the way, and a report at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from napari_her2.inference.result import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+State = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlideOutcome:
+    """What became of one slide. Small enough to travel: what was computed lies in the files.
+
+    Parameters
+    ----------
+    path : Path
+        Of the slide.
+    state : str
+        "done", "skipped" (an earlier run had finished it) or "failed".
+    title : str
+        For a person: "case-7: 2+ (equivocal, ISH required)".
+    written : Path or None
+        Folder or file of the result; None where there is none.
+    facts : tuple of (str, str)
+        Name and text for a person, in the order in which they are shown.
+    error : Exception or None
+        Why it failed.
+    worker : str
+        Address of the worker of a cluster; empty where there was none.
+    tries : int
+        How often it was begun.
+    """
+
+    path: Path
+    state: State
+    title: str
+    written: Path | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    error: Exception | None = None
+    worker: str = ""
+    tries: int = 1
+
+    @classmethod
+    def failure(cls, path: Path, error: Exception, worker: str = "", tries: int = 1) -> SlideOutcome:
+        """Return the outcome of a slide that failed."""
+        return cls(path, "failed", path.name, error=error, worker=worker, tries=tries)
+
+    def told_by(self, worker: str, tries: int) -> SlideOutcome:
+        """Return the same outcome with where it was computed, for a person too."""
+        where = (("worker", worker),) + ((("tries", str(tries)),) if tries > 1 else ())
+        return replace(self, worker=worker, tries=tries, facts=self.facts + where)
+
+
+@dataclass(frozen=True, slots=True)
+class CohortProgress(Progress):
+    """A step of a cohort.
+
+    Parameters
+    ----------
+    stage, done, total, unit, note
+        As of `Progress`.
+    outcome : SlideOutcome or None
+        Of the slide that this step finished.
+    """
+
+    outcome: SlideOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CohortReport:
+    """What became of a cohort.
+
+    Parameters
+    ----------
+    outcomes : tuple of SlideOutcome
+        One a slide, in the order in which the slides were given.
+    """
+
+    outcomes: tuple[SlideOutcome, ...]
+
+    def of(self, state: State) -> tuple[SlideOutcome, ...]:
+        """Return the outcomes of a state."""
+        return tuple(outcome for outcome in self.outcomes if outcome.state == state)

@@ -1,0 +1,168 @@
+"""A slide or a case from its path to its result: the one way, on this machine and on a worker."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path  # noqa: TC003 - jobs travel
+from typing import TYPE_CHECKING
+
+from napari_her2.cohort.facts import scored_facts
+from napari_her2.cohort.outcome import SlideOutcome
+from napari_her2.inference.options import ScoringOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_her2.export.request import Request
+    from napari_her2.inference.result import Progress
+    from napari_her2.models.bundle import ModelBundle
+    from napari_her2.slide.reader import Slide
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is scored together: a slide, or the H&E and the IHC slide of a case.
+
+    Parameters
+    ----------
+    path : Path
+        Of the slide; of the H&E slide where there are two.
+    ihc : Path or None
+        Of the IHC slide.
+    regions : Path or None
+        GeoJSON; only tiles inside are scored.
+    mpp, ihc_mpp : float or None
+        µm per level-0 pixel, where the files do not say it or say it wrongly.
+    """
+
+    path: Path
+    ihc: Path | None = None
+    regions: Path | None = None
+    mpp: float | None = None
+    ihc_mpp: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """Score a slide or a case, and write its result.
+
+    Parameters
+    ----------
+    case : Case
+    out : Path
+        Folder for the folder of the result.
+    options : ScoringOptions
+    device, backend : str
+        As of `choose_device` and `open_slide`.
+    skip_finished : bool
+        Leave it alone where this very request was answered before.
+    """
+
+    case: Case
+    out: Path
+    options: ScoringOptions = field(default_factory=ScoringOptions)
+    device: str = "auto"
+    backend: str = "auto"
+    skip_finished: bool = False
+
+    @property
+    def path(self) -> Path:
+        """File of the slide."""
+        return self.case.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is read."""
+        return tuple(path for path in (self.case.path, self.case.ihc, self.case.regions) if path is not None)
+
+    def unless_finished(self) -> ScoreJob:
+        """Return the same job that leaves a finished slide alone."""
+        return replace(self, skip_finished=True)
+
+    def steps(self, bundle: ModelBundle) -> Generator[Progress, None, SlideOutcome]:
+        """Score and write.
+
+        Parameters
+        ----------
+        bundle : ModelBundle
+
+        Yields
+        ------
+        Progress
+
+        Returns
+        -------
+        SlideOutcome
+
+        Raises
+        ------
+        SlideError, ModelError, JobFailed
+        """
+        from napari_her2.export.tables import finished_label, result_folder, write_result
+        from napari_her2.inference.scoring import score_steps
+
+        case = self.case
+        with ExitStack() as stack:
+            slide = stack.enter_context(self._open(case.path, case.mpp))
+            ihc = None if case.ihc is None else stack.enter_context(self._open(case.ihc, case.ihc_mpp))
+            folder = result_folder(slide.name, slide.fingerprint, self.out)
+            request = self._request(slide, ihc, bundle)
+            label = finished_label(folder, request) if self.skip_finished else None
+            if label is not None:
+                return _skipped(case.path, slide.name, label, folder, bundle)
+            readers = dict.fromkeys(opened.backend for opened in (slide, ihc) if opened is not None)
+            result = yield from score_steps(
+                slide, bundle, ihc, case.regions, self.device, **asdict(self.options)
+            )
+        folder = write_result(result, self.out, request)
+        facts = scored_facts(result, ", ".join(readers), self.out)
+        return SlideOutcome(case.path, "done", f"{result.slide}: {result.label}", folder, facts)
+
+    def _open(self, path: Path, mpp: float | None) -> Slide:
+        from napari_her2.slide.reader import open_slide
+
+        return open_slide(path, mpp=mpp, backend=self.backend)  # type: ignore[arg-type]  # checked there
+
+    def _request(self, slide: Slide, ihc: Slide | None, bundle: ModelBundle) -> Request:
+        from napari_her2 import __version__
+        from napari_her2.export.request import Request
+
+        chosen = self.options
+        options = {
+            "backend": self.backend,
+            "mpp": self.case.mpp,
+            "ihc_mpp": self.case.ihc_mpp,
+            "regions_sha256": _digest(self.case.regions),
+            "tissue": chosen.preset,
+            "stain": chosen.stain,
+            "min_tissue": chosen.min_tissue,
+            "min_confidence": chosen.min_confidence,
+            "override_fit": chosen.override_fit,
+        }
+        slides = (slide.fingerprint,) if ihc is None else (slide.fingerprint, ihc.fingerprint)
+        return Request(slides, bundle.sha256, options, __version__)
+
+
+def _skipped(path: Path, slide: str, label: str, folder: Path, bundle: ModelBundle) -> SlideOutcome:
+    card = bundle.card
+    facts = (
+        ("task", card.task),
+        ("result", label),
+        ("model", f"{card.name} (SHA-256 {bundle.sha256[:12]})"),
+        ("finished", "by an earlier run, with the same slide, model and options"),
+        ("written to", str(folder)),
+        ("notice", card.notice),
+    )
+    return SlideOutcome(path, "skipped", f"{slide}: {label}", folder, facts)
+
+
+def _digest(path: Path | None) -> str | None:
+    """SHA-256 of a file; empty where it cannot be read, which whoever reads it says in words."""
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,156 @@
+"""Where a model or an encoder comes from: small enough to travel to a worker, which loads it there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import JobFailed, ModelError
+
+if TYPE_CHECKING:
+    from napari_her2.models.bundle import ModelBundle
+    from napari_her2.models.encoders import PatchEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model.
+
+    Parameters
+    ----------
+    name : str or Path
+        Its name or its file.
+    path : Path or None
+        Its file, as found by whoever asks: looked at first, so that a model that is installed for one user
+        need not be installed on every machine.
+    identity : str
+        SHA-256 of the file; empty takes any.
+    """
+
+    name: str | Path
+    path: Path | None = None
+    identity: str = ""
+
+    def load(self) -> ModelBundle:
+        """Load the model.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be loaded, or is another one.
+        """
+        from napari_her2.models.registry import load_model
+
+        bundle = load_model(self.path if self.path is not None and self.path.exists() else self.name)
+        if self.identity and bundle.sha256 != self.identity:
+            raise ModelError(
+                f"The model {bundle.card.name} has the SHA-256 {bundle.sha256[:12]} there and "
+                f"{self.identity[:12]} here: install the same file in both places."
+            )
+        return bundle
+
+    def pinned(self, bundle: ModelBundle) -> ModelSource:
+        """Return the source of this very model, wherever it is loaded."""
+        path = None if bundle.path is None else absolute(bundle.path)
+        return replace(self, path=path, identity=bundle.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledEncoder:
+    """An encoder and where it fits.
+
+    Parameters
+    ----------
+    encoder : PatchEncoder
+    fingerprint : str
+        Of the encoder with its weights; worked out once, for it reads them all.
+    mpp : float
+        µm/px that it was made for; 0.5 where nothing is known.
+    model : ModelSource or None
+        The model that it is part of.
+    """
+
+    encoder: PatchEncoder
+    fingerprint: str
+    mpp: float
+    model: ModelSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSource:
+    """A patch encoder.
+
+    Parameters
+    ----------
+    name : str or Path
+        A model (its encoder), "alexnet" or "timm:NAME".
+    weights : Path or None
+        Its weights, where it is no model.
+    pretrained : bool
+        Public weights instead, which may be downloaded.
+    tile_px : int or None
+        Side of the tiles; None takes that of the encoder.
+    model : ModelSource or None
+        The model, once found.
+    identity : str
+        Fingerprint of the encoder with its weights; empty takes any.
+    """
+
+    name: str | Path
+    weights: Path | None = None
+    pretrained: bool = False
+    tile_px: int | None = None
+    model: ModelSource | None = None
+    identity: str = ""
+
+    @property
+    def in_a_model(self) -> bool:
+        """Whether the encoder is that of a model."""
+        return self.name != "alexnet" and not str(self.name).startswith("timm:")
+
+    def load(self) -> ScaledEncoder:
+        """Load the encoder.
+
+        Raises
+        ------
+        JobFailed
+            If it is not said which weights it has.
+        ModelError
+            If it cannot be loaded, or is another one.
+        """
+        found = self._from_model() if self.in_a_model else self._by_name()
+        if self.identity and found.fingerprint != self.identity:
+            raise ModelError(
+                f"The encoder {found.encoder.spec.name} has other weights there than here: "
+                f"give both the same file."
+            )
+        return found
+
+    def pinned(self, found: ScaledEncoder) -> EncoderSource:
+        """Return the source of this very encoder, wherever it is loaded."""
+        weights = None if self.weights is None else absolute(self.weights)
+        return replace(self, weights=weights, model=found.model, identity=found.fingerprint)
+
+    def _from_model(self) -> ScaledEncoder:
+        if self.weights or self.pretrained or self.tile_px:
+            raise JobFailed("A model brings its own weights and tile size: leave those out.")
+        source = self.model or ModelSource(self.name)
+        bundle = source.load()
+        encoder = bundle.patch_encoder
+        return ScaledEncoder(encoder, encoder.fingerprint(), bundle.card.mpp, source.pinned(bundle))
+
+    def _by_name(self) -> ScaledEncoder:
+        from napari_her2.models.encoders import build_encoder
+
+        if (self.weights is None) == (not self.pretrained):
+            raise JobFailed(f"{self.name} needs weights: name their file or take the public ones, not both.")
+        weights = self.weights if self.weights is not None else "pretrained"
+        encoder = build_encoder(str(self.name), weights=weights, tile_px=self.tile_px)  # type: ignore[arg-type]
+        return ScaledEncoder(encoder, encoder.fingerprint(), 0.5)
+
+
+def absolute(path: Path | str) -> Path:
+    """Return a path that means the same from another folder; links stay, so that mounts keep their names."""
+    return Path(os.path.abspath(Path(path).expanduser()))

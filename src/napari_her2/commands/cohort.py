@@ -1,0 +1,71 @@
+"""What commands over many slides have in common: their options, and how they tell what became of a slide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from napari_her2.commands.console import FAILED, drive, in_words, output, pairs_table, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome
+    from napari_her2.inference.result import Progress
+
+SCHEDULER_HELP = (
+    "Address of a dask scheduler, tcp://host:8786, or the file that it wrote (.json): its workers do it."
+)
+RETRIES_HELP = "On a cluster: how often a slide that failed is tried again, elsewhere if possible."
+SKIP_HELP = "Leave alone what an earlier run finished: same slide, model, options and version."
+
+
+def drive_cohort(steps: Generator[CohortProgress, None, CohortReport], *, slides: int) -> None:
+    """Work through a cohort; every slide is told when it is done.
+
+    Parameters
+    ----------
+    steps : generator of CohortProgress
+    slides : int
+        How many there are. The error of one alone is raised, that of one among others is told.
+
+    Raises
+    ------
+    typer.Exit
+        With 1, if a slide among others failed.
+    """
+
+    def tell(step: Progress) -> Callable[[], None] | None:
+        outcome: SlideOutcome | None = getattr(step, "outcome", None)
+        if outcome is None or (slides == 1 and outcome.error is not None):
+            return None
+        return lambda: _tell(outcome)
+
+    try:
+        report = drive(steps, tell=tell)
+    except KeyboardInterrupt:
+        if slides > 1:
+            say("What is finished is kept: the same command with --skip-finished goes on.")
+        raise
+    failed = report.of("failed")
+    if slides == 1 and failed and failed[0].error is not None:
+        raise failed[0].error
+    if any(outcome.worker for outcome in report.outcomes):
+        _summarise(report)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _tell(outcome: SlideOutcome) -> None:
+    if outcome.error is None:
+        output().print(pairs_table(outcome.facts, title=outcome.title))
+        return
+    tried = f" ({outcome.tries} tries)" if outcome.tries > 1 else ""
+    say(f"{outcome.path.name}: {in_words(outcome.error)}{tried}")
+
+
+def _summarise(report: CohortReport) -> None:
+    """One line on a cluster's work, whose outcomes come in any order."""
+    counts = ", ".join(f"{len(report.of(state))} {state}" for state in ("done", "skipped", "failed"))
+    output().print(f"{len(report.outcomes)} slides: {counts}")

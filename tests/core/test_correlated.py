@@ -43,7 +43,7 @@ def make_network(*, attention=True):
     return network.eval()
 
 
-def make_pyramid(slide, network, *, field_px=64, transform=WARM, mpp=0.5):
+def make_pyramid(slide, network, *, field_px=64, transform=WARM, mpp=0.5, **options):
     return CorrelatedPyramid(
         slide,
         network,
@@ -52,6 +52,7 @@ def make_pyramid(slide, network, *, field_px=64, transform=WARM, mpp=0.5):
         mpp=mpp,
         field_px=field_px,
         device=CPU,
+        **options,
     )
 
 
@@ -111,6 +112,26 @@ def test_one_gate_for_the_slide_leaves_no_seams(slide):
     np.testing.assert_allclose(np.concatenate(joined, axis=2), wide, rtol=2e-3, atol=1e-3)
     # Each weighed by itself they are off by far more.
     assert np.abs(np.concatenate(by_itself, axis=2) - wide).max() > 0.02
+
+
+def test_glass_can_be_left_clear_and_tissue_stays_as_it_is(slide):
+    network = make_network(attention=False)
+    plain, clear = make_pyramid(slide, network), make_pyramid(slide, network, clear_glass=True)
+    tissue = slide.tissue()
+    rows, columns = plain.level_shapes[0]
+    found = 0
+    for key in (FieldKey(0, row, col) for row in range(rows // 64) for col in range(columns // 64)):
+        shown, every = clear.field(key).values, plain.field(key).values
+        there = np.isfinite(shown).all(axis=0)
+        np.testing.assert_array_equal(shown[:, there], every[:, there])
+        # A pixel of level 0 is 2 µm wide: where its centre lies on the mask.
+        y, x = np.argwhere(np.isfinite(every).all(axis=0)).T
+        at = (((key.row * 64 + y + 0.5) * 2 / 0.5 / tissue.downsample[0]).astype(int),
+              ((key.col * 64 + x + 0.5) * 2 / 0.5 / tissue.downsample[1]).astype(int))  # fmt: skip
+        at = at[0].clip(max=tissue.mask.shape[0] - 1), at[1].clip(max=tissue.mask.shape[1] - 1)
+        np.testing.assert_array_equal(there[y, x], tissue.mask[at])
+        found += int((~there[y, x]).sum())
+    assert found > 0
 
 
 def test_the_gate_is_that_of_the_mean_over_the_sampled_fields(slide):

@@ -105,6 +105,7 @@ def preparing(slide: Slide, model: str, settings: Settings) -> Generator[Progres
         mpp=card.mpp,
         field_px=head.field_px,
         device=device.torch_device,
+        clear_glass=True,
     )
     steps = pyramid.fit()
     while True:

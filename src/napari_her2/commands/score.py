@@ -33,11 +33,19 @@ def score(
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     tissue: Annotated[str, typer.Option(help=TISSUE_HELP)] = "auto",
     min_tissue: Annotated[
-        float, typer.Option(min=0, max=1, help="Least share of a tile that is tissue.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Least share of a tile that is tissue; by default the model's, else 0.5."
+        ),
+    ] = None,
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Below this probability the answer is indeterminate.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Below this probability the answer is indeterminate; by default the model's, else 0.5.",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Tiles computed together; by default what suits the device.")
     ] = None,

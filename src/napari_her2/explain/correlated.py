@@ -16,7 +16,7 @@ Two things to know when looking at it:
   The predictor keeps weighing each field by itself: `CorrelatedPyramid.gate_spread` says how much that
   differs on the slide at hand.
 
-What the file does not hold is NaN, and the field says that it is damaged. Glass is NaN too: the network
+What the file does not hold is NaN, and the field says that it is damaged. Glass can be NaN too: the network
 gives it values, which would be shown in as bright a colour as tissue and mean nothing.
 """
 
@@ -68,6 +68,8 @@ class CorrelatedPyramid:
     field_px : int
         Side of a field, pixels of the representation; divides ``tile_px``.
     device : torch.device
+    clear_glass : bool, default False
+        Whether pixels outside of the tissue are left without a value.
 
     Attributes
     ----------
@@ -99,6 +101,7 @@ class CorrelatedPyramid:
         mpp: float,
         field_px: int,
         device: torch.device,
+        clear_glass: bool = False,
     ) -> None:
         if slide.mpp is None:
             raise SlideError(f"{slide.path.name} says no µm/px, which the model needs: give it in the dock.")
@@ -107,6 +110,7 @@ class CorrelatedPyramid:
         self.field_px = field_px
         self.gate_spread: float | None = None
         self._device = device
+        self._glass_is_clear = clear_glass
         self._network = network.to(device).eval()
         self._gate: Tensor | None = None
         self._mpp = mpp
@@ -150,7 +154,8 @@ class CorrelatedPyramid:
         if damaged is not None:
             values[:, damaged] = np.nan
         self._cut_off(key, values)
-        self._clear_glass(key, values)
+        if self._glass_is_clear:
+            self._clear_glass(key, values)
         return CorrelatedField(key, values, damaged is not None)
 
     def fit(self, fields: int = SAMPLE_FIELDS) -> Generator[int, None, NDArray[np.float32]]:

@@ -29,3 +29,7 @@ class ModelNameTaken(ModelError):
 
 class JobFailed(Her2Error):
     """Long work (scoring, embedding, training, writing) could not be finished."""
+
+
+class JobStopped(JobFailed):
+    """Long work ended because it was asked to; what it had done is kept, and it can be resumed."""

@@ -100,6 +100,10 @@ class _Child:
 # Of this session of napari: they tell how a process ended that never came to tell of itself. Kept until
 # napari ends, since a training outlives the dock that started it.
 _CHILDREN: dict[Path, _Child] = {}
+# Processes that told their end and were replaced by those that resume: they take a moment to leave.
+_LEAVING: list[subprocess.Popen[bytes]] = []
+# When the processes began that the user ended from here: they had no time to say so themselves.
+_ENDED: dict[Path, float] = {}
 
 
 def missing_extra() -> str:
@@ -156,7 +160,9 @@ def start_training(request: RunRequest, *, resume: bool = False) -> None:
             f"The training could not be started in {out} ({error.strerror or error}): choose a folder that "
             "may be written to."
         ) from error
-    _CHILDREN[out] = _Child(process, started, offset)
+    before, _CHILDREN[out] = _CHILDREN.get(out), _Child(process, started, offset)
+    if before is not None:
+        _LEAVING.append(before.process)
     remember(request)
 
 
@@ -177,16 +183,21 @@ def _detached(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
 
 def status_of(out: Path) -> RunStatus:
     """Tell how the run in a folder stands, from what its process tells and whether it lives."""
+    _LEAVING[:] = [process for process in _LEAVING if process.poll() is None]
     record, child = read_process(out), _CHILDREN.get(out)
     if child is not None:
         code = child.process.poll()
         if record is None or record.started < child.started:  # it has not told of itself yet
             if code is None:
                 return RunStatus("starting", record=record)
+            if _ENDED.get(out) == child.started:
+                return RunStatus("stopped", "It was stopped before it began.", record)
             words = _last_words(out, child.log_offset)
             return RunStatus("failed", words or f"It ended at once, with the code {code}.", record)
     if record is not None:
         message = record.message
+        if record.state == "lost" and _ENDED.get(out) == record.started:
+            return RunStatus("stopped", "It was ended, and can be resumed from its last epoch.", record)
         if record.state == "lost":
             message = (
                 "It ended unexpectedly: its process was ended, memory ran out, or the computer was switched "
@@ -201,13 +212,16 @@ def status_of(out: Path) -> RunStatus:
 
 
 def request_stop(out: Path) -> None:
-    """Ask a training to end after its batch; it can be resumed.
+    """Ask a training to end after its batch; it can be resumed. One that only starts is ended at once.
 
     Raises
     ------
     JobFailed
         If its folder cannot be written to.
     """
+    if status_of(out).state == "starting":  # it takes old wishes to stop away before it begins
+        end_now(out)
+        return
     try:
         (out / STOP_FILE).touch()
     except OSError as error:
@@ -229,12 +243,14 @@ def end_now(out: Path) -> None:
     if not status.is_live:
         return
     if status.state == "starting" and child is not None:
+        _ENDED[out] = child.started
         child.process.kill()
         return
     if record is None or record.pid <= 1:
         return
     if record.host != platform.node():
         raise JobFailed(f"This training runs on the computer {record.host}: end it there.")
+    _ENDED[out] = record.started
     try:
         _kill(record.pid)
     except ProcessLookupError:

@@ -52,11 +52,13 @@ class CurvePlot(QWidget):
     Parameters
     ----------
     title : str
+    of_one : bool
+        Whether values between 0 and 1 are shown on the scale from 0 to 1: measures, not losses.
     """
 
-    def __init__(self, title: str, parent: QWidget | None = None) -> None:
+    def __init__(self, title: str, *, of_one: bool = False, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._title = title
+        self._title, self._of_one = title, of_one
         self._lines: tuple[Line, ...] = ()
         self._colours = Colours()
         self._low, self._high, self._last = 0.0, 1.0, 2
@@ -71,7 +73,7 @@ class CurvePlot(QWidget):
         """Show curves; those that are faint lie behind."""
         self._lines = tuple(sorted(lines, key=lambda line: not line.faint))
         values = [value for line in lines for _, value in line.points]
-        self._low, self._high = value_range(values)
+        self._low, self._high = value_range(values, of_one=self._of_one)
         self._last = max((epoch for line in lines for epoch, _ in line.points), default=2)
         told = [f"{line.label} {line.points[-1][1]:.3f}" for line in self._lines if line.label]
         self.setAccessibleName(f"{self._title}: {', '.join(told)}" if told else self._title)
@@ -207,7 +209,7 @@ class CurvesView(QWidget):
         self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.waiting = QLabel("Curves appear after the first epoch.")
         self.waiting.setWordWrap(True)
-        self.loss, self.measures = CurvePlot("Loss"), CurvePlot("Validation")
+        self.loss, self.measures = CurvePlot("Loss"), CurvePlot("Validation", of_one=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -258,16 +260,26 @@ class CurvesView(QWidget):
         self.measures.set_lines([*_lines(measures), *more])
 
 
-def value_range(values: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of a scale, round numbers: 0 to 1 for what lies in between, else what holds all."""
+def value_range(values: Sequence[float], *, of_one: bool) -> tuple[float, float]:
+    """Return the ends of a scale, round numbers that hold all values.
+
+    Parameters
+    ----------
+    values : sequence of float
+    of_one : bool
+        Whether values between 0 and 1 are shown from 0 to 1.
+    """
     low, high = min(values, default=0.0), max(values, default=1.0)
-    if low >= 0 and 0.3 < high <= 1:
+    if of_one and low >= 0 and high <= 1:
         return 0.0, 1.0
-    low = min(low, 0.0)
-    span = high - low or 1.0
+    # A curve that hardly moves is not blown up to look as if it did.
+    span = max(high - low, 0.1 * max(abs(low), abs(high)), 1e-3)
+    more = (span - (high - low)) / 2
+    low, high = max(low - more, 0.0) if low >= 0 else low - more, high + more
     step = 10 ** math.floor(math.log10(span))
     step = next(part for part in (step / 5, step / 2, step) if span / part <= 10)
-    return math.floor(low / step) * step, max(math.ceil(high / step), math.floor(low / step) + 1) * step
+    first = math.floor(low / step + 1e-9)
+    return first * step, max(math.ceil(high / step - 1e-9), first + 1) * step
 
 
 def _lines(curves: Sequence[Curve], *, faint: bool = False) -> list[Line]:

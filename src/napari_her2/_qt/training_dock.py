@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -78,6 +79,7 @@ class TrainingDock(QWidget):
         self._exported = Path()
         self.banner = QLabel(NOTICE)
         self.message = MessageBox()
+        self.new = QToolButton()
         self.form = TrainingForm()
         self.check, self.start = QPushButton("Check"), QPushButton("Start training")
         self.cancel_check = QPushButton("Cancel")
@@ -95,6 +97,8 @@ class TrainingDock(QWidget):
         self.form.choose_device(settings.device)
         self._take_colours()
         self._show_runs()
+        self.new.setChecked(not self.run.status.is_live)
+        self._show_new(self.new.isChecked())
         self._look_for_methods()
 
     def _arrange(self) -> None:
@@ -125,15 +129,24 @@ class TrainingDock(QWidget):
         inside.addLayout(chosen)
         for widget in (self.no_run, self.run, self.exported):
             inside.addWidget(widget)
+        self.new.setText("New training")
+        self.new.setStyleSheet("font-weight: bold;")
+        self.new.setCheckable(True)
+        self.new.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.asked = QWidget()
+        asked = QVBoxLayout(self.asked)
+        asked.setContentsMargins(0, 0, 0, 0)
+        asked.setSpacing(4)
+        asked.addWidget(self.form)
+        asked.addLayout(buttons)
+        for widget in (self.check_bar, self.hint, self.checked):
+            asked.addWidget(widget)
         content = QWidget()
         parts = QVBoxLayout(content)
         parts.setContentsMargins(8, 4, 8, 8)
         parts.setSpacing(4)
-        parts.addWidget(self.form)
-        parts.addLayout(buttons)
-        for widget in (self.check_bar, self.hint, self.checked, self.message, _rule()):
+        for widget in (self.new, self.asked, self.message, _rule(), Section("Trainings", trainings)):
             parts.addWidget(widget)
-        parts.addWidget(Section("Trainings", trainings))
         parts.addStretch()
         self.scroll = scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -149,6 +162,7 @@ class TrainingDock(QWidget):
         self._on_checking(False)
 
     def _connect(self) -> None:
+        self.new.toggled.connect(self._show_new)
         self.form.changed.connect(self._on_form)
         self.check.clicked.connect(self.check_cases)
         self.cancel_check.clicked.connect(self.check_job.cancel)
@@ -252,6 +266,10 @@ class TrainingDock(QWidget):
         for part in (self.form, self.checked, self.message, self.run):
             part.set_colours(colours)
 
+    def _show_new(self, shown: bool) -> None:
+        self.new.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
+        self.asked.setVisible(shown)
+
     def _look_for_methods(self) -> None:
         missing = missing_extra()
         if missing:
@@ -324,7 +342,7 @@ class TrainingDock(QWidget):
             self.checked.clear()
             self._show_runs(request.folder)
             self._look_again()
-            self.scroll.ensureWidgetVisible(self.run)
+            self.new.setChecked(False)  # makes room for its curves
 
     def _stop_run(self) -> None:
         out = self.run.out

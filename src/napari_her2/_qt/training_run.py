@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._napari.training_log import REPORT_FILE, LogTail
 from napari_her2._napari.training_runs import RunStatus, status_of
@@ -82,18 +82,18 @@ class TrainingRunView(QWidget):
             label.setWordWrap(True)
         # Room for two lines: what is below does not jump with a report.
         self.words.setMinimumHeight(2 * self.words.fontMetrics().lineSpacing() + 6)
-        buttons = QGridLayout()
-        buttons.setSpacing(4)
-        for at, button in enumerate(
-            (self.stop, self.resume, self.export, self.end, self.report, self.folder)
-        ):
-            buttons.addWidget(button, at // 3, at % 3)
+        wanted, looked_at = QHBoxLayout(), QHBoxLayout()
+        for button in (self.stop, self.end, self.resume, self.export):
+            wanted.addWidget(button)
+        for button in (self.report, self.folder):
+            looked_at.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         for widget in (self.state, self.bar, self.words, self.curves):
             layout.addWidget(widget)
-        layout.addLayout(buttons)
+        layout.addLayout(wanted)
+        layout.addLayout(looked_at)
 
     def _connect(self) -> None:
         self.timer.timeout.connect(self.poll)
@@ -171,7 +171,7 @@ class TrainingRunView(QWidget):
         self._show_bar(last)
         patient = self._asked is None or time.monotonic() - self._asked < _PATIENCE_S
         self.stop.setVisible(live)
-        self.stop.setEnabled(status.state == "running" and not stopping)
+        self.stop.setEnabled(not stopping)
         self.end.setVisible(stopping and not patient)
         self.resume.setVisible(status.state in ("stopped", "failed", "lost"))
         finished = status.state == "finished"
@@ -208,8 +208,6 @@ class TrainingRunView(QWidget):
                 "that it is in is lost."
             )
         if not status.is_live:
-            if status.state == "stopped":
-                return "It can be resumed where it was stopped."
             if status.state == "finished" and status.record is not None and status.record.bundle is not None:
                 return f"Model: {status.record.bundle.name}"
             return status.message
@@ -232,11 +230,11 @@ class TrainingRunView(QWidget):
     @staticmethod
     def _left(stage: str, rate: float, seconds: float, total: int) -> str:
         fold = _FOLD.search(stage)
-        words = f"{time_left(seconds)} left"
+        words = f"{_unbroken(seconds)} left"
         if fold is None or fold[1] == fold[2]:
             return f"{words} in this step"
         folds = (int(fold[2]) - int(fold[1])) * total / rate
-        return f"{words} in this fold, {time_left(seconds + folds)} in all"
+        return f"{words} in this fold, {_unbroken(seconds + folds)} in all"
 
     def _on_stop(self) -> None:
         self._asked = time.monotonic()
@@ -250,6 +248,10 @@ class TrainingRunView(QWidget):
     def _open_folder(self) -> None:
         if self._out is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._out)))
+
+
+def _unbroken(seconds: float) -> str:
+    return time_left(seconds).replace(" ", "\u00a0")
 
 
 def _button(caption: str, tip: str) -> QPushButton:

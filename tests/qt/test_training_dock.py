@@ -468,7 +468,7 @@ batch_size = 4
 train_batches = 4
 validation_batches = 1
 [head]
-epochs = 150
+epochs = 80
 [compute]
 device = "cpu"
 """
@@ -502,8 +502,8 @@ def test_a_real_training_from_slides_to_a_model(
         wait_for(qtbot, dock, "stopped")
         dock.run.resume.click()
         wait_for(qtbot, dock, "finished")
-        qtbot.waitUntil(lambda: dock.run.poll() or len(epochs_of(dock)) == 150)
-        assert epochs_of(dock) == list(range(1, 151))
+        qtbot.waitUntil(lambda: dock.run.poll() or len(epochs_of(dock)) == 80)
+        assert epochs_of(dock) == list(range(1, 81))
         assert dock.run.status.record.bundle.is_file()
     finally:
         dock.shutdown()

@@ -167,17 +167,16 @@ def start_training(request: RunRequest, *, resume: bool = False) -> None:
 
 
 def _detached(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    options: dict[str, object] = {"start_new_session": True}
+    flags = 0
     if sys.platform == "win32":
-        options = {
-            "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS,
-        }
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        **options,  # type: ignore[call-overload]
+        start_new_session=sys.platform != "win32",
+        creationflags=flags,
     )
 
 

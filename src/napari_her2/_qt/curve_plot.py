@@ -89,9 +89,9 @@ class CurvePlot(QWidget):
 
     def place(self) -> QRectF:
         """Where the curves lie, without title and scales."""
-        left = 10.0 + max(
-            self.fontMetrics().horizontalAdvance(_number(value)) for value in (self._low, self._high)
-        )
+        # Room for "1.28" at least: plots above each other have their epochs in line.
+        numbers = (_number(self._low), _number(self._high), "1.28")
+        left = 10.0 + max(self.fontMetrics().horizontalAdvance(number) for number in numbers)
         return QRectF(left, _TITLE_PX, self.width() - left - _RIGHT_PX, _HEIGHT_PX - _TITLE_PX - _FOOT_PX)
 
     def position(self, epoch: int, value: float) -> QPointF:

@@ -54,7 +54,7 @@ class CheckView(QWidget):
         colours = self._colours
         count = len(report.faults)
         if count:
-            title = f"{count} {'fault' if count == 1 else 'faults'}: mend the table, then check again."
+            title = f"{count} {'fault' if count == 1 else 'faults'}: mend them, then check again."
             html = _list(title, report.faults, colours.error)
         else:
             html = f'<p style="margin:0; color:{colours.top_bar}"><b>{_GOOD}</b></p>'
@@ -91,9 +91,8 @@ def _list(title: str, lines: Sequence[str], colour: str) -> str:
     shown = list(lines[:_MOST])
     if len(lines) > _MOST:
         shown.append(f"and {len(lines) - _MOST} more")
-    items = "".join(f"<li>{escape(line)}</li>" for line in shown)
-    style = f'style="margin:2px 0 2px 0; -qt-list-indent:0; color:{colour}"'
-    return f'<p style="margin:0; color:{colour}"><b>{escape(title)}</b></p><ul {style}>{items}</ul>'
+    items = "".join(f'<p style="margin:2px 0 0 0">• {escape(line)}</p>' for line in shown)
+    return f'<div style="color:{colour}; margin-bottom:6px"><b>{escape(title)}</b>{items}</div>'
 
 
 def _size(size: float) -> str:

@@ -314,7 +314,7 @@ class TrainingDock(QWidget):
         folders = [run.folder for run in self._runs]
         if chosen is None:
             live = [folder for folder in folders if status_of(folder).is_live]
-            chosen = (live or folders or [None])[0]
+            chosen = next(iter([*live, *folders]), None)
         self.runs.blockSignals(True)
         self.runs.clear()
         for run in self._runs:

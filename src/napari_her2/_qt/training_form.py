@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _SHORT = 150  # characters: three lines in the dock; the tooltip has it all
 _DEVICES = (("Automatic", "auto"), ("GPU (CUDA)", "cuda"), ("Apple GPU", "mps"), ("CPU", "cpu"))
+_FOLDER_HINT = " Or a folder of images laid out as BCI."
 _TABLE_HINT = "A CSV table with the columns case_id, he, ihc and score; slides relative to it."
 
 
@@ -87,6 +88,11 @@ class PathRow(QWidget):
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self._colours = colours
+        self.set_problem(self._problem)
+
+    def set_hint(self, hint: str) -> None:
+        """Show what it is for, where nothing is wrong with it."""
+        self._hint = hint
         self.set_problem(self._problem)
 
     def set_problem(self, problem: str) -> None:
@@ -200,6 +206,7 @@ class TrainingForm(QWidget):
         self.method.clear()
         for method in methods:
             self.method.addItem(method.name, method.name)
+            self.method.setItemData(self.method.count() - 1, method.line, Qt.ItemDataRole.ToolTipRole)
         self.method.setCurrentIndex(max(self.method.findData(wanted), 0) if methods else -1)
         self.method.blockSignals(False)
         self.method.setEnabled(bool(methods))
@@ -251,6 +258,8 @@ class TrainingForm(QWidget):
     def _on_method(self) -> None:
         method = self._chosen
         self.line.setText("" if method is None else method.line)
+        folders = method is not None and method.folders
+        self.data.set_hint(f"{_TABLE_HINT}{_FOLDER_HINT if folders else ''}")
         self.config.blockSignals(True)
         self.config.clear()
         for config in method.configs if method is not None else ():

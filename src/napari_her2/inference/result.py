@@ -45,7 +45,7 @@ class Progress:
     total: int = 0
     unit: str = ""
     note: str = ""
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from napari_her2.commands.console import CANCELLED, debug_everywhere, make_strea
 from napari_her2.commands.embed import embed
 from napari_her2.commands.info import info
 from napari_her2.commands.models import models_app
+from napari_her2.commands.runs import export, report
 from napari_her2.commands.score import score
 from napari_her2.commands.tools import bench, cache, demo, phantom
 from napari_her2.commands.train import train
@@ -45,7 +46,8 @@ def _options(
 for _command in (info, score, embed, phantom, demo, cache):
     app.command()(plainly(_command))
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(plainly(bench))
-app.command()(plainly(train))
+for _training_command in (train, report, export):
+    app.command()(plainly(_training_command))
 app.add_typer(models_app, name="models")
 
 

@@ -20,6 +20,7 @@ from napari_her2._napari.session import session_of
 from napari_her2._napari.training_log import read_process
 from napari_her2._napari.training_work import CheckReport, ConfigChoice, MethodChoice
 from napari_her2._qt import training_dock
+from napari_her2.errors import ModelNameTaken
 from napari_her2.inference.result import Progress
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("tiny_training.py")
 METHODS = tuple(
     MethodChoice(name, f"What {name} learns from", False, (ConfigChoice("tiny", "The tiny protocol."),))
-    for name in ("trains", "fails", "deaf", "refuses")
+    for name in ("trains", "ends", "fails", "deaf", "refuses")
 )
 TIMEOUT_MS = 60_000
 
@@ -350,21 +351,78 @@ def test_an_exported_model_appears_in_the_scoring_dock(
 ) -> None:
     scoring = make_dock()
     dock = make_training_dock()
-    exported: list[Path] = []
+    asked: list[tuple[Path, bool, bool]] = []
 
-    def exporting(out: Path) -> Generator[Progress, None, str]:
-        exported.append(out)
+    def exporting(out: Path, *, ensemble: bool, force: bool) -> Generator[Progress, None, str]:
+        asked.append((out, ensemble, force))
         yield Progress("Exporting the model")
+        if not force:
+            raise ModelNameTaken("Another model called tiny is installed.")
         return "tiny was installed."
 
     monkeypatch.setattr(training_dock, "exporting_run", exporting)
-    out = ask(dock, manifest)
+    out = ask(dock, manifest, "ends")
+    (out / "fold1").mkdir(parents=True)
     dock.start.click()
-    wait_for_curves(qtbot, dock)
+    wait_for(qtbot, dock, "finished")
+    dock.run.together.setChecked(True)
+    dock.run.export.click()
+    qtbot.waitUntil(lambda: dock.message.action.text() == "Replace it")
     with qtbot.waitSignal(scoring.look_job.returned):
-        dock.run.export.click()
-    assert exported == [out]
+        dock.message.action.click()
+    assert asked == [(out, True, False), (out, True, True)]
     assert dock.exported.text() == "tiny was installed. HER2 Scoring offers it now."
+
+
+def test_a_report_is_written_where_there_is_none_and_opened(
+    qtbot: QtBot,
+    make_training_dock: Callable[[], TrainingDock],
+    manifest: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[str] = []
+
+    def reporting_run(out: Path) -> Generator[Progress, None, Path]:
+        yield Progress("Writing the report")
+        (out / "report.html").touch()
+        return out / "report.html"
+
+    monkeypatch.setattr(training_dock, "reporting_run", reporting_run)
+    monkeypatch.setattr(
+        "napari_her2._qt.training_run.QDesktopServices.openUrl", lambda url: opened.append(url.toLocalFile())
+    )
+    dock = make_training_dock()
+    out = ask(dock, manifest, "ends")
+    dock.start.click()
+    wait_for(qtbot, dock, "finished")
+    assert dock.run.report.text() == "Write report"
+    dock.run.report.click()
+    qtbot.waitUntil(lambda: bool(opened))
+    assert dock.run.report.text() == "Open report"
+    dock.run.report.click()
+    assert opened == [str(out / "report.html")] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="programs of POSIX")
+def test_what_the_command_of_the_export_says_is_for_those_who_click(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answering(code: str) -> None:
+        monkeypatch.setattr(sys, "executable", str(write_program(tmp_path / "python", code)))
+
+    taken = "There is another model called tiny. To replace it, add --force."
+    answering(f"echo 'napari-her2: {taken}' >&2; exit 1")
+    with pytest.raises(ModelNameTaken, match=r"^There is another model called tiny\.$"):
+        list(training_work.exporting_run(tmp_path))
+    answering('echo Other words; echo "$@"')
+    said = result_of(training_work.exporting_run(tmp_path, ensemble=True, force=True))
+    assert said == f"-m napari_her2 export {tmp_path} --install --ensemble --force"
+
+
+def write_program(path: Path, code: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{code}\n")
+    path.chmod(0o755)
+    return path
 
 
 def test_a_training_of_another_computer_is_not_ended_from_here(

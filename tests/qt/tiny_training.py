@@ -14,16 +14,17 @@ from napari_her2_training.run_log import Started, logged
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-EPOCHS = 400
+EPOCHS = {"ends": 5}
+MOST = 400
 
 
 def training(method: str, out: Path) -> Generator[Progress, None, Path]:
-    done = out / "done"
+    done, epochs = out / "done", EPOCHS.get(method, MOST)
     first = len(done.read_text()) if done.exists() else 0
     (out / "run.json").touch()
     if method == "fails":
         raise JobFailed("Row 7: no ihc.")
-    for epoch in range(first + 1, EPOCHS + 1):
+    for epoch in range(first + 1, epochs + 1):
         values = {
             "epoch": epoch,
             "train_loss": 1 / epoch,
@@ -33,7 +34,7 @@ def training(method: str, out: Path) -> Generator[Progress, None, Path]:
         with done.open("a") as file:
             file.write(".")
         yield Progress(
-            "Training, fold 1 of 2", epoch, EPOCHS, "batches", f"epoch {epoch} of 400: a 1", values
+            "Training, fold 1 of 2", epoch, epochs, "batches", f"epoch {epoch} of 400: a 1", values
         )
         time.sleep(0 if first else 0.02)
         if method == "deaf":

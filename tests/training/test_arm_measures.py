@@ -10,8 +10,8 @@ from scipy.stats import bootstrap
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.arm_measures import Measured, all_measures, judged_part, measure, measure_said
-from napari_her2_training.arms_config import MeasureConfig
 from napari_her2_training.bootstrap import resample_cases, resampled_measures
+from napari_her2_training.config import MeasureConfig
 from napari_her2_training.draws import epoch_order, inverse_frequencies
 from napari_her2_training.predictions import Part, Predictions, read_predictions, write_predictions
 

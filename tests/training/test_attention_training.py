@@ -22,11 +22,10 @@ from napari_her2_training.attention_mil import (
     AttentionMILTraining,
     attention_loss,
     new_head,
-    slide_probabilities,
     train_head,
     vote_loss,
 )
-from napari_her2_training.bags import SlideBag
+from napari_her2_training.bags import SlideBag, predict_bags
 from napari_her2_training.patches import tumour_share
 from napari_her2_training.steps import in_thread
 
@@ -64,7 +63,7 @@ def ignore(_: Progress) -> None:
 def test_the_head_learns_what_tells_the_classes_and_looks_there(tmp_path: Path) -> None:
     head = train_head(training(12), tmp_path, CPU, ignore, resume=False)
     unseen = slides(16, 3)
-    assert (slide_probabilities(head, unseen).argmax(1) == [bag.label for bag in unseen]).all()
+    assert (predict_bags(head, unseen).probabilities.argmax(1) == [bag.label for bag in unseen]).all()
     attention = head(torch.from_numpy(unseen[0].features)).attention
     assert attention[:10].sum() > 0.8
     assert (tmp_path / "best.ckpt").exists()
@@ -202,10 +201,10 @@ def test_from_slides_to_a_bundle_that_loads(cohort: Path, tmp_path: Path) -> Non
     assert "4 slides to train on" in bundle.card.training_data
     assert bundle.card.encoder.mean[1] < bundle.card.encoder.mean[0]  # eosin and haematoxylin absorb green
     assert path.stat().st_size < 8_000_000
-    told = json.loads((out / "metrics.json").read_text())["folds"][0]
-    assert told["cases"] == {"train": 4, "validation": 4}
+    told = json.loads((out / "metrics.json").read_text())
+    assert told["cases"] == [{"train": 4, "validation": 4, "test": 0}]
     assert bundle.card.metrics["validation slides: accuracy"] == pytest.approx(
-        told["metrics"]["validation"]["accuracy"], abs=1e-4
+        told["measured"][""]["validation"]["measures"]["accuracy"]["value"], abs=1e-4
     )
     assert len({step.stage for step in seen}) >= 5
     with pytest.raises(JobFailed, match="holds a run already"):

@@ -19,8 +19,8 @@ from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.registry import load_model
 from napari_her2.phantom import cohort_steps
 from napari_her2_training.arms_config import AGGREGATORS, AggregatorConfig, MILLossConfig
-from napari_her2_training.bags import SlideBag
-from napari_her2_training.mil_training import MILTraining, new_aggregator, predict_bags, train_aggregator
+from napari_her2_training.bags import SlideBag, predict_bags
+from napari_her2_training.mil_training import MILTraining, new_aggregator, train_aggregator
 from napari_her2_training.predictions import read_predictions
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 import napari_her2_training
 from napari_her2.errors import JobFailed
@@ -20,11 +21,12 @@ from napari_her2.models.wsmcl import WSMCL
 from napari_her2.phantom import cohort_steps
 from napari_her2_training.bags import SlideBag
 from napari_her2_training.pairs import PairDraw, PairedSlides
+from napari_her2_training.predictions import read_predictions
 from napari_her2_training.wsmcl import (
     WSMCLTraining,
     new_model,
-    pair_probabilities,
-    slide_probabilities,
+    predict_pairs,
+    predict_slides,
     train_model,
 )
 from napari_her2_training.wsmcl_config import LossConfig, PairedHeadConfig, PairsConfig
@@ -80,15 +82,15 @@ def test_it_learns_what_the_tiles_tell_and_each_head_says_it(tmp_path: Path) -> 
     model = fitted(training(6), tmp_path)
     unseen = slides(32, 3)
     labels = np.arange(32) % 4
-    assert (pair_probabilities(model, unseen.cases()).argmax(1) == labels).mean() > 0.95
+    assert (predict_pairs(model, unseen.cases()).probabilities.argmax(1) == labels).mean() > 0.95
     # Chance is 1/4. H&E has no loss of its own: it learns from the head of IHC, more slowly.
     for stain, least in (("he", 0.5), ("ihc", 0.95)):
-        found = slide_probabilities(model, unseen.of(stain), stain)  # type: ignore[arg-type]
+        found = predict_slides(model, unseen.of(stain), stain).probabilities  # type: ignore[arg-type]
         assert (found.argmax(1) == labels).mean() > least
     # H&E alone is what the model says when it is given the H&E slide alone.
     alone = model(torch.from_numpy(unseen.of("he")[0].features))
     np.testing.assert_allclose(
-        slide_probabilities(model, unseen.of("he"), "he")[0], alone.probabilities.detach(), atol=1e-6
+        predict_slides(model, unseen.of("he"), "he").probabilities[0], alone.probabilities.detach(), atol=1e-6
     )
     assert alone.head == "H&E"
 
@@ -205,14 +207,17 @@ def test_from_features_to_measures_and_a_table_of_ablations(tmp_path: Path) -> N
     model = WSMCL(**json.loads(head.metadata["arguments"]))
     model.load_state_dict(head.tensors)
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert told["folds"][0]["cases"] == {"train": 9, "validation": 9, "test": 6}
-    values = [fold["metrics"]["test"]["fusion"]["macro AUC"] for fold in told["folds"]]
-    assert told["summary"]["test"]["fusion"]["macro AUC"] == {
-        "mean": pytest.approx(np.mean(values)),
-        "std": pytest.approx(np.std(values, ddof=1)),
-    }
-    assert set(told["summary"]["validation"]) == {"fusion", "H&E", "IHC"}
-    assert {"accuracy", "macro AUC", "macro F1"} <= set(told["summary"]["test"]["IHC"])
+    assert told["cases"] == [{"train": 9, "validation": 9, "test": 6}] * 2
+    assert set(told["measured"]) == {"fusion", "H&E", "IHC"}
+    assert {"accuracy", "macro AUC", "macro F1"} <= set(told["measured"]["IHC"]["test"]["measures"])
+    said, _ = read_predictions(tmp_path / "out" / "predictions.csv")
+    values = [
+        roc_auc_score(given.labels, given.calibrated, multi_class="ovr")
+        for part, given in said.items()
+        if (part.part, part.reading) == ("test", "fusion")
+    ]
+    measured = told["measured"]["fusion"]["test"]["measures"]["macro AUC"]
+    assert (measured["value"], measured["sd"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     with (tmp_path / "out" / "ablations.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["variant"] for row in table if (row["cases"], row["head"]) == ("test", "fusion")] == [
@@ -221,7 +226,7 @@ def test_from_features_to_measures_and_a_table_of_ablations(tmp_path: Path) -> N
         "k 2",
     ]
     assert float(table[0]["macro AUC"]) == pytest.approx(
-        told["summary"]["train"]["fusion"]["macro AUC"]["mean"], abs=1e-4
+        told["measured"]["fusion"]["train"]["measures"]["macro AUC"]["value"], abs=1e-4
     )
 
 
@@ -248,8 +253,8 @@ def test_stains_of_different_people_are_paired_by_class(tmp_path: Path) -> None:
     manifest.write_text("\n".join(f"{line},{part}" for line, part in zip(lines, parts, strict=True)))
     run(tmp_path, text, manifest)
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert set(told["folds"][0]["metrics"]["validation"]) == {"fusion", "H&E", "IHC"}
-    assert np.sum(told["folds"][0]["confusion"]["validation"]["fusion"]) == 4
+    assert set(told["measured"]) == {"fusion", "H&E", "IHC"}
+    assert np.sum(told["measured"]["fusion"]["validation"]["confusion"]) == 4
     with pytest.raises(JobFailed, match="Row 2: no ihc"):
         run(tmp_path, text.replace("same-class", "same-case"), manifest)
     without = [line for line in manifest.read_text().splitlines() if ".pth,2" not in line]

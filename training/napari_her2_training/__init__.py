@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.result import Progress
 
-__all__ = ["run"]
+__all__ = ["export", "report", "run"]
 
 
 def run(
@@ -59,3 +59,53 @@ def run(
 
     manifest = None if data is None else Path(data)
     return (yield from train_steps(method, config=Path(config), data=manifest, out=Path(out), resume=resume))
+
+
+def report(
+    run: str | PathLike[str], *, cases: int = 12, device: str = "auto"
+) -> Generator[Progress, None, Path]:
+    """Write the report of a finished training: one page, and its numbers as CSV.
+
+    Parameters
+    ----------
+    run : path-like
+        Folder of the training.
+    cases : int, default 12
+        So many failed cases are scored again and shown with their maps.
+    device : str, default "auto"
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Path
+        ``report.html`` in the folder.
+
+    Raises
+    ------
+    JobFailed
+        If the folder holds no finished training.
+    """
+    from pathlib import Path
+
+    from napari_her2_training.report_page import report_steps
+
+    return (yield from report_steps(Path(run), cases=cases, device=device))
+
+
+def export(
+    run: str | PathLike[str],
+    *,
+    ensemble: bool = False,
+    name: str = "",
+    install: bool = False,
+    force: bool = False,
+) -> Path:
+    """Make one model of a finished training; see `napari_her2_training.exporting.export_run`."""
+    from pathlib import Path
+
+    from napari_her2_training.exporting import export_run
+
+    return export_run(Path(run), ensemble=ensemble, name=name, install=install, force=force)

@@ -6,20 +6,23 @@ deviation. The interval is the percentile bootstrap over cases of that very numb
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_her2_training.bootstrap import resample_cases, resampled_measures
 from napari_her2_training.metrics import class_recalls, confusion, slide_metrics
+from napari_her2_training.runs import METRICS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from napari_her2_training.arms_config import MeasureConfig
+    from napari_her2_training.config import MeasureConfig
     from napari_her2_training.predictions import Predictions, Said
 
 DDOF = 1
@@ -80,7 +83,7 @@ class Measured:
 def all_measures(
     labels: NDArray[np.integer], probabilities: NDArray[np.floating], classes: Sequence[str]
 ) -> dict[str, float]:
-    """`slide_metrics` and the recall of each class."""
+    """Return `slide_metrics` and the recall of each class."""
     return slide_metrics(labels, probabilities, classes) | class_recalls(labels, probabilities, classes)
 
 
@@ -98,7 +101,7 @@ def measure(folds: Sequence[Predictions], classes: Sequence[str], config: Measur
     -------
     Measured
     """
-    values = _by_name([all_measures(fold.labels, fold.probabilities, classes) for fold in folds])
+    values = _by_name([all_measures(fold.labels, fold.calibrated, classes) for fold in folds])
     intervals = _intervals(folds, classes, config)
     measures = {
         name: Measure(
@@ -108,7 +111,7 @@ def measure(folds: Sequence[Predictions], classes: Sequence[str], config: Measur
         )
         for name, of_folds in values.items()
     }
-    tables = [np.array(confusion(fold.labels, fold.probabilities)) for fold in folds]
+    tables = [np.array(confusion(fold.labels, fold.calibrated)) for fold in folds]
     names = [fold.cases for fold in folds]
     alike = all(cases == names[0] for cases in names)  # the test part, which every fold judges
     return Measured(
@@ -126,7 +129,7 @@ def measure_said(said: Said, classes: Sequence[str], config: MeasureConfig) -> d
     Intervals are computed of the judged part alone; see `judged_part`.
     """
     judged = judged_part(said)
-    without = type(config)(resamples=0, confidence=config.confidence, seed=config.seed)
+    without = replace(config, resamples=0)
     found: dict[str, dict[str, Measured]] = {}
     for reading, part in dict.fromkeys((key.reading, key.part) for key in said):
         folds = [given for key, given in said.items() if (key.reading, key.part) == (reading, part)]
@@ -152,7 +155,7 @@ def _intervals(
         return {}
     counts = resample_cases([fold.cases for fold in folds], resamples=config.resamples, seed=config.seed)
     drawn = [
-        resampled_measures(fold.labels, fold.probabilities, classes, own)
+        resampled_measures(fold.labels, fold.calibrated, classes, own)
         for fold, own in zip(folds, counts, strict=True)
     ]
     found = {}
@@ -167,3 +170,21 @@ def _intervals(
             low, high = np.quantile(of_resample, [tail, 1 - tail]).tolist()
             found[name] = (low, high)
     return found
+
+
+def read_measured(folder: Path) -> dict[str, dict[str, Measured]]:
+    """Read what was measured of a finished run: reading, part.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    dict of str to dict of str to Measured
+    """
+    told = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["measured"]
+    return {
+        reading: {part: Measured.of_told(values) for part, values in parts.items()}
+        for reading, parts in told.items()
+    }

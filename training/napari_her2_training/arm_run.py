@@ -1,22 +1,27 @@
-"""The way of one arm from a split to its bundle, its predictions and its measures: the same for all arms.
+"""The way of a model from a split to its bundle, its predictions and its measures: the same for all methods.
 
 ``OUT/predictions.csv`` holds what was said of every slide, ``OUT/metrics.json`` the measures; it is written
-last and means that the arm is finished: resuming does not train it again.
+last and means that the run is finished: resuming does not train it again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle import SUFFIX
+from napari_her2.models.card import SLIDE
 from napari_her2.models.weights_file import write_weights
 from napari_her2_training.arm_measures import judged_part, measure_said
-from napari_her2_training.arms_config import ArmConfig
-from napari_her2_training.cards import ModelFacts, make_card, save_checked, split_sizes
+from napari_her2_training.calibration import fit_temperature, least_confidence, risk_coverage
+from napari_her2_training.cards import ModelFacts, Trust, make_card, save_checked, split_sizes
+from napari_her2_training.config import RunConfig
+from napari_her2_training.machines import choose_machines, is_first
 from napari_her2_training.manifest import SPLITS, make_splits, read_manifest
 from napari_her2_training.predictions import PREDICTIONS_FILE, Part, write_predictions
 from napari_her2_training.runs import METRICS_FILE, open_run, write_json
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
     from napari_her2.inference.device import Device
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2_training.arm_measures import Measured
-    from napari_her2_training.manifest import Case, Split
+    from napari_her2_training.machines import Machines
+    from napari_her2_training.manifest import Case, Split, Stain
     from napari_her2_training.predictions import Predictions, Said
     from napari_her2_training.runs import RunFolder
 
@@ -39,8 +45,11 @@ TASKS: Mapping[str, str] = {
     "IHC": "HER2 IHC score of the slide",
 }
 ON_CARD = ("macro AUC", "macro F1", "accuracy", "quadratic kappa")
-CHOSEN_BY = "macro F1"
-Config = TypeVar("Config", bound=ArmConfig)
+VERSIONS = ("napari-her2", "torch", "timm", "lightning", "numpy")
+"""Of the packages that what comes out depends on."""
+CHOSEN_BY = "macro AUC"
+"""The fold that is best by this measure of its validation slides gives the bundle."""
+Config = TypeVar("Config", bound=RunConfig)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,23 +58,34 @@ class ArmRun(Generic[Config]):
 
     Parameters
     ----------
-    config : ArmConfig
+    config : RunConfig
+    data : Path
+        The manifest.
     cases : tuple of Case
     splits : tuple of Split
     folder : RunFolder
-    device : Device
+    device : Machines
+        On which networks learn.
+    reading_device : Device
+        On which slides are embedded: as scoring will.
     """
 
     config: Config
+    data: Path
     cases: tuple[Case, ...]
     splits: tuple[Split, ...]
     folder: RunFolder
-    device: Device
+    device: Machines
+    reading_device: Device
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
         return self.config.data.mapping.names
+
+    def of_fold(self, number: int) -> str:
+        """Say which fold it is, where there are several: ", fold 2 of 5"."""
+        return f", fold {number + 1} of {len(self.splits)}" if len(self.splits) > 1 else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +102,17 @@ class TrainedFold:
         Reading, part.
     reading : str
         That of the bundle.
+    heads : mapping of str to str
+        Readings that are heads of one model, and what each looks at, in words. Others are ways to read the
+        same model, of which a bundle has one.
     no_bundle : str
         Why slides cannot be scored with it, empty where they can.
+    uncalibrated : tuple of str
+        Readings whose probabilities are none that a temperature could mend.
+    unit : str
+        What was judged.
+    note : str
+        What else the card is to say of the training.
     """
 
     model: nn.Module
@@ -91,37 +120,53 @@ class TrainedFold:
     facts: ModelFacts
     said: Mapping[str, Mapping[str, Predictions]]
     reading: str = ""
+    heads: Mapping[str, str] = field(default_factory=dict)
     no_bundle: str = ""
+    uncalibrated: tuple[str, ...] = ()
+    unit: str = "slides"
+    note: str = ""
 
 
-def open_arm(config: Config, data: Path, out: Path, *, resume: bool) -> ArmRun[Config]:
+def open_arm(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    needed: Sequence[Stain] = ("he",),
+    check: Callable[[Sequence[Case], Sequence[Split]], None] | None = None,
+) -> ArmRun[Config]:
     """Read the manifest, split it, and begin or resume a run.
 
     Parameters
     ----------
-    config : ArmConfig
+    config : RunConfig
     data : Path
         The manifest.
     out : Path
     resume : bool
+    needed : sequence of {"he", "ihc"}
+        Slides that every row of the manifest must name.
+    check : callable, optional
+        Refuses cases and splits that the method cannot learn from, before anything is written.
 
     Returns
     -------
     ArmRun
     """
-    cases = read_manifest(data, (config.data.column,))
+    cases = read_manifest(data, needed)
     splits = make_splits(cases, config.data)
-    device = choose_device(config.compute.device)
-    if device.torch_device.type == "cpu":
-        # Small networks gain nothing there, and lose digits.
-        device = replace(device, autocast_dtype=None)
-    return ArmRun(config, cases, splits, open_run(out, config, data, resume=resume), device)
+    if check is not None:
+        check(cases, splits)
+    machines = choose_machines(config.compute)
+    folder = open_run(out, config, data, resume=resume)
+    return ArmRun(config, data, cases, splits, folder, machines, choose_device(config.compute.device))
 
 
 def run_arm(
     run: ArmRun[Config], train_fold: Callable[[int, Split], Generator[Progress, None, TrainedFold]]
 ) -> Generator[Progress, None, Path]:
-    """Train all folds of an arm, measure them, and write what comes out.
+    """Train all folds, measure them, and write what comes out.
 
     Parameters
     ----------
@@ -145,7 +190,9 @@ def run_arm(
         return path
     folds: list[TrainedFold] = []
     for number, split in enumerate(run.splits):
-        folds.append((yield from train_fold(number, split)))
+        folds.append(_calibrated((yield from train_fold(number, split)), run))
+    if folds[0].no_bundle:
+        yield Progress("Saving the head alone", note=folds[0].no_bundle)
     said: Said = {
         Part(number, part, reading): given
         for number, fold in enumerate(folds)
@@ -156,23 +203,34 @@ def run_arm(
     found = measure_said(said, run.classes, run.config.measure)
     # By validation alone: what the test cases say must not choose what is tested.
     best = max(range(len(folds)), key=lambda number: _rank(said, number, folds[number].reading, run))
-    name = run.config.model.name
+    chosen, name = folds[best], run.config.model.name
+    path = out / f"{name}{'.head' if chosen.no_bundle else ''}{SUFFIX}"
+    if not is_first():
+        return path
     for number, fold in enumerate(folds if len(folds) > 1 else ()):
-        _save(out, f"{name}-fold{number}", number, fold, said, run)
-    path = _save(out, name, best, folds[best], said, run)
+        _save(out / path.name.replace(name, f"{name}-fold{number}", 1), number, fold, said, run)
+    _save(path, best, chosen, said, run)
     write_predictions(out / PREDICTIONS_FILE, said, run.classes)
     write_json(
         finished,
         {
             "model": path.name,
+            "method": chosen.facts.method,
+            "stain": chosen.facts.stain,
+            "data": str(run.data.resolve()),
             "fold": best,
-            "bundle": folds[best].no_bundle or "written",
-            "reading": folds[best].reading,
+            "bundle": chosen.no_bundle or "written",
+            "reading": chosen.reading,
+            "heads": dict(chosen.heads),
             "device": run.device.name,
             "classes": list(run.classes),
             "mapping": run.config.data.mapping.told(),
-            "parameters": sum(p.numel() for p in folds[best].model.parameters()),
+            "parameters": sum(p.numel() for p in chosen.model.parameters()),
             "cases": [_counts(split) for split in run.splits],
+            "config": run.config.told(),
+            "published": [asdict(entry) for entry in getattr(run.config, "published", ())],
+            "versions": {name: version(name) for name in VERSIONS},
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "judged": judged_part(said),
             "measured": {
                 reading: {part: measured.told() for part, measured in parts.items()}
@@ -183,6 +241,21 @@ def run_arm(
     return path
 
 
+def _calibrated(fold: TrainedFold, run: ArmRun[Config]) -> TrainedFold:
+    """Give every reading the temperature that its validation slides ask for."""
+    if not run.config.measure.calibrate:
+        return fold
+    said: dict[str, Mapping[str, Predictions]] = {}
+    for reading, parts in fold.said.items():
+        given = parts.get("validation")
+        if given is None or reading in fold.uncalibrated:
+            said[reading] = parts
+            continue
+        temperature = fit_temperature(given.labels, given.probabilities)
+        said[reading] = {part: replace(own, temperature=temperature) for part, own in parts.items()}
+    return replace(fold, said=said)
+
+
 def _counts(split: Split) -> dict[str, int]:
     return {part: len({case.case_id for case in getattr(split, part)}) for part in SPLITS}
 
@@ -190,40 +263,51 @@ def _counts(split: Split) -> dict[str, int]:
 def _of_fold(said: Said, number: int, reading: str, run: ArmRun[Config]) -> dict[str, Measured]:
     """Measures of one fold alone, by part, without intervals."""
     own = {key: given for key, given in said.items() if (key.fold, key.reading) == (number, reading)}
-    return measure_said(own, run.classes, replace(run.config.measure, resamples=0))[reading]
+    return measure_said(own, run.classes, replace(run.config.measure, resamples=0)).get(reading, {})
 
 
 def _rank(said: Said, number: int, reading: str, run: ArmRun[Config]) -> float:
-    return _of_fold(said, number, reading, run)["validation"].measures[CHOSEN_BY].value
+    found = _of_fold(said, number, reading, run)["validation"].measures.get(CHOSEN_BY)
+    return found.value if found else 0.0
 
 
-def _save(out: Path, name: str, number: int, fold: TrainedFold, said: Said, run: ArmRun[Config]) -> Path:
+def _save(path: Path, number: int, fold: TrainedFold, said: Said, run: ArmRun[Config]) -> None:
     if fold.no_bundle:
-        path = out / f"{name}.head{SUFFIX}"
         told = {"method": fold.facts.method, "arguments": json.dumps(dict(fold.facts.arguments))}
         write_weights(path, fold.model.state_dict(), told)
-        return path
+        return
     config = run.config
-    measured = _of_fold(said, number, fold.reading, run)
+    sizes = f"{split_sizes(run.splits[number], fold.unit)}; classes {config.data.mapping.told()}"
     card = make_card(
         config.model,
         config.data.mapping,
         fold.facts,
-        sizes=f"{split_sizes(run.splits[number], 'slides')}; classes {config.data.mapping.told()}",
-        metrics=_on_card(measured, run.classes),
-        task=config.model.task or TASKS[config.data.stain_name],
+        sizes=f"{sizes}; {fold.note}" if fold.note else sizes,
+        metrics=_on_card(number, fold, said, run),
+        task=config.model.task or TASKS[fold.facts.stain],
+        trust=_trust(fold, config),
     )
-    path = out / f"{name}{SUFFIX}"
     save_checked(path, card, fold.encoder, fold.model)
-    return path
 
 
-def _on_card(measured: Mapping[str, Measured], classes: Sequence[str]) -> dict[str, float]:
-    names = (*ON_CARD, *(f"recall {name}" for name in classes))
-    return {
-        f"{part} slides: {name}": round(measured[part].measures[name].value, 4)
-        for part in SPLITS[1:]
-        if part in measured
-        for name in names
-        if name in measured[part].measures
-    }
+def _trust(fold: TrainedFold, config: RunConfig) -> Trust:
+    names = {reading: reading for reading in fold.heads} if fold.heads else {fold.reading: SLIDE}
+    given = {reading: parts["validation"] for reading, parts in fold.said.items() if "validation" in parts}
+    temperatures = {name: given[reading].temperature for reading, name in names.items() if reading in given}
+    own = given[fold.reading]
+    curve = risk_coverage(own.labels, own.calibrated)
+    return Trust(temperatures, least_confidence(curve, config.measure.wanted_accuracy))
+
+
+def _on_card(number: int, fold: TrainedFold, said: Said, run: ArmRun[Config]) -> dict[str, float]:
+    names = (*ON_CARD, *(f"recall {name}" for name in run.classes))
+    found: dict[str, float] = {}
+    for reading, words in fold.heads.items() if fold.heads else {fold.reading: ""}.items():
+        measured = _of_fold(said, number, reading, run)
+        for part in SPLITS[1:]:
+            if part not in measured:
+                continue
+            what = f"{part} {fold.unit}, {words}" if words else f"{part} {fold.unit}"
+            values = measured[part].measures
+            found |= {f"{what}: {name}": round(values[name].value, 4) for name in names if name in values}
+    return found

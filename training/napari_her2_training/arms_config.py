@@ -255,29 +255,11 @@ class MILLossConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class MeasureConfig:
-    """[measure]: bootstrap intervals of every measure, by resampling cases.
-
-    Parameters
-    ----------
-    resamples : int
-        0: none.
-    confidence : float
-    seed : int
-    """
-
-    resamples: int = key(1000, low=0, high=1_000_000)
-    confidence: float = key(0.95, low=0.5, high=0.999)
-    seed: int = key(0, low=0)
-
-
-@dataclass(frozen=True, slots=True)
 class ArmConfig(RunConfig):
     """What all arms share."""
 
     model: ArmModelConfig
     data: StainedCasesConfig
-    measure: MeasureConfig
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:

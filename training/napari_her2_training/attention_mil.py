@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_her2.inference.device import Device
@@ -152,6 +151,7 @@ def train_head(
     device: Device,
     report: Callable[[Progress], None],
     *,
+    of_fold: str = "",
     resume: bool,
 ) -> AttentionMIL:
     """Train and return the head of the epoch with the lowest validation loss, frozen.
@@ -163,6 +163,8 @@ def train_head(
         For the checkpoints: best.ckpt and last.ckpt.
     device : Device
     report : callable
+    of_fold : str
+        Which fold it is, for a person.
     resume : bool
         Go on from last.ckpt where there is one.
 
@@ -171,7 +173,7 @@ def train_head(
     AttentionMIL
     """
     wanted = Fit(
-        stage=STAGE,
+        stage=f"{STAGE}{of_fold}",
         folder=folder,
         epochs=module.head_config.epochs,
         train_batches=module.bags_config.train_batches,
@@ -183,20 +185,3 @@ def train_head(
     head = module.head.cpu()
     head.load_state_dict({key.removeprefix("head."): value for key, value in state.items()})
     return head.requires_grad_(False).eval()
-
-
-def slide_probabilities(head: AttentionMIL, bags: Sequence[SlideBag]) -> NDArray[np.float64]:
-    """Class probabilities of slides, each scored as one bag that holds all its tiles.
-
-    Parameters
-    ----------
-    head : AttentionMIL
-    bags : sequence of SlideBag
-
-    Returns
-    -------
-    (slides, C) float64
-    """
-    with torch.inference_mode():
-        rows = [head(torch.from_numpy(bag.features)).probabilities.double().numpy() for bag in bags]
-    return np.stack(rows)

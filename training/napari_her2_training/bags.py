@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from napari_her2.errors import JobFailed
+from napari_her2_training.predictions import Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,3 +93,30 @@ def draw_batch(
 def draw_tiles(tiles: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw tile numbers without replacement, (size,) int64."""
     return rng.choice(tiles, size, replace=False)
+
+
+def predict_bags(head: nn.Module, bags: Sequence[SlideBag]) -> Predictions:
+    """Judge slides, each as one bag that holds all its tiles.
+
+    Parameters
+    ----------
+    head : nn.Module
+        A `napari_her2.models.aggregator.SlideAggregator`.
+    bags : sequence of SlideBag
+
+    Returns
+    -------
+    Predictions
+    """
+    with torch.inference_mode():
+        logits = torch.stack([head(torch.from_numpy(bag.features)).logits for bag in bags])
+    return predictions_of(bags, logits)
+
+
+def predictions_of(bags: Sequence[SlideBag], logits: Tensor) -> Predictions:
+    """Put together what was said of slides, given (slides, C) logits."""
+    return Predictions(
+        tuple(bag.case_id for bag in bags),
+        np.array([bag.label for bag in bags], np.int64),
+        torch.softmax(logits.double(), dim=-1).numpy(),
+    )

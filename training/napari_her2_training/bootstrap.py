@@ -66,24 +66,38 @@ def resampled_measures(
     true, said = np.eye(len(classes))[labels], np.eye(len(classes))[probabilities.argmax(axis=1)]
     table = np.einsum("rn,nt,ns->rts", counts, true, said, optimize=True)
     aucs = np.stack([_auc(labels == c, probabilities[:, c], counts) for c in range(len(classes))], axis=1)
-    recalls = _divided(table.diagonal(axis1=1, axis2=2), table.sum(axis=2))
-    found = {"macro AUC": _mean(aucs)} | _of_table(table, recalls)
-    found |= {f"AUC {name}": aucs[:, c] for c, name in enumerate(classes)}
-    return found | {f"recall {name}": recalls[:, c] for c, name in enumerate(classes)}
+    precisions = np.stack(
+        [_average_precision(labels == c, probabilities[:, c], counts) for c in range(len(classes))], axis=1
+    )
+    right = table.diagonal(axis1=1, axis2=2)
+    recalls = _divided(right, table.sum(axis=2))
+    # NaN, and left out of the mean, for a class that neither occurs nor is said to.
+    scores = _divided(2 * right, table.sum(axis=2) + table.sum(axis=1))
+    found = {"macro AUC": _mean(aucs), "macro PR-AUC": _mean(precisions), "macro F1": _mean(scores)}
+    found |= _of_table(table, recalls)
+    by_class = {"AUC": aucs, "PR-AUC": precisions, "F1": scores, "recall": recalls}
+    return found | {
+        f"{what} {name}": values[:, c] for what, values in by_class.items() for c, name in enumerate(classes)
+    }
 
 
 def _of_table(table: NDArray[np.float64], recalls: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Measures of tables (R, C, C) of true (rows) against predicted classes."""
     right = table.diagonal(axis1=1, axis2=2)
     true, said, every = table.sum(axis=2), table.sum(axis=1), table.sum(axis=(1, 2))
+    # Gorodkin's R_K, as scikit-learn has it.
+    covariance = right.sum(axis=1) * every - (true * said).sum(axis=1)
+    spread = (every**2 - (true**2).sum(axis=1)) * (every**2 - (said**2).sum(axis=1))
     number = np.arange(table.shape[1])
     distance = (number[:, None] - number[None, :]) ** 2
     by_chance = np.einsum("rt,rs,ts->r", true, said, distance, optimize=True)
     return {
         "accuracy": _divided(right.sum(axis=1), every),
         "balanced accuracy": _mean(recalls),
-        # NaN, and left out of the mean, for a class that neither occurs nor is said to.
-        "macro F1": _mean(_divided(2 * right, true + said)),
+        # scikit-learn says 0 where all slides are of one class, or are said to be.
+        "MCC": np.where(
+            (true > 0).sum(axis=1) + (said > 0).sum(axis=1) > 2, _or_zero(covariance, spread), np.nan
+        ),
         "quadratic kappa": 1 - _divided((table * distance).sum(axis=(1, 2)) * every, by_chance),
     }
 
@@ -95,6 +109,29 @@ def _auc(
     higher = np.sign(scores[own][:, None] - scores[~own][None, :]) / 2 + 0.5
     pairs = counts[:, own].sum(axis=1) * counts[:, ~own].sum(axis=1)
     return _divided(((counts[:, own] @ higher) * counts[:, ~own]).sum(axis=1), pairs)
+
+
+def _average_precision(
+    own: NDArray[np.bool_], scores: NDArray[np.floating], counts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(R,) mean precision over the slides of the class, each at its own score.
+
+    NaN where none is drawn, or none else.
+    """
+    order = np.argsort(-scores, kind="stable")
+    drawn, of_class = counts[:, order], counts[:, order] * own[order]
+    # Equal scores are one threshold: precision is told at the last of them.
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits, said = of_class.cumsum(axis=1)[:, last], drawn.cumsum(axis=1)[:, last]
+    gained = np.diff(hits, axis=1, prepend=0.0)
+    precision = np.nan_to_num(_divided(hits, said))
+    all_of_it = of_class.sum(axis=1)
+    # It says nothing where every slide that was drawn is of the class.
+    return _divided((gained * precision).sum(axis=1), np.where(all_of_it < drawn.sum(axis=1), all_of_it, 0))
+
+
+def _or_zero(covariance: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.nan_to_num(_divided(covariance, np.sqrt(spread)))
 
 
 def _divided(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ class ModelFacts:
     stain : str
     tile_px : int
     mpp : float
+    min_tissue : float or None
     """
 
     method: str
@@ -43,6 +44,22 @@ class ModelFacts:
     stain: str
     tile_px: int
     mpp: float
+    min_tissue: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a card says of how far an answer is to be believed.
+
+    Parameters
+    ----------
+    temperatures : mapping of str to float
+        By head; see `napari_her2.models.card.ModelCard`.
+    min_confidence : float or None
+    """
+
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    min_confidence: float | None = None
 
 
 def make_card(
@@ -53,6 +70,7 @@ def make_card(
     sizes: str,
     metrics: Mapping[str, float],
     task: str = "",
+    trust: Trust | None = None,
 ) -> ModelCard:
     """Put a card together.
 
@@ -67,6 +85,7 @@ def make_card(
     metrics : mapping of str to float
     task : str, optional
         In place of that of the configuration.
+    trust : Trust, optional
 
     Returns
     -------
@@ -91,6 +110,9 @@ def make_card(
         guideline=model.guideline,
         notice=f"{NOTICE} {model.notice}".strip(),
         metrics=metrics,
+        temperatures=trust.temperatures if trust else {},
+        min_confidence=trust.min_confidence if trust else None,
+        min_tissue=facts.min_tissue,
     )
 
 
@@ -98,6 +120,18 @@ def split_sizes(split: Split, unit: str) -> str:
     """Say how many of each part there were: "4 slides to train on, 2 to choose the epoch, 2 held out"."""
     sizes = f"{len(split.train)} {unit} to train on, {len(split.validation)} to choose the epoch"
     return f"{sizes}, {len(split.test)} held out" if split.test else sizes
+
+
+def round_weights(model: nn.Module) -> None:
+    """Round weights to float16, as a bundle holds those of a network that takes pixels.
+
+    What is measured afterwards is what scoring will say.
+    """
+    state = {
+        key: value.half().to(value.dtype) if value.is_floating_point() else value
+        for key, value in model.state_dict().items()
+    }
+    model.load_state_dict(state)
 
 
 def save_checked(path: Path, card: ModelCard, encoder: PatchEncoder | None, model: nn.Module) -> None:

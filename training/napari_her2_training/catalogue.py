@@ -67,7 +67,11 @@ CATALOGUE = (
         "IHC slide: one small image of the whole slide (Chauhan et al., 2025)",
         ("low_resolution", "demo_low_resolution"),
     ),
-    MethodText("patches", "IHC slide: a network on patches, joined to a score of the slide", ("patches",)),
+    MethodText(
+        "patches",
+        "IHC slide: a network on patches, joined to a score of the slide",
+        ("patches", "demo_low_resolution_start"),
+    ),
     MethodText(
         "mil",
         "IHC slide: a slide model on frozen features (ABMIL, CLAM, TransMIL, DSMIL)",

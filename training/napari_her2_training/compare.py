@@ -70,7 +70,7 @@ def train_comparison(
     Path
         The table.
     """
-    run = open_arm(config, data, out, resume=resume)
+    run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
     embedded = Embedded()
     rows: list[Row] = []
     names = config.compare.names

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_her2_training.corr_a_net_plots import draw_figure
+from napari_her2_training.report_plots import confusion_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,19 +33,9 @@ def draw_confusion(path: Path, table: Sequence[Sequence[int]], classes: Sequence
     -------
     Path
     """
-    counts = np.array(table)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     def draw(axes: Axes) -> None:
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(*counts.shape):
-            dark = shares[row, column] > 0.5
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center",
-                      color="white" if dark else "black")  # fmt: skip
-        axes.set_xticks(range(len(classes)), classes)
-        axes.set_yticks(range(len(classes)), classes)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
+        confusion_axes(axes, table, classes)
         axes.set_title(title, fontsize="medium")
 
     side = _SIDE * len(classes) + _EDGE

@@ -160,10 +160,45 @@ class ComputeConfig:
         "auto", "cpu", "cuda", "cuda:0" or "mps".
     seed : int
         Of weights, bags and augmentation.
+    devices : int
+        GPUs of a machine, or processes on a CPU, that learn together; each sees other batches, so that a
+        step of the optimiser looks at as many times more. 0 takes all GPUs.
+    nodes : int
+        Machines that learn together; each runs the same command, started by the scheduler of the cluster.
+    strategy : str
+        How they work together, as Lightning names it.
     """
 
     device: str = key("auto")
     seed: int = key(0, low=0)
+    devices: int = key(1, low=0, high=1024)
+    nodes: int = key(1, low=1, high=10_000)
+    strategy: str = key("auto", choices=("auto", "ddp", "ddp_find_unused_parameters_true"))
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureConfig:
+    """[measure]: intervals, calibration, and when an answer is withheld.
+
+    Parameters
+    ----------
+    resamples : int
+        Of the cases, for the bootstrap interval of every measure; 0: none.
+    confidence : float
+        Of the intervals.
+    seed : int
+    calibrate : bool
+        Whether the model gets a temperature, fitted on the validation slides.
+    wanted_accuracy : float
+        The model withholds answers below the confidence at which so large a share of the validation slides
+        is answered rightly; 0: it keeps the general limit.
+    """
+
+    resamples: int = key(1000, low=0, high=1_000_000)
+    confidence: float = key(0.95, low=0.5, high=0.999)
+    seed: int = key(0, low=0)
+    calibrate: bool = key(True)
+    wanted_accuracy: float = key(0.0, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +208,20 @@ class RunConfig:
     model: ModelConfig
     data: CasesConfig
     compute: ComputeConfig
+    measure: MeasureConfig
 
     def digest(self) -> str:
         """SHA-256 of all values, in hexadecimal: a run resumes only under the configuration it began with.
 
         Where it runs and where its files lie may change on the way; the manifest is hashed by its content.
         """
-        values = asdict(self)
+        values = self.told()
         del values["data"]["manifest"], values["compute"]["device"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def told(self) -> dict[str, Any]:
+        """Return the sections that all of it was read from, as nested mappings."""
+        return {name: section for name, section in asdict(self).items() if isinstance(section, dict)}
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
+from napari_her2_training.machines import Machines, own_share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     from napari_her2.inference.device import Device
 
@@ -89,15 +90,18 @@ def fit(
         State of the module at its best epoch, on the CPU.
     """
     last, best = wanted.folder / "last.ckpt", wanted.folder / "best.ckpt"
-    keeper = (_LastOfBest if wanted.ties == "last" else ModelCheckpoint)(
+    keeper = (_LastOfBest if wanted.ties == "last" else _Keeper)(
         dirpath=wanted.folder,
         filename="best",
         monitor=wanted.monitor,
         mode=wanted.mode,
-        save_last=True,
         enable_version_counter=False,
     )
-    trainer = _trainer(wanted, device, [keeper, _Reporter(wanted, report)])
+    # After the other, so that what it knows of the best epoch is in the file.
+    latest = ModelCheckpoint(
+        dirpath=wanted.folder, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False
+    )
+    trainer = _trainer(wanted, device, [keeper, latest, _Reporter(wanted, report)])
     with warnings.catch_warnings():
         # Batches are drawn from memory: workers would only copy it.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -106,20 +110,30 @@ def fit(
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         trainer.fit(
             module,
-            _numbers(wanted.train_batches),
-            _numbers(wanted.validation_batches),
+            DataLoader(range(wanted.train_batches), batch_size=None, sampler=_Share(wanted.train_batches)),  # type: ignore[arg-type]
+            # All of them in every process: the best epoch is chosen by what all of them say together.
+            DataLoader(range(wanted.validation_batches), batch_size=None),  # type: ignore[arg-type]
             ckpt_path=str(last) if resume and last.exists() else None,
             weights_only=True,
         )
+    trainer.strategy.barrier()
     if not best.exists():
         raise JobFailed(f"{wanted.stage} ended without a usable epoch: lower the learning rate.")
     state: dict[str, torch.Tensor] = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
     return state
 
 
-def _numbers(count: int) -> DataLoader[int]:
-    """Batches are drawn by the module; what is loaded is their number alone."""
-    return DataLoader(range(count), batch_size=None)  # type: ignore[arg-type]
+class _Share(Sampler[int]):
+    """Numbers of the batches that this process learns from; the module draws the batches by them."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(own_share(self.count))
+
+    def __len__(self) -> int:
+        return len(own_share(self.count))
 
 
 def _trainer(wanted: Fit, device: Device, callbacks: list[Callback]) -> lightning.Trainer:
@@ -128,7 +142,13 @@ def _trainer(wanted: Fit, device: Device, callbacks: list[Callback]) -> lightnin
     kind = device.torch_device.type
     low = device.autocast_dtype
     arguments: dict[str, Any] = {"accelerator": kind, "devices": 1}
-    if kind == "cuda":
+    if isinstance(device, Machines) and not device.alone:
+        arguments |= {
+            "devices": device.devices or "auto",
+            "num_nodes": device.nodes,
+            "strategy": device.strategy,
+        }
+    elif kind == "cuda":
         arguments["devices"] = [device.torch_device.index or 0]
     return lightning.Trainer(
         **arguments,
@@ -138,13 +158,29 @@ def _trainer(wanted: Fit, device: Device, callbacks: list[Callback]) -> lightnin
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        use_distributed_sampler=False,  # batches are shared out by their numbers
         gradient_clip_val=wanted.clip,
         accumulate_grad_batches=wanted.accumulate,
         callbacks=callbacks,
     )
 
 
-class _LastOfBest(ModelCheckpoint):
+class _Keeper(ModelCheckpoint):
+    """Knows the best epoch still after its folder was moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what a checkpoint says of the best epoch; its file lies beside it, wherever that is."""
+        here = Path(str(self.dirpath))
+        moved = dict(state_dict, dirpath=str(here))
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            if moved.get(name):
+                moved[name] = str(here / Path(moved[name]).name)
+        known = moved.get("best_k_models", {})
+        moved["best_k_models"] = {str(here / Path(path).name): score for path, score in known.items()}
+        super().load_state_dict(moved)
+
+
+class _LastOfBest(_Keeper):
     """Keeps the last of equally good epochs."""
 
     def check_monitor_top_k(self, trainer: lightning.Trainer, current: torch.Tensor | None = None) -> bool:
@@ -174,7 +210,8 @@ class _Reporter(Callback):
         if isinstance(outputs, dict) and "loss" in outputs:
             # Lightning has divided it. Kept where it is: to read each one would wait for the GPU.
             self.losses.append(outputs["loss"].detach() * self.wanted.accumulate)
-        self._tell(trainer.current_epoch * self.wanted.train_batches + batch_idx + 1)
+        many = trainer.world_size
+        self._tell(trainer.current_epoch * self.wanted.train_batches + many * (batch_idx + 1))
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: object) -> None:
         shown = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())

@@ -16,7 +16,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
 from napari_her2_training.arm_run import TrainedFold, open_arm, run_arm
-from napari_her2_training.cards import ModelFacts
+from napari_her2_training.cards import ModelFacts, round_weights
 from napari_her2_training.image_start import MEASURED_IMAGES, measure_start, start_from
 from napari_her2_training.image_training import ImageTraining, predict_images, train_images
 from napari_her2_training.manifest import SPLITS, STAINS
@@ -54,7 +54,7 @@ def train_low_resolution(
     Path
         The bundle of the best fold.
     """
-    run = open_arm(config, data, out, resume=resume)
+    run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
     image = config.image
     store = ImageStore(out / "thumbnails", config.data.column, cut_thumbnails(image))
 
@@ -100,7 +100,7 @@ def train_patches(
     Path
         The bundle of the best fold.
     """
-    run = open_arm(config, data, out, resume=resume)
+    run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
     patches = config.patches
     store = ImageStore(out / "patches", config.data.column, cut_tiles(patches, config.compute.seed))
     learning = replace(
@@ -132,6 +132,7 @@ def train_patches(
             stain=config.data.stain_name,
             tile_px=patches.tile_px,
             mpp=patches.mpp,
+            min_tissue=patches.min_tissue,
         )
 
     work = _Work(run, store, make, facts, config.network, learning, patches.fusion, "the patch classifier")
@@ -166,22 +167,24 @@ class _Work:
         module = ImageTraining(
             model, images["train"], images["validation"], self.learning, seed=config.compute.seed
         )
-        of_fold = f", fold {number + 1} of {len(run.splits)}" if len(run.splits) > 1 else ""
         model = yield from in_thread(
             lambda report: train_images(
                 module,
                 run.folder.step(number, STEP),
                 run.device,
                 report,
-                stage=f"Training {self.what}{of_fold}",
+                stage=f"Training {self.what}{run.of_fold(number)}",
                 resume=run.folder.resume,
             )
         )
+        round_weights(model)
         said: dict[str, dict[str, Predictions]] = {}
         for part, own in images.items():
             for reading, given in (yield from self._judge(model, own, part)).items():
                 said.setdefault(reading, {})[part] = given
-        return TrainedFold(model, None, self.facts(images["train"]), said, self.reading)
+        return TrainedFold(
+            model, None, self.facts(images["train"]), said, self.reading, uncalibrated=("vote",)
+        )
 
     def _new_model(self, images: SlideImages) -> LowResolution | PatchConvNeXt:
         """Return a model with weights that seed and images decide, or those that the configuration names."""

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     cohen_kappa_score,
     confusion_matrix,
     f1_score,
+    matthews_corrcoef,
     recall_score,
     roc_auc_score,
 )
@@ -88,8 +90,19 @@ def slide_metrics(
         found["quadratic kappa"] = float(
             cohen_kappa_score(labels, predicted, weights="quadratic", labels=range(len(classes)))
         )
+        found["MCC"] = float(matthews_corrcoef(labels, predicted))
+    # Precision says nothing where every slide is of the class.
+    precisions = {
+        c: average_precision_score(labels == c, probabilities[:, c]) for c in present if len(present) > 1
+    }
+    if precisions:
+        found["macro PR-AUC"] = float(np.mean(list(precisions.values())))
     aucs = class_aucs(labels, probabilities)
     found |= {f"AUC {name}": float(value) for name, value in zip(classes, aucs, strict=True)}
+    found |= {f"PR-AUC {classes[c]}": float(value) for c, value in precisions.items()}
+    told = np.union1d(present, predicted)
+    scores = f1_score(labels, predicted, labels=told, average=None)
+    found |= {f"F1 {classes[c]}": float(value) for c, value in zip(told, scores, strict=True)}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2_training.arm_run import TrainedFold, open_arm, run_arm
+from napari_her2_training.bags import predict_bags
 from napari_her2_training.cards import ModelFacts
 from napari_her2_training.embedding import embed_cases, read_cases
 from napari_her2_training.encoder import OF_MODEL, as_stored, make_encoder
 from napari_her2_training.manifest import SPLITS, STAINS
-from napari_her2_training.mil_training import MILTraining, new_aggregator, predict_bags, train_aggregator
+from napari_her2_training.mil_training import MILTraining, new_aggregator, train_aggregator
 from napari_her2_training.paired_slides import from_files
 from napari_her2_training.steps import in_thread
 
@@ -115,7 +116,7 @@ def train_mil(
     Path
         The bundle of the best fold; of features from files, the weights of its head.
     """
-    run = open_arm(config, data, out, resume=resume)
+    run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
     slides = Embedded() if embedded is None else embedded
     return (yield from run_arm(run, lambda number, split: _train_fold(number, split, run, slides)))
 
@@ -124,21 +125,20 @@ def _train_fold(
     number: int, split: Split, run: ArmRun[MILConfig], slides: Embedded
 ) -> Generator[Progress, None, TrainedFold]:
     config, seed = run.config, run.config.compute.seed
-    yield from slides.prepare(run.cases, config, run.device)
+    yield from slides.prepare(run.cases, config, run.reading_device)
     bags = {part: slides.of(cases) for part in SPLITS if (cases := getattr(split, part))}
     width = int(bags["train"][0].features.shape[1])
     head, architecture, arguments = new_aggregator(
         config.head, features=width, classes=len(run.classes), seed=seed
     )
     module = MILTraining(head, bags["train"], bags["validation"], config.head, config.loss, seed=seed)
-    of_fold = f", fold {number + 1} of {len(run.splits)}" if len(run.splits) > 1 else ""
     head = yield from in_thread(
         lambda report: train_aggregator(
             module,
             run.folder.step(number, STEP),
             run.device,
             report,
-            stage=f"Training {config.head.architecture}{of_fold}",
+            stage=f"Training {config.head.architecture}{run.of_fold(number)}",
             resume=run.folder.resume,
         )
     )
@@ -150,6 +150,7 @@ def _train_fold(
         stain=config.data.stain_name,
         tile_px=config.tiles.tile_px,
         mpp=config.tiles.mpp,
+        min_tissue=config.tiles.min_tissue,
     )
     said = {"": {part: predict_bags(head, own) for part, own in bags.items()}}
     why = "" if slides.encoder is not None else _UNKNOWN_ENCODER

@@ -29,7 +29,6 @@ from napari_her2_training.bags import draw_tiles
 from napari_her2_training.draws import epoch_order, inverse_frequencies, seed_of
 from napari_her2_training.fitting import Fit, fit
 from napari_her2_training.mil_losses import MILLossOptions, mil_loss
-from napari_her2_training.predictions import Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -225,21 +224,3 @@ def train_aggregator(
     head = module.head.cpu()
     head.load_state_dict({key.removeprefix("head."): value for key, value in state.items()})
     return head.requires_grad_(False).eval()
-
-
-def predict_bags(head: nn.Module, bags: Sequence[SlideBag]) -> Predictions:
-    """Score slides, each as one bag that holds all its tiles.
-
-    Parameters
-    ----------
-    head : nn.Module
-    bags : sequence of SlideBag
-
-    Returns
-    -------
-    Predictions
-    """
-    with torch.inference_mode():
-        rows = [head(torch.from_numpy(bag.features)).probabilities.double().numpy() for bag in bags]
-    labels = np.array([bag.label for bag in bags], np.int64)
-    return Predictions(tuple(bag.case_id for bag in bags), labels, np.stack(rows))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import softmax
 
 from napari_her2.errors import JobFailed
 from napari_her2.export.atomic import whole_file
+from napari_her2_training.calibration import TINY, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PREDICTIONS_FILE = "predictions.csv"
-_COLUMNS = ("fold", "part", "reading", "case_id", "class")
+_COLUMNS = ("fold", "part", "reading", "case_id", "class", "temperature")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,11 +34,20 @@ class Predictions:
         Case of each slide.
     labels : (N,) int64
     probabilities : (N, C) float64
+        As the network gives them.
+    temperature : float
+        Of the model; see `napari_her2_training.calibration`.
     """
 
     cases: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    temperature: float = 1.0
+
+    @property
+    def calibrated(self) -> NDArray[np.float64]:
+        """(N, C) probabilities as the model tells them: those that scoring gives."""
+        return scaled(self.probabilities, self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,35 @@ class Part:
 
 Said = dict[Part, Predictions]
 """All that an arm said."""
+_Row = tuple[str, int, float, list[float]]
+
+
+def pooled(folds: Sequence[Predictions]) -> Predictions:
+    """Join what several folds said: of a slide that all of them judged, the mean of their logits.
+
+    Parameters
+    ----------
+    folds : sequence of Predictions
+        Of one part of the cases. Validation slides are in one fold each, test slides in all.
+
+    Returns
+    -------
+    Predictions
+        Calibrated already, each fold by its own temperature.
+    """
+    logs: dict[tuple[str, int], list[NDArray[np.float64]]] = {}
+    labels: dict[tuple[str, int], int] = {}
+    for fold in folds:
+        seen: Counter[str] = Counter()
+        for case, label, row in zip(fold.cases, fold.labels, fold.calibrated, strict=True):
+            slide = (case, seen[case])
+            seen[case] += 1
+            labels[slide] = int(label)
+            logs.setdefault(slide, []).append(np.log(np.maximum(row, TINY)))
+    means = np.stack([np.mean(rows, axis=0) for rows in logs.values()])
+    return Predictions(
+        tuple(case for case, _ in logs), np.array(list(labels.values()), np.int64), softmax(means, axis=1)
+    )
 
 
 def write_predictions(path: Path, said: Mapping[Part, Predictions], classes: Sequence[str]) -> None:
@@ -80,7 +120,7 @@ def write_predictions(path: Path, said: Mapping[Part, Predictions], classes: Seq
         writer.writerow([*_COLUMNS, *(f"p({name})" for name in classes)])
         for part, given in said.items():
             for case, label, row in zip(given.cases, given.labels, given.probabilities, strict=True):
-                told = [part.fold, part.part, part.reading, case, classes[label]]
+                told = [part.fold, part.part, part.reading, case, classes[label], repr(given.temperature)]
                 writer.writerow([*told, *(repr(float(value)) for value in row)])
 
 
@@ -101,16 +141,17 @@ def read_predictions(path: Path) -> tuple[Said, tuple[str, ...]]:
     JobFailed
         If it is something else, or damaged.
     """
-    rows: dict[Part, list[tuple[str, int, list[float]]]] = defaultdict(list)
+    rows: dict[Part, list[_Row]] = defaultdict(list)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
             classes = tuple(name[2:-1] for name in next(reader)[len(_COLUMNS) :])
-            for fold, part, reading, case, label, *values in reader:
+            for fold, part, reading, case, label, temperature, *values in reader:
                 if len(values) != len(classes):
                     raise ValueError("a row has another length")
                 numbers = [float(value) for value in values]
-                rows[Part(int(fold), part, reading)].append((case, classes.index(label), numbers))
+                row = (case, classes.index(label), float(temperature), numbers)
+                rows[Part(int(fold), part, reading)].append(row)
     except (OSError, ValueError, StopIteration, csv.Error) as error:
         raise JobFailed(
             f"{path} cannot be read ({error}): delete its folder and train the arm again."
@@ -118,9 +159,8 @@ def read_predictions(path: Path) -> tuple[Said, tuple[str, ...]]:
     return {part: _joined(of_part) for part, of_part in rows.items()}, classes
 
 
-def _joined(rows: Sequence[tuple[str, int, list[float]]]) -> Predictions:
+def _joined(rows: Sequence[_Row]) -> Predictions:
+    cases, labels, temperatures, values = zip(*rows, strict=True)
     return Predictions(
-        tuple(case for case, _, _ in rows),
-        np.array([label for _, label, _ in rows], np.int64),
-        np.array([values for _, _, values in rows], np.float64),
+        cases, np.array(labels, np.int64), np.array(values, np.float64), temperature=temperatures[0]
     )

@@ -166,6 +166,7 @@ def pretrain(
     device: Device,
     report: Callable[[Progress], None],
     *,
+    of_fold: str = "",
     resume: bool,
 ) -> PatchEncoder:
     """Pre-train and return the encoder of the best epoch, frozen, its weights as float16 holds them.
@@ -177,6 +178,8 @@ def pretrain(
         For the checkpoints.
     device : Device
     report : callable
+    of_fold : str
+        Which fold it is, for a person.
     resume : bool
 
     Returns
@@ -184,7 +187,7 @@ def pretrain(
     PatchEncoder
     """
     wanted = Fit(
-        stage=STAGE,
+        stage=f"{STAGE}{of_fold}",
         folder=folder,
         epochs=module.config.epochs,
         train_batches=module.train_batches,

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from napari_her2 import __version__
 from napari_her2.errors import Her2Error, JobFailed, JobStopped
 from napari_her2.inference.locks import FileLock
+from napari_her2_training.ranks import is_first
 from napari_her2_training.runs import write_json
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ _SECONDS_BETWEEN_LINES = 1.0
 _SECONDS_BETWEEN_LOOKS = 0.2  # for the stop file: on a network drive each look costs milliseconds
 _SECONDS_FOR_THE_LOCK = 2.0  # who looks at the run holds it for a moment
 _FORMAT = 1
-# As Lightning tells apart the processes of one training on several devices.
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 T = TypeVar("T")
 
@@ -99,7 +98,7 @@ def logged(
     JobFailed
         If the folder cannot be used, or another process trains in it.
     """
-    if _follows_another():
+    if not is_first():  # of several that learn together one tells
         return (yield from steps)
     with RunLog(out, started) as log:
         try:
@@ -189,10 +188,8 @@ class RunLog:
             "total": progress.total,
             "unit": progress.unit,
             "note": progress.note,
-            # JSON knows no NaN: a measure that could not be taken is null.
-            "values": {
-                name: value if math.isfinite(value) else None for name, value in progress.values.items()
-            },
+            # JSON knows no NaN: a measure that could not be taken is left out.
+            "values": {name: value for name, value in progress.values.items() if math.isfinite(value)},
         }
         # Whoever looks on misses a line; a training is not given up for that.
         with contextlib.suppress(OSError):
@@ -248,11 +245,6 @@ class RunLog:
                 return False
             time.sleep(0.05)
         return True
-
-
-def _follows_another() -> bool:
-    """Whether this is one of several processes of a training, and not the first: that one tells of it."""
-    return any(os.environ.get(name, "0") != "0" for name in _RANKS)
 
 
 def _in_words(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed
+from napari_her2_training.ranks import is_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +80,8 @@ def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> R
         out.mkdir(parents=True, exist_ok=True)
         if file.exists():
             known = json.loads(file.read_text(encoding="utf-8"))
-            if not resume:
+            # Those that learn together with the first find its folder.
+            if not resume and is_first():
                 raise JobFailed(f"{out} holds a run already: go on with --resume, or choose another folder.")
             for what in told:
                 if known.get(what) != told[what]:
@@ -87,7 +89,7 @@ def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> R
                         f"The run in {out} began with another {what}: resume with that one, "
                         f"or choose another folder."
                     )
-            return RunFolder(out, resume=True)
+            return RunFolder(out, resume=resume)
         write_json(file, told)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

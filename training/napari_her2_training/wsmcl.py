@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from napari_her2.models.wsmcl import WSMCL
+from napari_her2_training.bags import predictions_of
 from napari_her2_training.fitting import Fit, fit
 from napari_her2_training.metrics import macro_auc
 from napari_her2_training.wsmcl_losses import LossOptions, wsmcl_loss
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from napari_her2_training.bags import SlideBag
     from napari_her2_training.manifest import Stain
     from napari_her2_training.pairs import Pair, PairDraw
+    from napari_her2_training.predictions import Predictions
     from napari_her2_training.wsmcl_config import LossConfig, PairedHeadConfig
 
 MONITOR = "validation_macro_auc"
@@ -193,8 +195,8 @@ def train_model(
     return model.requires_grad_(False).eval()
 
 
-def pair_probabilities(model: WSMCL, pairs: Sequence[Pair]) -> NDArray[np.float64]:
-    """Class probabilities of pairs by the head for both slides.
+def predict_pairs(model: WSMCL, pairs: Sequence[Pair]) -> Predictions:
+    """Judge pairs by the head for both slides.
 
     Parameters
     ----------
@@ -203,18 +205,19 @@ def pair_probabilities(model: WSMCL, pairs: Sequence[Pair]) -> NDArray[np.float6
 
     Returns
     -------
-    (pairs, C) float64
+    Predictions
+        By the case of the H&E slide.
     """
     with torch.inference_mode():
         rows = [
-            model(torch.from_numpy(pair.he.features), torch.from_numpy(pair.ihc.features)).probabilities
+            model(torch.from_numpy(pair.he.features), torch.from_numpy(pair.ihc.features)).logits
             for pair in pairs
         ]
-    return torch.stack(rows).double().numpy()
+    return predictions_of([pair.he for pair in pairs], torch.stack(rows))
 
 
-def slide_probabilities(model: WSMCL, bags: Sequence[SlideBag], stain: Stain) -> NDArray[np.float64]:
-    """Class probabilities of single slides by the head of their stain.
+def predict_slides(model: WSMCL, bags: Sequence[SlideBag], stain: Stain) -> Predictions:
+    """Judge single slides by the head of their stain.
 
     Parameters
     ----------
@@ -224,11 +227,11 @@ def slide_probabilities(model: WSMCL, bags: Sequence[SlideBag], stain: Stain) ->
 
     Returns
     -------
-    (slides, C) float64
+    Predictions
     """
     with torch.inference_mode():
-        rows = [model(**{stain: torch.from_numpy(bag.features)}).probabilities for bag in bags]
-    return torch.stack(rows).double().numpy()
+        rows = [model(**{stain: torch.from_numpy(bag.features)}).logits for bag in bags]
+    return predictions_of(bags, torch.stack(rows))
 
 
 def _seed_of(seed: int, *what: int) -> int:

@@ -28,7 +28,7 @@ from napari_her2.export.atomic import whole_file
 TRAIN_LOG = "train.log"
 STATE_VARIABLE = "NAPARI_HER2_TRAININGS"
 
-_EXTRA = ("lightning", "torchmetrics", "sklearn", "kornia", "matplotlib")
+_EXTRA = ("lightning", "torchmetrics", "sklearn", "kornia", "matplotlib", "jinja2")
 _FORMAT = 1
 _MOST_KNOWN = 20
 _MAX_BYTES = 256 * 1024

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from napari_her2._napari.training_log import REPORT_FILE
 from napari_her2._napari.training_runs import train_command, words_of
-from napari_her2.errors import JobFailed
+from napari_her2.errors import JobFailed, ModelNameTaken
 from napari_her2.inference.result import Progress
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from napari_her2._napari.training_runs import RunRequest
 
 _SECONDS_BETWEEN_LOOKS = 0.1
+_MAY_REPLACE = "To replace it, add --force"  # what the command line adds for those who type
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +121,54 @@ def checking(request: RunRequest) -> Generator[Progress, None, CheckReport]:
     )
 
 
-def exporting_run(out: Path) -> Generator[Progress, None, str]:
+def exporting_run(
+    out: Path, *, ensemble: bool = False, force: bool = False
+) -> Generator[Progress, None, str]:
     """Make the model of a finished run and install it, so that slides can be scored with it.
+
+    Parameters
+    ----------
+    out : Path
+    ensemble : bool
+        All folds answer together, instead of the best one.
+    force : bool
+        Replace a model of the same name.
 
     Returns
     -------
     str
         What was made.
+
+    Raises
+    ------
+    ModelNameTaken
+        If another model of the same name is installed.
     """
     command = [sys.executable, "-m", "napari_her2", "export", str(out), "--install"]
+    command += [*(["--ensemble"] if ensemble else []), *(["--force"] if force else [])]
     ended = yield from _running(command, "Exporting the model")
     if ended.code:
-        raise JobFailed(ended.said or f"The export ended without a word, with the code {ended.code}.")
+        said, decision, _ = ended.said.partition(_MAY_REPLACE)
+        if decision:
+            raise ModelNameTaken(said.strip())
+        raise JobFailed(said or f"The export ended without a word, with the code {ended.code}.")
     lines = ended.output.strip().splitlines()
     return lines[-1].strip() if lines else "The model was installed."
+
+
+def reporting_run(out: Path) -> Generator[Progress, None, Path]:
+    """Write the report of a finished run.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    command = [sys.executable, "-m", "napari_her2", "report", str(out)]
+    ended = yield from _running(command, "Writing the report")
+    if ended.code:
+        raise JobFailed(ended.said or f"The report ended without a word, with the code {ended.code}.")
+    return out / REPORT_FILE
 
 
 def _running(command: Sequence[str], stage: str) -> Generator[Progress, None, _Ended]:

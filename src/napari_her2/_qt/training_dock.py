@@ -35,7 +35,7 @@ from napari_her2._napari.training_runs import (
     start_training,
     status_of,
 )
-from napari_her2._napari.training_work import checking, exporting_run, listing_methods
+from napari_her2._napari.training_work import checking, exporting_run, listing_methods, reporting_run
 from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.message_box import MessageBox
 from napari_her2._qt.sections import Section
@@ -43,7 +43,7 @@ from napari_her2._qt.theme import colours_of
 from napari_her2._qt.training_check import CheckView
 from napari_her2._qt.training_form import TrainingForm
 from napari_her2._qt.training_run import TrainingRunView
-from napari_her2.errors import Her2Error
+from napari_her2.errors import Her2Error, ModelNameTaken
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class TrainingDock(QWidget):
         apply_folders(settings)
         self._was_docked = False
         self._runs: tuple[RunRequest, ...] = ()
-        self._exported = Path()
+        self._exported, self._reported = Path(), Path()
         self.banner = QLabel(NOTICE)
         self.message = MessageBox()
         self.new = QToolButton()
@@ -90,8 +90,8 @@ class TrainingDock(QWidget):
         self.no_run = QLabel("No training yet. Trainings that run, and those before, are listed here.")
         self.run = TrainingRunView()
         self.exported = QLabel()
-        self.list_job, self.check_job, self.export_job = Job(), Job(), Job()
-        self._jobs = (self.list_job, self.check_job, self.export_job)
+        self.list_job, self.check_job, self.export_job, self.report_job = Job(), Job(), Job(), Job()
+        self._jobs = (self.list_job, self.check_job, self.export_job, self.report_job)
         self._arrange()
         self._connect()
         self.form.choose_device(settings.device)
@@ -181,7 +181,12 @@ class TrainingDock(QWidget):
         self.check_job.failed.connect(self._show_failure)
         self.export_job.running_changed.connect(self.run.set_exporting)
         self.export_job.returned.connect(self._on_exported)
-        self.export_job.failed.connect(self._show_failure)
+        self.export_job.failed.connect(self._on_export_failed)
+        self.message.action_wanted.connect(self._replace_model)
+        self.run.report_wanted.connect(self.write_report)
+        self.report_job.running_changed.connect(self.run.set_reporting)
+        self.report_job.returned.connect(self._on_reported)
+        self.report_job.failed.connect(self._show_failure)
         viewer = self.session.viewer
         if viewer is not None:
             viewer.events.theme.connect(self._take_colours)
@@ -216,10 +221,16 @@ class TrainingDock(QWidget):
         """Make the model of the training that is shown and install it, in a process of its own."""
         out = self.run.out
         if out is not None:
-            self.message.clear()
-            self.exported.setVisible(False)
             self._exported = out
-            self.export_job.start(partial(exporting_run, out))
+            self._export(force=False)
+
+    def write_report(self) -> None:
+        """Write the report of the training that is shown, in a process of its own, and open it."""
+        out = self.run.out
+        if out is not None:
+            self.message.clear()
+            self._reported = out
+            self.report_job.start(partial(reporting_run, out))
 
     def open_folder(self, out: Path) -> None:
         """Follow the training in a folder, whoever started it."""
@@ -388,6 +399,26 @@ class TrainingDock(QWidget):
             self.exported.setText(f"{words} HER2 Scoring offers it now.")
             self.exported.setVisible(True)
         self.session.models_changed.emit()
+
+    def _on_export_failed(self, failure: Failure) -> None:
+        if failure.kind is ModelNameTaken:
+            self.message.show_failure(failure, "Replace it")
+        else:
+            self._show_failure(failure)
+
+    def _replace_model(self) -> None:
+        self._export(force=True)
+
+    def _export(self, *, force: bool) -> None:
+        self.message.clear()
+        self.exported.setVisible(False)
+        together = self.run.together.isVisibleTo(self.run) and self.run.together.isChecked()
+        self.export_job.start(partial(exporting_run, self._exported, ensemble=together, force=force))
+
+    def _on_reported(self) -> None:
+        self.run.poll()
+        if self.run.out == self._reported:
+            self.run.open_report()
 
     def _show_failure(self, failure: Failure) -> None:
         self.message.show_failure(failure)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._napari.training_log import REPORT_FILE, LogTail
 from napari_her2._napari.training_runs import RunStatus, status_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LIVE_MS, _ENDED_MS, _BEHIND_MS = 1000, 3000, 0
 _PATIENCE_S = 10.0
+_SECOND_FOLD = "fold1"
 _FOLD = re.compile(r"fold (\d+) of (\d+)")
 _WORDS = {
     "starting": "Starting …",
@@ -40,7 +41,7 @@ class TrainingRunView(QWidget):
 
     Attributes
     ----------
-    stop_wanted, end_wanted, resume_wanted, export_wanted : Signal()
+    stop_wanted, end_wanted, resume_wanted, export_wanted, report_wanted : Signal()
     state_changed : Signal(str)
     """
 
@@ -48,6 +49,7 @@ class TrainingRunView(QWidget):
     end_wanted = Signal()
     resume_wanted = Signal()
     export_wanted = Signal()
+    report_wanted = Signal()  # there is none yet
     state_changed = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -58,7 +60,7 @@ class TrainingRunView(QWidget):
         self._meter = RateMeter()
         self._rate: tuple[float, float] | None = None
         self._asked: float | None = None  # when it was asked to stop
-        self._exporting = False
+        self._exporting = self._reporting = False
         self.status = RunStatus("absent")
         self.state, self.words = QLabel(), QLabel()
         self.bar = QProgressBar()
@@ -70,6 +72,8 @@ class TrainingRunView(QWidget):
         self.end = _button("End now", "End its process at once; it can be resumed from its last epoch")
         self.resume = _button("Resume", "Go on where it ended")
         self.export = _button("Add model to the list", "Export the model: HER2 Scoring then offers it")
+        self.together = QCheckBox("All folds answer together, instead of the best one")
+        self.together.setToolTip("An ensemble: slower to score with, and often steadier")
         self.report = _button("Open report", "Measures and plots of this training, in the browser")
         self.folder = _button("Open folder", "The files of this training")
         self.timer = QTimer(self)
@@ -92,6 +96,7 @@ class TrainingRunView(QWidget):
         layout.setSpacing(4)
         for widget in (self.state, self.bar, self.words, self.curves):
             layout.addWidget(widget)
+        layout.addWidget(self.together)
         layout.addLayout(wanted)
         layout.addLayout(looked_at)
 
@@ -101,7 +106,7 @@ class TrainingRunView(QWidget):
         self.end.clicked.connect(self.end_wanted)
         self.resume.clicked.connect(self.resume_wanted)
         self.export.clicked.connect(self.export_wanted)
-        self.report.clicked.connect(self._open_report)
+        self.report.clicked.connect(self._on_report)
         self.folder.clicked.connect(self._open_folder)
 
     @property
@@ -135,6 +140,11 @@ class TrainingRunView(QWidget):
     def set_exporting(self, exporting: bool) -> None:
         """Show that its model is being made, or no more."""
         self._exporting = exporting
+        self._show()
+
+    def set_reporting(self, reporting: bool) -> None:
+        """Show that its report is being written, or no more."""
+        self._reporting = reporting
         self._show()
 
     def poll(self) -> None:
@@ -178,7 +188,11 @@ class TrainingRunView(QWidget):
         self.export.setVisible(finished)
         self.export.setEnabled(not self._exporting)
         self.export.setText("Adding …" if self._exporting else "Add model to the list")
-        self.report.setVisible(self._out is not None and (self._out / REPORT_FILE).is_file())
+        reported = self._reported
+        self.report.setVisible(finished or reported)
+        self.report.setEnabled(not self._reporting)
+        self.report.setText("Writing …" if self._reporting else "Open report" if reported else "Write report")
+        self.together.setVisible(finished and self._out is not None and (self._out / _SECOND_FOLD).is_dir())
         self.folder.setVisible(status.state != "absent")
         self.curves.setVisible(live or bool(self._tail and self._tail.stages))
 
@@ -241,9 +255,20 @@ class TrainingRunView(QWidget):
         self._show()
         self.stop_wanted.emit()
 
-    def _open_report(self) -> None:
+    @property
+    def _reported(self) -> bool:
+        return self._out is not None and (self._out / REPORT_FILE).is_file()
+
+    def open_report(self) -> None:
+        """Open the report in the browser."""
         if self._out is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._out / REPORT_FILE)))
+
+    def _on_report(self) -> None:
+        if self._reported:
+            self.open_report()
+        else:
+            self.report_wanted.emit()
 
     def _open_folder(self) -> None:
         if self._out is not None:

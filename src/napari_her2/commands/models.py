@@ -92,6 +92,11 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
         words = f"{encoder.name}, {encoder.dim:,} features, weights {encoder.weights}"
         rows.insert(3, ("encoder", words))
     rows += [(name, f"{value:.4g}") for name, value in card.metrics.items()]
+    if card.temperatures:
+        told = ", ".join(f"{value:.2f} ({name})" for name, value in card.temperatures.items())
+        rows.append(("calibrated by", f"temperature {told}"))
+    if card.min_confidence is not None:
+        rows.append(("answers from", f"a probability of {card.min_confidence:.0%} on"))
     rows.append(("notice", card.notice))
     return rows
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_her2.models.aggregator import MILOutput
     from napari_her2.models.bags import BagUncertainty
     from napari_her2.models.bundle import ModelBundle
+    from napari_her2.models.card import ModelCard
     from napari_her2.slide.reader import Slide
 
 
@@ -164,13 +165,13 @@ def assemble(
     from napari_her2 import __version__
 
     card = bundle.card
-    probabilities = _chances(logits, card.classes)
+    probabilities = _chances(logits, card, head)
     score = max(card.classes, key=lambda name: probabilities[name])
     label, abstained = result_label(
         score,
         probabilities[score],
         {slide.name: len(slide.table) for slide in slides},
-        min_confidence=options.min_confidence,
+        min_confidence=options.least_confidence(card),
         min_tiles=min_tiles,
         doubt=doubt,
         own_labels=card.class_labels,
@@ -197,13 +198,13 @@ def assemble(
         head=head,
         rule=rule,
         trust=trust or {},
-        heads={name: _chances(values, card.classes) for name, values in (heads or {}).items()},
+        heads={name: _chances(values, card, name) for name, values in (heads or {}).items()},
     )
 
 
-def _chances(logits: Tensor, classes: tuple[str, ...]) -> dict[str, float]:
-    chances: list[float] = torch.softmax(logits.double(), dim=-1).tolist()
-    return dict(zip(classes, chances, strict=True))
+def _chances(logits: Tensor, card: ModelCard, head: str) -> dict[str, float]:
+    chances: list[float] = torch.softmax(logits.double() / card.temperature(head), dim=-1).tolist()
+    return dict(zip(card.classes, chances, strict=True))
 
 
 def _notice(own: str) -> str:

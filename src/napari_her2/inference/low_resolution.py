@@ -63,7 +63,7 @@ def score_low_resolution(
     return assemble(
         (scored,),
         bundle,
-        joined.clamp_min(1e-12).log(),
+        joined.clamp_min(1e-300).log(),
         device,
         clock,
         options,

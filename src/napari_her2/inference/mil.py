@@ -48,7 +48,9 @@ def score_bag(
     features = torch.from_numpy(embeddings.features)
     output: MILOutput = run_head(bundle, device, features)
     # A few thousand tiles: on the CPU always, so that the same draw gives the same numbers everywhere.
-    spread = bag_uncertainty(cast("SlideAggregator", bundle.head.to("cpu")), features)
+    spread = bag_uncertainty(
+        cast("SlideAggregator", bundle.head.to("cpu")), features, temperature=card.temperature()
+    )
     scored = scored_slide(slide, chosen, embeddings, output, card.classes)
     clock.lap("model")
     return assemble(

@@ -9,7 +9,10 @@ from napari_her2.errors import JobFailed
 from napari_her2.inference.presentation import MIN_CONFIDENCE
 
 if TYPE_CHECKING:
+    from napari_her2.models.card import ModelCard
     from napari_her2.slide.tissue import Preset
+
+MIN_TISSUE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,11 @@ class ScoringOptions:
     stain : str
         Of a slide that is scored alone: "auto" guesses it from the colours, "H&E" and "IHC" are taken as
         said.
-    min_tissue : float
-        Share of a tile that must be tissue.
-    min_confidence : float
-        Below this probability of the top class the answer is "indeterminate".
+    min_tissue : float or None
+        Share of a tile that must be tissue; None takes what the model's card says, else `MIN_TISSUE`.
+    min_confidence : float or None
+        Below this probability of the top class the answer is "indeterminate"; None takes what the model's
+        card says, else `napari_her2.inference.presentation.MIN_CONFIDENCE`.
     batch_size : int or None
         Tiles read and computed together; None takes what suits the device.
     cache : bool
@@ -37,8 +41,8 @@ class ScoringOptions:
 
     preset: Preset = "auto"
     stain: str = "auto"
-    min_tissue: float = 0.5
-    min_confidence: float = MIN_CONFIDENCE
+    min_tissue: float | None = None
+    min_confidence: float | None = None
     batch_size: int | None = None
     cache: bool = True
     override_fit: bool = False
@@ -48,7 +52,20 @@ class ScoringOptions:
             raise JobFailed(f"There is no tissue preset {self.preset!r}: use auto, resection or biopsy.")
         if self.stain not in ("auto", "H&E", "IHC"):
             raise JobFailed(f"There is no stain {self.stain!r}: use auto, H&E or IHC.")
-        if not 0 <= self.min_tissue <= 1 or not 0 <= self.min_confidence <= 1:
+        if any(not 0 <= share <= 1 for share in (self.min_tissue, self.min_confidence) if share is not None):
             raise JobFailed("The least share of tissue and the least probability are numbers from 0 to 1.")
         if self.batch_size is not None and self.batch_size < 1:
             raise JobFailed("A batch holds at least one tile.")
+
+    def least_tissue(self, card: ModelCard) -> float:
+        """Share of a tile that must be tissue."""
+        return _first(self.min_tissue, card.min_tissue, MIN_TISSUE)
+
+    def least_confidence(self, card: ModelCard) -> float:
+        """Probability of the top class below which the answer is withheld."""
+        return _first(self.min_confidence, card.min_confidence, MIN_CONFIDENCE)
+
+
+def _first(*values: float | None) -> float:
+    """Return the first that is given."""
+    return next(value for value in values if value is not None)

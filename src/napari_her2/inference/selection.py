@@ -85,7 +85,7 @@ def choose_tiles(
     check_grid(grid, slide)
     tissue = slide.tissue(options.preset)
     dark = refuse_dark(slide, tissue, options.preset, override=options.override_fit)
-    keep = tissue.keep(grid, options.min_tissue)
+    keep = tissue.keep(grid, options.least_tissue(card))
     if not keep.any():
         raise SlideError(
             f"No tissue was found on {slide.name} in tiles of {grid.tile_um:g} µm: look at the slide, or try "

@@ -11,6 +11,7 @@ from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.card import PAIR
 from napari_her2.models.clam import CLAM
 from napari_her2.models.dsmil import DSMIL
+from napari_her2.models.ensemble import MILEnsemble, WSMCLEnsemble
 from napari_her2.models.field_model import FieldModel
 from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
@@ -18,13 +19,15 @@ from napari_her2.models.transmil import TransMIL
 from napari_her2.models.wsmcl import WSMCL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
     from napari_her2.models.card import ModelCard
 
 MAX_ARGUMENT = 65536
+MEMBERS, MAX_MEMBERS = "members", 64
+"""Argument of a card that joins several models of an architecture, and how many at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,15 @@ class Architecture:
         tile's feature vector.
     stains : tuple of str
         Of the cards that may name it.
+    ensemble : callable or None
+        Joins several of it, where a card has the further argument ``members``; None where it cannot be.
     """
 
     method: str
     make: Callable[..., nn.Module]
     arguments: Mapping[str, type]
     stains: tuple[str, ...] = ("H&E", "IHC")
+    ensemble: Callable[[Sequence[nn.Module]], nn.Module] | None = None
 
     def build(self, card: ModelCard) -> nn.Module:
         """Build the head that a card describes, with weights still to be loaded.
@@ -66,6 +72,7 @@ class Architecture:
             If the card contradicts itself.
         """
         given = self._checked(card)
+        members = given.pop(MEMBERS, None)
         features = {value for key, value in given.items() if key.endswith("features")}
         wanted = {card.encoder.dim} if card.encoder is not None else set()
         if features != wanted or given["classes"] != len(card.classes):
@@ -85,14 +92,21 @@ class Architecture:
                 f"The model {card.name!r} contradicts itself: {self.method} takes "
                 f"{' or '.join(self.stains)}, its card says {card.stain}. Get the model again."
             )
-        return self.make(**given)
+        if members is None or self.ensemble is None:
+            return self.make(**given)
+        return self.ensemble([self.make(**given) for _ in range(members)])
 
     def _checked(self, card: ModelCard) -> dict[str, Any]:
         """Arguments of the card: the right names, types and ranges, and no others."""
         given = card.arguments
-        fits = given.keys() == self.arguments.keys() and all(
-            _fits(given[name], kind) for name, kind in self.arguments.items()
-        )
+        known = dict(self.arguments)
+        if self.ensemble is not None and MEMBERS in given:
+            known[MEMBERS] = int
+        fits = given.keys() == known.keys() and all(_fits(given[name], kind) for name, kind in known.items())
+        if fits and known.get(MEMBERS) and not 2 <= int(given[MEMBERS] or 0) <= MAX_MEMBERS:
+            raise ModelError(
+                f"The model {card.name!r} joins {given[MEMBERS]} members: 2 to {MAX_MEMBERS} are possible."
+            )
         if not fits:
             wanted = ", ".join(
                 f"{name} ({_KIND_WORDS[kind]})" for name, kind in sorted(self.arguments.items())
@@ -128,24 +142,35 @@ def _abmil(*, width: int, **arguments: Any) -> ABMIL:  # noqa: ANN401 - checked 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "AttentionMIL": Architecture(
-        "attention-mil", AttentionMIL, _whole_numbers("features", "hidden", "classes")
+        "attention-mil",
+        AttentionMIL,
+        _whole_numbers("features", "hidden", "classes"),
+        ensemble=MILEnsemble,
     ),
     "ABMIL": Architecture(
-        "abmil", _abmil, _whole_numbers("features", "width", "hidden", "classes") | {"gated": bool}
+        "abmil",
+        _abmil,
+        _whole_numbers("features", "width", "hidden", "classes") | {"gated": bool},
+        ensemble=MILEnsemble,
     ),
     "CLAM": Architecture(
-        "clam", CLAM, _whole_numbers("features", "width", "hidden", "classes") | {"multi_branch": bool}
+        "clam",
+        CLAM,
+        _whole_numbers("features", "width", "hidden", "classes") | {"multi_branch": bool},
+        ensemble=MILEnsemble,
     ),
     "DSMIL": Architecture(
         "dsmil",
         DSMIL,
         _whole_numbers("features", "hidden", "classes") | {"project_values": bool, "average": bool},
+        ensemble=MILEnsemble,
     ),
     "TransMIL": Architecture(
         "transmil",
         TransMIL,
         _whole_numbers("features", "width", "heads", "landmarks", "classes")
         | {"attention": str, "faithful": bool},
+        ensemble=MILEnsemble,
     ),
     "PatchConvNeXt": Architecture(
         "patches",
@@ -157,6 +182,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         WSMCL,
         _whole_numbers("he_features", "ihc_features", "width", "heads", "landmarks", "classes", "k"),
         stains=(PAIR,),
+        ensemble=WSMCLEnsemble,
     ),
     "FieldModel": Architecture(
         "corr-a-net",

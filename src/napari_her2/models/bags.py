@@ -73,6 +73,7 @@ def bag_uncertainty(
     draws: int = DRAWS,
     bag_size: int = BAG_SIZE,
     seed: int = 0,
+    temperature: float = 1.0,
 ) -> BagUncertainty | None:
     """How much the answer depends on which tiles are seen.
 
@@ -84,6 +85,8 @@ def bag_uncertainty(
         At least 2.
     bag_size : int, default 100
     seed : int, default 0
+    temperature : float, default 1
+        That the logits are divided by.
 
     Returns
     -------
@@ -96,7 +99,8 @@ def bag_uncertainty(
     tensor = torch.as_tensor(features)
     with torch.inference_mode():
         bags = tensor[torch.from_numpy(chosen).to(tensor.device)]
-        probabilities = head(bags.float() if bags.dtype == torch.float16 else bags).probabilities
+        logits = head(bags.float() if bags.dtype == torch.float16 else bags).logits
+    probabilities = torch.softmax(logits / temperature, dim=-1)
     return BagUncertainty(
         mean=probabilities.mean(0).float().cpu().numpy(),
         sd=probabilities.std(0).float().cpu().numpy(),

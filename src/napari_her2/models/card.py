@@ -20,6 +20,10 @@ NOTICE = "Research use only. Not for diagnosis or treatment decisions."
 PAIR = "H&E+IHC"
 """Stain of a model that takes the H&E and the IHC slide of a case, or either alone."""
 STAINS = ("H&E", "IHC", PAIR)
+SLIDE = "slide"
+"""The one head of most models, in the temperatures of a card."""
+TEMPERATURES = (0.01, 100.0)
+"""Range of a temperature."""
 
 _MAX_LINE = 200
 _MAX_TEXT = 8000
@@ -108,6 +112,14 @@ class ModelCard:
         Whose criteria the labels follow, with the year.
     metrics : mapping of str to float
         Each name says on what it was measured.
+    temperatures : mapping of str to float
+        By which the logits are divided so that probabilities are as often right as they say (Guo et al.
+        2017, arXiv:1706.04599): of each head ("fusion", "H&E", "IHC"), or of the slide (`SLIDE`) where the
+        model has one head. 1 where nothing is said.
+    min_confidence : float or None
+        Below this probability of the top class the answer is withheld, unless the user says otherwise.
+    min_tissue : float or None
+        Share of a tile that had to be tissue when the model learnt, and has to be when it scores.
     """
 
     name: str
@@ -128,6 +140,9 @@ class ModelCard:
     notice: str = NOTICE
     metrics: Mapping[str, float] = field(default_factory=dict)
     class_labels: Mapping[str, str] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    min_confidence: float | None = None
+    min_tissue: float | None = None
 
     def __post_init__(self) -> None:
         if not _matches(_NAME, self.name):
@@ -148,6 +163,14 @@ class ModelCard:
         _set(self, "arguments", _arguments("arguments", self.arguments))
         _set(self, "metrics", _metrics(self.metrics))
         _set(self, "class_labels", _class_labels(self.class_labels, self.classes))
+        _set(self, "temperatures", _temperatures(self.temperatures))
+        for name in ("min_confidence", "min_tissue"):
+            given = getattr(self, name)
+            _set(self, name, None if given is None else _number(name, given, 0.0, 1.0))
+
+    def temperature(self, head: str = "") -> float:
+        """Return the temperature of a head, or of the slide."""
+        return self.temperatures.get(head or SLIDE, 1.0)
 
     def to_json(self) -> str:
         """Return the card as JSON, always the same text for the same card."""
@@ -297,6 +320,11 @@ def _arguments(name: str, value: object) -> Mapping[str, ArgumentValue]:
 def _metrics(value: object) -> Mapping[str, float]:
     items = _items("metrics", value)
     return {key: _number(f"metrics.{key}", item, -1e12, 1e12) for key, item in items.items()}
+
+
+def _temperatures(value: object) -> Mapping[str, float]:
+    items = _items("temperatures", value)
+    return {key: _number(f"temperatures.{key}", item, *TEMPERATURES) for key, item in items.items()}
 
 
 def _class_labels(value: object, classes: Sequence[str]) -> Mapping[str, str]:

@@ -1,0 +1,65 @@
+"""``napari-her2 report`` and ``napari-her2 export``: what comes of a finished training."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_her2.commands.console import drive
+from napari_her2.commands.score import DEVICE_HELP
+from napari_her2.errors import JobFailed
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+RUN_HELP = "Folder of a finished training."
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help=RUN_HELP, metavar="RUN")],
+    cases: Annotated[
+        int, typer.Option(min=0, help="So many failed cases are scored again and shown with their maps.")
+    ] = 12,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+) -> None:
+    """Write the report of a training: report.html, and its numbers as CSV. Research use only."""
+    page = drive(training().report(run, cases=cases, device=device), "report")
+    typer.echo(f"The report was written to {page}")
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help=RUN_HELP, metavar="RUN")],
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="All folds answer together, instead of the best one.")
+    ] = False,
+    name: Annotated[str, typer.Option(help="Of the model; by default that of the training.")] = "",
+    install: Annotated[
+        bool, typer.Option("--install", help="Add it to your models: the docks and `score` find it by name.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model of the same name.")] = False,
+) -> None:
+    """Make one model of a training: its best fold, or all folds together."""
+    bundle = training().export(run, ensemble=ensemble, name=name, install=install, force=force)
+    typer.echo(f"The model was written to {bundle}")
+
+
+def training() -> ModuleType | Any:  # noqa: ANN401 - the package that the plugin hands over to
+    """Return the training package, which the plugin never imports: it hands over to it.
+
+    Raises
+    ------
+    JobFailed
+        If it cannot be used here.
+    """
+    try:
+        for needed in ("napari_her2_training", "lightning", "sklearn", "matplotlib", "jinja2"):
+            importlib.import_module(needed)
+    except ModuleNotFoundError as error:
+        raise JobFailed(
+            f"Training needs the package {error.name}: install napari-her2 with its training extra "
+            f'(pip install "napari-her2[training]").'
+        ) from error
+    return importlib.import_module("napari_her2_training")

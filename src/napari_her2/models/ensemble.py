@@ -1,0 +1,125 @@
+"""Several models of one architecture that answer together: the folds of a cross-validation, as one head.
+
+Each member's logits are divided by its own temperature and averaged, so what is additive in a member stays so
+in the ensemble: the mean evidence over the tiles plus the mean bias is the logit. Attention is averaged, and
+so says which regions the members used between them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from napari_her2.models.aggregator import MILOutput
+from napari_her2.models.wsmcl import BranchOutput, WSMCLOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+HEADS = ("fusion", "H&E", "IHC")
+"""Columns of the temperatures of a WSMCL ensemble."""
+
+
+class MILEnsemble(nn.Module):
+    """Slide models on the same tile features.
+
+    Parameters
+    ----------
+    members : sequence of nn.Module
+        Each a `napari_her2.models.aggregator.SlideAggregator` of the same sizes.
+
+    Attributes
+    ----------
+    temperatures : (M, 1) float buffer
+        By which each member's logits are divided.
+    """
+
+    heads = ("slide",)
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.features, self.classes = int(members[0].features), int(members[0].classes)  # type: ignore[arg-type]
+        self.temperatures: Tensor
+        self.register_buffer("temperatures", torch.ones(len(members), len(self.heads)))
+
+    def forward(self, bags: Tensor, mask: Tensor | None = None) -> MILOutput:
+        """Score one bag (K, D), or padded bags (B, K, D) with a mask (B, K)."""
+        outputs: list[MILOutput] = [member(bags, mask) for member in self.members]
+        heat = self.temperatures[:, 0].tolist()
+        attention = torch.stack([output.attention for output in outputs]).mean(dim=0)
+        evidence = [output.evidence for output in outputs]
+        votes = [output.votes for output in outputs]
+        return MILOutput(
+            logits=_mean([output.logits for output in outputs], heat),
+            # Of which the softmax is the mean attention.
+            scores=attention.log(),
+            attention=attention,
+            evidence=None if any(one is None for one in evidence) else _mean(evidence, heat),
+            votes=None if any(one is None for one in votes) else _mean(votes, heat),
+        )
+
+
+class WSMCLEnsemble(nn.Module):
+    """WSMCL models on the same tile features; each head is averaged by itself.
+
+    Parameters
+    ----------
+    members : sequence of WSMCL
+
+    Attributes
+    ----------
+    temperatures : (M, 3) float buffer
+        By which the logits of each member's heads are divided, in the order of `HEADS`.
+    """
+
+    heads = HEADS
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.classes, self.k = int(members[0].classes), int(members[0].k)  # type: ignore[arg-type]
+        self.temperatures: Tensor
+        self.register_buffer("temperatures", torch.ones(len(members), len(self.heads)))
+
+    def forward(self, he: Tensor | None = None, ihc: Tensor | None = None) -> WSMCLOutput:
+        """Score a case, as `napari_her2.models.wsmcl.WSMCL` does."""
+        outputs: list[WSMCLOutput] = [member(he, ihc) for member in self.members]
+        both, of_he, of_ihc = (column.tolist() for column in self.temperatures.T)
+        fused = [output.fused for output in outputs]
+        return WSMCLOutput(
+            fused=None if fused[0] is None else _mean(fused, both),
+            he=_branch([output.he for output in outputs], of_he),
+            ihc=_branch([output.ihc for output in outputs], of_ihc),
+        )
+
+
+def _branch(outputs: Sequence[BranchOutput | None], temperatures: Sequence[float]) -> BranchOutput | None:
+    given = [output for output in outputs if output is not None]
+    if not given:
+        return None
+    attention = _mean([output.attention for output in given], [1.0] * len(given))
+    k = len(given[0].top)
+    order = attention.argsort(descending=True, stable=True)
+
+    def plain(name: str) -> Tensor:
+        return _mean([getattr(output, name) for output in given], [1.0] * len(given))
+
+    return BranchOutput(
+        logits=_mean([output.logits for output in given], temperatures),
+        token=plain("token"),
+        attention=attention,
+        top=order[:k],
+        bottom=order[len(order) - k :],
+        top_features=plain("top_features"),
+        bottom_features=plain("bottom_features"),
+    )
+
+
+def _mean(values: Sequence[Tensor | None], temperatures: Sequence[float]) -> Tensor:
+    scaled = [value / heat for value, heat in zip(values, temperatures, strict=True) if value is not None]
+    return torch.stack(scaled).mean(dim=0)

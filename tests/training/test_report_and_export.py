@@ -1,0 +1,177 @@
+"""From a finished run to its report and its model: what is told was measured, and is what scoring says."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
+
+import napari_her2_training
+from napari_her2 import score_slide
+from napari_her2.errors import JobFailed
+from napari_her2.inference.options import ScoringOptions
+from napari_her2.models.registry import list_models, load_model
+from napari_her2.phantom import cohort_steps
+from napari_her2_training.manifest import read_manifest
+from napari_her2_training.predictions import Part, Predictions, pooled, read_predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_her2.inference.result import Progress
+
+CONFIG = """
+[model]
+name = "tiny"
+training_data = "synthetic tissue (phantom)"
+[data]
+stain = "he"
+classes = "binary"
+folds = 2
+test = 0.25
+[tiles]
+tile_px = 96
+[encoder]
+name = "model:demo-attention-mil"
+[head]
+architecture = "abmil"
+width = 16
+hidden = 8
+epochs = 3
+[measure]
+resamples = 50
+wanted_accuracy = 0.5
+[compute]
+device = "cpu"
+"""
+
+
+def finish(steps: Generator[Progress, None, Path]) -> Path:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    for _ in cohort_steps(folder, cases=12, seed=3, size_px=768):
+        pass
+    config = folder / "tiny.toml"
+    config.write_text(CONFIG)
+    finish(napari_her2_training.run("mil", config, folder / "manifest.csv", folder / "run"))
+    return folder / "run"
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page_and_its_tables_tell_what_was_measured(run: Path) -> None:
+    page = finish(napari_her2_training.report(run, cases=1)).read_text()
+    assert page.count("Research use only") >= 1
+    assert "Cases that the model is wrong about" in page
+    said, classes = read_predictions(run / "predictions.csv")
+    together = pooled([said[Part(fold, "test")] for fold in (0, 1)])
+    rows = {(row["over"], row["measure"]): row for row in table(run / "measures.csv")}
+    chances = together.calibrated
+    assert float(rows["pooled", "macro AUC"]["value"]) == pytest.approx(
+        roc_auc_score(together.labels, chances[:, 1]), abs=1e-9
+    )
+    assert float(rows["pooled", "MCC"]["value"]) == pytest.approx(
+        matthews_corrcoef(together.labels, chances.argmax(1)), abs=1e-9
+    )
+    first = said[Part(0, "test")]
+    assert float(rows["fold 1", "accuracy"]["value"]) == accuracy_score(
+        first.labels, first.calibrated.argmax(1)
+    )
+    assert {"fold 1", "fold 2", "mean over the folds", "pooled"} == {over for over, _ in rows}
+    low, high = (float(rows["pooled", "accuracy"][name]) for name in ("low", "high"))
+    assert low <= float(rows["pooled", "accuracy"]["value"]) <= high
+    # Failed cases are those of the fold that gives the bundle.
+    best = json.loads((run / "metrics.json").read_text())["fold"]
+    own = said[Part(best, "test")]
+    wrong = {
+        case
+        for case, label, row in zip(own.cases, own.labels, own.calibrated, strict=True)
+        if row.argmax() != label
+    }
+    assert {row["case"] for row in table(run / "failed.csv")} == wrong
+    assert all(case in page for case in wrong)
+    # At most one of them is shown with its slide.
+    assert page.count('alt="slide and map"') == min(1, len(wrong))
+    risk = table(run / "risk_coverage.csv")
+    assert float(risk[-1]["coverage"]) == 1
+    assert set(classes) == {"negative", "positive"}
+
+
+def test_scoring_says_what_the_run_predicted(run: Path) -> None:
+    cases = {case.case_id: case for case in read_manifest(run.parent / "manifest.csv")}
+    told = json.loads((run / "metrics.json").read_text())
+    said, classes = read_predictions(run / "predictions.csv")
+    model = load_model(run / "tiny.safetensors")
+    assert model.card.temperatures == {"slide": pytest.approx(said[Part(told["fold"], "test")].temperature)}
+    assert model.card.min_confidence is not None
+    given = said[Part(told["fold"], "validation")]
+    for case, row in list(zip(given.cases, given.calibrated, strict=True))[:3]:
+        result = score_slide(cases[case].he, model, device="cpu")
+        np.testing.assert_allclose([result.probabilities[name] for name in classes], row, atol=1e-5)
+    assert ScoringOptions().least_confidence(model.card) == model.card.min_confidence
+    assert ScoringOptions(min_confidence=0.1).least_confidence(model.card) == 0.1
+
+
+def test_all_folds_together_are_a_model_that_docks_and_scripts_find(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_HER2_MODELS", str(tmp_path / "models"))
+    path = napari_her2_training.export(run, ensemble=True, install=True)
+    assert path.parent == tmp_path / "models"
+    assert "tiny-ensemble" in [entry.name for entry in list_models()]
+    model = load_model("tiny-ensemble")
+    assert model.card.arguments["members"] == 2
+    said, classes = read_predictions(run / "predictions.csv")
+    together = pooled([said[Part(fold, "test")] for fold in (0, 1)])
+    cases = {case.case_id: case for case in read_manifest(run.parent / "manifest.csv")}
+    result = score_slide(cases[together.cases[0]].he, model, device="cpu")
+    np.testing.assert_allclose(
+        [result.probabilities[name] for name in classes], together.probabilities[0], atol=1e-5
+    )
+    assert model.card.metrics["test slides: accuracy"] == pytest.approx(
+        accuracy_score(together.labels, together.probabilities.argmax(1)), abs=1e-4
+    )
+    named = napari_her2_training.export(run, name="other")
+    assert load_model(named).card.name == "other"
+
+
+def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="holds no finished training"):
+        finish(napari_her2_training.report(tmp_path))
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(JobFailed, match="damaged"):
+        napari_her2_training.export(tmp_path)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(JobFailed, match="judged no slides"):
+        finish(napari_her2_training.report(tmp_path))
+
+
+def test_folds_are_pooled_by_the_mean_of_their_calibrated_logits() -> None:
+    first = Predictions(("a", "a", "b"), np.array([0, 0, 1]), np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]))
+    second = Predictions(
+        ("b", "a", "a"), np.array([1, 0, 0]), np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]), temperature=2.0
+    )
+    found = pooled([first, second])
+    assert found.cases == ("a", "a", "b")
+    # The first slide of case a: logits log 4 and log 9 / 2.
+    mean = (np.log(4) + np.log(9) / 2) / 2
+    assert found.probabilities[0, 0] == pytest.approx(1 / (1 + np.exp(-mean)))
+    assert found.labels.tolist() == [0, 0, 1]
+    alone = pooled([first])
+    np.testing.assert_allclose(alone.probabilities, first.probabilities)

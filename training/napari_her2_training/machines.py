@@ -1,0 +1,82 @@
+"""On what a network learns: one device, or several of one or more machines together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import distributed
+
+from napari_her2.inference.device import Device, choose_device
+from napari_her2_training.ranks import is_first as is_first
+
+if TYPE_CHECKING:
+    from napari_her2_training.config import ComputeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Machines(Device):
+    """A device, and how many like it learn together.
+
+    Parameters
+    ----------
+    devices : int
+        Of each machine; 0: all.
+    nodes : int
+        Machines.
+    strategy : str
+        Lightning's name of how they work together.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one only."""
+        return self.devices == 1 and self.nodes == 1
+
+
+def choose_machines(compute: ComputeConfig) -> Machines:
+    """Choose what networks learn on.
+
+    Parameters
+    ----------
+    compute : ComputeConfig
+
+    Returns
+    -------
+    Machines
+    """
+    device = choose_device(compute.device)
+    # Small networks gain nothing from lower precision on a CPU, and lose digits.
+    low = None if device.torch_device.type == "cpu" else device.autocast_dtype
+    return Machines(
+        device.torch_device,
+        device.name,
+        device.reason,
+        low,
+        devices=compute.devices,
+        nodes=compute.nodes,
+        strategy=compute.strategy,
+    )
+
+
+def own_share(count: int) -> range:
+    """Return the batches of an epoch that this process learns from.
+
+    Parameters
+    ----------
+    count : int
+        Batches of an epoch.
+
+    Returns
+    -------
+    range
+        Every n-th, the same number in all of n processes: what is left over at the end is left out.
+    """
+    if not distributed.is_available() or not distributed.is_initialized():
+        return range(count)
+    many = distributed.get_world_size()
+    return range(distributed.get_rank(), count - count % many, many)

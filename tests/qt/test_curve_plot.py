@@ -6,7 +6,8 @@ import pytest
 from qtpy.QtGui import QColor
 
 from napari_her2._napari.training_log import Curve, StageCurves
-from napari_her2._qt.curve_plot import CurvePlot, CurvesView, Line, in_words, value_range
+from napari_her2._qt.curve_plot import CurvePlot, Line, value_range
+from napari_her2._qt.curves_view import CurvesView, in_words
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from napari_her2._napari import training_runs, training_work
 from napari_her2._napari.session import session_of
 from napari_her2._napari.training_log import read_process
 from napari_her2._napari.training_work import CheckReport, ConfigChoice, MethodChoice
-from napari_her2._qt import training_dock
+from napari_her2._qt import new_training, training_dock
 from napari_her2.errors import ModelNameTaken
 from napari_her2.inference.result import Progress
 
@@ -104,9 +104,9 @@ def wait_for(qtbot: QtBot, dock: TrainingDock, state: str) -> None:
 
 
 def ask(dock: TrainingDock, manifest: Path, method: str = "trains") -> Path:
-    dock.form.data.edit.setText(str(manifest))
-    dock.form.method.setCurrentIndex([choice.name for choice in METHODS].index(method))
-    return Path(dock.form.out.text)
+    dock.asked.form.data.edit.setText(str(manifest))
+    dock.asked.form.method.setCurrentIndex([choice.name for choice in METHODS].index(method))
+    return Path(dock.asked.form.out.text)
 
 
 def epochs_of(dock: TrainingDock) -> list[int]:
@@ -126,17 +126,17 @@ def test_from_the_start_over_a_stop_to_the_end(
     qtbot: QtBot, make_training_dock: Callable[[], TrainingDock], manifest: Path
 ) -> None:
     dock = make_training_dock()
-    assert not dock.start.isEnabled()
-    assert dock.hint.text() == "Choose a table of cases."
+    assert not dock.asked.start.isEnabled()
+    assert dock.asked.hint.text() == "Choose a table of cases."
     out = ask(dock, manifest)
     assert out == manifest.parent / "training-trains"
-    dock.start.click()
+    dock.asked.start.click()
     assert dock.run.status.state == "starting"
     assert not dock.asked.isVisibleTo(dock)
     wait_for_curves(qtbot, dock)
     assert [line.label for line in dock.run.curves.loss._lines] == ["training", "validation"]
     assert dock.run.words.text().startswith("Training, fold 1 of 2 · epoch ")
-    assert Path(dock.form.out.text) != out  # the next training gets a folder of its own
+    assert Path(dock.asked.form.out.text) != out  # the next training gets a folder of its own
     dock.run.stop.click()
     wait_for(qtbot, dock, "stopped")
     before = epochs_of(dock)
@@ -157,7 +157,7 @@ def test_a_training_outlives_the_dock_and_a_new_dock_follows_it(
 ) -> None:
     dock = make_training_dock()
     out = ask(dock, manifest)
-    dock.start.click()
+    dock.asked.start.click()
     wait_for_curves(qtbot, dock)
     dock.close()
     assert not dock.run.timer.isActive()
@@ -176,7 +176,7 @@ def test_a_process_that_died_without_a_word_is_told_and_can_be_resumed(
 ) -> None:
     dock = make_training_dock()
     out = ask(dock, manifest)
-    dock.start.click()
+    dock.asked.start.click()
     wait_for_curves(qtbot, dock)
     os.kill(read_process(out).pid, signal.SIGKILL)
     wait_for(qtbot, dock, "lost")
@@ -194,7 +194,7 @@ def test_one_that_does_not_react_can_be_ended(
 ) -> None:
     dock = make_training_dock()
     out = ask(dock, manifest, "deaf")
-    dock.start.click()
+    dock.asked.start.click()
     wait_for(qtbot, dock, "running")
     dock.run.stop.click()
     assert not dock.run.end.isVisibleTo(dock)
@@ -213,7 +213,7 @@ def test_one_that_only_starts_is_stopped_at_once(
 ) -> None:
     dock = make_training_dock()
     out = ask(dock, manifest)
-    dock.start.click()
+    dock.asked.start.click()
     dock.run.stop.click()
     wait_for(qtbot, dock, "stopped")
     assert not (out / "process.json").exists()
@@ -227,7 +227,7 @@ def test_why_a_training_failed_is_said_in_words(
 ) -> None:
     dock = make_training_dock()
     ask(dock, manifest, method)
-    dock.start.click()
+    dock.asked.start.click()
     wait_for(qtbot, dock, "failed")
     assert dock.run.words.text() == words
     reopen_napari()
@@ -251,9 +251,9 @@ def test_a_broken_table_is_told_where_it_is_chosen(
     if content is not None:
         path.write_bytes(content)
     ask(dock, path)
-    assert problem in dock.form.data.words.text()
-    assert not dock.start.isEnabled()
-    assert not dock.check.isEnabled()
+    assert problem in dock.asked.form.data.words.text()
+    assert not dock.asked.start.isEnabled()
+    assert not dock.asked.check.isEnabled()
 
 
 def test_a_folder_with_a_training_is_not_begun_in(
@@ -263,9 +263,9 @@ def test_a_folder_with_a_training_is_not_begun_in(
     ask(dock, manifest)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "run.json").touch()
-    dock.form.out.edit.setText(str(tmp_path / "old"))
-    assert "holds a training already" in dock.form.out.words.text()
-    assert not dock.start.isEnabled()
+    dock.asked.form.out.edit.setText(str(tmp_path / "old"))
+    assert "holds a training already" in dock.asked.form.out.words.text()
+    assert not dock.asked.start.isEnabled()
 
 
 def reporting(report: CheckReport) -> object:
@@ -285,23 +285,23 @@ def test_faults_are_named_and_nothing_is_started_before_they_are_mended(
     dock = make_training_dock()
     ask(dock, manifest)
     faults = tuple(f"Row {row}: no <he>." for row in range(2, 30))
-    monkeypatch.setattr(training_dock, "checking", reporting(CheckReport(faults)))
-    dock.check.click()
-    qtbot.waitUntil(lambda: dock.checked.report is not None)
-    text = dock.checked.text.text()
+    monkeypatch.setattr(new_training, "checking", reporting(CheckReport(faults)))
+    dock.asked.check.click()
+    qtbot.waitUntil(lambda: dock.asked.checked.report is not None)
+    text = dock.asked.checked.text.text()
     assert "28 faults" in text
     assert "Row 2: no &lt;he&gt;." in text
     assert "and 8 more" in text
-    assert not dock.start.isEnabled()
-    dock.form.device.setCurrentIndex(3)
-    assert dock.checked.report is None
+    assert not dock.asked.start.isEnabled()
+    dock.asked.form.device.setCurrentIndex(3)
+    assert dock.asked.checked.report is None
     good = CheckReport((), ("No fold column.",), (("cases", "0: 3"),), 780.0, 2_400_000_000, 30_000_000)
-    monkeypatch.setattr(training_dock, "checking", reporting(good))
-    dock.check.click()
-    qtbot.waitUntil(lambda: dock.checked.report is not None)
+    monkeypatch.setattr(new_training, "checking", reporting(good))
+    dock.asked.check.click()
+    qtbot.waitUntil(lambda: dock.asked.checked.report is not None)
     for words in ("Nothing is wrong", "No fold column.", "about 13 min, 2.4 GB of memory, 30 MB on the disk"):
-        assert words in dock.checked.text.text()
-    assert dock.start.isEnabled()
+        assert words in dock.asked.checked.text.text()
+    assert dock.asked.start.isEnabled()
 
 
 def result_of(steps: Generator[Progress, None, CheckReport]) -> CheckReport:
@@ -363,7 +363,7 @@ def test_an_exported_model_appears_in_the_scoring_dock(
     monkeypatch.setattr(training_dock, "exporting_run", exporting)
     out = ask(dock, manifest, "ends")
     (out / "fold1").mkdir(parents=True)
-    dock.start.click()
+    dock.asked.start.click()
     wait_for(qtbot, dock, "finished")
     dock.run.together.setChecked(True)
     dock.run.export.click()
@@ -372,6 +372,7 @@ def test_an_exported_model_appears_in_the_scoring_dock(
         dock.message.action.click()
     assert asked == [(out, True, False), (out, True, True)]
     assert dock.exported.text() == "tiny was installed. HER2 Scoring offers it now."
+    assert dock.scroll.widget().minimumSizeHint().width() <= dock.minimumWidth()  # nothing is cut off
 
 
 def test_a_report_is_written_where_there_is_none_and_opened(
@@ -393,7 +394,7 @@ def test_a_report_is_written_where_there_is_none_and_opened(
     )
     dock = make_training_dock()
     out = ask(dock, manifest, "ends")
-    dock.start.click()
+    dock.asked.start.click()
     wait_for(qtbot, dock, "finished")
     assert dock.run.report.text() == "Write report"
     dock.run.report.click()
@@ -456,7 +457,7 @@ def test_without_the_training_extra_it_says_what_to_install(
     dock = make_training_dock()
     assert 'pip install "napari-her2[training]"' in dock.message.text.text()
     assert "(lightning)" in dock.message.text.text()
-    assert not dock.start.isEnabled()
+    assert not dock.asked.start.isEnabled()
 
 
 def test_a_damaged_list_of_trainings_keeps_no_dock_from_opening(
@@ -483,7 +484,7 @@ def test_it_fits_a_small_screen_and_can_be_read_aloud(
     hint = dock.minimumSizeHint()
     assert hint.width() <= 400
     assert hint.height() <= 500
-    form = dock.form
+    form = dock.asked.form
     for widget in (form.data.edit, form.method, form.config, form.out.edit, form.device, dock.runs):
         assert widget.accessibleName()
         assert widget.focusPolicy() != widget.focusPolicy().NoFocus
@@ -498,7 +499,7 @@ def test_it_goes_without_the_garbage_collector(
     try:
         dock = make_training_dock()
         ask(dock, manifest)
-        dock.start.click()
+        dock.asked.start.click()
         wait_for(qtbot, dock, "running")
         ref = weakref.ref(dock)
         dock.close()
@@ -547,14 +548,14 @@ def test_a_real_training_from_slides_to_a_model(
     qtbot.addWidget(dock)
     try:
         qtbot.waitUntil(lambda: not dock.list_job.running, timeout=TIMEOUT_MS)
-        dock.form.data.edit.setText(str(tmp_path / "manifest.csv"))
-        dock.form.method.setCurrentIndex(dock.form.method.findData("attention-mil"))
-        dock.form.choose_config(str(config))
+        dock.asked.form.data.edit.setText(str(tmp_path / "manifest.csv"))
+        dock.asked.form.method.setCurrentIndex(dock.asked.form.method.findData("attention-mil"))
+        dock.asked.form.choose_config(str(config))
         if find_spec("napari_her2_training.dry_run") is not None:
-            dock.check.click()
-            qtbot.waitUntil(lambda: dock.checked.report is not None, timeout=TIMEOUT_MS)
-            assert dock.checked.report.faults == ()
-        dock.start.click()
+            dock.asked.check.click()
+            qtbot.waitUntil(lambda: dock.asked.checked.report is not None, timeout=TIMEOUT_MS)
+            assert dock.asked.checked.report.faults == ()
+        dock.asked.start.click()
         wait_for_curves(qtbot, dock)
         dock.run.stop.click()
         wait_for(qtbot, dock, "stopped")

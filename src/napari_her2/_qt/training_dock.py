@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QScrollArea,
     QToolButton,
@@ -35,13 +34,12 @@ from napari_her2._napari.training_runs import (
     start_training,
     status_of,
 )
-from napari_her2._napari.training_work import checking, exporting_run, listing_methods, reporting_run
+from napari_her2._napari.training_work import exporting_run, listing_methods, reporting_run
 from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.message_box import MessageBox
+from napari_her2._qt.new_training import NewTraining
 from napari_her2._qt.sections import Section
 from napari_her2._qt.theme import colours_of
-from napari_her2._qt.training_check import CheckView
-from napari_her2._qt.training_form import TrainingForm
 from napari_her2._qt.training_run import TrainingRunView
 from napari_her2.errors import Her2Error, ModelNameTaken
 from napari_her2.models.card import NOTICE
@@ -52,7 +50,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from qtpy.QtGui import QCloseEvent
 
-    from napari_her2._napari.training_work import CheckReport, MethodChoice
+    from napari_her2._napari.training_work import MethodChoice
 
 _MIN_WIDTH_PX = 340
 
@@ -80,21 +78,17 @@ class TrainingDock(QWidget):
         self.banner = QLabel(NOTICE)
         self.message = MessageBox()
         self.new = QToolButton()
-        self.form = TrainingForm()
-        self.check, self.start = QPushButton("Check"), QPushButton("Start training")
-        self.cancel_check = QPushButton("Cancel")
-        self.check_bar, self.hint = QProgressBar(), QLabel()
-        self.checked = CheckView()
+        self.asked = NewTraining()
         self.runs = QComboBox()
         self.open_run = QPushButton("Open…")
         self.no_run = QLabel("No training yet. Trainings that run, and those before, are listed here.")
         self.run = TrainingRunView()
         self.exported = QLabel()
-        self.list_job, self.check_job, self.export_job, self.report_job = Job(), Job(), Job(), Job()
-        self._jobs = (self.list_job, self.check_job, self.export_job, self.report_job)
+        self.list_job, self.export_job, self.report_job = Job(), Job(), Job()
+        self._jobs = (self.list_job, self.asked.check_job, self.export_job, self.report_job)
         self._arrange()
         self._connect()
-        self.form.choose_device(settings.device)
+        self.asked.form.choose_device(settings.device)
         self._take_colours()
         self._show_runs()
         self.new.setChecked(not self.run.status.is_live)
@@ -104,22 +98,14 @@ class TrainingDock(QWidget):
     def _arrange(self) -> None:
         self.banner.setWordWrap(True)
         self.banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        for label in (self.hint, self.no_run, self.exported):
+        for label in (self.no_run, self.exported):
             label.setWordWrap(True)
         self.exported.setVisible(False)
-        self.check.setToolTip("Look at cases, files and splits, and estimate the time; nothing is trained")
-        self.start.setToolTip("Train in a process of its own; napari can be used or closed meanwhile")
-        self.check_bar.setRange(0, 0)
-        self.check_bar.setTextVisible(False)
-        self.check_bar.setFixedHeight(10)
-        self.check_bar.setAccessibleName("Checking")
         self.runs.setAccessibleName("Trainings")
         self.runs.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.open_run.setToolTip("Follow or resume a training by its output folder")
         self.open_run.setAccessibleName("Open a training by its folder")
-        buttons, chosen = QHBoxLayout(), QHBoxLayout()
-        for widget, stretch in ((self.check, 1), (self.cancel_check, 1), (self.start, 2)):
-            buttons.addWidget(widget, stretch)
+        chosen = QHBoxLayout()
         chosen.addWidget(self.runs, 1)
         chosen.addWidget(self.open_run)
         trainings = QWidget()
@@ -133,14 +119,6 @@ class TrainingDock(QWidget):
         self.new.setStyleSheet("font-weight: bold;")
         self.new.setCheckable(True)
         self.new.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.asked = QWidget()
-        asked = QVBoxLayout(self.asked)
-        asked.setContentsMargins(0, 0, 0, 0)
-        asked.setSpacing(4)
-        asked.addWidget(self.form)
-        asked.addLayout(buttons)
-        for widget in (self.check_bar, self.hint, self.checked):
-            asked.addWidget(widget)
         content = QWidget()
         parts = QVBoxLayout(content)
         parts.setContentsMargins(8, 4, 8, 8)
@@ -159,14 +137,12 @@ class TrainingDock(QWidget):
         layout.addWidget(self.banner)
         layout.addWidget(scroll)
         self.setMinimumWidth(_MIN_WIDTH_PX)
-        self._on_checking(False)
 
     def _connect(self) -> None:
         self.new.toggled.connect(self._show_new)
-        self.form.changed.connect(self._on_form)
-        self.check.clicked.connect(self.check_cases)
-        self.cancel_check.clicked.connect(self.check_job.cancel)
-        self.start.clicked.connect(self.start_run)
+        self.asked.start_wanted.connect(self.start_run)
+        self.asked.check_began.connect(self.message.clear)
+        self.asked.failed.connect(self._show_failure)
         self.runs.currentIndexChanged.connect(self._on_run)
         self.open_run.clicked.connect(self._choose_run)
         self.run.stop_wanted.connect(self._stop_run)
@@ -176,9 +152,6 @@ class TrainingDock(QWidget):
         self.run.state_changed.connect(self._on_state)
         self.list_job.returned.connect(self._on_methods)
         self.list_job.failed.connect(self._on_no_methods)
-        self.check_job.running_changed.connect(self._on_checking)
-        self.check_job.returned.connect(self._on_checked)
-        self.check_job.failed.connect(self._show_failure)
         self.export_job.running_changed.connect(self.run.set_exporting)
         self.export_job.returned.connect(self._on_exported)
         self.export_job.failed.connect(self._on_export_failed)
@@ -198,18 +171,9 @@ class TrainingDock(QWidget):
 
     # -- the user's wishes
 
-    def check_cases(self) -> None:
-        """Check cases, files and splits, in a process of its own."""
-        if not self.form.missing:
-            self.message.clear()
-            self.checked.clear()
-            self.check_job.start(partial(checking, self.form.request))
-
-    def start_run(self) -> None:
-        """Start the training that the form asks for."""
-        request = self.form.request
-        if not self.form.missing:
-            self._begin(request, resume=False)
+    def start_run(self, request: RunRequest) -> None:
+        """Start a training."""
+        self._begin(request, resume=False)
 
     def resume_run(self) -> None:
         """Go on with the training that is shown."""
@@ -272,9 +236,8 @@ class TrainingDock(QWidget):
             f"color: {colours.warning}; border-bottom: 1px solid {colours.warning}; "
             "padding: 4px; font-size: 8pt;"
         )
-        for label in (self.hint, self.no_run):
-            label.setStyleSheet(f"color: {colours.muted};")
-        for part in (self.form, self.checked, self.message, self.run):
+        self.no_run.setStyleSheet(f"color: {colours.muted};")
+        for part in (self.asked, self.message, self.run):
             part.set_colours(colours)
 
     def _show_new(self, shown: bool) -> None:
@@ -289,28 +252,13 @@ class TrainingDock(QWidget):
             self.list_job.start(listing_methods)
 
     def _on_methods(self, methods: Sequence[MethodChoice]) -> None:
-        self.form.set_methods(methods)
-        if self._runs and not self.form.data.text:
-            self.form.set_request(self._runs[0])
+        self.asked.set_methods(methods)
+        if self._runs and not self.asked.form.data.text:
+            self.asked.form.set_request(self._runs[0])
 
     def _on_no_methods(self, failure: Failure) -> None:
-        self.form.set_methods([])
-        self.form.setEnabled(False)
+        self.asked.set_methods([])
         self._show_failure(failure)
-        self._update_ready()
-
-    def _on_form(self) -> None:
-        self.check_job.cancel()
-        self.checked.clear()
-        self._update_ready()
-
-    def _update_ready(self) -> None:
-        missing, checking_now = self.form.missing, self.check_job.running
-        report = self.checked.report
-        self.hint.setText("Checking the cases, their files and splits …" if checking_now else missing)
-        self.hint.setVisible(bool(self.hint.text()))
-        self.check.setEnabled(not missing)
-        self.start.setEnabled(not missing and not (report is not None and report.faults))
 
     # -- trainings
 
@@ -350,9 +298,9 @@ class TrainingDock(QWidget):
 
     def _begin(self, request: RunRequest, *, resume: bool) -> None:
         if self._do(partial(start_training, request, resume=resume)):
-            self.checked.clear()
+            self.asked.checked.clear()
             self._show_runs(request.folder)
-            self._look_again()
+            self.asked.look_again()
             self.new.setChecked(False)  # makes room for its curves
 
     def _stop_run(self) -> None:
@@ -376,27 +324,13 @@ class TrainingDock(QWidget):
 
     def _on_state(self) -> None:
         self.exported.setVisible(False)
-        self._look_again()
-
-    def _look_again(self) -> None:
-        self.form.look_again()
-        self._update_ready()
+        self.asked.look_again()
 
     # -- what the jobs report
 
-    def _on_checking(self, running: bool) -> None:
-        self.check.setVisible(not running)
-        self.cancel_check.setVisible(running)
-        self.check_bar.setVisible(running)
-        self._update_ready()
-
-    def _on_checked(self, report: CheckReport) -> None:
-        self.checked.show_report(report)
-        self._update_ready()
-
     def _on_exported(self, words: str) -> None:
         if self.run.out == self._exported:
-            self.exported.setText(f"{words} HER2 Scoring offers it now.")
+            self.exported.setText(f"{words.rstrip('.')}. HER2 Scoring offers it now.")
             self.exported.setVisible(True)
         self.session.models_changed.emit()
 

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar, QPushBu
 
 from napari_her2._napari.training_log import REPORT_FILE, LogTail
 from napari_her2._napari.training_runs import RunStatus, status_of
-from napari_her2._qt.curve_plot import CurvesView
+from napari_her2._qt.curves_view import CurvesView
 from napari_her2._qt.progress_row import RateMeter, time_left
 from napari_her2._qt.theme import Colours
 
@@ -72,8 +72,10 @@ class TrainingRunView(QWidget):
         self.end = _button("End now", "End its process at once; it can be resumed from its last epoch")
         self.resume = _button("Resume", "Go on where it ended")
         self.export = _button("Add model to the list", "Export the model: HER2 Scoring then offers it")
-        self.together = QCheckBox("All folds answer together, instead of the best one")
-        self.together.setToolTip("An ensemble: slower to score with, and often steadier")
+        self.together = QCheckBox("All folds together (ensemble)")
+        self.together.setToolTip(
+            "All folds answer together, instead of the best one: slower to score with, and often steadier"
+        )
         self.report = _button("Open report", "Measures and plots of this training, in the browser")
         self.folder = _button("Open folder", "The files of this training")
         self.timer = QTimer(self)

@@ -14,7 +14,8 @@ from napari_her2.commands.info import info
 from napari_her2.commands.models import models_app
 from napari_her2.commands.runs import export, report
 from napari_her2.commands.score import score
-from napari_her2.commands.tools import bench, cache, demo, phantom, train
+from napari_her2.commands.tools import bench, cache, demo, phantom
+from napari_her2.commands.train import train
 
 app = typer.Typer(
     name="napari-her2",

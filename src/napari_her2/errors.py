@@ -33,3 +33,7 @@ class JobFailed(Her2Error):
 
 class ClusterLost(JobFailed):
     """The cluster went away in the midst of a cohort; what is finished is kept."""
+
+
+class JobStopped(JobFailed):
+    """Long work ended because it was asked to; what it had done is kept, and it can be resumed."""

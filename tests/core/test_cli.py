@@ -209,3 +209,62 @@ def test_an_ascii_terminal_gets_question_marks_not_an_error(he_slide):
     )
     assert b"0.5 x 0.5" in done.stdout
     assert done.stderr == b""
+
+
+class _Check:
+    """What a check hands over, by hand."""
+
+    facts = (("cases", "8"),)
+    warnings = ("Slide a.svs is blurred.",)
+    seconds, memory_bytes, disk_bytes = 750.0, 2_500_000_000, 40_000_000
+
+    def __init__(self, *faults):
+        self.faults = faults
+
+    def told(self):
+        return {"faults": list(self.faults), "facts": [list(fact) for fact in self.facts]}
+
+
+@pytest.fixture
+def checks(monkeypatch):
+    """Answers of the dry run; what was asked for is kept."""
+    from types import SimpleNamespace
+
+    asked = {}
+
+    def answer(*faults):
+        def check_steps(method, **options):
+            asked.update(options, method=method)
+            return _Check(*faults)
+            yield
+
+        module = SimpleNamespace(check_steps=check_steps)
+        monkeypatch.setitem(sys.modules, "napari_her2_training.dry_run", module)
+        return asked
+
+    return answer
+
+
+def test_a_dry_run_prints_what_it_found_and_writes_nothing(checks, tmp_path):
+    asked = checks()
+    result = run("train", "wsmcl", "--data", "m.csv", "--dry-run", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    for text in ("cases", "8", "12 min", "2.5 GB", "40 MB", "Slide a.svs is blurred."):
+        assert text in result.stdout
+    assert (asked["method"], asked["device"], asked["out"]) == ("wsmcl", "cpu", None)
+    assert str(asked["data"]) == "m.csv"
+
+
+def test_a_dry_run_names_each_fault_and_fails(checks):
+    checks("Row 3: no slide.", "Row 9: no score.")
+    result = run("train", "wsmcl", "--dry-run")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == ["napari-her2: Row 3: no slide.", "napari-her2: Row 9: no score."]
+    result = run("train", "wsmcl", "--dry-run", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["faults"] == ["Row 3: no slide.", "Row 9: no score."]
+
+
+@pytest.mark.parametrize("arguments", [["wsmcl"], ["--out", "x"], ["wsmcl", "--out", "x", "--json"]])
+def test_training_without_method_or_folder_is_wrong_usage(arguments):
+    assert run("train", *arguments).exit_code == 2

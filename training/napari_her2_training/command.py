@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.methods import METHODS
+from napari_her2_training.run_log import Started, logged
+from napari_her2_training.runs import RUN_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,7 +49,8 @@ def train_steps(
     Yields
     ------
     Progress
-        Closing the generator stops the training; it can be resumed.
+        Closing the generator stops the training, and so does a file ``stop`` in ``out``; it can be resumed.
+        What it yields is also told in ``out`` (see `napari_her2_training.run_log`).
 
     Returns
     -------
@@ -56,6 +59,8 @@ def train_steps(
 
     Raises
     ------
+    JobStopped
+        A file ``stop`` asked for the end.
     JobFailed
         With what to do next; before any work where the configuration or the manifest is at fault.
     """
@@ -73,4 +78,9 @@ def train_steps(
         )
     # Imports torch and Lightning: not before the configuration is known to be good.
     train = METHODS[method].load()
-    return (yield from train(settings, data.expanduser(), Path(out).expanduser(), resume=resume))
+    data, out = data.expanduser(), Path(out).expanduser()
+    steps = train(settings, data, out, resume=resume)
+    if not resume and (out / RUN_FILE).exists():
+        return (yield from steps)  # which refuses: what the folder tells of its run stays as it is
+    started = Started(method, file, data, settings.compute.device, resume=resume)
+    return (yield from logged(steps, out, started))

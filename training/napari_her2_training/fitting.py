@@ -18,7 +18,7 @@ from napari_her2.inference.result import Progress
 from napari_her2_training.machines import Machines, own_share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from napari_her2.inference.device import Device
 
@@ -194,6 +194,10 @@ class _Reporter(Callback):
         self.wanted = wanted
         self.report = report
         self.note = ""
+        self.losses: list[torch.Tensor] = []
+
+    def on_train_epoch_start(self, *_: object) -> None:
+        self.losses.clear()
 
     def on_train_batch_end(
         self,
@@ -203,14 +207,21 @@ class _Reporter(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
+        if isinstance(outputs, dict) and "loss" in outputs:
+            # Lightning has divided it. Kept where it is: to read each one would wait for the GPU.
+            self.losses.append(outputs["loss"].detach() * self.wanted.accumulate)
         many = trainer.world_size
         self._tell(trainer.current_epoch * self.wanted.train_batches + many * (batch_idx + 1))
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: object) -> None:
         shown = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())
         self.note = f"epoch {trainer.current_epoch + 1} of {self.wanted.epochs}: {shown}"
-        self._tell((trainer.current_epoch + 1) * self.wanted.train_batches)
+        values = {"epoch": trainer.current_epoch + 1.0}
+        if self.losses:
+            values["train_loss"] = float(torch.stack(self.losses).float().mean())
+        values |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._tell((trainer.current_epoch + 1) * self.wanted.train_batches, values)
 
-    def _tell(self, done: int) -> None:
+    def _tell(self, done: int, values: Mapping[str, float] | None = None) -> None:
         total = self.wanted.epochs * self.wanted.train_batches
-        self.report(Progress(self.wanted.stage, done, total, "batches", self.note))
+        self.report(Progress(self.wanted.stage, done, total, "batches", self.note, values or {}))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import distributed
 
 from napari_her2.inference.device import Device, choose_device
+from napari_her2_training.ranks import is_first as is_first
 
 if TYPE_CHECKING:
     from napari_her2_training.config import ComputeConfig
@@ -61,14 +61,6 @@ def choose_machines(compute: ComputeConfig) -> Machines:
         nodes=compute.nodes,
         strategy=compute.strategy,
     )
-
-
-def is_first() -> bool:
-    """Whether this process writes what comes out: of those that learn together, one does.
-
-    Lightning starts the others with the command line of the first, and tells each its number.
-    """
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
 def own_share(count: int) -> range:

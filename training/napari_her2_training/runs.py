@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.machines import is_first
+from napari_her2_training.ranks import is_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

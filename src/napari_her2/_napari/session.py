@@ -38,6 +38,7 @@ class Session:
     look_changed = Signal(str)
     manual_changed = Signal(str)
     pairing_changed = Signal()
+    models_changed = Signal()  # one was installed from another dock
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_her2._qt.scoring_dock import ScoringDock
+    from napari_her2._qt.training_dock import TrainingDock
 
-__all__ = ["ScoringDock"]
+__all__ = ["ScoringDock", "TrainingDock"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class of this room
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class of this room
         from napari_her2._qt.scoring_dock import ScoringDock
 
         return ScoringDock
+    if name == "TrainingDock":
+        from napari_her2._qt.training_dock import TrainingDock
+
+        return TrainingDock
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -82,7 +82,7 @@ class ScoringDock(QWidget):
         self._connect()
         self._take_colours()
         self._show_slides()
-        self.look_job.start(partial(looking_around, self.settings))
+        self._look_around()
 
     def _arrange(self) -> None:
         self.banner.setWordWrap(True)
@@ -147,6 +147,7 @@ class ScoringDock(QWidget):
         self.smooth.setChecked(_napari_async())
         self.smooth.toggled.connect(_set_napari_async)
         self.session.slides_changed.connect(self._show_slides)
+        self.session.models_changed.connect(self._look_around)
         viewer = self.session.viewer
         if viewer is not None:
             viewer.events.theme.connect(self._take_colours)
@@ -211,6 +212,7 @@ class ScoringDock(QWidget):
         for part in self._models_own:
             part.shutdown()
         self.session.slides_changed.disconnect(self._show_slides, missing_ok=True)
+        self.session.models_changed.disconnect(self._look_around, missing_ok=True)
         self.slides.shutdown()
         self.case.shutdown()
         viewer = self.session.viewer
@@ -232,6 +234,9 @@ class ScoringDock(QWidget):
         return bool(super().event(event))
 
     # -- what changes around it
+
+    def _look_around(self) -> None:
+        self.look_job.start(partial(looking_around, self.settings))
 
     def _take_colours(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
         colours = colours_of(self.session.viewer)

@@ -1,4 +1,4 @@
-"""The other commands: phantom, train, demo, bench and cache."""
+"""The other commands: phantom, demo, bench and cache."""
 
 from __future__ import annotations
 
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.result import Progress
 
-METHOD_HELP = (
-    "attention-mil, wsmcl, corr-a-net, predictor, corr-a-net-table, low-resolution, patches, mil or compare."
-)
-
 
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder for the cohort.")],
@@ -40,29 +36,6 @@ def phantom(
     steps = cohort_steps(out, cases=cases, seed=seed, size_px=size_px, mpp=mpp)
     manifest = drive(_as_progress(steps, "Making cases", "cases"), "phantom")
     typer.echo(f"{cases} cases: {manifest}")
-
-
-def train(
-    method: Annotated[str, typer.Argument(help=METHOD_HELP, metavar="METHOD")],
-    config: Annotated[str, typer.Option(help="Configuration (TOML), or the name of one of ours.")],
-    out: Annotated[Path, typer.Option(help="Folder for the run and its model.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Manifest (CSV) of the cases; by default the one that the configuration names."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-) -> None:
-    """Train a model and write it as a bundle."""
-    try:
-        # By name: the plugin never imports the training package, it hands over to it.
-        training = importlib.import_module("napari_her2_training")
-        bundle = drive(training.run(method, config, data, out, resume=resume), f"train {method}")
-    except ModuleNotFoundError as error:
-        raise JobFailed(
-            f"Training needs the package {error.name}: install napari-her2 with its training extra "
-            f'(pip install "napari-her2[training]").'
-        ) from error
-    typer.echo(f"The model was written to {bundle}")
 
 
 def demo(

@@ -35,6 +35,9 @@ class Progress:
         What is counted ("tiles").
     note : str
         Anything worth a line: which device, that the cache was used, memory was short.
+    values : mapping of str to float
+        Measures of a finished epoch of training ("train_loss", "validation_loss", ...), and its number as
+        "epoch", counted from 1; empty for all other reports.
     """
 
     stage: str
@@ -42,6 +45,7 @@ class Progress:
     total: int = 0
     unit: str = ""
     note: str = ""
+    values: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,167 @@
+"""``napari-her2 train``: from a table of cases to a model; checked first, stopped and resumed at will."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_her2.commands.console import CANCELLED, FAILED, drive, output, pairs_table, say
+from napari_her2.commands.score import DEVICE_HELP
+from napari_her2.errors import JobFailed, JobStopped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType, ModuleType
+
+METHOD_HELP = (
+    "attention-mil, wsmcl, corr-a-net, predictor, corr-a-net-table, low-resolution, patches, mil or compare."
+)
+
+
+def train(
+    method: Annotated[str | None, typer.Argument(help=METHOD_HELP, metavar="METHOD")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="Configuration (TOML), or the name of one of ours; by default the published protocol."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run and its model.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Manifest (CSV) of the cases; by default the one that the configuration names."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check cases, files and splits and estimate time; train nothing."),
+    ] = False,
+    list_methods: Annotated[
+        bool, typer.Option("--list", help="List the methods and the configurations of ours.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what --dry-run or --list found as JSON.")
+    ] = False,
+) -> None:
+    """Train a model and write it as a bundle."""
+    if as_json and not (dry_run or list_methods):
+        raise typer.BadParameter("--json belongs to --dry-run or --list.")
+    if list_methods:
+        _list_methods(as_json=as_json)
+        return
+    if method is None:
+        raise typer.BadParameter("which METHOD? --list shows them.")
+    if out is None and not dry_run:
+        raise typer.BadParameter("--out is missing: the folder for the run and its model.")
+    settings: dict[str, Any] = {"config": None if config is None else Path(config), "data": data}
+    settings |= {"out": out, "device": device}
+    with _with_training_extra(), _ending_on_sigterm():
+        if dry_run:
+            _check(method, settings, as_json=as_json)
+            return
+        try:
+            steps = _training("command").train_steps(method, resume=resume, **settings)
+            bundle = drive(steps, f"train {method}")
+        except JobStopped as stopped:
+            say(f"{stopped} Go on with --resume.")
+            raise typer.Exit(CANCELLED) from None
+    typer.echo(f"The model was written to {bundle}")
+
+
+def _check(method: str, settings: dict[str, Any], *, as_json: bool) -> None:
+    check = drive(_training("dry_run").check_steps(method, **settings), f"check {method}")
+    if as_json:
+        typer.echo(json.dumps(check.told(), indent=1, ensure_ascii=False))
+    else:
+        rows = [*check.facts, *_estimates(check), *(("warning", text) for text in check.warnings)]
+        output().print(pairs_table(rows, title=f"{method}, nothing is trained"))
+        for fault in check.faults:
+            say(fault)
+    if check.faults:
+        raise typer.Exit(FAILED)
+
+
+def _estimates(check: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - of a package that may be absent
+    rows = []
+    if check.seconds is not None:
+        rows.append(("time", f"about {_duration(check.seconds)} on this machine"))
+    for name, size in (("memory", check.memory_bytes), ("disk", check.disk_bytes)):
+        if size is not None:
+            rows.append(
+                (name, f"about {size / 1e9:,.1f} GB" if size >= 1e8 else f"about {size / 1e6:,.0f} MB")
+            )
+    return rows
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _list_methods(*, as_json: bool) -> None:
+    with _with_training_extra():
+        catalogue = _training("catalogue")
+    methods = [
+        {
+            "name": method.name,
+            "line": method.line,
+            "folders": method.folders,
+            "configs": [{"name": name, "about": catalogue.about_config(name)} for name in method.configs],
+        }
+        for method in catalogue.CATALOGUE
+    ]
+    if as_json:
+        typer.echo(json.dumps({"methods": methods}, indent=1, ensure_ascii=False))
+        return
+    rows = [
+        (method.name, f"{method.line}; --config {', '.join(method.configs)}")
+        for method in catalogue.CATALOGUE
+    ]
+    output().print(pairs_table(rows))
+
+
+def _training(module: str) -> ModuleType:
+    # By name: the plugin never imports the training package, it hands over to it.
+    return importlib.import_module(f"napari_her2_training.{module}")
+
+
+@contextmanager
+def _with_training_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise JobFailed(
+            f"Training needs the package {error.name}: install napari-her2 with its training extra "
+            f'(pip install "napari-her2[training]").'
+        ) from error
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a training as Ctrl-C does, so that it can be resumed; a second one ends it hard.
+
+    Schedulers of clusters send it before they take a machine away, and so does a computer that is shut down.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

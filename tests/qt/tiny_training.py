@@ -1,0 +1,55 @@
+"""A process that tells of itself as a training does, and trains nothing: METHOD --out OUT [--resume]."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import Her2Error, JobFailed
+from napari_her2.inference.result import Progress
+from napari_her2_training.run_log import Started, logged
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+EPOCHS = {"ends": 5}
+MOST = 400
+
+
+def training(method: str, out: Path) -> Generator[Progress, None, Path]:
+    done, epochs = out / "done", EPOCHS.get(method, MOST)
+    first = len(done.read_text()) if done.exists() else 0
+    (out / "run.json").touch()
+    if method == "fails":
+        raise JobFailed("Row 7: no ihc.")
+    for epoch in range(first + 1, epochs + 1):
+        values = {
+            "epoch": epoch,
+            "train_loss": 1 / epoch,
+            "validation_loss": 2 / epoch,
+            "validation_auc": 0.7,
+        }
+        with done.open("a") as file:
+            file.write(".")
+        yield Progress(
+            "Training, fold 1 of 2", epoch, epochs, "batches", f"epoch {epoch} of 400: a 1", values
+        )
+        time.sleep(0 if first else 0.02)
+        if method == "deaf":
+            time.sleep(600)
+    return out / "tiny.safetensors"
+
+
+if __name__ == "__main__":
+    method, out = sys.argv[1], Path(sys.argv[2])
+    if method == "refuses":
+        print("napari-her2: There is no configuration x.toml.", file=sys.stderr)  # noqa: T201 - as it does
+        sys.exit(1)
+    resume = "--resume" in sys.argv
+    try:
+        for _ in logged(training(method, out), out, Started(method, out, out, "cpu", resume=resume)):
+            pass
+    except Her2Error:
+        sys.exit(1)

@@ -1,0 +1,40 @@
+"""The methods as they are listed are the methods there are, and their configurations are good."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from napari_her2.cli import app
+from napari_her2_training.catalogue import CATALOGUE, CONFIGS, about_config
+from napari_her2_training.config import find_config, read_config
+from napari_her2_training.methods import METHODS
+
+
+def test_every_method_is_listed() -> None:
+    assert {method.name for method in CATALOGUE} == set(METHODS)
+
+
+def test_every_configuration_that_comes_with_the_package_is_listed() -> None:
+    listed = {name for method in CATALOGUE for name in method.configs}
+    assert listed == {path.stem for path in CONFIGS.glob("*.toml")}
+
+
+@pytest.mark.parametrize("method", CATALOGUE, ids=lambda method: method.name)
+def test_the_listed_configurations_are_of_their_method_and_say_what_they_are(method: object) -> None:
+    for name in method.configs:
+        read_config(find_config(name), METHODS[method.name].config)
+        about = about_config(name)
+        assert len(about) > 20
+        assert "napari-her2 train" not in about
+    assert method.configs[0] == method.name.replace("-", "_")  # what is taken where none is asked for
+
+
+def test_the_command_lists_them_for_people_and_for_programs() -> None:
+    told = json.loads(CliRunner().invoke(app, ["train", "--list", "--json"]).stdout)
+    assert [method["name"] for method in told["methods"]] == [method.name for method in CATALOGUE]
+    assert told["methods"][0]["configs"][0]["name"] == "attention_mil"
+    text = CliRunner().invoke(app, ["train", "--list"]).stdout
+    assert all(method.name in text for method in CATALOGUE)

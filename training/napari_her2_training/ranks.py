@@ -1,0 +1,16 @@
+"""Which of several processes that learn together this one is; told without importing PyTorch."""
+
+from __future__ import annotations
+
+import os
+
+# Where Lightning, torchrun and the schedulers of clusters write the number of a process or of its machine.
+_NUMBERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
+def is_first() -> bool:
+    """Whether this process writes what comes out: of those that learn together, one does.
+
+    Lightning starts the others with the command line of the first, and tells each its number.
+    """
+    return all(os.environ.get(name, "0") == "0" for name in _NUMBERS)

@@ -283,6 +283,5 @@ def test_a_worker_killed_in_the_midst_costs_no_slide(
     assert sorted(outcome.tries for outcome in told) == [1, 1, 1, 2]
     assert lost not in {outcome.worker for outcome in told}
     assert [outcome.written for outcome in report.outcomes] == [out / path.stem for path in slides]
-    assert sorted(path.name for path in out.iterdir()) == [path.stem for path in slides]
     for path in slides:
         assert_same_result(out / path.stem, alone / path.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,6 +167,7 @@ def _here(stage: str, jobs: Sequence[SlideJob[Any]], tool: Any) -> Steps:  # noq
         try:
             outcome = yield from _named(job, tool)
         except (Her2Error, OSError) as error:
+            _forget_locals(error)
             outcome = SlideOutcome.failure(job.path, error)
         outcomes.append(outcome)
         yield CohortProgress(stage, done, len(jobs), "slides", job.path.name, outcome)
@@ -185,6 +187,14 @@ def _named(job: SlideJob[Any], tool: Any) -> Generator[CohortProgress, None, Sli
         return outcome
     finally:
         steps.close()
+
+
+def _forget_locals(error: BaseException) -> None:
+    """Free what the frames of an error hold, arrays of a slide among it; where it was raised stays known."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
 
 
 def _there(

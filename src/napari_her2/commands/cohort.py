@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from napari_her2.cohort.run import RETRIES
 from napari_her2.commands.console import FAILED, drive, in_words, output, pairs_table, say
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome
     from napari_her2.inference.result import Progress
+
+__all__ = ["RETRIES", "RETRIES_HELP", "SCHEDULER_HELP", "SKIP_HELP", "drive_cohort"]
 
 SCHEDULER_HELP = (
     "Address of a dask scheduler, tcp://host:8786, or the file that it wrote (.json): its workers do it."

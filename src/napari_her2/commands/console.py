@@ -162,12 +162,14 @@ def make_streams_safe() -> None:
 
 
 class _Rate(ProgressColumn):
-    """Units a second."""
+    """Units a second, or a minute where they are slow."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         unit = task.fields.get("unit") or ""
-        return Text(f"{speed:,.0f} {unit}/s" if speed and unit else "")
+        if not speed or not unit:
+            return Text("")
+        return Text(f"{speed:,.0f} {unit}/s" if speed >= 1 else f"{speed * 60:,.1f} {unit}/min")
 
 
 def drive(

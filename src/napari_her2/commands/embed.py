@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from napari_her2.commands.cohort import RETRIES_HELP, SCHEDULER_HELP, SKIP_HELP, drive_cohort
+from napari_her2.commands.cohort import RETRIES, RETRIES_HELP, SCHEDULER_HELP, SKIP_HELP, drive_cohort
 from napari_her2.commands.info import BACKEND_HELP, MPP_HELP
 from napari_her2.commands.score import DEVICE_HELP, TISSUE_HELP
 
@@ -39,7 +39,7 @@ def embed(
     cache: Annotated[bool, typer.Option(help="Keep embeddings on disk for the next run.")] = True,
     backend: Annotated[str, typer.Option(help=BACKEND_HELP)] = "auto",
     scheduler: Annotated[str | None, typer.Option(help=SCHEDULER_HELP)] = None,
-    retries: Annotated[int, typer.Option(min=0, help=RETRIES_HELP)] = 2,
+    retries: Annotated[int, typer.Option(min=0, help=RETRIES_HELP)] = RETRIES,
     skip_finished: Annotated[bool, typer.Option("--skip-finished", help=SKIP_HELP)] = False,
 ) -> None:
     """Write the features of each slide's tissue tiles as HDF5 that CLAM and TRIDENT read."""

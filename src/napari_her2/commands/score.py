@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_her2.commands.cohort import RETRIES_HELP, SCHEDULER_HELP, SKIP_HELP, drive_cohort
+from napari_her2.commands.cohort import RETRIES, RETRIES_HELP, SCHEDULER_HELP, SKIP_HELP, drive_cohort
 from napari_her2.commands.info import BACKEND_HELP, MPP_HELP
 
 DEVICE_HELP = "auto, cpu, cuda, cuda:0 or mps."
@@ -55,7 +55,7 @@ def score(
     ] = False,
     backend: Annotated[str, typer.Option(help=BACKEND_HELP)] = "auto",
     scheduler: Annotated[str | None, typer.Option(help=SCHEDULER_HELP)] = None,
-    retries: Annotated[int, typer.Option(min=0, help=RETRIES_HELP)] = 2,
+    retries: Annotated[int, typer.Option(min=0, help=RETRIES_HELP)] = RETRIES,
     skip_finished: Annotated[bool, typer.Option("--skip-finished", help=SKIP_HELP)] = False,
 ) -> None:
     """Score slides. Research use only; not for diagnosis or treatment decisions."""

@@ -113,8 +113,15 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, name in enumerate(("normal", "tumour")):
         (folder / name).mkdir()
         for image in range(8):
-            cv2.imwrite(str(folder / name / f"{image}.png"), np.full((96, 96, 3), 90 * number, np.uint8))
+            pixels = np.full((96, 96, 3), 90 * number + image, np.uint8)
+            cv2.imwrite(str(folder / name / f"{image}.png"), pixels)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How exactly the stopwatch runs is not what is tested."""
+    monkeypatch.setattr(costs, "_LONG_ENOUGH", 1e-9)
 
 
 @pytest.fixture
@@ -299,6 +306,15 @@ def test_patches_that_cannot_be_read_are_named(patches: Path, tmp_path: Path) ->
     facts = dict(found.facts)
     assert facts["Patches (train)"] == "12 (6 of normal, 6 of tumour)"
     assert facts["Patches (validation)"] == "4 (2 of normal, 2 of tumour)"
+    assert not any("two parts" in text for text in found.warnings)
+    shutil.copy(folder / "tumour" / "4.png", folder / "tumour" / "3.png")
+    for part in ("train", "val"):
+        shutil.copytree(folder, tmp_path / "parts" / part)
+    for kept in ("normal/0.png", "tumour/3.png"):
+        (tmp_path / "parts" / "val" / kept).unlink()
+    (told,) = check(tmp_path, "encoder", tmp_path / "parts").warnings
+    assert told.startswith("14 patches are in two parts")
+    assert "normal/1.png (validation) is normal/1.png (train)" in told
     assert "is no folder of patches" in check(tmp_path, "encoder", tmp_path / "none").faults[0]
 
 

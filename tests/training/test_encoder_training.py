@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import cv2
@@ -137,6 +138,11 @@ def test_parts_and_classes_are_told_by_folders(tmp_path: Path) -> None:
     assert {part: len(own) for part, own in found.parts.items()} == {"train": 8, "validation": 6, "test": 4}
     assert [path.parent.name for path in found.parts["test"].files] == ["0", "0", "3+", "3+"]
     assert found.parts["test"].labels.tolist() == [0, 0, 1, 1]
+    (tmp_path / "none").mkdir()
+    shutil.copytree(tmp_path / "train", tmp_path / "none" / "train")
+    (tmp_path / "none" / "val").mkdir()
+    with pytest.raises(JobFailed, match="has a folder for validation patches, but holds none"):
+        read_patch_folder(tmp_path / "none", data_config())
     (tmp_path / "val" / "3+").rename(tmp_path / "val" / "3")
     with pytest.raises(JobFailed, match=r"val/3 is no class to learn: train holds 0, 3\+"):
         read_patch_folder(tmp_path, data_config())
@@ -246,6 +252,10 @@ def test_faulty_files_of_patchcamelyon_are_named(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match=r"unpack the \.gz files"):
         read_patch_folder(tmp_path, data_config())
     write_hdf5(tmp_path, "train", 10)
+    (tmp_path / "camelyonpatch_level_2_split_valid_x.h5.gz").touch()
+    with pytest.raises(JobFailed, match=r"valid_x\.h5\.gz is compressed as a whole"):
+        read_patch_folder(tmp_path, data_config())
+    (tmp_path / "camelyonpatch_level_2_split_valid_x.h5.gz").unlink()
     with pytest.raises(JobFailed, match="has patches of 96 x 96 px, not of 64 px"):
         read_patch_folder(tmp_path, data_config(tile_px=64))
     labels = tmp_path / "camelyonpatch_level_2_split_train_y.h5"

@@ -129,6 +129,8 @@ def _check(found: PatchFolder, folder: Path) -> None:
             f"apart."
         )
     for part in ("train", "validation"):
+        if part not in found.parts:
+            raise JobFailed(f"{folder.name} has a folder for {part} patches, but holds none: add some.")
         counts = found.parts[part].counts(found.classes)
         absent = [name for name, count in counts.items() if not count]
         if absent:
@@ -274,10 +276,10 @@ def _hdf5_parts(folder: Path, config: PatchFolderConfig) -> PatchFolder | None:
                 raise JobFailed(f"{pixels[0].name} and {pixels[1].name} both hold {part} patches: keep one.")
             if pixels:
                 found[part] = pixels[0], _hdf5_labels(pixels[0], config)
-    if not found:
-        packed = next(iter(sorted(folder.glob("*_x.h5.gz"))), None)
-        if packed is not None:
+    for packed in sorted(folder.glob("*_[xy].h5.gz")):
+        if not packed.with_suffix("").is_file():
             raise JobFailed(f"{packed.name} is compressed as a whole: unpack the .gz files first.")
+    if not found:
         return None
     if "train" not in found:
         raise JobFailed(f"{folder} holds no file *_train_x.h5 to learn from.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _STEP = 256
 _MOST_FAULTS = 100
+_MOST_NAMED = 10
 
 
 def check_encoder(
@@ -78,17 +80,33 @@ def check_encoder(
 def _read_all(
     found: PatchFolder, config: EncoderTrainingConfig, findings: Findings
 ) -> Generator[Progress, None, None]:
-    files = [file for own in found.parts.values() for file in own.files]
+    """Read every image file; name those that cannot be used, and those that two parts share."""
+    files = [(file, part) for part, own in found.parts.items() for file in own.files]
     began, faults = time.perf_counter(), 0
-    for number, file in enumerate(files):
+    first: dict[bytes, tuple[Path, str]] = {}
+    shared: list[str] = []
+    for number, (file, part) in enumerate(files):
         if number % _STEP == 0:
             yield Progress("Reading the patches", number, len(files), "patches")
         try:
-            read_patch(file, config.data)
+            content = hashlib.blake2b(read_patch(file, config.data).tobytes(), digest_size=16).digest()
         except Her2Error as error:
             faults += 1
             if faults <= _MOST_FAULTS:
                 findings.faults.append(str(error))
+            continue
+        other, its_part = first.setdefault(content, (file, part))
+        if its_part != part:
+            shared.append(f"{_name(file)} ({part}) is {_name(other)} ({its_part})")
+    if shared:
+        findings.warn(
+            f"{len(shared)} patches are in two parts, so that the encoder is judged by what it learnt: "
+            f"{', '.join(shared[:_MOST_NAMED])}{' and others' if len(shared) > _MOST_NAMED else ''}."
+        )
     if files:
         findings.spend("reading patches", time.perf_counter() - began)
         yield Progress("Reading the patches", len(files), len(files), "patches")
+
+
+def _name(file: Path) -> str:
+    return "/".join(file.parts[-2:])

@@ -56,7 +56,7 @@ def score_cohort_steps(
     retries : int
         How often a slide that failed on the cluster is tried again, on another worker where there is one.
     skip_finished : bool
-        Leave alone what is there already: the result of the same slide (by its content), model (by its
+        Leave alone what is there already: the result of the same slide (by its fingerprint), model (by its
         SHA-256), options and version.
     device, backend : str
         As for `score_steps` and `open_slide`; "auto" is the device of the worker.

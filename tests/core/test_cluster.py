@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 
 import h5py
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from napari_her2.cli import app
 from napari_her2.cohort import cluster as cluster_room
-from napari_her2.cohort import dispatch, embed_cohort_steps, score_cohort_steps
+from napari_her2.cohort import dispatch, score_cohort_steps, worker
 from napari_her2.cohort.sources import ModelSource
 from napari_her2.cohort.worker import Needs, WorkerUnfit, prepare
 from napari_her2.errors import ClusterLost, JobFailed
@@ -183,6 +184,28 @@ def test_an_unfit_worker_says_what_it_lacks(needs, tiny_model, tmp_path, lacking
         prepare(Needs(**(needs | lacking)))
 
 
+def test_a_worker_with_more_threads_computes_one_slide_at_a_time():
+    inside, at_once = [], []
+
+    def compute():
+        with worker.alone(lambda: True):
+            inside.append(1)
+            at_once.append(len(inside))
+            time.sleep(0.01)
+            inside.pop()
+
+    threads = [threading.Thread(target=compute) for _ in range(4)]
+    with worker.alone(lambda: True):
+        for thread in threads:
+            thread.start()
+        with pytest.raises(worker.NotWanted), worker.alone(lambda: False):
+            pass
+        assert at_once == []
+    for thread in threads:
+        thread.join()
+    assert at_once == [1] * 4
+
+
 def test_workers_of_another_version_are_refused(address, slides, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_room, "__version__", "9.9")
     with pytest.raises(JobFailed, match=r"The worker at tcp://.* runs napari-her2 .*, here it is 9\.9"):
@@ -218,11 +241,21 @@ def test_finished_slides_are_skipped_on_the_cluster_too(address, slides, alone, 
 
 
 def test_features_from_the_cluster_are_those_from_here(address, slides, tiny_model, tmp_path):
-    for out, scheduler in ((tmp_path / "here", None), (tmp_path / "there", address)):
-        steps = embed_cohort_steps(
-            slides[:2], tiny_model, out, scheduler=scheduler, device="cpu", cache=False
-        )
-        assert len(finish(steps)[0].of("done")) == 2
+    for out, more in ((tmp_path / "here", []), (tmp_path / "there", ["--scheduler", address])):
+        command = [
+            "embed",
+            *slides[:2],
+            "--encoder",
+            tiny_model,
+            "--out",
+            out,
+            "--device",
+            "cpu",
+            "--no-cache",
+        ]
+        result = CliRunner().invoke(app, [str(item) for item in [*command, *more]])
+        assert result.exit_code == 0, result.output
+        assert ("worker" in result.stdout) == bool(more)
     for path in slides[:2]:
         name = f"{path.stem}.h5"
         with h5py.File(tmp_path / "here" / name) as here, h5py.File(tmp_path / "there" / name) as there:

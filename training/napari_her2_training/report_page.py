@@ -166,10 +166,13 @@ def _interval_words(run: FinishedRun) -> str:
     settings = run.settings()
     if not settings.resamples:
         return "No intervals were asked for."
-    sd = " ± is the standard deviation over the folds." if len(run.folds) > 1 else ""
+    several = (
+        " ± is the standard deviation over the folds. Pooled: of slides that several folds judged, the mean of "
+        "their logits."
+    )
     return (
         f"In grey the {settings.confidence:.0%} percentile interval of {settings.resamples:,} bootstrap "
-        f"samples of whole cases.{sd} Pooled: of slides that several folds judged, the mean of their logits."
+        f"samples of whole cases.{several if len(run.folds) > 1 else ''}"
     )
 
 

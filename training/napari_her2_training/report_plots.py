@@ -150,7 +150,7 @@ def _colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def _legend(figure: Figure, axes: Axes) -> str:
+def _legend(figure: Figure, axes: Axes, place: str = "best") -> str:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="small", frameon=False)
+        axes.legend(fontsize="small", frameon=False, loc=place)
     return as_image(figure)

@@ -94,7 +94,7 @@ class Dispatcher:
                 yield CohortProgress(stage, done, total, "slides", self._under_way())
                 for outcome in self._round():
                     done += 1
-                    yield CohortProgress(stage, done, total, "slides", outcome.path.name, outcome)
+                    yield CohortProgress(stage, done, total, "slides", outcome.path.name, outcome=outcome)
         finally:
             self._cluster.cancel(list(self._running))
         return tuple(outcome for outcome in self._outcomes if outcome is not None)

@@ -56,7 +56,7 @@ def score_cohort_steps(
     retries : int
         How often a slide that failed on the cluster is tried again, on another worker where there is one.
     skip_finished : bool
-        Leave alone what is there already: the result of the same slide (by its content), model (by its
+        Leave alone what is there already: the result of the same slide (by its fingerprint), model (by its
         SHA-256), options and version.
     device, backend : str
         As for `score_steps` and `open_slide`; "auto" is the device of the worker.
@@ -170,7 +170,7 @@ def _here(stage: str, jobs: Sequence[SlideJob[Any]], tool: Any) -> Steps:  # noq
             _forget_locals(error)
             outcome = SlideOutcome.failure(job.path, error)
         outcomes.append(outcome)
-        yield CohortProgress(stage, done, len(jobs), "slides", job.path.name, outcome)
+        yield CohortProgress(stage, done, len(jobs), "slides", job.path.name, outcome=outcome)
     return CohortReport(tuple(outcomes))
 
 

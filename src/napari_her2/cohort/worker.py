@@ -121,7 +121,7 @@ def run_job(job: SlideJob[Any], needs: Needs) -> SlideOutcome:
         If the slide failed.
     """
     wanted = _wanted_by_the_scheduler()
-    with _alone(wanted), closing(job.steps(prepare(needs))) as steps:
+    with alone(wanted), closing(job.steps(prepare(needs))) as steps:
         while True:
             try:
                 next(steps)
@@ -173,8 +173,18 @@ def _load(source: Source[Any]) -> Any:  # noqa: ANN401
 
 
 @contextmanager
-def _alone(wanted: Callable[[], bool]) -> Iterator[None]:
-    """Wait until no other thread of this process computes."""
+def alone(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Wait until no other thread of this process computes, as long as the slide is wanted.
+
+    Parameters
+    ----------
+    wanted : callable
+        Whether it still is.
+
+    Raises
+    ------
+    NotWanted
+    """
     while not _computing.acquire(timeout=_LOOK_S):
         if not wanted():
             raise NotWanted("The slide was cancelled.")

@@ -167,8 +167,8 @@ def _interval_words(run: FinishedRun) -> str:
     if not settings.resamples:
         return "No intervals were asked for."
     several = (
-        " ± is the standard deviation over the folds. Pooled: of slides that several folds judged, the mean of "
-        "their logits."
+        " ± is the standard deviation over the folds. Pooled: of slides that several folds judged, the mean "
+        "of their logits."
     )
     return (
         f"In grey the {settings.confidence:.0%} percentile interval of {settings.resamples:,} bootstrap "

@@ -102,7 +102,7 @@ def draw_reliability(before: Reliability, after: Reliability) -> str:
     axes.set(
         xlabel="probability of the answer", ylabel="share that is right", xlim=(0, 1.02), ylim=(-0.02, 1.02)
     )
-    return _legend(figure, axes)
+    return _legend(figure, axes, "lower right")
 
 
 def draw_risk(risk: RiskCoverage, threshold: float | None) -> str:

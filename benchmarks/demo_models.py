@@ -215,9 +215,8 @@ def main() -> None:
         size = options.size or (FIELD_SLIDE_PX if of_fields else 3072)
         cases = unseen_cases(options.folder, options.cases, options.seed, size)
         results, seconds = score_all(model, cases)
-        measure = (
-            measure_fields if of_fields else measure_pair if model.card.stain == PAIR else measure_single
-        )
+        of_slides = measure_pair if model.card.stain == PAIR else measure_single
+        measure = MEASURES.get(type(model.head), of_slides)
         found = {
             "cases": float(len(cases)),
             "tiles": float(sum(len(slide.table) for result in results for slide in result.slides)),

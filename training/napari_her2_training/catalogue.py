@@ -23,44 +23,49 @@ class MethodText:
         What it learns from, and whose method it is.
     configs : tuple of str
         Names of the configurations that come with the package, the published protocol first.
-    folders : bool
-        Whether its data may be a folder of images as well as a table of cases.
+    folder : str
+        What folder its data may be, in words; empty where it takes tables of cases alone.
+    table : bool
+        Whether its data may be a table of cases.
     """
 
     name: str
     line: str
     configs: tuple[str, ...]
-    folders: bool = False
+    folder: str = ""
+    table: bool = True
 
+
+_BCI = "pairs of fields laid out as BCI"
 
 CATALOGUE = (
     MethodText(
         "attention-mil",
         "H&E slide: attention over bags of tiles (Abdulsadig et al., 2024)",
-        ("attention_mil", "demo_attention_mil"),
+        ("attention_mil", "attention_mil_pcam", "attention_mil_ihc", "demo_attention_mil"),
     ),
     MethodText(
         "wsmcl",
         "H&E and IHC slide of a case together (Shi et al., 2025)",
-        ("wsmcl", "wsmcl_ablations", "demo_wsmcl", "demo_wsmcl_ablations"),
+        ("wsmcl", "wsmcl_herohe", "wsmcl_ablations", "demo_wsmcl", "demo_wsmcl_ablations"),
     ),
     MethodText(
         "corr-a-net",
         "Registered fields of H&E and IHC: what of H&E correlates with IHC (Dutta et al., 2025)",
         ("corr_a_net",),
-        folders=True,
+        folder=_BCI,
     ),
     MethodText(
         "predictor",
         "Fields of H&E to a score with its confidence, on what Corr-A-Net makes of them (Dutta et al., 2025)",
         ("predictor",),
-        folders=True,
+        folder=_BCI,
     ),
     MethodText(
         "corr-a-net-table",
         "Corr-A-Net and all its predictors, measured side by side (Dutta et al., 2025)",
         ("corr_a_net_table", "demo_corr_a_net"),
-        folders=True,
+        folder=_BCI,
     ),
     MethodText(
         "low-resolution",
@@ -81,6 +86,13 @@ CATALOGUE = (
         "compare",
         "IHC slide: low resolution, patches and slide models on the same cases, one table",
         ("compare", "demo_compare"),
+    ),
+    MethodText(
+        "encoder",
+        "Labelled patches: an encoder for attention MIL to begin with; it scores no slides by itself",
+        ("encoder_pcam", "encoder_ihc"),
+        folder="patches, in one folder for each class, or PatchCamelyon",
+        table=False,
     ),
 )
 

@@ -11,22 +11,24 @@ _HEADER_BYTES = 16 * 1024
 _COLUMNS = ("case_id", "score")
 
 
-def manifest_problem(text: str, *, folders: bool) -> str:
-    """Say what is wrong with the path of a table of cases; empty where nothing is at a glance.
+def data_problem(text: str, *, table: bool, folder: bool) -> str:
+    """Say what is wrong with the path of a table or folder of cases; empty where nothing is at a glance.
 
     Parameters
     ----------
     text : str
         As it was typed or chosen.
-    folders : bool
-        Whether the method takes a folder of images as well.
+    table, folder : bool
+        What the method takes.
     """
     path = Path(text).expanduser()
     try:
         if path.is_dir():
-            return "" if folders else "This is a folder: choose the table of cases, a CSV file."
+            return "" if folder else "This is a folder: choose the table of cases, a CSV file."
         if not path.is_file():
-            return "There is no such file."
+            return "There is no such file." if table else "There is no such folder."
+        if not table:
+            return "This is a file: choose a folder."
         with path.open("rb") as file:
             head = file.read(_HEADER_BYTES)
     except (OSError, ValueError) as error:

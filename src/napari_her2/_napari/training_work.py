@@ -43,15 +43,18 @@ class MethodChoice:
     name : str
     line : str
         What it learns from.
-    folders : bool
-        Whether its data may be a folder.
     configs : tuple of ConfigChoice
+    folder : str
+        What folder its data may be, in words; empty where it takes tables of cases alone.
+    table : bool
+        Whether its data may be a table of cases.
     """
 
     name: str
     line: str
-    folders: bool
     configs: tuple[ConfigChoice, ...]
+    folder: str = ""
+    table: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +65,12 @@ class CheckReport:
     ----------
     faults, warnings : tuple of str
     facts : tuple of (str, str)
-        Name and text.
-    seconds : float or None
-        Estimate of the whole training.
-    memory_bytes, disk_bytes : int or None
+        Name and text, estimates of time, memory and disk space among them.
     """
 
     faults: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-    seconds: float | None = None
-    memory_bytes: int | None = None
-    disk_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +90,9 @@ def listing_methods() -> Generator[Progress, None, tuple[MethodChoice, ...]]:
         MethodChoice(
             method["name"],
             method["line"],
-            method["folders"],
             tuple(ConfigChoice(config["name"], config["about"]) for config in method["configs"]),
+            method["folder"],
+            method["table"],
         )
         for method in json.loads(ended.output)["methods"]
     )
@@ -115,9 +113,6 @@ def checking(request: RunRequest) -> Generator[Progress, None, CheckReport]:
         tuple(str(fault) for fault in told.get("faults") or ()),
         tuple(str(warning) for warning in told.get("warnings") or ()),
         tuple((str(name), str(text)) for name, text in (facts.items() if isinstance(facts, dict) else facts)),
-        told.get("seconds"),
-        told.get("memory_bytes"),
-        told.get("disk_bytes"),
     )
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_her2._qt.progress_row import time_left
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from napari_her2._napari.training_work import CheckReport
 
 _GOOD = "Nothing is wrong with the cases."
+_ESTIMATED = "Estimated"
 _MOST = 20  # faults in the dock: who has more mends these first
 
 
@@ -49,7 +49,7 @@ class CheckView(QWidget):
         self.setVisible(False)
 
     def show_report(self, report: CheckReport) -> None:
-        """Show what was found: faults first, then warnings, estimates and facts."""
+        """Show what was found: faults, then warnings, then facts, estimates before the others."""
         self.report = report
         colours = self._colours
         count = len(report.faults)
@@ -59,30 +59,17 @@ class CheckView(QWidget):
         else:
             html = f'<p style="margin:0; color:{colours.top_bar}"><b>{_GOOD}</b></p>'
         html += _list("Worth knowing:", report.warnings, colours.warning)
-        estimates = estimated(report)
-        if estimates:
-            html += f'<p style="margin:4px 0 0 0">Estimate: {escape(", ".join(estimates))}.</p>'
+        # What it will take is asked before all else.
+        facts = sorted(report.facts, key=lambda fact: not fact[0].startswith(_ESTIMATED))
         rows = "".join(
             f'<tr><td style="color:{colours.muted}; padding-right:10px">{escape(name)}</td>'
             f"<td>{escape(text)}</td></tr>"
-            for name, text in report.facts
+            for name, text in facts
         )
         html += f'<table style="margin-top:4px">{rows}</table>' if rows else ""
         self.text.setText(html)
         self.setAccessibleName("; ".join(report.faults) or _GOOD)
         self.setVisible(True)
-
-
-def estimated(report: CheckReport) -> list[str]:
-    """Tell what a training will take: time, memory, room on the disk."""
-    told = []
-    if report.seconds is not None:
-        told.append(f"about {time_left(report.seconds)}")
-    if report.memory_bytes is not None:
-        told.append(f"{_size(report.memory_bytes)} of memory")
-    if report.disk_bytes is not None:
-        told.append(f"{_size(report.disk_bytes)} on the disk")
-    return told
 
 
 def _list(title: str, lines: Sequence[str], colour: str) -> str:
@@ -93,7 +80,3 @@ def _list(title: str, lines: Sequence[str], colour: str) -> str:
         shown.append(f"and {len(lines) - _MOST} more")
     items = "".join(f'<p style="margin:2px 0 0 0">• {escape(line)}</p>' for line in shown)
     return f'<div style="color:{colour}; margin-bottom:6px"><b>{escape(title)}</b>{items}</div>'
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{max(size / 1e6, 1):,.0f} MB"

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_her2._napari.training_input import folder_problem, manifest_problem, suggested_folder
+from napari_her2._napari.training_input import data_problem, folder_problem, suggested_folder
 from napari_her2._napari.training_runs import RunRequest
 from napari_her2._qt.path_row import PathRow
 from napari_her2._qt.sections import Section
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _SHORT = 150  # characters: three lines in the dock; the tooltip has it all
 _DEVICES = (("Automatic", "auto"), ("GPU (CUDA)", "cuda"), ("Apple GPU", "mps"), ("CPU", "cpu"))
-_FOLDER_HINT = " Or a folder of images laid out as BCI."
 _TABLE_HINT = "A CSV table with the columns case_id, he, ihc and score; slides relative to it."
 
 
@@ -115,9 +114,9 @@ class TrainingForm(QWidget):
         if self._chosen is None:
             return "Choose a method."
         if not self.data.text:
-            return "Choose a table of cases."
+            return "Choose a table of cases." if self._chosen.table else "Choose a folder of patches."
         if self.data.problem:
-            return "The table of cases cannot be used as it is."
+            return "The cases cannot be used as they are."
         if not self.out.text:
             return "Choose an output folder."
         return "The output folder cannot be used." if self.out.problem else ""
@@ -181,16 +180,15 @@ class TrainingForm(QWidget):
 
     def _on_data(self) -> None:
         method, text = self._chosen, self.data.text
-        folders = method is None or method.folders
-        self.data.set_problem(manifest_problem(text, folders=folders) if text else "")
+        table, folder = (True, True) if method is None else (method.table, bool(method.folder))
+        self.data.set_problem(data_problem(text, table=table, folder=folder) if text else "")
         self._suggest()
         self._on_out()
 
     def _on_method(self) -> None:
         method = self._chosen
         self.line.setText("" if method is None else method.line)
-        folders = method is not None and method.folders
-        self.data.set_hint(f"{_TABLE_HINT}{_FOLDER_HINT if folders else ''}")
+        self.data.set_hint(_TABLE_HINT if method is None else _hint(method))
         self.config.blockSignals(True)
         self.config.clear()
         for config in method.configs if method is not None else ():
@@ -222,11 +220,14 @@ class TrainingForm(QWidget):
             self.out.edit.setText(self._suggested)
 
     def _choose_data(self) -> None:
-        method = self._chosen
-        title, start = "Table of cases", self.data.text
-        chosen, _ = QFileDialog.getOpenFileName(self, title, start, "Tables (*.csv);;All files (*)")
-        if not chosen and method is not None and method.folders:
-            chosen = QFileDialog.getExistingDirectory(self, "Or a folder of images (BCI)", start)
+        method, start, chosen = self._chosen, self.data.text, ""
+        if method is None or method.table:
+            chosen, _ = QFileDialog.getOpenFileName(
+                self, "Table of cases", start, "Tables (*.csv);;All files (*)"
+            )
+        if not chosen and method is not None and method.folder:
+            title = f"{'Or a' if method.table else 'A'} folder of {method.folder}"
+            chosen = QFileDialog.getExistingDirectory(self, title, start)
         if chosen:
             self.data.edit.setText(chosen)
 
@@ -241,6 +242,12 @@ class TrainingForm(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Output folder", str(Path(self.out.text).parent))
         if chosen:
             self.out.edit.setText(chosen)
+
+
+def _hint(method: MethodChoice) -> str:
+    if not method.table:
+        return f"A folder of {method.folder}."
+    return f"{_TABLE_HINT} Or a folder of {method.folder}." if method.folder else _TABLE_HINT
 
 
 def _combo(name: str) -> QComboBox:

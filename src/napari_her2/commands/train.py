@@ -81,31 +81,12 @@ def _check(method: str, settings: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(check.told(), indent=1, ensure_ascii=False))
     else:
-        rows = [*check.facts, *_estimates(check), *(("warning", text) for text in check.warnings)]
+        rows = [*check.facts, *(("warning", text) for text in check.warnings)]
         output().print(pairs_table(rows, title=f"{method}, nothing is trained"))
         for fault in check.faults:
             say(fault)
     if check.faults:
         raise typer.Exit(FAILED)
-
-
-def _estimates(check: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - of a package that may be absent
-    rows = []
-    if check.seconds is not None:
-        rows.append(("time", f"about {_duration(check.seconds)} on this machine"))
-    for name, size in (("memory", check.memory_bytes), ("disk", check.disk_bytes)):
-        if size is not None:
-            rows.append(
-                (name, f"about {size / 1e9:,.1f} GB" if size >= 1e8 else f"about {size / 1e6:,.0f} MB")
-            )
-    return rows
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _list_methods(*, as_json: bool) -> None:
@@ -115,7 +96,8 @@ def _list_methods(*, as_json: bool) -> None:
         {
             "name": method.name,
             "line": method.line,
-            "folders": method.folders,
+            "folder": method.folder,
+            "table": method.table,
             "configs": [{"name": name, "about": catalogue.about_config(name)} for name in method.configs],
         }
         for method in catalogue.CATALOGUE

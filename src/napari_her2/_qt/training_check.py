@@ -54,7 +54,8 @@ class CheckView(QWidget):
         colours = self._colours
         count = len(report.faults)
         if count:
-            title = f"{count} {'fault' if count == 1 else 'faults'}: mend them, then check again."
+            some = "1 fault: mend it" if count == 1 else f"{count} faults: mend them"
+            title = f"{some}, then check again."
             html = _list(title, report.faults, colours.error)
         else:
             html = f'<p style="margin:0; color:{colours.top_bar}"><b>{_GOOD}</b></p>'
@@ -62,11 +63,11 @@ class CheckView(QWidget):
         # What it will take is asked before all else.
         facts = sorted(report.facts, key=lambda fact: not fact[0].startswith(_ESTIMATED))
         rows = "".join(
-            f'<tr><td style="color:{colours.muted}; padding-right:10px">{escape(name)}</td>'
+            f'<tr><td width="30%" style="color:{colours.muted}; padding-right:8px">{escape(name)}</td>'
             f"<td>{escape(text)}</td></tr>"
             for name, text in facts
         )
-        html += f'<table style="margin-top:4px">{rows}</table>' if rows else ""
+        html += f'<table width="100%" style="margin-top:4px">{rows}</table>' if rows else ""
         self.text.setText(html)
         self.setAccessibleName("; ".join(report.faults) or _GOOD)
         self.setVisible(True)

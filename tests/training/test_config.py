@@ -118,6 +118,7 @@ def test_every_configuration_of_the_package_is_valid_for_its_method() -> None:
         "wsmcl_ablations": "wsmcl",
         "demo_wsmcl_ablations": "wsmcl",
         "demo_corr_a_net": "corr-a-net-table",
+        "demo_low_resolution_start": "patches",
     }
     for path in folder.glob("*.toml"):
         method = special.get(path.stem) or methods[path.stem.removeprefix("demo_")]

@@ -117,10 +117,10 @@ def test_a_killed_pretraining_resumes_to_the_same_bytes(
 
     told = _Reporter._tell
 
-    def kill_in_the_second_epoch(self: _Reporter, done: int) -> None:
+    def kill_in_the_second_epoch(self: _Reporter, done: int, *more: object) -> None:
         if done == 5:
             raise Killed
-        told(self, done)
+        told(self, done, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(_Reporter, "_tell", kill_in_the_second_epoch)
     with pytest.raises(Killed):

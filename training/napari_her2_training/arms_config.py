@@ -19,8 +19,8 @@ from napari_her2_training.config import (
     EncoderConfig,
     ModelConfig,
     RunConfig,
-    key,
 )
+from napari_her2_training.config_keys import key
 from napari_her2_training.manifest import STAINS
 
 if TYPE_CHECKING:

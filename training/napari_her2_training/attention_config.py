@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_her2_training.config import EncoderRunConfig, key
+from napari_her2_training.config import (
+    EncoderRunConfig,
+)
+from napari_her2_training.config_keys import key
 
 
 @dataclass(frozen=True, slots=True)

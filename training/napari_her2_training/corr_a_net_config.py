@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Self
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.predictors import FIELD_PX, PREDICTORS
-from napari_her2_training.config import DataConfig, EncoderConfig, EncoderRunConfig, key
+from napari_her2_training.config import (
+    DataConfig,
+    EncoderConfig,
+    EncoderRunConfig,
+)
+from napari_her2_training.config_keys import key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Self
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.attention_config import PretrainingConfig
-from napari_her2_training.config import EncoderConfig, RunConfig, SourceConfig, key
+from napari_her2_training.config import (
+    EncoderConfig,
+    RunConfig,
+    SourceConfig,
+)
+from napari_her2_training.config_keys import key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

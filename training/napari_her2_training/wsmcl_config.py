@@ -7,7 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.config import PUBLISHED, DataConfig, EncoderRunConfig, RunConfig, key
+from napari_her2_training.config import (
+    PUBLISHED,
+    DataConfig,
+    EncoderRunConfig,
+    RunConfig,
+)
+from napari_her2_training.config_keys import key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -58,7 +58,7 @@ def test_it_is_called_what_it_is_and_shown_on_its_own_scale() -> None:
     _, slide = with_slide()
     cam = make_cam()
     layer = cam_layer(cam, slide, 0.4)
-    assert layer.name == "case-1 · Grad-CAM 3+ (backbone.bn2): regions the model used"
+    assert layer.name == "Grad-CAM 3+ (backbone.bn2): regions the model used · case-1"
     assert "positive" not in layer.name
     assert tuple(layer.contrast_limits) == cam.contrast_limits
     assert layer.opacity == 0.4

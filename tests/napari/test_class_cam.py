@@ -40,7 +40,7 @@ def test_grad_cam_of_the_predicted_class_is_shown_and_what_is_below_zero_is_clea
     assert [tag_of(layer).role for layer in layers] == ["class Grad-CAM", "tiles"]
     layer = layers[0]
     assert layer.visible
-    assert layer.name == f"case-1 · Grad-CAM {LOW}: regions the model used"
+    assert layer.name == f"Grad-CAM {LOW}: regions the model used · case-1"
     index = result.table.index
     np.testing.assert_allclose(layer.data[index[:, 0], index[:, 1]], np.linspace(-1, 2, len(index)))
     low, high = layer.contrast_limits
@@ -88,7 +88,7 @@ def test_another_class_replaces_the_map_and_leaves_grad_cam_of_a_part_alone(view
     show_cam(viewer, computed, layer, 0.6)
     shown.set_class("High")
     own = shown.layer("class Grad-CAM")
-    assert own.name.startswith("case-1 · Grad-CAM High")
+    assert own.name.startswith("Grad-CAM High")
     np.testing.assert_allclose(own.data[0, 0], 0.5)
     assert own.contrast_limits[1] == pytest.approx(float(cam_limits(own.data)[1]))
     np.testing.assert_array_equal(cam_of(viewer, slide.fingerprint).data, 7.0)
@@ -123,7 +123,7 @@ def test_the_image_that_the_model_saw_lies_in_its_place_below_the_maps(viewer: V
     seen = show_seen(viewer, layer, result, 1)
     assert viewer.layers.index(seen) == viewer.layers.index(layer) + 1
     assert viewer.layers.selection.active is active
-    assert seen.name.endswith("what the model saw (2 of 2)")
+    assert seen.name.startswith("what the model saw (2 of 2)")
     corner = np.array(layer.world_to_data(seen.data_to_world((-0.5, -0.5)))) + 0.5
     np.testing.assert_allclose(corner, (-120, 620), atol=1e-6)
     corner = np.array(layer.world_to_data(seen.data_to_world((63.5, 63.5)))) + 0.5

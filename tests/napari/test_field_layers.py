@@ -74,10 +74,10 @@ def test_the_score_is_shown_first_and_the_other_maps_on_request() -> None:
     assert not roles["top tiles"].visible
     assert not roles["attention"].visible
     assert not roles["confidence"].visible
-    assert roles["attention"].name == "case-1 · weight in the score"
-    assert roles["confidence"].name == "case-1 · confidence (learnt)"
+    assert roles["attention"].name == "weight in the score · case-1"
+    assert roles["confidence"].name == "confidence (learnt) · case-1"
     assert roles["confidence"].contrast_limits == [0, 1]
-    assert roles["top tiles"].name.endswith("most weighted tiles")
+    assert roles["top tiles"].name.endswith("most weighted tiles · case-1")
     assert not any("positive" in layer.name for layer in layers)
 
 

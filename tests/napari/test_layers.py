@@ -104,7 +104,7 @@ def test_attention_is_shown_as_percentiles_unless_asked_otherwise() -> None:
 
 def test_attention_is_called_what_it_is() -> None:
     _, options, _ = attention_layer(make_result(), OverlayLook())
-    assert options["name"] == "case-1 · attention (regions the model used)"
+    assert options["name"] == "attention (regions the model used) · case-1"
     assert "positive" not in options["name"]
 
 
@@ -113,9 +113,9 @@ def test_evidence_is_centred_on_zero_and_shows_the_chosen_score() -> None:
     predicted, options, _ = evidence_layer(result, OverlayLook())
     low, high = options["contrast_limits"]
     assert low == -high
-    assert options["name"].endswith("evidence for 2+")
+    assert options["name"].startswith("evidence for 2+")
     chosen, options, _ = evidence_layer(result, OverlayLook(class_name="0"))
-    assert options["name"].endswith("evidence for 0")
+    assert options["name"].startswith("evidence for 0")
     np.testing.assert_allclose(predicted, chosen * 3, rtol=1e-5)
 
 
@@ -184,7 +184,7 @@ def test_all_layers_of_a_result_are_in_micrometres_and_tagged() -> None:
     for layer in layers:
         assert isinstance(tag_of(layer), OverlayTag)
         assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
-        assert layer.name.startswith("case-1 · ")
+        assert layer.name.endswith(" · case-1")
 
 
 @pytest.mark.parametrize("symmetric", [False, True])

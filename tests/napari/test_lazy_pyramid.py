@@ -189,7 +189,7 @@ def test_the_layer_lies_on_its_slide():
     below.translate = (30.0, -20.0)
     prepared = prepared_by_hand(HandPyramid(slide))
     layer = viewer.add_layer(representation_layer(make_source(prepared.pyramid), prepared, below))
-    assert "correlated representation from H&E (model hand-model)" in layer.name
+    assert "correlated representation from H&E (hand-model)" in layer.name
     assert "IHC" not in layer.name
     assert representation_of(viewer, slide.fingerprint) is layer
     assert representation_of(viewer, "another") is None

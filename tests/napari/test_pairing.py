@@ -59,11 +59,11 @@ def test_a_result_of_two_slides_is_shown_on_each(case: Case) -> None:
         own = case.session.result(slide_id)
         assert own.slide == name
         assert own.head == "fusion"
-        assert case.session.overlays(slide_id).layer("attention").name.startswith(f"{name} · ")
+        assert case.session.overlays(slide_id).layer("attention").name.endswith(f" · {name}")
         assert case.session.overlays(slide_id).layer("evidence") is None
         assert case.session.overlays(slide_id).layer("tissue") is not None
         assert len(case.session.overlay_sets(own)) == 2
-    assert case.viewer.layers.selection.active.name == "case-1 · tile values"
+    assert case.viewer.layers.selection.active.name == "tile values · case-1"
 
 
 @pytest.mark.parametrize("closed", [0, 1])
@@ -216,8 +216,8 @@ def test_three_marks_on_each_slide_give_its_alignment(case: Case) -> None:
     assert not marks.add(tuple(case.he.data_to_world((30, 30))))
     np.testing.assert_allclose(marks.alignment().matrix, wanted.matrix, atol=1e-6)
     assert [layer.name for layer in case.viewer.layers][-2:] == [
-        "case-1 · points to align by (H&E)",
-        "case-1-ihc · points to align by (IHC)",
+        "points to align by (H&E) · case-1",
+        "points to align by (IHC) · case-1-ihc",
     ]
     marks.remove()
     assert len(case.viewer.layers) == 2

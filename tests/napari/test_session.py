@@ -62,8 +62,8 @@ def test_two_slides_keep_their_results_apart() -> None:
     viewer.layers.remove(first)
     assert session.result(he.fingerprint) is None
     assert session.result(ihc.fingerprint) is not None
-    assert not [layer for layer in viewer.layers if layer.name.startswith("case-1")]
-    assert [layer for layer in viewer.layers if layer.name.startswith("case-2 ·")]
+    assert not [layer for layer in viewer.layers if layer.name.endswith("case-1")]
+    assert [layer for layer in viewer.layers if layer.name.endswith("· case-2")]
 
 
 def test_a_result_that_comes_after_its_slide_was_closed_is_dropped() -> None:

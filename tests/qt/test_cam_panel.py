@@ -185,7 +185,7 @@ def test_a_map_is_shown_in_place_of_the_others_and_damage_is_told(
     assert asked[0][2] is None
     assert asked[1][2] is not None  # the model is not loaded again
     maps = [layer for layer in viewer.layers if "Grad-CAM" in layer.name]
-    assert [layer.name.split(" · ")[1] for layer in maps] == [
+    assert [layer.name.split(" · ")[0] for layer in maps] == [
         "Grad-CAM 0 (backbone.bn2): regions the model used"
     ]
     controls = dock.result.overlays

@@ -112,7 +112,7 @@ def test_controls_show_grad_cam_of_a_chosen_class_and_nothing_of_attention(
     controls.class_name.setCurrentIndex(2)
     controls.class_name.activated.emit(2)
     names = [layer.name for layer in viewer.layers]
-    assert "case-1 · Grad-CAM High: regions the model used" in names
+    assert "Grad-CAM High: regions the model used · case-1" in names
     assert sum("Grad-CAM" in name for name in names) == 1
     controls.boxes["class Grad-CAM"].click()
     layer = next(item for item in viewer.layers if "Grad-CAM" in item.name)
@@ -159,9 +159,9 @@ def test_the_image_is_laid_over_the_slide_and_follows_what_is_chosen(
     dock = scored()
     seen, slide_id = dock.result.seen_images, answer[-1].slide_sha256_head
     seen.over.click()
-    assert seen_of(viewer, slide_id).name.endswith("(1 of 2)")
+    assert seen_of(viewer, slide_id).name.endswith("(1 of 2) · case-1")
     seen.next.click()
-    assert seen_of(viewer, slide_id).name.endswith("(2 of 2)")
+    assert seen_of(viewer, slide_id).name.endswith("(2 of 2) · case-1")
     viewer.layers.remove(seen_of(viewer, slide_id))
     assert not seen.over.isChecked()
     seen.over.click()

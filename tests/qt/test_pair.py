@@ -110,7 +110,7 @@ def test_both_slides_are_scored_and_shown(
     controls.opacity.setValue(30)
     controls.boxes["attention"].click()
     maps = [layer for layer in viewer.layers if "attention (regions" in layer.name]
-    assert [layer.name.split(" ")[0] for layer in maps] == ["case_1_HE", "case_1_HER2"]
+    assert [layer.name.split(" · ")[1] for layer in maps] == ["case_1_HE", "case_1_HER2"]
     assert [(layer.opacity, layer.visible) for layer in maps] == [(pytest.approx(0.3), False)] * 2
     dock.result.manual.score.setCurrentText("3+")
     dock.slides.combo.setCurrentIndex(1)

@@ -138,7 +138,7 @@ def test_a_score_is_shown_with_everything_that_belongs_to_it(
     assert "few tiles" in card.warnings.text()
     roles = [getattr(tag_of(layer), "role", "slide") for layer in viewer.layers]
     assert roles == ["slide", "tissue", "evidence", "attention", "top tiles", "tiles"]
-    assert viewer.layers.selection.active.name == "case-1 · tile values"
+    assert viewer.layers.selection.active.name == "tile values · case-1"
 
 
 def test_scoring_again_replaces_the_overlays_as_a_set(
@@ -174,7 +174,7 @@ def test_overlays_follow_the_controls(
     assert layer("evidence").colorbar.visible
     controls.class_name.setCurrentIndex(0)
     controls.class_name.activated.emit(0)
-    assert layer("evidence").name.endswith("evidence for 0")
+    assert layer("evidence").name.startswith("evidence for 0")
     low, high = layer("evidence").contrast_limits
     assert low == pytest.approx(-high)
     controls.scale.setCurrentIndex(1)

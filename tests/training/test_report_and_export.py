@@ -79,6 +79,7 @@ def test_the_page_and_its_tables_tell_what_was_measured(run: Path) -> None:
     page = finish(napari_her2_training.report(run, cases=1)).read_text()
     assert page.count("Research use only") >= 1
     assert "Cases that the model is wrong about" in page
+    assert page.count('alt="Training abmil, fold 1 of 2"') == 2  # loss and measure over the epochs
     said, classes = read_predictions(run / "predictions.csv")
     together = pooled([said[Part(fold, "test")] for fold in (0, 1)])
     rows = {(row["over"], row["measure"]): row for row in table(run / "measures.csv")}

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2_training.report_plots import draw_curves
+from napari_her2_training.run_log import PROGRESS_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LOG_FILE = "progress.jsonl"
 _EPOCH = "epoch"
 _LOSS = "loss"
 
@@ -51,7 +51,7 @@ def read_epochs(folder: Path) -> dict[str, dict[str, dict[float, float]]]:
     """
     found: dict[str, dict[str, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
     try:
-        lines = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / PROGRESS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return {}
     for line in lines:

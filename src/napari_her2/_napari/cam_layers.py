@@ -106,7 +106,7 @@ def cam_layer(cam: CamMap, slide_layer: Image, opacity: float) -> Image:
     pixel, origin = np.asarray(cam.pixel_px0), np.asarray(cam.origin_px0)
     what = f"Grad-CAM {class_name(cam.class_name)} ({cam.layer_name})"
     options = {
-        "name": f"{tag.slide.name} · {what}: regions the model used",
+        "name": f"{what}: regions the model used · {tag.slide.name}",
         "rgb": False,
         "interpolation2d": "nearest",
         "colormap": attention_colormap(),

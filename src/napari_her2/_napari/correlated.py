@@ -140,7 +140,7 @@ def representation_layer(source: CorrelatedSource, prepared: Prepared, slide_lay
     tag = slide_tag(slide_layer)
     pyramid = prepared.pyramid
     options = {
-        "name": f"{slide_layer.name} · correlated representation from H&E (model {prepared.model})",
+        "name": f"correlated representation from H&E ({prepared.model}) · {slide_layer.name}",
         "rgb": True,
         "multiscale": True,
         "scale": (pyramid.pixel_um, pyramid.pixel_um),

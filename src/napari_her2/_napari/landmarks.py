@@ -119,7 +119,7 @@ def _mark_layer(slide_layer: Image, name: str, slide_id: str) -> Points:
     layer = Points(
         np.zeros((0, 2)),
         ndim=2,
-        name=f"{slide_layer.name} · points to align by ({name})",
+        name=f"points to align by ({name}) · {slide_layer.name}",
         features={"number": np.zeros(0, int)},
         text={
             "string": "{number}",

@@ -371,7 +371,7 @@ def _on_grid(result: SlideResult, role: OverlayRole, name: str) -> dict[str, Any
 
 def _common(result: SlideResult, role: OverlayRole, name: str) -> dict[str, Any]:
     return {
-        "name": f"{result.slide} · {name}",
+        "name": f"{name} · {result.slide}",
         "units": MICROMETRE,
         "axis_labels": AXES,
         "blending": "translucent",

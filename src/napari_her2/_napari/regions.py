@@ -38,7 +38,7 @@ def add_region_layer(viewer: ViewerModel, slide_layer: Image) -> Shapes:
     """
     tag = slide_tag(slide_layer)
     layer = viewer.add_shapes(
-        name=f"{slide_layer.name} · regions",
+        name=f"regions · {slide_layer.name}",
         ndim=2,
         scale=slide_layer.scale,
         units=slide_layer.units,

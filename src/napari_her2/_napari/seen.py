@@ -34,7 +34,7 @@ def seen_layer(result: SlideResult, number: int) -> LayerData:
     pixel, origin = np.asarray(thumbnail.pixel_px0), np.asarray(thumbnail.origin_px0)
     of = f" ({number + 1} of {len(result.thumbnails)})" if len(result.thumbnails) > 1 else ""
     options = {
-        "name": f"{result.slide} · what the model saw{of}",
+        "name": f"what the model saw{of} · {result.slide}",
         "rgb": True,
         "interpolation2d": "nearest",
         # The centre of a pixel lies half a pixel, less half a slide pixel, from its corner.

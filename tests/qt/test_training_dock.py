@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("tiny_training.py")
 METHODS = tuple(
     MethodChoice(name, f"What {name} learns from", (ConfigChoice("tiny", "The tiny protocol."),))
-    for name in ("trains", "ends", "fails", "deaf", "refuses")
+    for name in ("trains", "ends", "table", "fails", "deaf", "refuses")
 )
 TIMEOUT_MS = 240_000  # a busy machine takes a minute to load PyTorch
 
@@ -373,6 +373,18 @@ def test_an_exported_model_appears_in_the_scoring_dock(
     assert asked == [(out, True, False), (out, True, True)]
     assert dock.exported.text() == "tiny was installed. HER2 Scoring offers it now."
     assert dock.scroll.widget().minimumSizeHint().width() <= dock.minimumWidth()  # nothing is cut off
+
+
+def test_what_judged_no_slides_offers_no_model_and_no_report(
+    qtbot: QtBot, make_training_dock: Callable[[], TrainingDock], manifest: Path
+) -> None:
+    dock = make_training_dock()
+    ask(dock, manifest, "table")
+    dock.asked.start.click()
+    wait_for(qtbot, dock, "finished")
+    assert not dock.run.export.isVisibleTo(dock)
+    assert not dock.run.report.isVisibleTo(dock)
+    assert dock.run.folder.isVisibleTo(dock)
 
 
 def test_a_report_is_written_where_there_is_none_and_opened(

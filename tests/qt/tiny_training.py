@@ -14,7 +14,7 @@ from napari_her2_training.run_log import Started, logged
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-EPOCHS = {"ends": 5}
+EPOCHS = {"ends": 5, "table": 5}
 MOST = 400
 
 
@@ -39,6 +39,8 @@ def training(method: str, out: Path) -> Generator[Progress, None, Path]:
         time.sleep(0 if first else 0.02)
         if method == "deaf":
             time.sleep(600)
+    if method != "table":  # which judges no slides
+        (out / "predictions.csv").touch()
     return out / "tiny.safetensors"
 
 

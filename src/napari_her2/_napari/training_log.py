@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 PROGRESS_FILE, PROCESS_FILE, LOCK_FILE, STOP_FILE = "progress.jsonl", "process.json", "run.lock", "stop"
-RUN_FILE, REPORT_FILE = "run.json", "report.html"
+RUN_FILE, REPORT_FILE, PREDICTIONS_FILE = "run.json", "report.html", "predictions.csv"
 
 _MAX_PROCESS_BYTES = 64 * 1024
 _CHUNK_BYTES = 128 * 1024  # some ten milliseconds of parsing: a window stays fluent meanwhile

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_her2._napari.training_log import REPORT_FILE, LogTail
+from napari_her2._napari.training_log import PREDICTIONS_FILE, REPORT_FILE, LogTail
 from napari_her2._napari.training_runs import RunStatus, status_of
 from napari_her2._qt.curves_view import CurvesView
 from napari_her2._qt.progress_row import RateMeter, time_left
@@ -186,7 +186,8 @@ class TrainingRunView(QWidget):
         self.stop.setEnabled(not stopping)
         self.end.setVisible(stopping and not patient)
         self.resume.setVisible(status.state in ("stopped", "failed", "lost"))
-        finished = status.state == "finished"
+        # What judged no slides (an encoder, a table, a comparison) has no model and no report of its own.
+        finished = status.state == "finished" and self._judged
         self.export.setVisible(finished)
         self.export.setEnabled(not self._exporting)
         self.export.setText("Adding …" if self._exporting else "Add model to the list")
@@ -260,6 +261,10 @@ class TrainingRunView(QWidget):
     @property
     def _reported(self) -> bool:
         return self._out is not None and (self._out / REPORT_FILE).is_file()
+
+    @property
+    def _judged(self) -> bool:
+        return self._out is not None and (self._out / PREDICTIONS_FILE).is_file()
 
     def open_report(self) -> None:
         """Open the report in the browser."""

@@ -16,6 +16,7 @@ import torch
 
 import napari_her2_training
 from napari_her2.models.weights_file import read_weights
+from napari_her2_training.config import ComputeConfig
 from napari_her2_training.machines import Machines, choose_machines, own_share
 from napari_her2_training.ranks import is_first
 
@@ -131,17 +132,21 @@ def test_batches_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shares == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
 
 
-def test_the_first_process_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    monkeypatch.delenv("NODE_RANK", raising=False)
-    assert is_first()
+def test_the_first_of_several_processes_writes_and_one_alone_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    together = ComputeConfig(devices=2)
+    assert is_first(together)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert not is_first()
+    assert not is_first(together)
+    monkeypatch.delenv("LOCAL_RANK")
+    # One of several tasks of a scheduler, each of which is a training by itself.
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    assert not is_first(ComputeConfig(nodes=2))
+    assert is_first(ComputeConfig())
 
 
 def test_one_device_is_alone_and_more_are_not() -> None:
-    from napari_her2_training.config import ComputeConfig
-
     assert choose_machines(ComputeConfig(device="cpu")).alone
     several = choose_machines(ComputeConfig(device="cpu", devices=2, strategy="ddp"))
     assert isinstance(several, Machines)

@@ -21,9 +21,10 @@ from napari_her2_training.arm_measures import judged_part, measure_said
 from napari_her2_training.calibration import fit_temperature, least_confidence, risk_coverage
 from napari_her2_training.cards import ModelFacts, Trust, make_card, save_checked, split_sizes
 from napari_her2_training.config import CasesRunConfig
-from napari_her2_training.machines import choose_machines, is_first
+from napari_her2_training.machines import choose_machines
 from napari_her2_training.manifest import SPLITS, make_splits, read_manifest
 from napari_her2_training.predictions import PREDICTIONS_FILE, Part, write_predictions
+from napari_her2_training.ranks import is_first
 from napari_her2_training.runs import METRICS_FILE, open_run, write_json
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def run_arm(
     best = max(range(len(folds)), key=lambda number: _rank(said, number, folds[number].reading, run))
     chosen, name = folds[best], run.config.model.name
     path = out / f"{name}{'.head' if chosen.no_bundle else ''}{SUFFIX}"
-    if not is_first():
+    if not is_first(run.config.compute):
         return path
     for number, fold in enumerate(folds if len(folds) > 1 else ()):
         _save(out / path.name.replace(name, f"{name}-fold{number}", 1), number, fold, said, run)

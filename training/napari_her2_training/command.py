@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.methods import METHODS
+from napari_her2_training.ranks import is_first
 from napari_her2_training.run_log import Started, logged
 from napari_her2_training.runs import RUN_FILE
 
@@ -82,5 +83,7 @@ def train_steps(
     steps = train(settings, data, out, resume=resume)
     if not resume and (out / RUN_FILE).exists():
         return (yield from steps)  # which refuses: what the folder tells of its run stays as it is
+    if not is_first(settings.compute):  # of several that learn together one tells
+        return (yield from steps)
     started = Started(method, file, data, settings.compute.device, resume=resume)
     return (yield from logged(steps, out, started))

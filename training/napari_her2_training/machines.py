@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from torch import distributed
 
 from napari_her2.inference.device import Device, choose_device
-from napari_her2_training.ranks import is_first as is_first
 
 if TYPE_CHECKING:
     from napari_her2_training.config import ComputeConfig

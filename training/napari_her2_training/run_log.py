@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from napari_her2 import __version__
 from napari_her2.errors import Her2Error, JobFailed, JobStopped
 from napari_her2.inference.locks import FileLock
-from napari_her2_training.ranks import is_first
 from napari_her2_training.runs import write_json
 
 if TYPE_CHECKING:
@@ -98,8 +97,6 @@ def logged(
     JobFailed
         If the folder cannot be used, or another process trains in it.
     """
-    if not is_first():  # of several that learn together one tells
-        return (yield from steps)
     with RunLog(out, started) as log:
         try:
             # Closed before the end is told: its threads write to the folder until then.

@@ -81,7 +81,7 @@ def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> R
         if file.exists():
             known = json.loads(file.read_text(encoding="utf-8"))
             # Those that learn together with the first find its folder.
-            if not resume and is_first():
+            if not resume and is_first(config.compute):
                 raise JobFailed(f"{out} holds a run already: go on with --resume, or choose another folder.")
             for what in told:
                 if known.get(what) != told[what]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import h5py
@@ -24,8 +25,10 @@ from napari_her2.errors import JobFailed, JobStopped
 from napari_her2.inference.device import Device
 from napari_her2.inference.result import Progress
 from napari_her2.models.weights_file import read_weights
+from napari_her2_training.command import train_steps
 from napari_her2_training.fitting import Fit, fit
-from napari_her2_training.run_log import Started, logged
+from napari_her2_training.methods import METHODS
+from napari_her2_training.run_log import PROGRESS_FILE, Started, logged
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -191,9 +194,18 @@ def test_two_trainings_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest
 
 
 def test_only_the_first_process_of_several_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = SimpleNamespace(
+        config=METHODS["mil"].config, load=lambda: lambda *_, **__: steps_of([epoch(1, 1.0)], tmp_path)
+    )
+    monkeypatch.setitem(METHODS, "mil", steps)  # type: ignore[arg-type]
+    config, out = tmp_path / "c.toml", tmp_path / "out"
+    config.write_text('[model]\nname = "t"\ntraining_data = "x"\n[compute]\ndevices = 2\n')
     monkeypatch.setenv("LOCAL_RANK", "1")
-    finish(logged(steps_of([epoch(1, 1.0)], tmp_path), tmp_path / "out", STARTED))
-    assert not (tmp_path / "out").exists()
+    finish(train_steps("mil", config=config, data=tmp_path / "m.csv", out=out))
+    assert not out.exists()
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    finish(train_steps("mil", config=config, data=tmp_path / "m.csv", out=out))
+    assert (out / PROGRESS_FILE).exists()
 
 
 ENDLESS = """

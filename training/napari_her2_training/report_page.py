@@ -143,7 +143,7 @@ def _block(found: Evaluation, run: FinishedRun) -> dict[str, Any]:
     every = dict.fromkeys(name for measured in columns.values() for name in measured.measures)
     names = [*(name for name in _FIRST if name in every), *(name for name in every if name not in _FIRST)]
     return {
-        "title": in_words(found.reading, run.told).capitalize() if len(run.readings) > 1 else "",
+        "title": in_words(found.reading, run.told) if len(run.readings) > 1 else "",
         "columns": list(columns),
         "rows": [
             {"name": name, "cells": [_cell(measured.measures.get(name)) for measured in columns.values()]}

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_her2.inference.device import choose_device
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle import SUFFIX
 from napari_her2.models.encoders import save_encoder
 from napari_her2_training.encoder import OF_MODEL, make_encoder
+from napari_her2_training.machines import choose_machines
 from napari_her2_training.metrics import class_recalls, confusion, slide_metrics
 from napari_her2_training.patch_folder import read_patch_folder
 from napari_her2_training.patch_images import open_patches
@@ -32,6 +32,7 @@ from napari_her2_training.pretraining import (
     pretrain,
     start_well,
 )
+from napari_her2_training.ranks import is_first
 from napari_her2_training.runs import METRICS_FILE, open_run, write_json
 from napari_her2_training.steps import in_thread
 
@@ -74,7 +75,7 @@ def train_encoder(
         The weights.
     """
     found = read_patch_folder(data, config.data)
-    device = choose_device(config.compute.device)
+    device = choose_machines(config.compute)
     run = open_run(out, config, data, resume=resume)
     path = out / f"{config.model.name}{SUFFIX}"
     if (out / METRICS_FILE).exists() and path.exists():
@@ -87,6 +88,8 @@ def train_encoder(
     folder = out / STEP
     folder.mkdir(exist_ok=True)
     encoder = yield from in_thread(lambda report: pretrain(module, folder, device, report, resume=run.resume))
+    if not is_first(config.compute):
+        return path
     measured: dict[str, dict[str, Any]] = {}
     for part, own in patches.items():
         if part != "train":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.regions import add_region_layer, polygons, region_layers
@@ -24,7 +24,7 @@ from napari_her2._qt.model_picker import ModelPicker
 from napari_her2._qt.progress_row import ProgressRow
 from napari_her2._qt.region_picker import RegionPicker
 from napari_her2._qt.result_panel import ResultPanel
-from napari_her2._qt.sections import Section
+from napari_her2._qt.sections import Section, lay_out
 from napari_her2._qt.slide_picker import SlidePicker
 from napari_her2._qt.theme import colours_of
 from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
-
-_MIN_WIDTH_PX = 340
 
 
 class ScoringDock(QWidget):
@@ -108,17 +106,7 @@ class ScoringDock(QWidget):
         for widget in shown:
             parts.addWidget(widget)
         parts.addStretch()
-        self.scroll = scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self.banner)
-        layout.addWidget(scroll)
-        self.setMinimumWidth(_MIN_WIDTH_PX)
+        self.scroll = lay_out(self, self.banner, content)
 
     def _connect(self) -> None:
         self.slides.changed.connect(self._on_slide)

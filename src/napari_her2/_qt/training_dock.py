@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -38,7 +37,7 @@ from napari_her2._napari.training_work import exporting_run, listing_methods, re
 from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.message_box import MessageBox
 from napari_her2._qt.new_training import NewTraining
-from napari_her2._qt.sections import Section
+from napari_her2._qt.sections import Section, lay_out
 from napari_her2._qt.theme import colours_of
 from napari_her2._qt.training_run import TrainingRunView
 from napari_her2.errors import Her2Error, ModelNameTaken
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QCloseEvent
 
     from napari_her2._napari.training_work import MethodChoice
-
-_MIN_WIDTH_PX = 340
 
 
 class TrainingDock(QWidget):
@@ -126,17 +123,7 @@ class TrainingDock(QWidget):
         for widget in (self.new, self.asked, self.message, _rule(), Section("Trainings", trainings)):
             parts.addWidget(widget)
         parts.addStretch()
-        self.scroll = scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self.banner)
-        layout.addWidget(scroll)
-        self.setMinimumWidth(_MIN_WIDTH_PX)
+        self.scroll = lay_out(self, self.banner, content)
 
     def _connect(self) -> None:
         self.new.toggled.connect(self._show_new)

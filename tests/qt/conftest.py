@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -8,19 +9,24 @@ from typing import TYPE_CHECKING
 import pytest
 from driving import with_tissue
 from napari.components import ViewerModel
+from training_docks import METHODS, SCRIPT, end_all
 
-from napari_her2._napari import work
+from napari_her2._napari import training_runs, work
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.work import Equipment
-from napari_her2._qt import scoring_dock
+from napari_her2._qt import scoring_dock, training_dock
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import EncoderSpec, ModelCard
 from scored import CLASSES, HandSlide, make_result
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
+    from pytestqt.qtbot import QtBot
+
+    from napari_her2._napari.training_work import MethodChoice
+    from napari_her2._qt.training_dock import TrainingDock
     from napari_her2.inference.result import SlideResult
 
 
@@ -113,3 +119,44 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 def _own_alignments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the alignments of the person who runs it."""
     monkeypatch.setenv("NAPARI_HER2_ALIGNMENTS", str(tmp_path / "alignments"))
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "manifest.csv"
+    path.write_text("case_id,he,ihc,score\nc1,a.svs,,0\n")
+    return path
+
+
+@pytest.fixture
+def make_training_dock(
+    qtbot: QtBot, viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], TrainingDock]]:
+    """Docks whose trainings are processes that train nothing; none of them is left behind."""
+    made: list[weakref.ref[TrainingDock]] = []
+
+    def train_command(request: object, *more: str) -> list[str]:
+        return [sys.executable, str(SCRIPT), request.method, request.out, *more]
+
+    def listing() -> Generator[Progress, None, tuple[MethodChoice, ...]]:
+        yield Progress("Looking for the methods")
+        return METHODS
+
+    monkeypatch.setattr(training_runs, "train_command", train_command)
+    monkeypatch.setattr(training_dock, "listing_methods", listing)
+
+    def make() -> TrainingDock:
+        dock = training_dock.TrainingDock(viewer)
+        qtbot.addWidget(dock)
+        made.append(weakref.ref(dock))
+        qtbot.waitUntil(lambda: not dock.list_job.running)
+        return dock
+
+    yield make
+    for ref in made:
+        dock = ref()
+        if dock is not None:
+            dock.shutdown()
+    end_all()
+    del dock
+    gc.collect()

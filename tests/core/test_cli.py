@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import ModuleType
 
 import h5py
 import numpy as np
@@ -194,7 +195,10 @@ def test_a_fault_of_our_own_is_one_line_that_says_how_to_report_it(monkeypatch):
     assert "\x1b" not in line
 
 
-def test_training_without_its_extra_says_what_to_install(monkeypatch, tmp_path):
+@pytest.mark.parametrize("loaded", [False, True])
+def test_training_without_its_extra_says_what_to_install(monkeypatch, tmp_path, loaded):
+    if loaded:  # what other tests of this process left behind
+        monkeypatch.setitem(sys.modules, "napari_her2_training.command", ModuleType("command"))
     monkeypatch.setitem(sys.modules, "napari_her2_training", None)
     arguments = ("--config", "demo_attention_mil", "--data", tmp_path / "manifest.csv", "--out", tmp_path)
     assert "napari-her2[training]" in one_line(run("train", "attention-mil", *arguments))

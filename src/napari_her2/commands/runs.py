@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from napari_her2.commands.console import drive
 from napari_her2.commands.score import DEVICE_HELP
-from napari_her2.errors import JobFailed
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from napari_her2.commands.training_extra import training
 
 RUN_HELP = "Folder of a finished training."
 
@@ -44,22 +40,3 @@ def export(
     """Make one model of a training: its best fold, or all folds together."""
     bundle = training().export(run, ensemble=ensemble, name=name, install=install, force=force)
     typer.echo(f"The model was written to {bundle}")
-
-
-def training() -> ModuleType | Any:  # noqa: ANN401 - the package that the plugin hands over to
-    """Return the training package, which the plugin never imports: it hands over to it.
-
-    Raises
-    ------
-    JobFailed
-        If it cannot be used here.
-    """
-    try:
-        for needed in ("napari_her2_training", "lightning", "sklearn", "matplotlib", "jinja2"):
-            importlib.import_module(needed)
-    except ModuleNotFoundError as error:
-        raise JobFailed(
-            f"Training needs the package {error.name}: install napari-her2 with its training extra "
-            f'(pip install "napari-her2[training]").'
-        ) from error
-    return importlib.import_module("napari_her2_training")

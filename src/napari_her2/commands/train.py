@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import signal
 import threading
@@ -14,14 +13,16 @@ import typer
 
 from napari_her2.commands.console import CANCELLED, FAILED, drive, output, pairs_table, say
 from napari_her2.commands.score import DEVICE_HELP
-from napari_her2.errors import JobFailed, JobStopped
+from napari_her2.commands.training_extra import training
+from napari_her2.errors import JobStopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType, ModuleType
+    from types import FrameType
 
 METHOD_HELP = (
-    "attention-mil, wsmcl, corr-a-net, predictor, corr-a-net-table, low-resolution, patches, mil or compare."
+    "attention-mil, wsmcl, corr-a-net, predictor, corr-a-net-table, low-resolution, patches, mil, "
+    "compare or encoder."
 )
 
 
@@ -63,12 +64,12 @@ def train(
         raise typer.BadParameter("--out is missing: the folder for the run and its model.")
     settings: dict[str, Any] = {"config": None if config is None else Path(config), "data": data}
     settings |= {"out": out, "device": device}
-    with _with_training_extra(), _ending_on_sigterm():
+    with _ending_on_sigterm():
         if dry_run:
             _check(method, settings, as_json=as_json)
             return
         try:
-            steps = _training("command").train_steps(method, resume=resume, **settings)
+            steps = training("command").train_steps(method, resume=resume, **settings)
             bundle = drive(steps, f"train {method}")
         except JobStopped as stopped:
             say(f"{stopped} Go on with --resume.")
@@ -77,7 +78,7 @@ def train(
 
 
 def _check(method: str, settings: dict[str, Any], *, as_json: bool) -> None:
-    check = drive(_training("dry_run").check_steps(method, **settings), f"check {method}")
+    check = drive(training("dry_run").check_steps(method, **settings), f"check {method}")
     if as_json:
         typer.echo(json.dumps(check.told(), indent=1, ensure_ascii=False))
     else:
@@ -90,8 +91,7 @@ def _check(method: str, settings: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _list_methods(*, as_json: bool) -> None:
-    with _with_training_extra():
-        catalogue = _training("catalogue")
+    catalogue = training("catalogue")
     methods = [
         {
             "name": method.name,
@@ -110,22 +110,6 @@ def _list_methods(*, as_json: bool) -> None:
         for method in catalogue.CATALOGUE
     ]
     output().print(pairs_table(rows))
-
-
-def _training(module: str) -> ModuleType:
-    # By name: the plugin never imports the training package, it hands over to it.
-    return importlib.import_module(f"napari_her2_training.{module}")
-
-
-@contextmanager
-def _with_training_extra() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise JobFailed(
-            f"Training needs the package {error.name}: install napari-her2 with its training extra "
-            f'(pip install "napari-her2[training]").'
-        ) from error
 
 
 @contextmanager

@@ -266,3 +266,20 @@ def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(JobFailed, match="choose a folder"):
         make_pair(tmp_path / "file" / "out", "x", score="0", seed=1, size_px=512)
+
+
+def test_cases_kept_for_the_test_follow_and_change_no_other(tmp_path):
+    def cohort(folder, test):
+        for _ in cohort_steps(tmp_path / folder, cases=2, test=test, seed=3, size_px=512, mpp=1.0):
+            pass
+        with (tmp_path / folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    alone, kept = cohort("alone", 0), cohort("kept", 4)
+    assert "split" not in alone[0]
+    assert [row["split"] for row in kept] == ["", "", "test", "test", "test", "test"]
+    assert [row["score"] for row in kept[:2]] == [row["score"] for row in alone]
+    assert {row["score"] for row in kept[2:]} == set(SCORES)
+    slides = [tmp_path / "kept" / row["he"] for row in kept]
+    assert slides[0].read_bytes() == (tmp_path / "alone" / alone[0]["he"]).read_bytes()
+    assert len({slide.read_bytes() for slide in slides}) == len(slides)

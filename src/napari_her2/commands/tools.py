@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder for the cohort.")],
     cases: Annotated[int, typer.Option(min=1, help="How many cases.")] = 4,
+    test: Annotated[
+        int, typer.Option(min=0, help="So many cases more, which the manifest keeps for the test.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same cohort.")] = 0,
     size_px: Annotated[int, typer.Option(min=512, help="Side of the slides, px.")] = 4096,
     mpp: Annotated[
@@ -33,9 +36,9 @@ def phantom(
     """Make a synthetic cohort: H&E and HER2 IHC slide of each case, manifest and truth."""
     from napari_her2.phantom import cohort_steps
 
-    steps = cohort_steps(out, cases=cases, seed=seed, size_px=size_px, mpp=mpp)
+    steps = cohort_steps(out, cases=cases, test=test, seed=seed, size_px=size_px, mpp=mpp)
     manifest = drive(_as_progress(steps, "Making cases", "cases"), "phantom")
-    typer.echo(f"{cases} cases: {manifest}")
+    typer.echo(f"{cases + test} cases: {manifest}")
 
 
 def demo(

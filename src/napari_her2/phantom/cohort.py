@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,16 +18,37 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 _COLUMNS = ("case_id", "he", "ihc", "score")
+_SPLIT = "split"
 
 
-def cohort_plan(cases: int, seed: int) -> tuple[tuple[str, Score, int], ...]:
-    """Case id, score and seed of every case: scores balanced, shuffled by the seed."""
-    order = generator(seed, "cohort").permutation(cases)
-    digits = max(3, len(str(cases)))
-    return tuple(
-        (f"case_{k + 1:0{digits}d}", SCORES[int(order[k]) % len(SCORES)], key(seed, f"case-{k}") % 2**31)
-        for k in range(cases)
-    )
+@dataclass(frozen=True, slots=True)
+class PlannedCase:
+    """A case to be made: its name, score and seed, and whether it is kept for the test."""
+
+    case_id: str
+    score: Score
+    seed: int
+    test: bool = False
+
+
+def cohort_plan(cases: int, seed: int, test: int = 0) -> tuple[PlannedCase, ...]:
+    """Plan a cohort, scores balanced and shuffled by the seed; test cases follow and change no other."""
+    digits = max(3, len(str(cases + test)))
+
+    def plan(first: int, count: int, own_seed: int, *, kept: bool) -> list[PlannedCase]:
+        order = generator(own_seed, "cohort").permutation(count)
+        return [
+            PlannedCase(
+                f"case_{first + k + 1:0{digits}d}",
+                SCORES[int(order[k]) % len(SCORES)],
+                key(own_seed, f"case-{k}") % 2**31,
+                kept,
+            )
+            for k in range(count)
+        ]
+
+    learnt = plan(0, cases, seed, kept=False)
+    return (*learnt, *plan(cases, test, key(seed, "test") % 2**31, kept=True))
 
 
 def cohort_steps(
@@ -34,6 +56,7 @@ def cohort_steps(
     *,
     cases: int,
     seed: int,
+    test: int = 0,
     size_px: int | tuple[int, int] = 4096,
     mpp: float | Sequence[float] = 0.5,
 ) -> Generator[tuple[int, int], None, Path]:
@@ -47,6 +70,8 @@ def cohort_steps(
         Number of cases.
     seed : int
         Seed of the cohort; every case gets a seed of its own from it.
+    test : int
+        Number of further cases that the manifest keeps for the test: no training learns from them.
     size_px
         As in `make_pair`.
     mpp : float or sequence of float
@@ -60,24 +85,25 @@ def cohort_steps(
     Returns
     -------
     Path
-        manifest.csv with the columns case_id, he, ihc, score; paths relative to its folder.
+        manifest.csv with the columns case_id, he, ihc, score, and split where cases are kept for the test;
+        paths relative to its folder.
     """
     folder = Path(out_dir)
-    plan = cohort_plan(cases, seed)
+    plan = cohort_plan(cases, seed, test)
     scanners = (mpp,) if isinstance(mpp, int | float) else tuple(mpp)
-    yield 0, cases
-    for done, (case_id, score, case_seed) in enumerate(plan, start=1):
+    yield 0, len(plan)
+    for done, case in enumerate(plan, start=1):
         case_mpp = scanners[(done - 1) % len(scanners)]
         wanted: dict[str, object] = {
             "version": TRUTH_VERSION,
-            "score": score,
-            "seed": case_seed,
+            "score": case.score,
+            "seed": case.seed,
             "size_px": _size(size_px),
             "mpp": case_mpp,
         }
-        if not _finished(pair_paths(folder, case_id), wanted):
-            make_pair(folder, case_id, score=score, seed=case_seed, size_px=size_px, mpp=case_mpp)
-        yield done, cases
+        if not _finished(pair_paths(folder, case.case_id), wanted):
+            make_pair(folder, case.case_id, score=case.score, seed=case.seed, size_px=size_px, mpp=case_mpp)
+        yield done, len(plan)
     return _write_manifest(folder, plan)
 
 
@@ -95,14 +121,16 @@ def _finished(pair: PhantomPair, wanted: dict[str, object]) -> bool:
     return all(truth.get(name) == value for name, value in wanted.items())
 
 
-def _write_manifest(folder: Path, plan: tuple[tuple[str, Score, int], ...]) -> Path:
+def _write_manifest(folder: Path, plan: tuple[PlannedCase, ...]) -> Path:
     path = folder / "manifest.csv"
+    tested = any(case.test for case in plan)
     temporary = folder / ".manifest.csv.part"
     with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for case_id, score, _ in plan:
-            pair = pair_paths(folder, case_id)
-            writer.writerow((case_id, pair.he.name, pair.ihc.name, score))
+        writer.writerow((*_COLUMNS, _SPLIT) if tested else _COLUMNS)
+        for case in plan:
+            pair = pair_paths(folder, case.case_id)
+            row = (case.case_id, pair.he.name, pair.ihc.name, case.score)
+            writer.writerow((*row, "test" if case.test else "") if tested else row)
     os.replace(temporary, path)
     return path

@@ -31,7 +31,7 @@ from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2.models.corr_a_net import CorrANet, to_unit_range
 from napari_her2_training.corr_a_net_losses import CorrelateOver, LossOptions, corr_a_net_loss
-from napari_her2_training.field_store import ArrayFile
+from napari_her2_training.field_store import array_file
 from napari_her2_training.fitting import Fit, fit
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def represent_steps(
         return
     count = len(he)
     network = network.to(device.torch_device).eval()
-    with ArrayFile(path, (count, network.channels, *he.shape[2:]), np.float16) as made:
+    with array_file(path, (count, network.channels, *he.shape[2:]), np.float16) as made:
         for first in range(0, count, _AT_ONCE):
             yield Progress(stage, first, count, "fields")
             fields = torch.from_numpy(np.array(he[first : first + _AT_ONCE])).to(device.torch_device)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from napari_her2.export.atomic import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,9 +82,8 @@ def draw_figure(path: Path, size: tuple[float, float], draw: Callable[[Axes], No
     figure = Figure(figsize=size, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     draw(figure.add_subplot())
-    temporary = path.with_name(f".{path.stem}.part.png")
-    canvas.print_png(temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        canvas.print_png(file)
     return path
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_her2.export.atomic import whole_file
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle import SUFFIX
 from napari_her2_training.classes import SCORES
@@ -139,9 +139,8 @@ def _correlations(
                 run.store.images(run.judged, "ihc"),
                 run.device,
             )
-            temporary = path.with_name(".correlations.part.npz")
-            np.savez(temporary, **asdict(values))
-            os.replace(temporary, path)
+            with whole_file(path) as file:
+                np.savez(file, **asdict(values))
         with np.load(path, allow_pickle=False) as file:
             found[arm.name] = {name: file[name] for name in _CORRELATIONS}
     return found
@@ -198,10 +197,8 @@ _STRATUM = ("name", "fields", "share", "accuracy", "auc")
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows with the same columns, whole or not at all; numbers with four decimals, None as nothing."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as whole, whole.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         for row in rows:
             writer.writerow({key: f"{v:.4f}" if isinstance(v, float) else v for key, v in row.items()})
-    os.replace(temporary, path)

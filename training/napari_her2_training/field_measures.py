@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from napari_her2.explain.gradcam import grad_cam, upsample_maps
+from napari_her2.export.atomic import whole_file
 from napari_her2_training.accuracy_drop import ExplainedBatch, drop_in_accuracy
 from napari_her2_training.confidence_metrics import measure_predictor
 from napari_her2_training.representation_metrics import (
@@ -61,9 +61,8 @@ class Judged:
 
     def save(self, path: Path) -> None:
         """Write it to a ``.npz`` file, whole or not at all."""
-        temporary = path.with_name(f".{path.stem}.part.npz")
-        np.savez(temporary, labels=self.labels, logits=self.logits, confidence_logits=self.confidence_logits)
-        os.replace(temporary, path)
+        with whole_file(path) as file:
+            np.savez(file, labels=self.labels, logits=self.logits, confidence_logits=self.confidence_logits)
 
     @classmethod
     def load(cls, path: Path) -> Judged:

@@ -6,7 +6,7 @@ IHC of the test part proves it by never having made, or opened, that file.
 
 from __future__ import annotations
 
-import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from napari_her2.errors import JobFailed
+from napari_her2.export.atomic import whole_file
 from napari_her2.inference.result import Progress
 from napari_her2.models.preprocessing import TilePreparation
 from napari_her2.slide.stain import guess_stain
@@ -104,7 +105,7 @@ class FieldStore:
             return
         stage, done = f"Cutting {STAINS[stain]} fields ({part})", 0
         yield Progress(stage, 0, count, "fields")
-        with ArrayFile(path, (count, 3, side, side), np.uint8) as fields:
+        with array_file(path, (count, 3, side, side), np.uint8) as fields:
             for some in self.source.cut(part, stain):
                 fields[done : done + len(some)] = some
                 done += len(some)
@@ -124,37 +125,30 @@ class FieldStore:
         return self.folder / f"{part}-{stain}.npy"
 
 
-class ArrayFile:
-    """A ``.npy`` file that is filled piece by piece and appears whole or not at all.
+@contextmanager
+def array_file(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[NDArray[np.generic]]:
+    """Fill a ``.npy`` file piece by piece; it appears whole or not at all.
 
     Parameters
     ----------
     path : Path
     shape : tuple of int
     dtype : type
+
+    Yields
+    ------
+    array
+        Mapped to the file.
+
+    Raises
+    ------
+    JobFailed
+        If the place cannot be written, or the disk is full.
     """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
-        self.path = path
-        self._temporary = path.with_name(f".{path.name}.part")
-        try:
-            self._array = np.lib.format.open_memmap(self._temporary, mode="w+", dtype=dtype, shape=shape)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise JobFailed(
-                f"{path} cannot be written ({reason}): make room, or choose another folder."
-            ) from error
-
-    def __enter__(self) -> NDArray[np.generic]:
-        return self._array
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._array.flush()
-        del self._array
-        if kind is None:
-            os.replace(self._temporary, self.path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+        yield array
+        array.flush()
 
 
 def averaged(

@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
-from napari_her2_training.field_store import ArrayFile
+from napari_her2_training.field_store import array_file
 from napari_her2_training.patches import Patches
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def open_patches(
 
 def _decode(part: Part, path: Path, config: PatchFolderConfig, stage: str) -> Generator[Progress, None, None]:
     side, faults = config.tile_px, []
-    with ArrayFile(path, (len(part), side, side, 3), np.uint8) as images:
+    with array_file(path, (len(part), side, side, 3), np.uint8) as images:
         for number, file in enumerate(part.files):
             if number % _AT_ONCE == 0:
                 yield Progress(stage, number, len(part), "patches")

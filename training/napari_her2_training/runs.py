@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed
+from napari_her2.export.atomic import whole_file
 from napari_her2_training.ranks import is_first
 
 if TYPE_CHECKING:
@@ -109,6 +109,5 @@ def _content(manifest: Path) -> bytes:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        file.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")

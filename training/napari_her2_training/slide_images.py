@@ -18,7 +18,7 @@ from napari_her2.inference.embed import MOST_DAMAGED
 from napari_her2.inference.result import Progress
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.thumbnail import read_thumbnails
-from napari_her2_training.field_store import ArrayFile
+from napari_her2_training.field_store import array_file
 from napari_her2_training.manifest import STAINS, label_of
 from napari_her2_training.runs import write_json
 
@@ -157,7 +157,7 @@ class ImageStore:
                     f"Row {case.row} of the manifest: the {STAINS[self.stain]} slide of case {case.case_id} "
                     f"holds too little tissue for a tile; leave it out."
                 )
-            with ArrayFile(path, found.images.shape, np.uint8) as file:
+            with array_file(path, found.images.shape, np.uint8) as file:
                 file[:] = found.images
             write_json(_facts(path), {"mpp": found.mpp, "weights": found.weights})
         yield Progress(stage, len(cases), len(cases), "slides")

@@ -26,18 +26,18 @@ from sklearn.metrics import recall_score
 
 from napari_her2.inference.device import choose_device
 from napari_her2.models.weights_file import read_weights
-from napari_her2_training.corr_a_net import represent_steps
-from napari_her2_training.corr_a_net_config import CorrANetConfig
-from napari_her2_training.corr_a_net_run import FieldRun, load_network
-from napari_her2_training.corr_a_net_table import CONFIG_FILE
-from napari_her2_training.field_arms import STAINS_OF, Arm, predictor_arms
-from napari_her2_training.field_measures import Judged, correlations_of, drop_of, judge, measures_of
-from napari_her2_training.field_predictor import LabelledFields, new_predictor
-from napari_her2_training.field_store import FieldStore
-from napari_her2_training.manifest import Split, read_manifest
-from napari_her2_training.representation_metrics import compare_paired
-from napari_her2_training.runs import RunFolder
-from napari_her2_training.slide_fields import plan_fields
+from napari_her2_training.cohort.manifest import Split, read_manifest
+from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, predictor_arms
+from napari_her2_training.corr_a_net.config import CorrANetConfig
+from napari_her2_training.corr_a_net.fields import FieldStore
+from napari_her2_training.corr_a_net.measures import Judged, correlations_of, drop_of, judge, measures_of
+from napari_her2_training.corr_a_net.predictor import LabelledFields, new_predictor
+from napari_her2_training.corr_a_net.representation_metrics import compare_paired
+from napari_her2_training.corr_a_net.run import FieldRun, load_network
+from napari_her2_training.corr_a_net.slide_fields import plan_fields
+from napari_her2_training.corr_a_net.table import CONFIG_FILE
+from napari_her2_training.corr_a_net.training import represent_steps
+from napari_her2_training.running.runs import RunFolder
 from unseen import UNSEEN_SEED, unseen_cases
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import Progress
     from napari_her2.models.corr_a_net import CorrANet
     from napari_her2.models.predictors import Predictor
-    from napari_her2_training.field_arms import NetworkArm
+    from napari_her2_training.corr_a_net.arms import NetworkArm
     from unseen import Case
 
 PART = "test"

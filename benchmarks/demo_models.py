@@ -37,8 +37,8 @@ from napari_her2.models.card import PAIR
 from napari_her2.models.field_model import FieldModel
 from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.registry import load_model
-from napari_her2_training.confidence_metrics import measure_predictor
-from napari_her2_training.patches import tumour_share
+from napari_her2_training.cohort.outlines import tumour_share
+from napari_her2_training.corr_a_net.confidence_metrics import measure_predictor
 from unseen import UNSEEN_SEED, Case, bootstrap, macro_auc, score_measures, tile_auc, unseen_cases
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from sklearn.model_selection import StratifiedKFold
 
 import napari_her2_training
 from musk import FOLDS, PUBLISHED, Bag, find_data, read_musk
-from napari_her2_training.predictions import Part, read_predictions
+from napari_her2_training.measures.predictions import Part, read_predictions
 
 CONFIG = """
 [model]

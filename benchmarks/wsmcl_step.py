@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_her2.models.wsmcl import WSMCL
-from napari_her2_training.wsmcl_losses import contrastive_loss, wsmcl_loss
+from napari_her2_training.wsmcl.losses import contrastive_loss, wsmcl_loss
 
 PEAKS_IN_A_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
 WIDTH = 512

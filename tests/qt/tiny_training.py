@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.inference.result import Progress
-from napari_her2_training.run_log import Started, logged
+from napari_her2_training.running.log import Started, logged
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.accuracy_drop import (
+from napari_her2_training.corr_a_net.accuracy_drop import (
     ExplainedBatch,
     MaskedAccuracy,
     drop_in_accuracy,

@@ -9,11 +9,11 @@ import pytest
 from scipy.stats import bootstrap
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.arm_measures import Measured, all_measures, judged_part, measure, measure_said
-from napari_her2_training.bootstrap import resample_cases, resampled_measures
 from napari_her2_training.config import MeasureConfig
-from napari_her2_training.draws import epoch_order, inverse_frequencies
-from napari_her2_training.predictions import Part, Predictions, read_predictions, write_predictions
+from napari_her2_training.measures.arms import Measured, all_measures, judged_part, measure, measure_said
+from napari_her2_training.measures.bootstrap import resample_cases, resampled_measures
+from napari_her2_training.measures.predictions import Part, Predictions, read_predictions, write_predictions
+from napari_her2_training.running.draws import epoch_order, inverse_frequencies
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,15 +9,11 @@ import pytest
 
 import napari_her2_training
 from napari_her2.errors import JobFailed
-from napari_her2_training.arms_config import (
-    ARMS,
-    CompareConfig,
-    LowResolutionConfig,
-    MILConfig,
-    PatchArmConfig,
-)
+from napari_her2_training.comparison.config import ARMS, CompareConfig
 from napari_her2_training.config import read_config
+from napari_her2_training.low_resolution.config import LowResolutionConfig, PatchArmConfig
 from napari_her2_training.methods import METHODS
+from napari_her2_training.mil.config import MILConfig
 
 CONFIGS = Path(napari_her2_training.__file__).parent / "configs"
 MODEL = {"name": "a", "training_data": "b"}

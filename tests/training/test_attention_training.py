@@ -17,17 +17,17 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.registry import load_model
 from napari_her2.phantom import cohort_steps
 from napari_her2.slide.grid import TileGrid
-from napari_her2_training.attention_config import BagsConfig, HeadConfig
-from napari_her2_training.attention_mil import (
+from napari_her2_training.attention_mil.config import BagsConfig, HeadConfig
+from napari_her2_training.attention_mil.training import (
     AttentionMILTraining,
     attention_loss,
     new_head,
     train_head,
     vote_loss,
 )
-from napari_her2_training.bags import SlideBag, predict_bags
-from napari_her2_training.patches import tumour_share
-from napari_her2_training.steps import in_thread
+from napari_her2_training.cohort.bags import SlideBag, predict_bags
+from napari_her2_training.cohort.outlines import tumour_share
+from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

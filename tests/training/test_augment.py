@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_her2_training.augment import orient, vary_light, vary_sharpness, vary_stain
+from napari_her2_training.encoder.augment import orient, vary_light, vary_sharpness, vary_stain
 
 
 def draw(seed: int = 0) -> torch.Generator:

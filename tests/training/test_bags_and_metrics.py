@@ -10,8 +10,8 @@ import torch
 import torchmetrics.functional.classification as tm
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.bags import SlideBag, check_sizes, draw_batch, draw_tiles
-from napari_her2_training.metrics import class_aucs, confusion, slide_metrics
+from napari_her2_training.cohort.bags import SlideBag, check_sizes, draw_batch, draw_tiles
+from napari_her2_training.measures.metrics import class_aucs, confusion, slide_metrics
 
 
 def numbered(slide: int, tiles: int) -> SlideBag:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from napari_her2_training.calibration import (
+from napari_her2_training.measures.calibration import (
     fit_temperature,
     least_confidence,
     reliability,

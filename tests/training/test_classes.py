@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.arms_config import StainedCasesConfig
+from napari_her2_training.arm_config import StainedCasesConfig
 from napari_her2_training.classes import class_mapping
+from napari_her2_training.cohort.manifest import Case, class_names, label_of, make_splits
 from napari_her2_training.config import CasesConfig
-from napari_her2_training.manifest import Case, class_names, label_of, make_splits
 
 SCORES = ("0", "1+", "2+", "3+")
 

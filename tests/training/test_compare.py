@@ -18,10 +18,10 @@ from napari_her2.models.aggregator import SlideAggregator
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.registry import load_model
 from napari_her2.phantom import cohort_steps
-from napari_her2_training.arms_config import AGGREGATORS, AggregatorConfig, MILLossConfig
-from napari_her2_training.bags import SlideBag, predict_bags
-from napari_her2_training.mil_training import MILTraining, new_aggregator, train_aggregator
-from napari_her2_training.predictions import read_predictions
+from napari_her2_training.cohort.bags import SlideBag, predict_bags
+from napari_her2_training.measures.predictions import read_predictions
+from napari_her2_training.mil.config import AGGREGATORS, AggregatorConfig, MILLossConfig
+from napari_her2_training.mil.training import MILTraining, new_aggregator, train_aggregator
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -12,7 +12,7 @@ import torchmetrics.functional.classification as tm
 from sklearn import metrics as sk
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.confidence_metrics import (
+from napari_her2_training.corr_a_net.confidence_metrics import (
     STRATA,
     class_average_precisions,
     confidence_strata,

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 import napari_her2_training
 from napari_her2.cli import app
 from napari_her2.errors import JobFailed
-from napari_her2_training.attention_config import AttentionConfig
+from napari_her2_training.attention_mil.config import AttentionConfig
 from napari_her2_training.command import train_steps
 from napari_her2_training.config import Published, find_config, read_config
 from napari_her2_training.methods import METHODS
-from napari_her2_training.wsmcl_config import WSMCLConfig
+from napari_her2_training.wsmcl.config import WSMCLConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from napari_her2.errors import JobFailed
 from napari_her2.models.corr_a_net import CorrANet, CorrANetOutput, Representations, Views
 from napari_her2.models.corr_a_net_published import CorrANetPublished, PublishedOutput
-from napari_her2_training.corr_a_net_losses import (
+from napari_her2_training.corr_a_net.losses import (
     LossOptions,
     corr_a_net_loss,
     correlation,

@@ -20,13 +20,13 @@ from napari_her2.models.registry import load_model
 from napari_her2.models.weights_file import read_weights
 from napari_her2.phantom import cohort_steps
 from napari_her2.slide.reader import open_slide
-from napari_her2_training.bci_folder import BCIFolder, read_bci
-from napari_her2_training.corr_a_net_config import (
+from napari_her2_training.corr_a_net.bci_folder import BCIFolder, read_bci
+from napari_her2_training.corr_a_net.config import (
     CorrANetConfig,
     FieldDataConfig,
 )
-from napari_her2_training.corr_a_net_run import load_network
-from napari_her2_training.slide_fields import read_fields
+from napari_her2_training.corr_a_net.run import load_network
+from napari_her2_training.corr_a_net.slide_fields import read_fields
 
 CPU = Device(torch.device("cpu"), "cpu (test)", "test")
 SCORES = ("0", "1+", "2+", "3+")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_her2.errors import JobFailed
-from napari_her2_training import data_checks
-from napari_her2_training.attention_config import AttentionConfig
-from napari_her2_training.data_checks import content_faults, ish_warnings
-from napari_her2_training.manifest import Case, ManifestFaults, make_splits, read_manifest
+from napari_her2_training.attention_mil.config import AttentionConfig
+from napari_her2_training.cohort import checks
+from napari_her2_training.cohort.checks import content_faults, ish_warnings
+from napari_her2_training.cohort.manifest import Case, ManifestFaults, make_splits, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def test_files_that_differ_in_the_middle_alone_are_two_slides(tmp_path: Path) ->
     # As uncompressed scans are: size, header and white edge are the same.
     edge = b"\xff" * MIB
     a, b = write(tmp_path / "a.tif", edge + b"one" + edge), write(tmp_path / "b.tif", edge + b"two" + edge)
-    assert data_checks.fingerprint(a) == data_checks.fingerprint(b)
+    assert checks.fingerprint(a) == checks.fingerprint(b)
     assert content_faults([case(2, a), case(3, b)]) == []
     c = write(tmp_path / "c.tif", edge + b"two" + edge)
     assert content_faults([case(2, a), case(3, b), case(4, c)]) == [
@@ -57,7 +57,7 @@ def test_nothing_is_read_of_files_whose_sizes_differ(tmp_path: Path, monkeypatch
     def refuse(_: Path) -> str:
         raise AssertionError("it was opened")
 
-    monkeypatch.setattr(data_checks, "fingerprint", refuse)
+    monkeypatch.setattr(checks, "fingerprint", refuse)
     cases = [case(row, write(tmp_path / f"{row}.svs", b"x" * row)) for row in range(2, 9)]
     assert content_faults(cases) == []
 

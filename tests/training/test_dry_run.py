@@ -20,12 +20,12 @@ from napari_her2.inference.cache import cache_base
 from napari_her2.inference.device import Device
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.tissue import TissueMask
-from napari_her2_training.attention_config import AttentionConfig
+from napari_her2_training.attention_mil.config import AttentionConfig
+from napari_her2_training.cohort.embedding import embed_cases
+from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.config import EncoderConfig
 from napari_her2_training.dry_run import TrainingCheck, check_steps, costs, slides
-from napari_her2_training.embedding import embed_cases
-from napari_her2_training.encoder import frozen_encoder
-from napari_her2_training.manifest import read_manifest
+from napari_her2_training.encoder.make import frozen_encoder
 from napari_her2_training.methods import METHODS
 
 if TYPE_CHECKING:

@@ -16,16 +16,16 @@ import napari_her2_training
 from napari_her2.errors import JobFailed
 from napari_her2.models.encoders import build_encoder
 from napari_her2_training.config import EncoderConfig
-from napari_her2_training.encoder import make_encoder
-from napari_her2_training.encoder_config import EncoderTrainingConfig
-from napari_her2_training.fitting import _Reporter
-from napari_her2_training.patch_folder import read_patch_folder
-from napari_her2_training.patch_images import HDF5Images, open_patches, read_patch
+from napari_her2_training.encoder.config import EncoderTrainingConfig
+from napari_her2_training.encoder.make import make_encoder
+from napari_her2_training.encoder.patch_folder import read_patch_folder
+from napari_her2_training.encoder.patch_images import HDF5Images, open_patches, read_patch
+from napari_her2_training.running.fitting import _Reporter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_her2_training.encoder_config import PatchFolderConfig
+    from napari_her2_training.encoder.config import PatchFolderConfig
 
 SIDE = 96
 CONFIG = """

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.features import holds_features, read_features
+from napari_her2_training.cohort.features import holds_features, read_features
 
 if TYPE_CHECKING:
     from pathlib import Path

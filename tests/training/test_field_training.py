@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from napari_her2.inference.device import Device
-from napari_her2_training.corr_a_net import CorrANetTraining, new_network, train_network
-from napari_her2_training.corr_a_net_config import NetworkConfig, PredictorConfig, StemConfig
-from napari_her2_training.field_predictor import (
+from napari_her2_training.corr_a_net.config import NetworkConfig, PredictorConfig, StemConfig
+from napari_her2_training.corr_a_net.predictor import (
     LabelledFields,
     PredictorTraining,
     new_predictor,
     train_predictor,
 )
+from napari_her2_training.corr_a_net.training import CorrANetTraining, new_network, train_network
 
 if TYPE_CHECKING:
     from pathlib import Path

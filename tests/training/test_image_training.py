@@ -14,19 +14,19 @@ from napari_her2.errors import ModelError
 from napari_her2.inference.device import Device
 from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.weights_file import write_weights
-from napari_her2_training.arms_config import ConvNeXtConfig, LearningConfig
-from napari_her2_training.augment import vary_place
 from napari_her2_training.classes import class_mapping
-from napari_her2_training.image_start import measure_start, start_from
-from napari_her2_training.image_training import (
+from napari_her2_training.cohort.manifest import Case
+from napari_her2_training.encoder.augment import vary_place
+from napari_her2_training.low_resolution.config import ConvNeXtConfig, LearningConfig
+from napari_her2_training.low_resolution.slide_images import SlideImages
+from napari_her2_training.low_resolution.start import measure_start, start_from
+from napari_her2_training.low_resolution.training import (
     ImageTraining,
     parameter_groups,
     per_slide,
     predict_images,
     train_images,
 )
-from napari_her2_training.manifest import Case
-from napari_her2_training.slide_images import SlideImages
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.attention_config import AttentionConfig
-from napari_her2_training.manifest import Case, Split, label_of, make_splits, read_manifest
+from napari_her2_training.attention_mil.config import AttentionConfig
+from napari_her2_training.cohort.manifest import Case, Split, label_of, make_splits, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

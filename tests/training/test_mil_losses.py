@@ -15,7 +15,7 @@ from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.clam import CLAM
 from napari_her2.models.dsmil import DSMIL
 from napari_her2.models.transmil import TransMIL
-from napari_her2_training.mil_losses import (
+from napari_her2_training.mil.losses import (
     MILLossOptions,
     clam_instance_loss,
     mil_loss,

@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 
-from napari_her2_training.bags import SlideBag
-from napari_her2_training.pairs import PairDraw, PairedSlides, judged_pairs
-from napari_her2_training.wsmcl_config import PairsConfig
+from napari_her2_training.cohort.bags import SlideBag
+from napari_her2_training.wsmcl.config import PairsConfig
+from napari_her2_training.wsmcl.pairs import PairDraw, PairedSlides, judged_pairs
 
 SAME_CLASS = PairsConfig(mode="same-class")
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.predictors import Predictor, PredictorOutput
-from napari_her2_training.predictor_losses import (
+from napari_her2_training.corr_a_net.predictor_losses import (
     LAMBDA_RANGE,
     PredictorLossOptions,
     class_weights,

@@ -17,8 +17,8 @@ import torch
 import napari_her2_training
 from napari_her2.models.weights_file import read_weights
 from napari_her2_training.config import ComputeConfig
-from napari_her2_training.machines import Machines, choose_machines, own_share
-from napari_her2_training.ranks import is_first
+from napari_her2_training.running.machines import Machines, choose_machines, own_share
+from napari_her2_training.running.ranks import is_first
 
 if TYPE_CHECKING:
     from pathlib import Path

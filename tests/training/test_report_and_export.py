@@ -16,8 +16,8 @@ from napari_her2.errors import JobFailed
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.models.registry import list_models, load_model
 from napari_her2.phantom import cohort_steps
-from napari_her2_training.manifest import read_manifest
-from napari_her2_training.predictions import Part, Predictions, pooled, read_predictions
+from napari_her2_training.cohort.manifest import read_manifest
+from napari_her2_training.measures.predictions import Part, Predictions, pooled, read_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Generator

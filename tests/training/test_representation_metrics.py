@@ -12,7 +12,7 @@ from scipy.stats import pearsonr
 from skimage.color import combine_stains, rgb2gray, rgb_from_hed
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.representation_metrics import (
+from napari_her2_training.corr_a_net.representation_metrics import (
     channel_correlations,
     compare_paired,
     dab_density,

@@ -26,9 +26,9 @@ from napari_her2.inference.device import Device
 from napari_her2.inference.result import Progress
 from napari_her2.models.weights_file import read_weights
 from napari_her2_training.command import train_steps
-from napari_her2_training.fitting import Fit, fit
 from napari_her2_training.methods import METHODS
-from napari_her2_training.run_log import PROGRESS_FILE, Started, logged
+from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.log import PROGRESS_FILE, Started, logged
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -184,7 +184,7 @@ def test_closing_it_stops_it_after_its_own_end(tmp_path: Path) -> None:
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_her2_training.run_log._SECONDS_FOR_THE_LOCK", 0.0)
+    monkeypatch.setattr("napari_her2_training.running.log._SECONDS_FOR_THE_LOCK", 0.0)
     first = logged(steps_of([Progress("Training")] * 3, tmp_path), tmp_path, STARTED)
     next(first)
     with pytest.raises(JobFailed, match="A training is running in"):
@@ -213,7 +213,7 @@ import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from napari_her2.inference.result import Progress
-from napari_her2_training.run_log import Started, logged
+from napari_her2_training.running.log import Started, logged
 
 def endless():
     try:
@@ -346,7 +346,7 @@ def train(features: Path, out: Path, *, resume: bool = False) -> Generator[Progr
 def test_a_stop_file_ends_a_training_that_then_resumes_to_the_same_weights(
     features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_her2_training.run_log._SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr("napari_her2_training.running.log._SECONDS_BETWEEN_LOOKS", 0.0)
     whole = finish(train(features, tmp_path / "whole"))
     out = tmp_path / "stopped"
 

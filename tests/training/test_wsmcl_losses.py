@@ -9,7 +9,7 @@ import torch
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.wsmcl import WSMCL
-from napari_her2_training.wsmcl_losses import (
+from napari_her2_training.wsmcl.losses import (
     LossOptions,
     contrastive_loss,
     distillation_loss,

@@ -19,17 +19,17 @@ from napari_her2.models.registry import load_model
 from napari_her2.models.weights_file import read_weights
 from napari_her2.models.wsmcl import WSMCL
 from napari_her2.phantom import cohort_steps
-from napari_her2_training.bags import SlideBag
-from napari_her2_training.pairs import PairDraw, PairedSlides
-from napari_her2_training.predictions import read_predictions
-from napari_her2_training.wsmcl import (
+from napari_her2_training.cohort.bags import SlideBag
+from napari_her2_training.measures.predictions import read_predictions
+from napari_her2_training.wsmcl.config import LossConfig, PairedHeadConfig, PairsConfig
+from napari_her2_training.wsmcl.pairs import PairDraw, PairedSlides
+from napari_her2_training.wsmcl.training import (
     WSMCLTraining,
     new_model,
     predict_pairs,
     predict_slides,
     train_model,
 )
-from napari_her2_training.wsmcl_config import LossConfig, PairedHeadConfig, PairsConfig
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -131,7 +131,7 @@ def report(
     """
     from pathlib import Path
 
-    from napari_her2_training.report_page import report_steps
+    from napari_her2_training.reporting.page import report_steps
 
     return (yield from report_steps(Path(run), cases=cases, device=device))
 
@@ -144,9 +144,9 @@ def export(
     install: bool = False,
     force: bool = False,
 ) -> Path:
-    """Make one model of a finished training; see `napari_her2_training.exporting.export_run`."""
+    """Make one model of a finished training; see `napari_her2_training.reporting.exporting.export_run`."""
     from pathlib import Path
 
-    from napari_her2_training.exporting import export_run
+    from napari_her2_training.reporting.exporting import export_run
 
     return export_run(Path(run), ensemble=ensemble, name=name, install=install, force=force)

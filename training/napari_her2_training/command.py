@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.methods import METHODS
-from napari_her2_training.ranks import is_first
-from napari_her2_training.run_log import Started, logged
-from napari_her2_training.runs import RUN_FILE
+from napari_her2_training.running.log import Started, logged
+from napari_her2_training.running.ranks import is_first
+from napari_her2_training.running.runs import RUN_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -51,7 +51,7 @@ def train_steps(
     ------
     Progress
         Closing the generator stops the training, and so does a file ``stop`` in ``out``; it can be resumed.
-        What it yields is also told in ``out`` (see `napari_her2_training.run_log`).
+        What it yields is also told in ``out`` (see `napari_her2_training.running.log`).
 
     Returns
     -------

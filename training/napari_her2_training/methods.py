@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from napari_her2_training.arms_config import CompareConfig, LowResolutionConfig, MILConfig, PatchArmConfig
-from napari_her2_training.attention_config import AttentionConfig
-from napari_her2_training.corr_a_net_config import CorrANetConfig
-from napari_her2_training.encoder_config import EncoderTrainingConfig
-from napari_her2_training.wsmcl_config import WSMCLConfig
+from napari_her2_training.attention_mil.config import AttentionConfig
+from napari_her2_training.comparison.config import CompareConfig
+from napari_her2_training.corr_a_net.config import CorrANetConfig
+from napari_her2_training.encoder.config import EncoderTrainingConfig
+from napari_her2_training.low_resolution.config import LowResolutionConfig, PatchArmConfig
+from napari_her2_training.mil.config import MILConfig
+from napari_her2_training.wsmcl.config import WSMCLConfig
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -52,14 +54,14 @@ class Method:
 
 
 METHODS: Mapping[str, Method] = {
-    "attention-mil": Method(AttentionConfig, "attention_run", "train_attention_mil"),
-    "wsmcl": Method(WSMCLConfig, "wsmcl_run", "train_wsmcl"),
-    "corr-a-net": Method(CorrANetConfig, "corr_a_net_run", "train_corr_a_net"),
-    "predictor": Method(CorrANetConfig, "corr_a_net_run", "train_field_predictor"),
-    "low-resolution": Method(LowResolutionConfig, "image_run", "train_low_resolution"),
-    "patches": Method(PatchArmConfig, "image_run", "train_patches"),
-    "mil": Method(MILConfig, "mil_run", "train_mil"),
-    "compare": Method(CompareConfig, "compare", "train_comparison"),
-    "corr-a-net-table": Method(CorrANetConfig, "corr_a_net_table", "train_table"),
-    "encoder": Method(EncoderTrainingConfig, "encoder_run", "train_encoder"),
+    "attention-mil": Method(AttentionConfig, "attention_mil.run", "train_attention_mil"),
+    "wsmcl": Method(WSMCLConfig, "wsmcl.run", "train_wsmcl"),
+    "corr-a-net": Method(CorrANetConfig, "corr_a_net.run", "train_corr_a_net"),
+    "predictor": Method(CorrANetConfig, "corr_a_net.run", "train_field_predictor"),
+    "low-resolution": Method(LowResolutionConfig, "low_resolution.run", "train_low_resolution"),
+    "patches": Method(PatchArmConfig, "low_resolution.run", "train_patches"),
+    "mil": Method(MILConfig, "mil.run", "train_mil"),
+    "compare": Method(CompareConfig, "comparison.run", "train_comparison"),
+    "corr-a-net-table": Method(CorrANetConfig, "corr_a_net.table", "train_table"),
+    "encoder": Method(EncoderTrainingConfig, "encoder.run", "train_encoder"),
 }

@@ -18,8 +18,8 @@ Differences from the papers
 ---------------------------
 - RISE deletes to black or blurs, in steps of a row of pixels; here the replacement is the same for both
   curves. The control is ours.
-- Dutta et al. give the drop over a set of images (`napari_her2_training.accuracy_drop` measures it); of one
-  field, accuracy is whether its class stays.
+- Dutta et al. give the drop over a set of images (measured by
+  `napari_her2_training.corr_a_net.accuracy_drop`); of one field, accuracy is whether its class stays.
 """
 
 from __future__ import annotations

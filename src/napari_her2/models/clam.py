@@ -10,7 +10,7 @@ of K tile features x_k::
     logit_c = w_c · sum_k a_kc h_k + b_c
 
 and for each class a small classifier of single tiles, "of this class" or "not of this class", which in
-training learns from the tiles of the most and the least attention: `napari_her2_training.mil_losses`.
+training learns from the tiles of the most and the least attention: `napari_her2_training.mil.losses`.
 
 What is shown as attention is that of the predicted class where every class has its own; the evidence of a
 class follows its own.

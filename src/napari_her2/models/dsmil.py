@@ -11,7 +11,7 @@ reference for what the paper leaves open. For a bag of K tile features x_k and C
     logit_c = sum_c' W_cc' · B_c' + b_c                 each logit sees the vectors of all classes
 
 The logits are those of stream 2; the maxima s_(m_c)c of stream 1 take part in the loss
-(`napari_her2_training.mil_losses`), and in the answer where ``average`` asks for it.
+(`napari_her2_training.mil.losses`), and in the answer where ``average`` asks for it.
 
 What is shown as attention is that of the predicted class; what counts as evidence follows the attention of
 all classes. Logits are a sum over the tiles, given the best tiles; which tile is best is no sum, so what a

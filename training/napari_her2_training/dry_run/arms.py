@@ -10,7 +10,8 @@ import numpy as np
 
 from napari_her2.inference.result import Progress
 from napari_her2.slide.thumbnail import count_thumbnails
-from napari_her2_training.arms_config import LowResolutionConfig, MILConfig, PatchArmConfig
+from napari_her2_training.cohort.features import from_files
+from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.dry_run.bags import FROM_FILES, MEASURING
 from napari_her2_training.dry_run.cases import read_table
 from napari_her2_training.dry_run.costs import aggregator_cost, image_cost
@@ -23,10 +24,10 @@ from napari_her2_training.dry_run.slides import (
     tile_counter,
     warn_of_download,
 )
-from napari_her2_training.image_start import IMAGENET
-from napari_her2_training.manifest import SPLITS
-from napari_her2_training.paired_slides import from_files
-from napari_her2_training.slide_images import cut_thumbnails, cut_tiles
+from napari_her2_training.low_resolution.config import LowResolutionConfig, PatchArmConfig
+from napari_her2_training.low_resolution.slide_images import cut_thumbnails, cut_tiles
+from napari_her2_training.low_resolution.start import IMAGENET
+from napari_her2_training.mil.config import MILConfig
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -34,18 +35,18 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.slide.reader import Slide
-    from napari_her2_training.arms_config import (
-        AggregatorConfig,
-        CompareConfig,
+    from napari_her2_training.cohort.manifest import Case
+    from napari_her2_training.comparison.config import CompareConfig
+    from napari_her2_training.dry_run.cases import Table
+    from napari_her2_training.dry_run.findings import Findings
+    from napari_her2_training.dry_run.slides import Seen
+    from napari_her2_training.low_resolution.config import (
         ConvNeXtConfig,
         ImageConfig,
         LearningConfig,
         PatchesConfig,
     )
-    from napari_her2_training.dry_run.cases import Table
-    from napari_her2_training.dry_run.findings import Findings
-    from napari_her2_training.dry_run.slides import Seen
-    from napari_her2_training.manifest import Case
+    from napari_her2_training.mil.config import AggregatorConfig
 
 _PATCHES_TIMED = 16
 
@@ -253,7 +254,7 @@ def _check_network(network: ConvNeXtConfig, findings: Findings) -> None:
         warn_of_download(f"timm:{IMAGENET[network.variant]}", network.weights, findings)
     elif network.weights != "random":
         from napari_her2.models.convnext import build_convnext
-        from napari_her2_training.image_start import start_from
+        from napari_her2_training.low_resolution.start import start_from
 
         with findings.noted():
             start_from(build_convnext(network.variant, 2), network)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
+from napari_her2_training.cohort.features import from_files
+from napari_her2_training.cohort.manifest import SPLITS, STAINS, absent_classes
 from napari_her2_training.dry_run.cases import check_regions, read_table
 from napari_her2_training.dry_run.costs import attention_cost, pretraining_cost, wsmcl_cost
 from napari_her2_training.dry_run.slides import (
@@ -18,9 +20,7 @@ from napari_her2_training.dry_run.slides import (
     tell_tiles,
     tile_counter,
 )
-from napari_her2_training.manifest import SPLITS, STAINS, absent_classes
-from napari_her2_training.paired_slides import from_files
-from napari_her2_training.pairs import check_pairs
+from napari_her2_training.wsmcl.pairs import check_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.models.encoders import PatchEncoder
-    from napari_her2_training.attention_config import AttentionConfig
+    from napari_her2_training.attention_mil.config import AttentionConfig
+    from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.dry_run.cases import Table
     from napari_her2_training.dry_run.costs import Cost
     from napari_her2_training.dry_run.findings import Findings
     from napari_her2_training.dry_run.slides import Seen, TileCounter
-    from napari_her2_training.manifest import Case, Stain
-    from napari_her2_training.wsmcl_config import PairedHeadConfig, WSMCLConfig
+    from napari_her2_training.wsmcl.config import PairedHeadConfig, WSMCLConfig
 
 MEASURING = "Measuring a step of learning"
 FROM_FILES = (
@@ -227,7 +227,7 @@ def _wsmcl_costs(
 
 
 def _pairs(cases: Sequence[Case], mode: str, classes: int) -> int:
-    """Pairs an epoch, as `napari_her2_training.pairs` makes them."""
+    """Pairs an epoch, as `napari_her2_training.wsmcl.pairs` makes them."""
     if mode == "same-case":
         return sum(case.he is not None and case.ihc is not None for case in cases)
     return classes * (sum(case.he is not None for case in cases) // classes)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.data_checks import ish_warnings
-from napari_her2_training.manifest import (
+from napari_her2_training.cohort.checks import ish_warnings
+from napari_her2_training.cohort.manifest import (
     SPLITS,
     absent_classes,
     fold_name,
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2_training.classes import ClassMapping
+    from napari_her2_training.cohort.manifest import Case, Split, Stain
     from napari_her2_training.config import CasesConfig
     from napari_her2_training.dry_run.findings import Findings
-    from napari_her2_training.manifest import Case, Split, Stain
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,16 @@ from napari_her2.errors import JobFailed
 from napari_her2.inference.encode import is_out_of_memory
 from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
-from napari_her2_training.attention_mil import AttentionMILTraining, new_head
-from napari_her2_training.bags import SlideBag
-from napari_her2_training.corr_a_net import CorrANetTraining, new_network
-from napari_her2_training.field_predictor import LabelledFields, PredictorTraining, new_predictor
-from napari_her2_training.image_training import ImageTraining
-from napari_her2_training.mil_training import MILTraining, new_aggregator
-from napari_her2_training.pairs import PairDraw, PairedSlides
-from napari_her2_training.patches import Patches
-from napari_her2_training.pretraining import PatchClassifier
-from napari_her2_training.wsmcl import WSMCLTraining, new_model
+from napari_her2_training.attention_mil.training import AttentionMILTraining, new_head
+from napari_her2_training.cohort.bags import SlideBag
+from napari_her2_training.corr_a_net.predictor import LabelledFields, PredictorTraining, new_predictor
+from napari_her2_training.corr_a_net.training import CorrANetTraining, new_network
+from napari_her2_training.encoder.patches import Patches
+from napari_her2_training.encoder.pretraining import PatchClassifier
+from napari_her2_training.low_resolution.training import ImageTraining
+from napari_her2_training.mil.training import MILTraining, new_aggregator
+from napari_her2_training.wsmcl.pairs import PairDraw, PairedSlides
+from napari_her2_training.wsmcl.training import WSMCLTraining, new_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.models.encoders import PatchEncoder
-    from napari_her2_training.arms_config import AggregatorConfig, LearningConfig, MILLossConfig
-    from napari_her2_training.attention_config import BagsConfig, HeadConfig, PretrainingConfig
-    from napari_her2_training.corr_a_net_config import NetworkConfig, PredictorConfig, StemConfig
-    from napari_her2_training.field_arms import NetworkArm
-    from napari_her2_training.slide_images import SlideImages
-    from napari_her2_training.wsmcl_config import WSMCLConfig
+    from napari_her2_training.attention_mil.config import BagsConfig, HeadConfig
+    from napari_her2_training.corr_a_net.arms import NetworkArm
+    from napari_her2_training.corr_a_net.config import NetworkConfig, PredictorConfig, StemConfig
+    from napari_her2_training.encoder.config import PretrainingConfig
+    from napari_her2_training.low_resolution.config import LearningConfig
+    from napari_her2_training.low_resolution.slide_images import SlideImages
+    from napari_her2_training.mil.config import AggregatorConfig, MILLossConfig
+    from napari_her2_training.wsmcl.config import WSMCLConfig
 
 _LONG_ENOUGH = 0.3
 _MOST_TIMES = 7

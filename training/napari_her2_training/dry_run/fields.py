@@ -13,26 +13,26 @@ import numpy as np
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2.slide.macenko import fit_slide
-from napari_her2_training.bci_folder import BCIFolder, is_bci_folder
 from napari_her2_training.classes import SCORES
-from napari_her2_training.corr_a_net_run import has_attention, load_network
+from napari_her2_training.cohort.manifest import SPLITS
+from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, NetworkArm, network_arms, predictor_arms
+from napari_her2_training.corr_a_net.bci_folder import BCIFolder, is_bci_folder
+from napari_her2_training.corr_a_net.run import has_attention, load_network
+from napari_her2_training.corr_a_net.slide_fields import find_fields, read_fields
 from napari_her2_training.dry_run.bags import MEASURING
 from napari_her2_training.dry_run.cases import check_regions, read_table
 from napari_her2_training.dry_run.costs import network_cost, predictor_cost
 from napari_her2_training.dry_run.slides import Counted, look_at_slides, warn_of_download
-from napari_her2_training.field_arms import STAINS_OF, Arm, NetworkArm, network_arms, predictor_arms
-from napari_her2_training.manifest import SPLITS
-from napari_her2_training.slide_fields import find_fields, read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from napari_her2.inference.device import Device
     from napari_her2.slide.reader import Slide
-    from napari_her2_training.corr_a_net_config import CorrANetConfig
+    from napari_her2_training.cohort.manifest import Case
+    from napari_her2_training.corr_a_net.config import CorrANetConfig
     from napari_her2_training.dry_run.costs import Cost
     from napari_her2_training.dry_run.findings import Findings
-    from napari_her2_training.manifest import Case
 
 _FIELDS_TIMED = 4
 _UNMEASURED = "too large to be measured on a CPU"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_her2.errors import Her2Error
-from napari_her2_training.manifest import ManifestFaults
+from napari_her2_training.cohort.manifest import ManifestFaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

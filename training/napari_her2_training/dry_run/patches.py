@@ -11,8 +11,8 @@ from napari_her2.inference.result import Progress
 from napari_her2_training.dry_run.bags import MEASURING
 from napari_her2_training.dry_run.costs import pretraining_cost
 from napari_her2_training.dry_run.slides import tile_counter
-from napari_her2_training.patch_folder import read_patch_folder
-from napari_her2_training.patch_images import MEASURED_PATCHES, read_patch
+from napari_her2_training.encoder.patch_folder import read_patch_folder
+from napari_her2_training.encoder.patch_images import MEASURED_PATCHES, read_patch
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2_training.dry_run.findings import Findings
-    from napari_her2_training.encoder_config import EncoderTrainingConfig
-    from napari_her2_training.patch_folder import PatchFolder
+    from napari_her2_training.encoder.config import EncoderTrainingConfig
+    from napari_her2_training.encoder.patch_folder import PatchFolder
 
 _STEP = 256
 _MOST_FAULTS = 100

@@ -19,10 +19,10 @@ from napari_her2.inference.embed import count_embedded, default_batch
 from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.result import Progress
 from napari_her2.slide.reader import open_slide
+from napari_her2_training.cohort.features import read_features
+from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.dry_run.findings import size
-from napari_her2_training.encoder import OF_MODEL, frozen_encoder
-from napari_her2_training.features import read_features
-from napari_her2_training.manifest import STAINS
+from napari_her2_training.encoder.make import OF_MODEL, frozen_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
+    from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.config import EncoderConfig
     from napari_her2_training.dry_run.findings import Findings
-    from napari_her2_training.manifest import Case, Stain
 
 _BYTES_A_PLACE = 8
 """A tile's row and column in the cache."""

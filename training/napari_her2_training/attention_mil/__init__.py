@@ -1,0 +1,1 @@
+"""Attention MIL on H&E (Abdulsadig et al.)."""

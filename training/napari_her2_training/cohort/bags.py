@@ -1,0 +1,122 @@
+"""Slides as bags of tile features, and the draw of training bags from them.
+
+Abdulsadig et al. (arXiv:2411.05028): a slide uniformly at random, then K of its tiles without replacement;
+classes are neither balanced nor weighted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_her2.errors import JobFailed
+from napari_her2_training.measures.predictions import Predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlideBag:
+    """All tiles of a slide.
+
+    Parameters
+    ----------
+    case_id : str
+    label : int
+    features : (N, D) float16
+    tumour : (N,) bool or None
+        Which tiles are tumour, where that is known.
+    """
+
+    case_id: str
+    label: int
+    features: NDArray[np.float16]
+    tumour: NDArray[np.bool_] | None = None
+
+
+def check_sizes(bags: Sequence[SlideBag], size: int) -> None:
+    """Refuse slides with fewer tiles than a training bag draws.
+
+    Raises
+    ------
+    JobFailed
+        Naming the cases.
+    """
+    small = [f"{bag.case_id} ({len(bag.features)})" for bag in bags if len(bag.features) < size]
+    if small:
+        raise JobFailed(
+            f"A bag of {size} tiles cannot be drawn from these cases: {', '.join(small[:10])}"
+            f"{' and others' if len(small) > 10 else ''}. Leave them out, or lower [bags] size."
+        )
+
+
+def draw_batch(
+    bags: Sequence[SlideBag], *, bags_per_batch: int, size: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw a batch of bags.
+
+    Parameters
+    ----------
+    bags : sequence of SlideBag
+    bags_per_batch, size : int
+        Bags, and tiles a bag.
+    rng : numpy Generator
+
+    Returns
+    -------
+    features : (bags_per_batch, size, D) float32
+    labels : (bags_per_batch,) int64
+    tumour : (bags_per_batch, size) bool
+        False where it is not known.
+    """
+    slides = rng.integers(0, len(bags), bags_per_batch)
+    features, labels, tumour = [], [], []
+    for bag in (bags[slide] for slide in slides):
+        tiles = draw_tiles(len(bag.features), size, rng)
+        features.append(bag.features[tiles])
+        labels.append(bag.label)
+        tumour.append(np.zeros(size, np.bool_) if bag.tumour is None else bag.tumour[tiles])
+    return (
+        torch.from_numpy(np.stack(features)).float(),
+        torch.tensor(labels, dtype=torch.int64),
+        torch.from_numpy(np.stack(tumour)),
+    )
+
+
+def draw_tiles(tiles: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw tile numbers without replacement, (size,) int64."""
+    return rng.choice(tiles, size, replace=False)
+
+
+def predict_bags(head: nn.Module, bags: Sequence[SlideBag]) -> Predictions:
+    """Judge slides, each as one bag that holds all its tiles.
+
+    Parameters
+    ----------
+    head : nn.Module
+        A `napari_her2.models.aggregator.SlideAggregator`.
+    bags : sequence of SlideBag
+
+    Returns
+    -------
+    Predictions
+    """
+    with torch.inference_mode():
+        logits = torch.stack([head(torch.from_numpy(bag.features)).logits for bag in bags])
+    return predictions_of(bags, logits)
+
+
+def predictions_of(bags: Sequence[SlideBag], logits: Tensor) -> Predictions:
+    """Put together what was said of slides, given (slides, C) logits."""
+    return Predictions(
+        tuple(bag.case_id for bag in bags),
+        np.array([bag.label for bag in bags], np.int64),
+        torch.softmax(logits.double(), dim=-1).numpy(),
+    )

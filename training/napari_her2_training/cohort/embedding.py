@@ -1,0 +1,142 @@
+"""Embedding of the cohort's slides through the same door, and the same cache, as scoring."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_her2.errors import JobFailed, SlideError
+from napari_her2.inference.embed import embed_steps
+from napari_her2.inference.result import Progress
+from napari_her2.slide.reader import open_slide
+from napari_her2_training.cohort.bags import SlideBag
+from napari_her2_training.cohort.features import read_features
+from napari_her2_training.cohort.manifest import STAINS, label_of
+from napari_her2_training.cohort.outlines import TUMOUR_FROM, tumour_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
+
+    from napari_her2.inference.device import Device
+    from napari_her2.inference.embed import Embeddings
+    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2_training.cohort.manifest import Case, Stain
+    from napari_her2_training.config import DataConfig
+
+
+def embed_cases(
+    cases: Sequence[Case],
+    encoder: PatchEncoder,
+    config: DataConfig,
+    device: Device,
+    *,
+    stage: str,
+    stain: Stain = "he",
+    regions: Callable[[Case], Path] | None = None,
+) -> Generator[Progress, None, tuple[SlideBag, ...]]:
+    """Embed the slides of cases.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    encoder : PatchEncoder
+    config : DataConfig
+    device : Device
+    stage : str
+        Named in the progress.
+    stain : {"he", "ihc"}
+        Which slides of the cases.
+    regions : callable, optional
+        Gives the GeoJSON file of a case's tumour; the bags then tell which tiles are tumour.
+
+    Yields
+    ------
+    Progress
+        Counts slides; at least once a batch of tiles.
+
+    Returns
+    -------
+    tuple of SlideBag
+        In the order of the cases.
+    """
+    bags: list[SlideBag] = []
+    for number, case in enumerate(cases):
+        try:
+            with open_slide(case.slide(stain)) as slide:
+                grid = slide.tile_grid(config.tile_px, config.mpp)
+                keep = slide.tissue("auto").keep(grid, config.min_tissue)
+                steps = embed_steps(slide, encoder, grid, keep, device)
+                embedded = yield from _counted(steps, stage, number, len(cases))
+        except SlideError as error:
+            raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
+        if not len(embedded.features):
+            raise JobFailed(
+                f"Row {case.row} of the manifest: no tissue was found on the {STAINS[stain]} slide of case "
+                f"{case.case_id}; leave it out."
+            )
+        tumour = None
+        if regions is not None:
+            share = tumour_share(regions(case), grid)
+            tumour = share[tuple(embedded.index.T)] >= TUMOUR_FROM
+        bags.append(SlideBag(case.case_id, label_of(case, config.mapping), embedded.features, tumour))
+    yield Progress(stage, len(cases), len(cases), "slides")
+    return tuple(bags)
+
+
+def read_cases(
+    cases: Sequence[Case], config: DataConfig, *, stage: str, stain: Stain = "he"
+) -> Generator[Progress, None, tuple[SlideBag, ...]]:
+    """Read the features that others computed of the slides of cases.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Their slides are files of features.
+    config : DataConfig
+    stage : str
+    stain : {"he", "ihc"}
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    tuple of SlideBag
+        In the order of the cases.
+
+    Raises
+    ------
+    JobFailed
+        Naming the row of a file that is damaged, or has features of another length than the first.
+    """
+    bags: list[SlideBag] = []
+    for number, case in enumerate(cases):
+        yield Progress(stage, number, len(cases), "slides")
+        where = f"Row {case.row} of the manifest, case {case.case_id}"
+        try:
+            features = read_features(case.slide(stain))
+        except JobFailed as error:
+            raise JobFailed(f"{where}: {error}") from error
+        width, first = features.shape[1], bags[0].features.shape[1] if bags else features.shape[1]
+        if width != first:
+            raise JobFailed(
+                f"{where}: the {STAINS[stain]} features have length {width}, those of row {cases[0].row} "
+                f"have {first}. Extract all slides of a stain with the same encoder."
+            )
+        bags.append(SlideBag(case.case_id, label_of(case, config.mapping), features))
+    yield Progress(stage, len(cases), len(cases), "slides")
+    return tuple(bags)
+
+
+def _counted(
+    steps: Generator[Progress, None, Embeddings], stage: str, done: int, total: int
+) -> Generator[Progress, None, Embeddings]:
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            embedded: Embeddings = end.value
+            return embedded
+        yield replace(step, stage=stage, done=done, total=total, unit="slides")

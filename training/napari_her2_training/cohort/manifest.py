@@ -1,0 +1,388 @@
+"""The table of cases: read from CSV, every fault named with its row, split by case."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sklearn.model_selection import KFold, StratifiedKFold, StratifiedShuffleSplit
+
+from napari_her2.errors import JobFailed
+from napari_her2_training.classes import SCORE_NAMES, class_mapping, ish_positive
+from napari_her2_training.cohort.checks import content_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from napari_her2_training.classes import ClassMapping
+    from napari_her2_training.config import CasesConfig
+
+Stain = Literal["he", "ihc"]
+STAINS: Mapping[Stain, str] = {"he": "H&E", "ihc": "IHC"}
+SPLITS = ("train", "validation", "test")
+_KNOWN = ("case_id", "he", "ihc", "score", "ish", "fold", "split")
+_MOST_FAULTS = 20
+
+
+class ManifestFaults(JobFailed):
+    """A manifest with faults.
+
+    Parameters
+    ----------
+    name : str
+        Of its file.
+    faults : list of str
+        A sentence each, which names the row.
+    """
+
+    def __init__(self, name: str, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        count = len(faults)
+        more = f" And {count - _MOST_FAULTS} more." if count > _MOST_FAULTS else ""
+        told = " ".join(faults[:_MOST_FAULTS])
+        super().__init__(f"{name} has {count} fault{'s' if count > 1 else ''}. {told}{more}")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A row of the manifest: the slides of a case, or the features of their tiles, with its label.
+
+    Parameters
+    ----------
+    row : int
+        Line of the file, for messages.
+    case_id : str
+    he, ihc : Path or None
+        At least one is there; H&E always, unless the manifest was read for a method that does without.
+    score : str
+        "0", "1+", "2+" or "3+".
+    ish : str
+        As it stands in the file, empty where not given.
+    fold : int or None
+    split : str or None
+        "train", "validation" or "test".
+    """
+
+    row: int
+    case_id: str
+    he: Path | None
+    ihc: Path | None
+    score: str
+    ish: str = ""
+    fold: int | None = None
+    split: str | None = None
+
+    def slide(self, stain: Stain) -> Path:
+        """Return the slide of a stain.
+
+        Raises
+        ------
+        JobFailed
+            Naming the row, where it has none.
+        """
+        path = self.he if stain == "he" else self.ihc
+        if path is None:
+            raise JobFailed(
+                f"Row {self.row} of the manifest: case {self.case_id} has no {STAINS[stain]} slide."
+            )
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Cases to learn from, to choose the epoch with, and to measure on; no case is in two of them."""
+
+    train: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    test: tuple[Case, ...] = ()
+
+
+def class_names(classes: str | ClassMapping) -> tuple[str, ...]:
+    """Return the classes of a mapping, or of one given by its name, in the order of the logits."""
+    return _mapping(classes).names
+
+
+def label_of(case: Case, classes: str | ClassMapping) -> int:
+    """Return the class number of a case."""
+    return _mapping(classes).number(case.score, case.ish)
+
+
+def _mapping(classes: str | ClassMapping) -> ClassMapping:
+    return class_mapping(classes) if isinstance(classes, str) else classes
+
+
+def check_ish(cases: Sequence[Case], mapping: ClassMapping) -> None:
+    """Refuse results of ISH that cannot be read or contradict each other, where the classes rest on them.
+
+    Raises
+    ------
+    JobFailed
+        Naming the row.
+    """
+    if not mapping.ish:
+        return
+    first: dict[str, tuple[Case, bool | None]] = {}
+    for case in cases:
+        try:
+            positive = ish_positive(case.ish)
+        except JobFailed as error:
+            raise JobFailed(f"Row {case.row} of the manifest: {error}") from error
+        before, known = first.setdefault(case.case_id, (case, positive))
+        if positive != known:
+            raise JobFailed(
+                f"Row {case.row} of the manifest: case {case.case_id} has ish {case.ish!r}, in row "
+                f"{before.row} {before.ish!r}. Give a case one result."
+            )
+
+
+def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[Case, ...]:
+    """Read and check a manifest.
+
+    Parameters
+    ----------
+    path : Path or str
+        CSV with the columns case_id, he, score and optionally ihc, ish, fold, split; slides relative to
+        its folder. The column of H&E may be absent where IHC alone is needed.
+    needed : sequence of {"he", "ihc"}
+        Stains that every row must have; with none, a row must have one or the other.
+
+    Returns
+    -------
+    tuple of Case
+
+    Raises
+    ------
+    JobFailed
+        Naming every faulty row, the first twenty of them.
+    """
+    path = Path(path).expanduser()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            rows = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise JobFailed(f"{path} could not be read ({error.strerror or error}): check the path.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise JobFailed(f"{path.name} is not a CSV file in UTF-8: {error}.") from error
+    required = ("case_id", *(needed[:1] or ("he",)), "score")
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise JobFailed(
+            f"{path.name} has no column {', '.join(missing)}: it needs {', '.join(required[:-1])} and score, "
+            f"and may have {', '.join(name for name in _KNOWN if name not in required)}."
+        )
+    if not rows:
+        raise JobFailed(f"{path.name} holds no case: add a row for each.")
+    faults: list[str] = []
+    cases = tuple(_case(number, row, path.parent, needed, faults) for number, row in rows)
+    faults += _faults_between(cases)
+    if not faults:
+        faults += content_faults(cases)
+    if faults:
+        raise ManifestFaults(path.name, faults)
+    return cases
+
+
+def _case(
+    number: int,
+    row: Mapping[str | None, object],
+    folder: Path,
+    needed: Sequence[Stain],
+    faults: list[str],
+) -> Case:
+    def say(fault: str) -> None:
+        faults.append(f"Row {number}: {fault}.")
+
+    values = {
+        key.strip(): (value or "").strip() for key, value in row.items() if isinstance(value, str) and key
+    }
+    if None in row:
+        say("more values than columns")
+    case_id, score = values.get("case_id", ""), values.get("score", "")
+    if not case_id:
+        say("no case_id")
+    if score not in SCORE_NAMES:
+        say(f"score {score!r} is none of 0, 1+, 2+, 3+")
+    he, ihc = (_slide(values.get(stain, ""), stain, folder, stain in needed, say) for stain in STAINS)
+    if not needed and he is None and ihc is None:
+        say("neither he nor ihc")
+    if he is not None and ihc is not None and he.resolve() == ihc.resolve():
+        say(f"he and ihc are the same file, {he.name}")
+    split, fold = values.get("split") or None, values.get("fold") or None
+    if split is not None and split not in SPLITS:
+        say(f"split {split!r} is none of {', '.join(SPLITS)}")
+    if fold is not None and not fold.isdecimal():
+        say(f"fold {fold!r} is not a whole number")
+        fold = None
+    return Case(
+        number, case_id, he, ihc, SCORE_NAMES.get(score, "0"), values.get("ish", ""),
+        None if fold is None else int(fold), split,
+    )  # fmt: skip
+
+
+def _slide(value: str, column: Stain, folder: Path, needed: bool, say: Callable[[str], None]) -> Path | None:
+    if not value:
+        if needed:
+            say(f"no {column}")
+        return None
+    path = folder / Path(value).expanduser()
+    if not path.exists():
+        say(f"{column} {value} does not exist")
+    return path
+
+
+def _faults_between(cases: Sequence[Case]) -> list[str]:
+    faults: list[str] = []
+    by_case: dict[str, list[Case]] = defaultdict(list)
+    by_slide: dict[Path, Case] = {}
+    for case in cases:
+        by_case[case.case_id].append(case)
+        if case.he is not None:
+            first = by_slide.setdefault(case.he.resolve(), case)
+            if first is not case:
+                faults.append(f"Row {case.row}: the slide {case.he.name} is in row {first.row} already.")
+        if case.ihc is not None:
+            # Of one case it may serve several H&E slides.
+            first = by_slide.setdefault(case.ihc.resolve(), case)
+            if first.case_id != case.case_id:
+                faults.append(
+                    f"Row {case.row}: the slide {case.ihc.name} is that of case {first.case_id} in row "
+                    f"{first.row} already."
+                )
+    for group in by_case.values():
+        first = group[0]
+        for case in group[1:]:
+            for what in ("score", "split", "fold"):
+                mine, other = getattr(case, what), getattr(first, what)
+                if mine != other:
+                    faults.append(
+                        f"Row {case.row}: case {case.case_id} has {what} {mine}, in row {first.row} {other}."
+                    )
+    return faults
+
+
+def make_splits(cases: Sequence[Case], config: CasesConfig) -> tuple[Split, ...]:
+    """Split cases for training: by the manifest's own columns, else by the configuration.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    config : CasesConfig
+
+    Returns
+    -------
+    tuple of Split
+        One a fold.
+
+    Raises
+    ------
+    JobFailed
+        A split is empty, or too small to hold every class.
+    """
+    check_ish(cases, config.mapping)
+    if any(case.split in ("train", "validation") for case in cases):
+        chosen = {name: tuple(case for case in cases if case.split == name) for name in SPLITS}
+        splits = [Split(chosen["train"], chosen["validation"], chosen["test"])]
+    else:
+        test = tuple(case for case in cases if case.split == "test")
+        learn = tuple(case for case in cases if case.split is None)
+        if not test:
+            learn, test = _hold_out(cases, config.test, config)
+        if any(case.fold is not None for case in learn):
+            folds = sorted({case.fold for case in learn if case.fold is not None})
+            splits = [
+                Split(
+                    tuple(case for case in learn if case.fold != fold),
+                    tuple(case for case in learn if case.fold == fold),
+                    test,
+                )
+                for fold in folds
+            ]
+        elif config.folds > 1:
+            splits = [Split(*pair, test) for pair in _k_folds(learn, config)]
+        else:
+            splits = [Split(*_hold_out(learn, config.validation, config), test)]
+    _check_splits(splits, config)
+    return tuple(splits)
+
+
+def fold_name(number: int, folds: int) -> str:
+    """Return what a fold is called in messages, counted from 1."""
+    return f"fold {number + 1}" if folds > 1 else "the split"
+
+
+def absent_classes(cases: Sequence[Case], mapping: ClassMapping) -> tuple[str, ...]:
+    """Return the classes that none of the cases has."""
+    present = {label_of(case, mapping) for case in cases}
+    return tuple(name for number, name in enumerate(mapping.names) if number not in present)
+
+
+def _ids(cases: Sequence[Case]) -> list[str]:
+    return list(dict.fromkeys(case.case_id for case in cases))
+
+
+def _among(cases: Sequence[Case], ids: Sequence[str]) -> tuple[Case, ...]:
+    wanted = set(ids)
+    return tuple(case for case in cases if case.case_id in wanted)
+
+
+def _hold_out(
+    cases: Sequence[Case], share: float, config: CasesConfig
+) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Split off a share of the cases, each class in proportion."""
+    if share == 0:
+        return tuple(cases), ()
+    ids = _ids(cases)
+    labels = {case.case_id: label_of(case, config.mapping) for case in cases}
+    splitter = StratifiedShuffleSplit(n_splits=1, test_size=share, random_state=config.seed)
+    try:
+        rest, held = next(splitter.split(ids, [labels[name] for name in ids]))
+    except ValueError as error:
+        raise JobFailed(
+            f"{len(ids)} cases are too few to hold out {share:.0%} of every class: add cases, "
+            f"or give the splits in the manifest."
+        ) from error
+    return _among(cases, [ids[i] for i in rest]), _among(cases, [ids[i] for i in held])
+
+
+def _k_folds(cases: Sequence[Case], config: CasesConfig) -> list[tuple[tuple[Case, ...], tuple[Case, ...]]]:
+    """K-fold over shuffled cases; plain, as the protocol of attention MIL has it, unless stratified."""
+    ids = _ids(cases)
+    if len(ids) < config.folds:
+        raise JobFailed(f"{len(ids)} cases cannot be split into {config.folds} folds: add cases.")
+    labels = {case.case_id: label_of(case, config.mapping) for case in cases}
+    kind = StratifiedKFold if config.stratified else KFold
+    try:
+        splitter = kind(config.folds, shuffle=True, random_state=config.seed)
+        with warnings.catch_warnings():
+            # A class with fewer cases than folds is absent from some: the check of the splits says so.
+            warnings.filterwarnings("ignore", message="The least populated class")
+            folds = list(splitter.split(ids, [labels[name] for name in ids]))
+    except ValueError as error:
+        raise JobFailed(
+            f"No class has the {config.folds} cases that as many folds need: add cases, or lower "
+            f"[data] folds."
+        ) from error
+    return [(_among(cases, [ids[i] for i in a]), _among(cases, [ids[i] for i in b])) for a, b in folds]
+
+
+def _check_splits(splits: Sequence[Split], config: CasesConfig) -> None:
+    """Refuse folds that lack cases, or a class to learn: all that is wrong is told at once."""
+    faults = []
+    for number, split in enumerate(splits):
+        what = fold_name(number, len(splits))
+        absent = absent_classes(split.train, config.mapping)
+        if absent:
+            faults.append(f"No case of {', '.join(absent)} to train on in {what}: add cases, or change it.")
+        faults += [
+            f"{what.capitalize()} has no {part} cases: add cases, or change it."
+            for part in ("train", "validation")
+            if not getattr(split, part)
+        ]
+    if faults:
+        raise JobFailed(" ".join(faults))

@@ -1,0 +1,1 @@
+"""All arms on the same cases, measured alike."""

@@ -1,0 +1,157 @@
+"""The comparison: all arms on the same cases, split once, measured alike, one after the other.
+
+``OUT/arms/NAME`` is the run of an arm, with bundle, predictions and measures; one that is finished
+is not trained again on resuming, and arms can be added to the list later. ``OUT/table.csv`` has a row for
+each arm and reading, ``OUT/compare.json`` all measures with their intervals, and ``OUT/confusion_NAME.png``
+what is taken for what.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_her2.inference.result import Progress
+from napari_her2_training.comparison.plots import draw_confusion
+from napari_her2_training.files import write_csv, write_json
+from napari_her2_training.low_resolution.config import LowResolutionConfig, PatchArmConfig
+from napari_her2_training.low_resolution.run import train_low_resolution, train_patches
+from napari_her2_training.measures.arms import METRICS_FILE, Measured
+from napari_her2_training.mil.config import MILConfig
+from napari_her2_training.mil.run import Embedded, train_mil
+from napari_her2_training.running.arm import open_arm
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    from napari_her2_training.arm_config import ArmConfig
+    from napari_her2_training.comparison.config import CompareConfig
+
+Own = TypeVar("Own", bound="ArmConfig")
+ARMS_FOLDER = "arms"
+IN_TABLE = ("macro AUC", "macro F1", "accuracy", "balanced accuracy", "quadratic kappa")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One reading of an arm, as the table has it.
+
+    Parameters
+    ----------
+    arm, reading : str
+    parameters : int
+        Of what was trained.
+    judged : str
+        "test" or "validation".
+    measured : Measured
+    """
+
+    arm: str
+    reading: str
+    parameters: int
+    judged: str
+    measured: Measured
+
+    @property
+    def name(self) -> str:
+        """Arm and reading in one: "patches (vote)"."""
+        return f"{self.arm} ({self.reading})" if self.reading else self.arm
+
+
+def train_comparison(
+    config: CompareConfig, data: Path, out: Path, *, resume: bool
+) -> Generator[Progress, None, Path]:
+    """Train and measure all arms; see `napari_her2_training.run`.
+
+    Returns
+    -------
+    Path
+        The table.
+    """
+    run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
+    embedded = Embedded()
+    rows: list[Row] = []
+    names = config.compare.names
+    for number, name in enumerate(names):
+        yield Progress("Comparing", number, len(names), "arms", name)
+        folder = out / ARMS_FOLDER / name
+        folder.mkdir(parents=True, exist_ok=True)
+        yield from _train(name, config, data, folder, run.folder.resume, embedded)
+        rows += _rows(name, folder)
+    _write(out, rows, config, run.classes)
+    yield Progress("Comparing", len(names), len(names), "arms")
+    return out / "table.csv"
+
+
+def _train(
+    name: str, config: CompareConfig, data: Path, folder: Path, resume: bool, embedded: Embedded
+) -> Generator[Progress, None, Path]:
+    if name == "low-resolution":
+        low = _named(config.of(LowResolutionConfig), name)
+        return (yield from train_low_resolution(low, data, folder, resume=resume))
+    if name == "patches":
+        patches = _named(config.of(PatchArmConfig), name)
+        return (yield from train_patches(patches, data, folder, resume=resume))
+    mil = _named(config.of(MILConfig), name)
+    mil = replace(mil, head=replace(mil.head, architecture=name))
+    return (yield from train_mil(mil, data, folder, resume=resume, embedded=embedded))
+
+
+def _named(config: Own, arm: str) -> Own:
+    """Give the model of an arm a name of its own."""
+    name = f"{config.model.name}-{arm}" if config.model.name != arm else arm
+    return replace(config, model=replace(config.model, name=name))
+
+
+def _rows(arm: str, folder: Path) -> list[Row]:
+    told = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    judged = told["judged"]
+    return [
+        Row(arm, reading, told["parameters"], judged, Measured.of_told(parts[judged]))
+        for reading, parts in told["measured"].items()
+    ]
+
+
+def _write(out: Path, rows: Sequence[Row], config: CompareConfig, classes: Sequence[str]) -> None:
+    write_csv(out / "table.csv", [_cells(row, classes) for row in rows])
+    write_json(
+        out / "compare.json",
+        {
+            "classes": list(classes),
+            "mapping": config.data.mapping.told(),
+            "stain": config.data.stain_name,
+            "measure": asdict(config.measure),
+            "rows": [
+                {"arm": row.arm, "reading": row.reading, "parameters": row.parameters, "judged": row.judged}
+                | row.measured.told()
+                for row in rows
+            ],
+        },
+    )
+    for row in rows:
+        slug = re.sub(r"[^a-z0-9-]+", "_", row.name).strip("_")
+        draw_confusion(out / f"confusion_{slug}.png", row.measured.confusion, classes, row.name)
+
+
+def _cells(row: Row, classes: Sequence[str]) -> dict[str, Any]:
+    cells: dict[str, Any] = {
+        "arm": row.name,
+        "parameters": row.parameters,
+        "judged on": row.judged,
+        "cases": row.measured.cases,
+        "slides": row.measured.slides,
+        "folds": row.measured.folds,
+    }
+    for name in (*IN_TABLE, *(f"recall {name}" for name in classes)):
+        found = row.measured.measures.get(name)
+        cells |= {
+            name: None if found is None else found.value,
+            f"{name} low": None if found is None else found.low,
+            f"{name} high": None if found is None else found.high,
+        }
+        if row.measured.folds > 1:
+            cells[f"{name} SD"] = None if found is None else found.sd
+    return cells

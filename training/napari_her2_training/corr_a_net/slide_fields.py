@@ -1,0 +1,259 @@
+"""Fields cut from registered slides: H&E and IHC of the same places, each with the score of its case.
+
+The slides of a case are taken to be registered: what lies at one distance in µm from the upper left corner of
+one lies there on the other. H&E is normalised by one Macenko fit a slide, as scoring does.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from napari_her2.errors import JobFailed, SlideError
+from napari_her2.inference.fit import slide_stain
+from napari_her2.inference.result import Progress
+from napari_her2.slide.macenko import fit_slide, he_transform
+from napari_her2.slide.reader import open_slide
+from napari_her2.slide.tiles import choose_level
+from napari_her2_training.cohort.manifest import SPLITS, label_of
+from napari_her2_training.cohort.outlines import tumour_share
+from napari_her2_training.corr_a_net.fields import FieldList, averaged, looks_like_ihc
+from napari_her2_training.files import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.reader import Slide
+    from napari_her2_training.cohort.manifest import Case, Split, Stain
+    from napari_her2_training.corr_a_net.config import FieldDataConfig
+
+STAGE = "Finding fields"
+_STEPS = 8
+"""Fields begin at multiples of an eighth of their side."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Fields of a case: corners in µm, (y, x)."""
+
+    case: Case
+    corners_um: tuple[tuple[float, float], ...]
+
+
+class SlideFields:
+    """The fields of the slides of a split.
+
+    Parameters
+    ----------
+    parts : mapping of str to sequence of (Case, corners in µm)
+        See `plan_fields`, which makes them.
+    config : FieldDataConfig
+    """
+
+    def __init__(self, parts: Mapping[str, Sequence[_Places]], config: FieldDataConfig) -> None:
+        self.parts = parts
+        self.config = config
+        self.field_px = config.field_px
+
+    def listed(self, part: str) -> FieldList:
+        """Say which fields a part holds."""
+        labels: list[int] = []
+        cases: list[str] = []
+        for places in self.parts[part]:
+            labels += [label_of(places.case, self.config.classes)] * len(places.corners_um)
+            cases += [places.case.case_id] * len(places.corners_um)
+        return FieldList(tuple(labels), tuple(cases))
+
+    def cut(self, part: str, stain: Stain) -> Iterator[NDArray[np.uint8]]:
+        """Read, normalise (H&E) and average the fields of a part, a slide at a time; white outside of it."""
+        for places in self.parts[part]:
+            case = places.case
+            if not places.corners_um:
+                continue
+            try:
+                with open_slide(case.slide(stain)) as slide:
+                    transform = None
+                    if stain == "he":
+                        transform = he_transform(fit_slide(slide, mpp=self.config.mpp))
+                    images = read_fields(
+                        slide, np.array(places.corners_um), tile_px=self.config.tile_px, mpp=self.config.mpp
+                    )
+            except SlideError as error:
+                raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
+            yield averaged(images, self.field_px, transform)
+
+
+def plan_fields(
+    split: Split, config: FieldDataConfig, folder: Path, record: Path
+) -> Generator[Progress, None, SlideFields]:
+    """Decide which fields the slides of a split give, or read what was decided before.
+
+    Parameters
+    ----------
+    split : Split
+    config : FieldDataConfig
+    folder : Path
+        Of the manifest, which the pattern of the regions is relative to.
+    record : Path
+        JSON file in which the fields are kept.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    SlideFields
+
+    Raises
+    ------
+    JobFailed
+        Naming the row, where a slide is of the other stain, too coarse, or gives no field.
+    """
+    cases = [(part, case) for part in SPLITS for case in getattr(split, part)]
+    if record.exists():
+        known = json.loads(record.read_text(encoding="utf-8"))
+    else:
+        known = {}
+        for number, (part, case) in enumerate(cases):
+            yield Progress(STAGE, number, len(cases), "slides")
+            rng = np.random.default_rng([config.seed, number])
+            try:
+                known[str(case.row)] = find_fields(case, part, config, folder, rng).tolist()
+            except SlideError as error:
+                raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
+        write_json(record, known)
+    parts = {
+        part: tuple(
+            _Places(case, tuple((y, x) for y, x in known[str(case.row)])) for case in getattr(split, part)
+        )
+        for part in SPLITS
+    }
+    for part in ("train", "validation"):
+        if not any(places.corners_um for places in parts[part]):
+            raise JobFailed(f"The {part} slides hold no field of {config.tile_px} px with enough tissue.")
+    return SlideFields(parts, config)
+
+
+def find_fields(
+    case: Case, part: str, config: FieldDataConfig, folder: Path, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Find the fields of a case.
+
+    Parameters
+    ----------
+    case : Case
+    part : {"train", "validation", "test"}
+        The IHC of "test" is not opened.
+    config : FieldDataConfig
+    folder : Path
+        Of the manifest, which the pattern of the regions is relative to.
+    rng : numpy Generator
+
+    Returns
+    -------
+    (N, 2) float64
+        Their corners in µm, (y, x), in raster order.
+
+    Raises
+    ------
+    SlideError
+        The slide is of the other stain, or too coarse.
+    """
+    tumour: NDArray[np.floating]
+    tissue: NDArray[np.floating]
+    with open_slide(case.slide("he")) as slide:
+        _check_slide(slide, "he", config)
+        random = config.fields_per_slide > 0
+        grid = slide.tile_grid(config.tile_px // _STEPS if random else config.tile_px, config.mpp)
+        # The exact pitch of the grid of tiles, although a step may be no whole number of pixels.
+        tissue = slide.tissue().fraction(grid)
+        tumour = np.ones(tissue.shape)
+        least = 0.0
+        if config.regions:
+            tumour = tumour_share(folder / config.regions.format(case_id=case.case_id), grid)
+            least = config.least_tumour
+        if random:
+            tissue, tumour = _of_squares(tissue), _of_squares(tumour)
+        index = np.argwhere((tissue >= config.min_tissue - 1e-6) & (tissue > 0) & (tumour >= least))
+        if random:
+            chosen = rng.permutation(len(index))[: config.fields_per_slide]
+            index = index[np.sort(chosen)]
+        corners = np.multiply(index, grid.tile_um, dtype=np.float64)
+    if part == "test":
+        return corners  # its IHC stays closed until something asks for it
+    with open_slide(case.slide("ihc")) as other:
+        _check_slide(other, "ihc", config)
+        if other.mpp is None:
+            raise SlideError(f"{other.path.name} says no µm/px, so that fields cannot be found on it.")
+        size_um = np.array(other.shape) * other.mpp
+        inside = (corners + config.tile_px * config.mpp <= size_um + max(other.mpp)).all(axis=1)
+    return corners[inside]
+
+
+def _check_slide(slide: Slide, stain: Stain, config: FieldDataConfig) -> None:
+    if slide.mpp is not None and max(slide.mpp) > 1.5 * config.mpp:
+        raise SlideError(
+            f"{slide.path.name} has {max(slide.mpp):.2f} µm/px, too coarse for fields at {config.mpp:g} "
+            f"µm/px: leave it out."
+        )
+    if stain == "he" and config.check_stains and slide_stain(slide, slide.tissue(), "auto") == "IHC":
+        raise SlideError(looks_like_ihc(slide.path.name))
+
+
+def _of_squares(shares: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Means over all squares of `_STEPS` x `_STEPS`, by the corner that they begin at."""
+    if min(shares.shape) < _STEPS:
+        return np.zeros((0, 0))
+    windows = np.lib.stride_tricks.sliding_window_view(shares, (_STEPS, _STEPS))
+    means: NDArray[np.float64] = windows.mean(axis=(2, 3))
+    return means
+
+
+def read_fields(
+    slide: Slide, corners_um: NDArray[np.float64], *, tile_px: int, mpp: float
+) -> NDArray[np.uint8]:
+    """Read fields that begin anywhere.
+
+    Parameters
+    ----------
+    slide : Slide
+    corners_um : (N, 2) float
+        (y, x), µm from the upper left corner of the slide.
+    tile_px : int
+        Side, pixels.
+    mpp : float
+        µm per pixel of the fields.
+
+    Returns
+    -------
+    (N, tile_px, tile_px, 3) uint8
+        Averaged over areas from the level that tiles of this µm/px are made of; enlarged bilinearly where
+        the slide is coarser.
+
+    Raises
+    ------
+    SlideError
+        If the slide is damaged there, or says no µm/px.
+    """
+    grid: TileGrid = slide.tile_grid(tile_px, mpp)
+    level = choose_level(grid.slide_mpp, slide.level_downsamples, mpp)
+    level_mpp = np.asarray(grid.slide_mpp) * slide.level_downsamples[level]
+    height, width = np.maximum(np.rint(tile_px * mpp / level_mpp), 1).astype(int).tolist()
+    origins = np.rint(corners_um / level_mpp).astype(np.int64)
+    kernel = cv2.INTER_AREA if min(height, width) >= tile_px else cv2.INTER_LINEAR
+    fields = np.zeros((len(origins), tile_px, tile_px, 3), np.uint8)
+    for batch in slide.regions(level, origins, (height, width), batch_size=4):
+        if len(batch.corrupt):
+            raise SlideError(f"{slide.path.name} is damaged where a field lies: get the file again.")
+        for number, image in zip(batch.number, batch.images, strict=True):
+            fields[number] = cv2.resize(image, (tile_px, tile_px), interpolation=kernel)
+    return fields

@@ -1,0 +1,1 @@
+"""Encoders of patches: made, pre-trained on labelled patches, kept as weights."""

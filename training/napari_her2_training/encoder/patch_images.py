@@ -1,0 +1,202 @@
+"""The pixels of a folder of patches, read when they are asked for: data sets are larger than memory.
+
+Image files are decoded once, into ``OUT/patches``, so that every file is known to be whole before anything is
+learnt; HDF5 files are read where they lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import h5py
+import numpy as np
+
+from napari_her2.errors import JobFailed
+from napari_her2.inference.result import Progress
+from napari_her2_training.encoder.patches import Patches
+from napari_her2_training.files import array_file
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_her2_training.encoder.config import PatchFolderConfig
+    from napari_her2_training.encoder.patch_folder import Part, PatchFolder
+    from napari_her2_training.encoder.patches import PatchStack
+
+MEASURED_PATCHES = 20_000
+"""From so many patches, spread over all, the mean and the deviation of their pixels are measured at most."""
+_AT_ONCE = 256
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredPatches:
+    """Patches whose pixels stay on disk, with their labels.
+
+    Parameters
+    ----------
+    images : PatchStack
+        N patches of (t, t, 3) uint8.
+    labels : (N,) int64
+    """
+
+    images: PatchStack
+    labels: NDArray[np.int64]
+
+    def mean_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of RGB on [0, 1], over `MEASURED_PATCHES` of them at most."""
+        count = len(self.labels)
+        chosen = np.unique(np.linspace(0, count - 1, min(count, MEASURED_PATCHES)).astype(np.int64))
+        return Patches(self.images[chosen], self.labels[chosen]).mean_std()
+
+
+class ArrayImages:
+    """Patches in a ``.npy`` file.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __getitem__(self, index: slice | NDArray[np.integer]) -> NDArray[np.uint8]:
+        return np.array(self._array[index])
+
+
+class HDF5Images:
+    """Patches in a dataset ``x``; the file is open only while it is read.
+
+    Parameters
+    ----------
+    path : Path
+    rows : (N,) int64
+        Where each lies, in ascending order.
+    tile_px : int
+        Patches of another size are brought to it.
+    """
+
+    def __init__(self, path: Path, rows: NDArray[np.int64], tile_px: int) -> None:
+        self.path, self.rows, self.tile_px = path, rows, tile_px
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: slice | NDArray[np.integer]) -> NDArray[np.uint8]:
+        rows = self.rows[index]
+        images = np.zeros((len(rows), self.tile_px, self.tile_px, 3), np.uint8)
+        try:
+            with h5py.File(self.path, "r") as file:
+                # One by one: a list of rows costs HDF5 many times as much.
+                for place, row in enumerate(rows.tolist()):
+                    images[place] = resized(file["x"][row], self.tile_px)
+        except OSError as error:
+            raise JobFailed(f"{self.path.name} is damaged ({error}): get it again.") from error
+        return images
+
+
+def open_patches(
+    found: PatchFolder, part: str, config: PatchFolderConfig, folder: Path
+) -> Generator[Progress, None, StoredPatches]:
+    """Open the patches of a part, after their files were decoded where they are images.
+
+    Parameters
+    ----------
+    found : PatchFolder
+    part : {"train", "validation", "test"}
+    config : PatchFolderConfig
+    folder : Path
+        Where decoded patches are kept; made when absent.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    StoredPatches
+
+    Raises
+    ------
+    JobFailed
+        Naming the files that cannot be read, or have another size.
+    """
+    own = found.parts[part]
+    if own.hdf5 is not None and own.rows is not None:
+        return StoredPatches(HDF5Images(own.hdf5, own.rows, config.tile_px), own.labels)
+    path = folder / f"{part}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        yield from _decode(own, path, config, f"Reading the {part} patches")
+    return StoredPatches(ArrayImages(path), own.labels)
+
+
+def _decode(part: Part, path: Path, config: PatchFolderConfig, stage: str) -> Generator[Progress, None, None]:
+    side, faults = config.tile_px, []
+    with array_file(path, (len(part), side, side, 3), np.uint8) as images:
+        for number, file in enumerate(part.files):
+            if number % _AT_ONCE == 0:
+                yield Progress(stage, number, len(part), "patches")
+            try:
+                images[number] = read_patch(file, config)
+            except JobFailed as error:
+                faults.append(str(error))
+        if faults:
+            more = f" And {len(faults) - _MOST_NAMED} more." if len(faults) > _MOST_NAMED else ""
+            raise JobFailed(" ".join(faults[:_MOST_NAMED]) + more)
+    yield Progress(stage, len(part), len(part), "patches")
+
+
+def read_patch(file: Path, config: PatchFolderConfig) -> NDArray[np.uint8]:
+    """Read a patch.
+
+    Parameters
+    ----------
+    file : Path
+        PNG, JPEG or TIFF.
+    config : PatchFolderConfig
+
+    Returns
+    -------
+    (t, t, 3) uint8
+        RGB.
+
+    Raises
+    ------
+    JobFailed
+        Naming the file, where it cannot be read or has another size.
+    """
+    name = "/".join(file.parts[-2:])
+    try:
+        stored = np.frombuffer(file.read_bytes(), np.uint8)
+    except OSError as error:
+        raise JobFailed(f"{name} could not be read ({error.strerror or error}): check it.") from error
+    image = cv2.imdecode(stored, cv2.IMREAD_COLOR_RGB) if len(stored) else None
+    if image is None:
+        raise JobFailed(f"{name} is damaged, or no image: get it again, or take it out.")
+    height, width = image.shape[:2]
+    if height != width or (width != config.tile_px and not config.resize):
+        advice = "cut squares" if height != width else "set [data] tile_px, or resize = true"
+        raise JobFailed(
+            f"{name} has {width} x {height} px, not {config.tile_px} x {config.tile_px} px: {advice}."
+        )
+    return resized(image, config.tile_px)
+
+
+def resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Bring a square patch to a size: averaged over areas, or enlarged bilinearly."""
+    if image.shape[0] == side:
+        return image
+    kernel = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
+    changed: NDArray[np.uint8] = cv2.resize(image, (side, side), interpolation=kernel)
+    return changed

@@ -1,0 +1,156 @@
+"""Pre-training of a patch encoder on a folder of labelled patches, from the folder to a file of weights.
+
+This is the step before attention MIL that Abdulsadig et al. (arXiv:2411.05028) take on PatchCamelyon and on
+patches of HER2 IHC. ``OUT/NAME.safetensors`` holds the encoder without its classifier, with the normalisation
+that it learnt with; [encoder] weights of every configuration takes it. ``OUT/metrics.json`` says how well it
+told the patches apart, and is written last: it means that the run is finished.
+
+Differences from the paper
+--------------------------
+- Of optimiser, epochs and augmentation of the pre-training nothing is known; all of them are our choice.
+- The mean and the deviation of the patches themselves normalise them, and travel with the weights.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_her2.inference.result import Progress
+from napari_her2.models.bundle import SUFFIX
+from napari_her2.models.encoders import save_encoder
+from napari_her2_training.encoder.make import OF_MODEL, make_encoder
+from napari_her2_training.encoder.patch_folder import read_patch_folder
+from napari_her2_training.encoder.patch_images import open_patches
+from napari_her2_training.encoder.pretraining import (
+    PatchClassifier,
+    patch_probabilities,
+    prepared_encoder,
+    pretrain,
+    start_well,
+)
+from napari_her2_training.files import write_json
+from napari_her2_training.measures.arms import METRICS_FILE
+from napari_her2_training.measures.metrics import class_recalls, confusion, slide_metrics
+from napari_her2_training.running.machines import choose_machines
+from napari_her2_training.running.ranks import is_first
+from napari_her2_training.running.runs import open_run
+from napari_her2_training.running.steps import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_her2.inference.device import Device
+    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2_training.encoder.config import EncoderTrainingConfig
+    from napari_her2_training.encoder.patch_folder import PatchFolder
+    from napari_her2_training.encoder.patch_images import StoredPatches
+    from napari_her2_training.encoder.patches import LabelledPatches
+
+PATCHES = "patches"
+STEP = "encoder"
+
+
+def train_encoder(
+    config: EncoderTrainingConfig, data: Path, out: Path, *, resume: bool
+) -> Generator[Progress, None, Path]:
+    """Pre-train an encoder; see `napari_her2_training.run`.
+
+    Parameters
+    ----------
+    config : EncoderTrainingConfig
+    data : Path
+        The folder of patches.
+    out : Path
+        Folder of the run.
+    resume : bool
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Path
+        The weights.
+    """
+    found = read_patch_folder(data, config.data)
+    device = choose_machines(config.compute)
+    run = open_run(out, config, data, resume=resume)
+    path = out / f"{config.model.name}{SUFFIX}"
+    if (out / METRICS_FILE).exists() and path.exists():
+        yield Progress("Training", note="finished before")
+        return path
+    patches: dict[str, StoredPatches] = {}
+    for part in found.parts:
+        patches[part] = yield from open_patches(found, part, config.data, out / PATCHES)
+    module = new_classifier(config, found, patches["train"], patches["validation"])
+    folder = out / STEP
+    folder.mkdir(exist_ok=True)
+    encoder = yield from in_thread(lambda report: pretrain(module, folder, device, report, resume=run.resume))
+    if not is_first(config.compute):
+        return path
+    measured: dict[str, dict[str, Any]] = {}
+    for part, own in patches.items():
+        if part != "train":
+            measured[part] = yield from _measures(module, own, found, device, f"Judging the {part} patches")
+    save_encoder(path, encoder)
+    write_json(out / METRICS_FILE, _told(path, encoder, found, measured, device))
+    return path
+
+
+def new_classifier(
+    config: EncoderTrainingConfig, found: PatchFolder, train: LabelledPatches, validation: LabelledPatches
+) -> PatchClassifier:
+    """Build the encoder that is asked for with a classifier on top, as the run trains it."""
+    seed = config.compute.seed
+    encoder = make_encoder(config.encoder, config.data.tile_px, seed)
+    if config.encoder.weights == "random" and not config.encoder.name.startswith(OF_MODEL):
+        start_well(encoder, seed)
+    if config.encoder.normalisation == "auto":
+        encoder = prepared_encoder(encoder, train)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PatchClassifier(
+            encoder, train, validation, config.pretraining, classes=len(found.classes), seed=seed
+        )
+
+
+def _measures(
+    module: PatchClassifier, patches: StoredPatches, found: PatchFolder, device: Device, stage: str
+) -> Generator[Progress, None, dict[str, Any]]:
+    """Measure the best epoch; its encoder as float16 holds it, as it is used."""
+    labels, count = patches.labels, len(patches.labels)
+    probabilities = yield from in_thread(
+        lambda report: patch_probabilities(
+            module, patches, device, lambda done: report(Progress(stage, done, count, "patches"))
+        )
+    )
+    measures = slide_metrics(labels, probabilities, found.classes)
+    measures.pop("quadratic kappa", None)  # classes of patches need not have an order
+    measures |= class_recalls(labels, probabilities, found.classes)
+    return {"metrics": measures, "confusion": confusion(labels, probabilities)}
+
+
+def _told(
+    path: Path,
+    encoder: PatchEncoder,
+    found: PatchFolder,
+    measured: dict[str, dict[str, Any]],
+    device: Device,
+) -> dict[str, Any]:
+    spec = encoder.spec
+    return {
+        "model": path.name,
+        "encoder": spec.name,
+        "tile_px": spec.tile_px,
+        "features": spec.dim,
+        "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
+        "device": device.name,
+        "classes": list(found.classes),
+        "patches": {part: own.counts(found.classes) for part, own in found.parts.items()},
+        "notes": list(found.notes),
+        "measured": measured,
+    }

@@ -1,0 +1,1 @@
+"""What is measured of a model, and with what intervals; the same for all methods."""

@@ -1,0 +1,1 @@
+"""Slide models on frozen features, by one protocol: the aggregators that others are compared with."""

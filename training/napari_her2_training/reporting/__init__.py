@@ -1,0 +1,1 @@
+"""What a finished run says of its models: numbers, pictures, one page."""

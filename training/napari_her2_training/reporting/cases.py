@@ -1,0 +1,223 @@
+"""The cases that a model is wrong about, with the regions that it used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import colormaps
+
+from napari_her2.errors import Her2Error
+from napari_her2.inference.result import Progress
+from napari_her2.inference.scoring import score_steps
+from napari_her2.models.bundle import SUFFIX, load_bundle
+from napari_her2.models.card import PAIR
+from napari_her2.slide.reader import open_slide
+from napari_her2_training.cohort.features import holds_features
+from napari_her2_training.cohort.manifest import read_manifest
+from napari_her2_training.reporting.plots import as_image, new_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_her2.explain.maps import TileMap
+    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.models.bundle import ModelBundle
+    from napari_her2_training.cohort.manifest import Case
+    from napari_her2_training.reporting.evaluation import FinishedRun
+
+_SHOWN = ("attention", "score", "probability", "Grad-CAM")
+"""Maps that say where a model looked, the best first."""
+_SIDE_PX = 700
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A slide, or a case, that a model is wrong about.
+
+    Parameters
+    ----------
+    case : str
+    fold : int
+    true, said : str
+        Classes.
+    confidence : float
+        Calibrated probability of what was said.
+    pictures : tuple of str
+        Addresses of pictures that are part of a page, one a slide.
+    caption : str
+        What the pictures show, or why there is none.
+    """
+
+    case: str
+    fold: int
+    true: str
+    said: str
+    confidence: float
+    pictures: tuple[str, ...] = ()
+    caption: str = ""
+
+
+def misses_of(run: FinishedRun) -> list[Miss]:
+    """Return what the model is wrong about on the judged part, the surest first.
+
+    Parameters
+    ----------
+    run : FinishedRun
+
+    Returns
+    -------
+    list of Miss
+        Without pictures. A test slide is listed once, as the fold of the bundle says it.
+    """
+    found: list[Miss] = []
+    given = run.of(run.judged)
+    if run.judged == "test":
+        given = {int(run.told["fold"]): given[int(run.told["fold"])]}
+    for fold, said in given.items():
+        chances = said.calibrated
+        for case, label, row in zip(said.cases, said.labels, chances, strict=True):
+            top = int(row.argmax())
+            if top != label:
+                found.append(Miss(case, fold, run.classes[label], run.classes[top], float(row[top])))
+    return sorted(found, key=lambda miss: -miss.confidence)
+
+
+def picture_steps(
+    run: FinishedRun, misses: list[Miss], *, most: int, device: str
+) -> Generator[Progress, None, list[Miss]]:
+    """Score the slides of misses again, for their maps.
+
+    Parameters
+    ----------
+    run : FinishedRun
+    misses : list of Miss
+    most : int
+        So many of them, from the first on.
+    device : str
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    list of Miss
+        With pictures where slides can be scored.
+    """
+    try:
+        cases = {case.case_id: case for case in read_manifest(Path(run.told["data"]), ())}
+    except (Her2Error, KeyError):
+        cases = {}
+    bundles: dict[int, ModelBundle] = {}
+    shown = []
+    for number, miss in enumerate(misses):
+        if number < most:
+            yield Progress("Looking at failed cases", number, min(most, len(misses)), "cases", miss.case)
+            shown.append((yield from _pictured(run, miss, cases.get(miss.case), bundles, device)))
+        else:
+            shown.append(miss)
+    return shown
+
+
+def _pictured(
+    run: FinishedRun, miss: Miss, case: Case | None, bundles: dict[int, ModelBundle], device: str
+) -> Generator[Progress, None, Miss]:
+    def without(why: str) -> Miss:
+        return Miss(miss.case, miss.fold, miss.true, miss.said, miss.confidence, caption=why)
+
+    if run.told["bundle"] != "written":
+        return without("Slides cannot be scored with this model, so there are no maps.")
+    if case is None:
+        return without("Its slides are not where the manifest was.")
+    try:
+        if miss.fold not in bundles:
+            bundles[miss.fold] = load_bundle(model_of_fold(run, miss.fold))
+        paths = _slides(case, run.told["stain"])
+        if any(holds_features(path) for path in paths):
+            return without("It is given as features: there is no slide to draw on.")
+        ihc = paths[1] if len(paths) > 1 else None
+        result = yield from score_steps(paths[0], bundles[miss.fold], ihc, device=device)
+        pictures = tuple(draw_slide(slide, result) for slide in result.slides)
+    except Her2Error as error:
+        return without(str(error))
+    drawn = _best_map(result.slides[0], result.score)
+    caption = f"{drawn.name}: {drawn.description}" if drawn else "The method draws no map over the slide."
+    return Miss(miss.case, miss.fold, miss.true, miss.said, miss.confidence, pictures, caption)
+
+
+def model_of_fold(run: FinishedRun, fold: int) -> Path:
+    """Return the bundle of a fold."""
+    name = str(run.told["model"])
+    if len(run.folds) == 1:
+        return run.folder / name
+    return run.folder / f"{name.removesuffix(SUFFIX)}-fold{fold}{SUFFIX}"
+
+
+def _slides(case: Case, stain: str) -> tuple[Path, ...]:
+    if stain == PAIR:
+        return tuple(path for path in (case.he, case.ihc) if path is not None)
+    return (case.slide("he" if stain == "H&E" else "ihc"),)
+
+
+def draw_slide(scored: ScoredSlide, result: SlideResult) -> str:
+    """Draw a slide beside itself with the map of where the model looked.
+
+    Parameters
+    ----------
+    scored : ScoredSlide
+    result : SlideResult
+
+    Returns
+    -------
+    str
+        Address of a picture that is part of a page.
+    """
+    with open_slide(scored.path) as slide:
+        small = slide.thumbnail(_SIDE_PX)
+        height, width = slide.shape
+    extent = (0.0, float(width), float(height), 0.0)
+    chosen = _best_map(scored, result.score)
+    shape = (2 if chosen is not None else 1) * 3.2 * min(1.0, width / height), 3.2 * min(1.0, height / width)
+    figure, axes = new_axes(max(shape[0], 1.6), max(shape[1], 1.2))
+    axes.remove()
+    for number in range(2 if chosen is not None else 1):
+        view = figure.add_subplot(1, 2 if chosen is not None else 1, number + 1)
+        view.imshow(small, extent=extent)
+        view.set_axis_off()
+        if number and chosen is not None:
+            _overlay(view, chosen)
+        view.set(xlim=(0, width), ylim=(height, 0))
+    return as_image(figure, dpi=100)
+
+
+def _overlay(view: Any, tile_map: TileMap) -> None:  # noqa: ANN401 - axes of matplotlib
+    values = tile_map.values if tile_map.kind in ("score", "probability") else tile_map.percentile().values
+    high, wide = tile_map.grid.shape
+    tall, broad = tile_map.grid.tile_px0
+    finite = values[np.isfinite(values)]
+    span = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    view.imshow(
+        values,
+        extent=(0.0, wide * broad, high * tall, 0.0),
+        cmap=colormaps["viridis"].with_extremes(bad=(0, 0, 0, 0)),
+        vmin=span[0],
+        vmax=span[1] if span[1] > span[0] else span[0] + 1,
+        alpha=0.6,
+        interpolation="nearest",
+    )
+
+
+def _best_map(scored: ScoredSlide, score: str) -> TileMap | None:
+    """Return the map that says most of where the model looked."""
+    for kind in _SHOWN:
+        for tile_map in scored.maps:
+            if (
+                tile_map.kind == kind
+                and tile_map.class_name in (None, score)
+                and np.isfinite(tile_map.values).any()
+            ):
+                return tile_map
+    return None

@@ -1,0 +1,209 @@
+"""What a finished run says of its models: read from its folder, measured fold by fold and pooled.
+
+Nothing is computed from slides here: ``predictions.csv`` holds what was said of each, ``metrics.json`` how
+the run went.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from napari_her2.errors import JobFailed
+from napari_her2_training.config import MeasureConfig
+from napari_her2_training.measures.arms import METRICS_FILE, Measured, measure
+from napari_her2_training.measures.calibration import reliability, risk_coverage
+from napari_her2_training.measures.predictions import PREDICTIONS_FILE, pooled, read_predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from napari_her2_training.measures.calibration import Reliability, RiskCoverage
+    from napari_her2_training.measures.predictions import Predictions, Said
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinishedRun:
+    """A run that is finished.
+
+    Parameters
+    ----------
+    folder : Path
+    told : mapping
+        ``metrics.json``.
+    said : dict of Part to Predictions
+    classes : tuple of str
+    """
+
+    folder: Path
+    told: Mapping[str, Any]
+    said: Said
+    classes: tuple[str, ...]
+
+    @property
+    def reading(self) -> str:
+        """How the bundle reads a slide."""
+        return str(self.told.get("reading", ""))
+
+    @property
+    def judged(self) -> str:
+        """The part that the model is judged on: "test", or "validation" without one."""
+        return str(self.told["judged"])
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """All readings, that of the bundle first."""
+        every = dict.fromkeys(part.reading for part in self.said)
+        return tuple(sorted(every, key=lambda reading: reading != self.reading))
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Numbers of the folds."""
+        return tuple(sorted({part.fold for part in self.said}))
+
+    def of(self, part: str, reading: str | None = None) -> dict[int, Predictions]:
+        """Return what each fold said of a part."""
+        wanted = self.reading if reading is None else reading
+        return {
+            key.fold: given
+            for key, given in sorted(self.said.items(), key=lambda item: item[0].fold)
+            if (key.part, key.reading) == (part, wanted)
+        }
+
+    def settings(self) -> MeasureConfig:
+        """How intervals are made: as the run did."""
+        return MeasureConfig(**self.told.get("config", {}).get("measure", {}))
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read a finished run.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    FinishedRun
+
+    Raises
+    ------
+    JobFailed
+        If there is none, or it is not finished.
+    """
+    folder = folder.expanduser()
+    try:
+        told = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise JobFailed(
+            f"{folder} holds no finished training: choose the folder of one, or resume the one in it."
+        ) from error
+    except ValueError as error:
+        raise JobFailed(f"{folder / METRICS_FILE} is damaged ({error}): train again.") from error
+    if not (folder / PREDICTIONS_FILE).exists():
+        raise JobFailed(
+            f"The training in {folder} judged no slides by itself, so there is nothing to report: choose "
+            f"the folder of a model, or of an arm."
+        )
+    said, classes = read_predictions(folder / PREDICTIONS_FILE)
+    return FinishedRun(folder, told, said, classes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """All that is measured of one reading on the judged part.
+
+    Parameters
+    ----------
+    reading : str
+    folds : mapping of int to Measured
+        Each fold by itself, without intervals.
+    mean : Measured
+        Over the folds, with intervals.
+    pooled : Measured
+        Of all judged slides together, with intervals.
+    together : Predictions
+        What was said of them, calibrated.
+    before, after : Reliability
+        Of all of them together, as the networks say it and calibrated.
+    risk : RiskCoverage
+        Calibrated.
+    temperatures : mapping of int to float
+        Of each fold.
+    """
+
+    reading: str
+    folds: Mapping[int, Measured]
+    mean: Measured
+    pooled: Measured
+    together: Predictions
+    before: Reliability
+    after: Reliability
+    risk: RiskCoverage
+    temperatures: Mapping[int, float]
+
+
+def evaluate(run: FinishedRun, reading: str, part: str | None = None) -> Evaluation:
+    """Measure one reading.
+
+    Parameters
+    ----------
+    run : FinishedRun
+    reading : str
+    part : str, optional
+        By default the judged one.
+
+    Returns
+    -------
+    Evaluation
+    """
+    given = run.of(part or run.judged, reading)
+    settings = run.settings()
+    plain = replace(settings, resamples=0)
+    together = pooled(list(given.values()))
+    raw = pooled([replace(own, temperature=1.0) for own in given.values()])
+    return Evaluation(
+        reading=reading,
+        folds={fold: measure([own], run.classes, plain) for fold, own in given.items()},
+        mean=measure(list(given.values()), run.classes, settings),
+        pooled=measure([together], run.classes, settings),
+        together=together,
+        before=reliability(raw.labels, raw.probabilities),
+        after=reliability(together.labels, together.probabilities),
+        risk=risk_coverage(together.labels, together.probabilities),
+        temperatures={fold: own.temperature for fold, own in given.items()},
+    )
+
+
+def in_words(reading: str, told: Mapping[str, Any]) -> str:
+    """Say what a reading is: a head, a way to join tiles, or the model."""
+    heads: Mapping[str, str] = told.get("heads", {})
+    return heads.get(reading, reading) or "the model"
+
+
+def rows_of(evaluations: Sequence[Evaluation], told: Mapping[str, Any]) -> list[dict[str, object]]:
+    """Return all measures as rows of a table: each fold, the mean over them, and pooled."""
+    rows: list[dict[str, object]] = []
+    for found in evaluations:
+        named: dict[str, Measured] = {f"fold {fold + 1}": own for fold, own in found.folds.items()}
+        if len(named) > 1:
+            named["mean over the folds"] = found.mean
+        named = {**named, "pooled": found.pooled} if len(found.folds) > 1 else {"all": found.pooled}
+        for what, measured in named.items():
+            for name, value in measured.measures.items():
+                rows.append(
+                    {
+                        "what": in_words(found.reading, told),
+                        "over": what,
+                        "measure": name,
+                        "value": value.value,
+                        "sd": value.sd,
+                        "low": value.low,
+                        "high": value.high,
+                        "slides": measured.slides,
+                        "cases": measured.cases,
+                    }
+                )
+    return rows

@@ -1,0 +1,283 @@
+"""The report of a finished run: one page, and the tables behind it.
+
+``OUT/report.html`` stands alone (its pictures are part of it); ``OUT/measures.csv``, ``OUT/calibration.csv``,
+``OUT/risk_coverage.csv`` and ``OUT/failed.csv`` hold its numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from napari_her2.export.atomic import whole_file
+from napari_her2.inference.result import Progress
+from napari_her2.models.bundle import read_card
+from napari_her2.models.card import NOTICE
+from napari_her2.models.weights_file import read_metadata
+from napari_her2_training.reporting.cases import misses_of, picture_steps
+from napari_her2_training.reporting.curves import draw_learning
+from napari_her2_training.reporting.evaluation import evaluate, in_words, read_run, rows_of
+from napari_her2_training.reporting.plots import (
+    draw_confusion,
+    draw_precision_recall,
+    draw_reliability,
+    draw_risk,
+    draw_roc,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping, Sequence
+
+    from napari_her2_training.measures.arms import Measure, Measured
+    from napari_her2_training.reporting.cases import Miss
+    from napari_her2_training.reporting.evaluation import Evaluation, FinishedRun
+
+REPORT_FILE = "report.html"
+FAILED_SHOWN = 12
+LISTED = 60
+"""Of more failed cases than these the page says how many there are; failed.csv has them all."""
+_FIRST = ("macro AUC", "macro PR-AUC", "balanced accuracy", "accuracy", "macro F1", "MCC", "quadratic kappa")
+
+
+def report_steps(
+    folder: Path, *, cases: int = FAILED_SHOWN, device: str = "auto"
+) -> Generator[Progress, None, Path]:
+    """Write the report of a finished run.
+
+    Parameters
+    ----------
+    folder : Path
+    cases : int
+        So many failed cases are shown with their maps, for which their slides are scored again; the others
+        are listed.
+    device : str
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    JobFailed
+        If the folder holds no finished run.
+    """
+    run = read_run(folder)
+    evaluations = []
+    for reading in run.readings:
+        yield Progress("Measuring", note=in_words(reading, run.told))
+        evaluations.append(evaluate(run, reading))
+    misses = yield from picture_steps(run, misses_of(run), most=cases, device=device)
+    yield Progress("Writing the report")
+    _write_tables(run, evaluations, misses)
+    page = run.folder / REPORT_FILE
+    text = _template().render(_content(run, evaluations, misses))
+    with whole_file(page) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+    return page
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
+        f"{REPORT_FILE}.j2"
+    )
+
+
+def _content(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequence[Miss]) -> dict[str, Any]:
+    told, main = run.told, evaluations[0]
+    card = read_card(run.folder / told["model"]) if told["bundle"] == "written" else None
+    threshold = card.min_confidence if card else None
+    return {
+        "name": told["model"],
+        "task": card.task if card else "",
+        "method": told["method"],
+        "stain": told["stain"],
+        "written": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "version": version("napari-her2"),
+        "notice": card.notice if card else NOTICE,
+        "cases": told["cases"],
+        "folds": len(run.folds),
+        "mapping": told["mapping"],
+        "judged_words": _judged_words(run),
+        "blocks": [_block(found, run) for found in evaluations],
+        "interval_words": _interval_words(run),
+        "published": _published(run, main),
+        "plots": _plots(run, main, threshold),
+        "pooled_words": "All folds together" if len(run.folds) > 1 else f"The {run.judged} slides",
+        "calibration_words": _calibration_words(run, main),
+        "risk_words": _risk_words(main, threshold),
+        "misses": misses,
+        "slides": f"{main.pooled.slides} {run.judged} {told.get('unit', 'slides')}",
+        "listed": LISTED,
+        "facts": _facts(run),
+        "config": json.dumps(told["config"], indent=1, ensure_ascii=False) if told.get("config") else "",
+    }
+
+
+def _judged_words(run: FinishedRun) -> str:
+    if run.judged == "test":
+        return "Measured on the cases held out: none was learnt from, and none chose the epoch."
+    return (
+        "There are no cases held out, so it is measured on those that chose the epoch: the numbers are "
+        "somewhat too good."
+    )
+
+
+def _block(found: Evaluation, run: FinishedRun) -> dict[str, Any]:
+    """Lay out the measures of one reading: a column for each fold, their mean, and all together."""
+    columns: dict[str, Measured] = {"all slides": found.pooled}
+    if len(found.folds) > 1:
+        columns = {f"fold {fold + 1}": measured for fold, measured in found.folds.items()}
+        columns |= {"mean": found.mean, "pooled": found.pooled}
+    every = dict.fromkeys(name for measured in columns.values() for name in measured.measures)
+    names = [*(name for name in _FIRST if name in every), *(name for name in every if name not in _FIRST)]
+    return {
+        "title": in_words(found.reading, run.told) if len(run.readings) > 1 else "",
+        "columns": list(columns),
+        "rows": [
+            {"name": name, "cells": [_cell(measured.measures.get(name)) for measured in columns.values()]}
+            for name in names
+        ],
+    }
+
+
+def _cell(measure: Measure | None) -> dict[str, str]:
+    if measure is None:
+        return {"value": "–", "range": ""}
+    text = f"{measure.value:.3f}"
+    if measure.sd is not None:
+        text += f" ± {measure.sd:.3f}"
+    interval = "" if measure.low is None else f"{measure.low:.3f} to {measure.high:.3f}"
+    return {"value": text, "range": interval}
+
+
+def _interval_words(run: FinishedRun) -> str:
+    settings = run.settings()
+    if not settings.resamples:
+        return "No intervals were asked for."
+    several = (
+        " ± is the standard deviation over the folds. Pooled: of slides that several folds judged, the mean "
+        "of their logits."
+    )
+    return (
+        f"In grey the {settings.confidence:.0%} percentile interval of {settings.resamples:,} bootstrap "
+        f"samples of whole cases.{several if len(run.folds) > 1 else ''}"
+    )
+
+
+def _published(run: FinishedRun, main: Evaluation) -> list[dict[str, str]]:
+    over = main.mean if len(run.folds) > 1 else main.pooled
+    rows = []
+    for entry in run.told.get("published", ()):
+        here = over.measures.get(entry["measure"])
+        own = "not measured" if here is None else f"{here.value:.3f}"
+        rows.append({**entry, "value": f"{entry['value']:.3f}", "here": own})
+    return rows
+
+
+def _plots(run: FinishedRun, main: Evaluation, threshold: float | None) -> dict[str, Any]:
+    several = len(set(main.together.labels.tolist())) > 1
+    return {
+        "confusion": draw_confusion(main.pooled.confusion, run.classes),
+        "roc": draw_roc(main.together, run.classes) if several else "",
+        "precision_recall": draw_precision_recall(main.together, run.classes) if several else "",
+        "reliability": draw_reliability(main.before, main.after),
+        "risk": draw_risk(main.risk, threshold),
+        "curves": draw_learning(run.folder),
+    }
+
+
+def _calibration_words(run: FinishedRun, main: Evaluation) -> str:
+    told = ", ".join(f"{value:.2f}" for value in main.temperatures.values())
+    where = "" if run.judged == "test" else "; here the same slides are looked at, so the second is too good"
+    return (
+        f"Calibration: of the answers that are said to be right so often, how many are. Expected calibration "
+        f"error {main.before.error:.3f} as trained, {main.after.error:.3f} calibrated (temperature {told}, "
+        f"fitted on the validation slides{where})."
+    )
+
+
+def _risk_words(main: Evaluation, threshold: float | None) -> str:
+    limit = (
+        "The model withholds no more answers than the general limit asks for."
+        if threshold is None
+        else f"The model answers from {threshold:.0%} on."
+    )
+    return f"What withholding the least sure answers buys: mean risk {main.risk.area:.3f} (AURC). {limit}"
+
+
+def _facts(run: FinishedRun) -> list[tuple[str, str]]:
+    told = run.told
+    facts = [
+        ("folder", run.folder.name),
+        ("manifest", Path(told["data"]).name),
+        ("model", told["model"]),
+        ("trained weights", f"{told['parameters']:,}"),
+        ("device", told["device"]),
+    ]
+    if len(run.folds) > 1:
+        facts.append(("fold of the bundle", f"{told['fold'] + 1}, the best by its validation cases"))
+    if told["bundle"] != "written":
+        facts.append(("bundle", told["bundle"]))
+    else:
+        metadata = read_metadata(run.folder / told["model"])
+        facts.append(("card", f"{len(metadata['napari_her2']):,} characters, in the file of the model"))
+    facts += [(name, str(value)) for name, value in told.get("versions", {}).items()]
+    if digest := told.get("sha256"):
+        facts.append(("SHA-256 of the model", digest))
+    return facts
+
+
+def _write_tables(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequence[Miss]) -> None:
+    _write(run.folder / "measures.csv", rows_of(evaluations, run.told))
+    _write(
+        run.folder / "calibration.csv",
+        [
+            {
+                "what": in_words(found.reading, run.told),
+                "state": state,
+                "error": curve.error,
+                "probability": said,
+                "right": right,
+                "slides": int(slides),
+            }
+            for found in evaluations
+            for state, curve in (("as trained", found.before), ("calibrated", found.after))
+            for said, right, slides in zip(curve.said, curve.right, curve.slides, strict=True)
+            if slides
+        ],
+    )
+    _write(
+        run.folder / "risk_coverage.csv",
+        [
+            {"what": in_words(found.reading, run.told), "threshold": t, "coverage": c, "risk": r}
+            for found in evaluations
+            for t, c, r in zip(found.risk.threshold, found.risk.coverage, found.risk.risk, strict=True)
+        ],
+    )
+    _write(
+        run.folder / "failed.csv",
+        [
+            {"case": m.case, "fold": m.fold + 1, "true": m.true, "said": m.said, "confidence": m.confidence}
+            for m in misses
+        ],
+        ("case", "fold", "true", "said", "confidence"),
+    )
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, object]], columns: Iterable[str] = ()) -> None:
+    with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(columns) or list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

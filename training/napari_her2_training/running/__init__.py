@@ -1,0 +1,1 @@
+"""A training run whatever is trained: its folder, the Lightning fit, its model, its record."""

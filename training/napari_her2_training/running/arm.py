@@ -1,0 +1,354 @@
+"""The way of a model from a split to its bundle, its predictions and its measures: the same for all methods.
+
+``OUT/predictions.csv`` holds what was said of every slide, ``OUT/metrics.json`` the measures; it is written
+last and means that the run is finished: resuming does not train it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from napari_her2.inference.device import choose_device
+from napari_her2.inference.result import Progress
+from napari_her2.models.bundle import SUFFIX
+from napari_her2.models.card import SLIDE
+from napari_her2.models.weights_file import write_weights
+from napari_her2_training.cohort.manifest import SPLITS, make_splits, read_manifest
+from napari_her2_training.config import CasesRunConfig
+from napari_her2_training.files import write_json
+from napari_her2_training.measures.arms import METRICS_FILE, judged_part, measure_said
+from napari_her2_training.measures.calibration import fit_temperature, least_confidence, risk_coverage
+from napari_her2_training.measures.predictions import PREDICTIONS_FILE, Part, write_predictions
+from napari_her2_training.running.cards import ModelFacts, Trust, make_card, save_checked, split_sizes
+from napari_her2_training.running.machines import choose_machines
+from napari_her2_training.running.ranks import is_first
+from napari_her2_training.running.runs import open_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from napari_her2.inference.device import Device
+    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2_training.cohort.manifest import Case, Split, Stain
+    from napari_her2_training.measures.arms import Measured
+    from napari_her2_training.measures.predictions import Predictions, Said
+    from napari_her2_training.running.machines import Machines
+    from napari_her2_training.running.runs import RunFolder
+
+TASKS: Mapping[str, str] = {
+    "H&E": "H&E-based prediction of the HER2 IHC score",
+    "IHC": "HER2 IHC score of the slide",
+}
+ON_CARD = ("macro AUC", "macro F1", "accuracy", "quadratic kappa")
+VERSIONS = ("napari-her2", "torch", "timm", "lightning", "numpy")
+"""Of the packages that what comes out depends on."""
+CHOSEN_BY = "macro AUC"
+"""The fold that is best by this measure of its validation slides gives the bundle."""
+Config = TypeVar("Config", bound=CasesRunConfig)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArmRun(Generic[Config]):
+    """What all steps of a run share.
+
+    Parameters
+    ----------
+    config : CasesRunConfig
+    data : Path
+        The manifest.
+    cases : tuple of Case
+    splits : tuple of Split
+    folder : RunFolder
+    device : Machines
+        On which networks learn.
+    reading_device : Device
+        On which slides are embedded: as scoring will.
+    """
+
+    config: Config
+    data: Path
+    cases: tuple[Case, ...]
+    splits: tuple[Split, ...]
+    folder: RunFolder
+    device: Machines
+    reading_device: Device
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.config.data.mapping.names
+
+    def of_fold(self, number: int) -> str:
+        """Say which fold it is, where there are several: ", fold 2 of 5"."""
+        return f", fold {number + 1} of {len(self.splits)}" if len(self.splits) > 1 else ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedFold:
+    """What training leaves of a fold.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Frozen, on the CPU.
+    encoder : PatchEncoder or None
+    facts : ModelFacts
+    said : mapping of str to mapping of str to Predictions
+        Reading, part.
+    reading : str
+        That of the bundle.
+    heads : mapping of str to str
+        Readings that are heads of one model, and what each looks at, in words. Others are ways to read the
+        same model, of which a bundle has one.
+    no_bundle : str
+        Why slides cannot be scored with it, empty where they can.
+    uncalibrated : tuple of str
+        Readings whose probabilities are none that a temperature could mend.
+    unit : str
+        What was judged.
+    note : str
+        What else the card is to say of the training.
+    """
+
+    model: nn.Module
+    encoder: PatchEncoder | None
+    facts: ModelFacts
+    said: Mapping[str, Mapping[str, Predictions]]
+    reading: str = ""
+    heads: Mapping[str, str] = field(default_factory=dict)
+    no_bundle: str = ""
+    uncalibrated: tuple[str, ...] = ()
+    unit: str = "slides"
+    note: str = ""
+
+
+def open_arm(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    needed: Sequence[Stain] = ("he",),
+    check: Callable[[Sequence[Case], Sequence[Split]], None] | None = None,
+) -> ArmRun[Config]:
+    """Read the manifest, split it, and begin or resume a run.
+
+    Parameters
+    ----------
+    config : CasesRunConfig
+    data : Path
+        The manifest.
+    out : Path
+    resume : bool
+    needed : sequence of {"he", "ihc"}
+        Slides that every row of the manifest must name.
+    check : callable, optional
+        Refuses cases and splits that the method cannot learn from, before anything is written.
+
+    Returns
+    -------
+    ArmRun
+    """
+    cases = read_manifest(data, needed)
+    splits = make_splits(cases, config.data)
+    if check is not None:
+        check(cases, splits)
+    machines = choose_machines(config.compute)
+    folder = open_run(out, config, data, resume=resume)
+    return ArmRun(config, data, cases, splits, folder, machines, choose_device(config.compute.device))
+
+
+def run_arm(
+    run: ArmRun[Config], train_fold: Callable[[int, Split], Generator[Progress, None, TrainedFold]]
+) -> Generator[Progress, None, Path]:
+    """Train all folds, measure them, and write what comes out.
+
+    Parameters
+    ----------
+    run : ArmRun
+    train_fold : callable
+        Trains one fold, given its number and its split.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Path
+        The bundle of the best fold; where slides cannot be scored with it, the weights of its head.
+    """
+    out, finished = run.folder.path, run.folder.path / METRICS_FILE
+    if finished.exists():
+        yield Progress("Training", note="finished before")
+        path: Path = out / json.loads(finished.read_text(encoding="utf-8"))["model"]
+        return path
+    folds: list[TrainedFold] = []
+    for number, split in enumerate(run.splits):
+        folds.append(_calibrated((yield from train_fold(number, split)), run))
+    if folds[0].no_bundle:
+        yield Progress("Saving the head alone", note=folds[0].no_bundle)
+    said: Said = {
+        Part(number, part, reading): given
+        for number, fold in enumerate(folds)
+        for reading, parts in fold.said.items()
+        for part, given in parts.items()
+    }
+    yield Progress("Measuring", note="intervals from resampled cases")
+    found = measure_said(said, run.classes, run.config.measure)
+    # By validation alone: what the test cases say must not choose what is tested.
+    best = max(range(len(folds)), key=lambda number: _rank(said, number, folds[number].reading, run))
+    chosen, name = folds[best], run.config.model.name
+    path = out / f"{name}{'.head' if chosen.no_bundle else ''}{SUFFIX}"
+    if not is_first(run.config.compute):
+        return path
+    for number, fold in enumerate(folds if len(folds) > 1 else ()):
+        _save(out / path.name.replace(name, f"{name}-fold{number}", 1), number, fold, said, run)
+    _save(path, best, chosen, said, run)
+    write_record(
+        out,
+        path,
+        said,
+        run.config,
+        measured=found,
+        told={
+            "method": chosen.facts.method,
+            "stain": chosen.facts.stain,
+            "data": str(run.data.resolve()),
+            "fold": best,
+            "bundle": chosen.no_bundle or "written",
+            "reading": chosen.reading,
+            "heads": dict(chosen.heads),
+            "unit": chosen.unit,
+            "device": run.device.name,
+            "parameters": sum(p.numel() for p in chosen.model.parameters()),
+            "cases": [_counts(split) for split in run.splits],
+        },
+    )
+    return path
+
+
+def write_record(
+    out: Path,
+    path: Path,
+    said: Said,
+    config: CasesRunConfig,
+    *,
+    measured: Mapping[str, Mapping[str, Measured]],
+    told: Mapping[str, object],
+) -> None:
+    """Write what a finished run leaves beside its model: predictions.csv, and metrics.json last.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the run.
+    path : Path
+        Its model.
+    said : dict of Part to Predictions
+    config : CasesRunConfig
+    measured : mapping of str to mapping of str to Measured
+        Reading, part.
+    told : mapping
+        What else a report tells: method, stain, data, fold, bundle, reading, heads, unit, device,
+        parameters, cases.
+    """
+    classes = config.data.mapping.names
+    write_predictions(out / PREDICTIONS_FILE, said, classes)
+    write_json(
+        out / METRICS_FILE,
+        {
+            "model": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            **told,
+            "classes": list(classes),
+            "mapping": config.data.mapping.told(),
+            "judged": judged_part(said),
+            "measured": {
+                reading: {part: values.told() for part, values in parts.items()}
+                for reading, parts in measured.items()
+            },
+            "config": config.told(),
+            "published": [asdict(entry) for entry in config.published],
+            "versions": {name: version(name) for name in VERSIONS},
+        },
+    )
+
+
+def _calibrated(fold: TrainedFold, run: ArmRun[Config]) -> TrainedFold:
+    """Give every reading the temperature that its validation slides ask for."""
+    if not run.config.measure.calibrate:
+        return fold
+    said: dict[str, Mapping[str, Predictions]] = {}
+    for reading, parts in fold.said.items():
+        given = parts.get("validation")
+        if given is None or reading in fold.uncalibrated:
+            said[reading] = parts
+            continue
+        temperature = fit_temperature(given.labels, given.probabilities)
+        said[reading] = {part: replace(own, temperature=temperature) for part, own in parts.items()}
+    return replace(fold, said=said)
+
+
+def _counts(split: Split) -> dict[str, int]:
+    return {part: len({case.case_id for case in getattr(split, part)}) for part in SPLITS}
+
+
+def _of_fold(said: Said, number: int, reading: str, run: ArmRun[Config]) -> dict[str, Measured]:
+    """Measures of one fold alone, by part, without intervals."""
+    own = {key: given for key, given in said.items() if (key.fold, key.reading) == (number, reading)}
+    return measure_said(own, run.classes, replace(run.config.measure, resamples=0)).get(reading, {})
+
+
+def _rank(said: Said, number: int, reading: str, run: ArmRun[Config]) -> float:
+    found = _of_fold(said, number, reading, run)["validation"].measures.get(CHOSEN_BY)
+    return found.value if found else 0.0
+
+
+def _save(path: Path, number: int, fold: TrainedFold, said: Said, run: ArmRun[Config]) -> None:
+    if fold.no_bundle:
+        told = {"method": fold.facts.method, "arguments": json.dumps(dict(fold.facts.arguments))}
+        write_weights(path, fold.model.state_dict(), told)
+        return
+    config = run.config
+    sizes = f"{split_sizes(run.splits[number], fold.unit)}; classes {config.data.mapping.told()}"
+    card = make_card(
+        config.model,
+        config.data.mapping,
+        fold.facts,
+        sizes=f"{sizes}; {fold.note}" if fold.note else sizes,
+        metrics=_on_card(number, fold, said, run),
+        task=config.model.task or TASKS[fold.facts.stain],
+        trust=_trust(fold, config),
+    )
+    save_checked(path, card, fold.encoder, fold.model)
+
+
+def _trust(fold: TrainedFold, config: CasesRunConfig) -> Trust:
+    names = {reading: reading for reading in fold.heads} if fold.heads else {fold.reading: SLIDE}
+    given = {reading: parts["validation"] for reading, parts in fold.said.items() if "validation" in parts}
+    temperatures = {name: given[reading].temperature for reading, name in names.items() if reading in given}
+    own = given[fold.reading]
+    curve = risk_coverage(own.labels, own.calibrated)
+    return Trust(temperatures, least_confidence(curve, config.measure.wanted_accuracy))
+
+
+def _on_card(number: int, fold: TrainedFold, said: Said, run: ArmRun[Config]) -> dict[str, float]:
+    names = (*ON_CARD, *(f"recall {name}" for name in run.classes))
+    found: dict[str, float] = {}
+    for reading, words in fold.heads.items() if fold.heads else {fold.reading: ""}.items():
+        measured = _of_fold(said, number, reading, run)
+        for part in SPLITS[1:]:
+            if part not in measured:
+                continue
+            what = f"{part} {fold.unit}, {words}" if words else f"{part} {fold.unit}"
+            values = measured[part].measures
+            found |= {f"{what}: {name}": round(values[name].value, 4) for name in names if name in values}
+    return found

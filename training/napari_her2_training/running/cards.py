@@ -1,0 +1,146 @@
+"""The card of a trained model, put together in one place for all methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from napari_her2.models.bundle import load_bundle, save_bundle
+from napari_her2.models.card import NOTICE, ModelCard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import nn
+
+    from napari_her2.models.card import ArgumentValue, EncoderSpec
+    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2_training.classes import ClassMapping
+    from napari_her2_training.cohort.manifest import Split
+    from napari_her2_training.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a card says of the network; see `napari_her2.models.card.ModelCard`.
+
+    Parameters
+    ----------
+    method, architecture : str
+    arguments : mapping
+    encoder : EncoderSpec or None
+    stain : str
+    tile_px : int
+    mpp : float
+    min_tissue : float or None
+    """
+
+    method: str
+    architecture: str
+    arguments: Mapping[str, ArgumentValue]
+    encoder: EncoderSpec | None
+    stain: str
+    tile_px: int
+    mpp: float
+    min_tissue: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a card says of how far an answer is to be believed.
+
+    Parameters
+    ----------
+    temperatures : mapping of str to float
+        By head; see `napari_her2.models.card.ModelCard`.
+    min_confidence : float or None
+    """
+
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    min_confidence: float | None = None
+
+
+def make_card(
+    model: ModelConfig,
+    mapping: ClassMapping,
+    facts: ModelFacts,
+    *,
+    sizes: str,
+    metrics: Mapping[str, float],
+    task: str = "",
+    trust: Trust | None = None,
+) -> ModelCard:
+    """Put a card together.
+
+    Parameters
+    ----------
+    model : ModelConfig
+        Its texts.
+    mapping : ClassMapping
+    facts : ModelFacts
+    sizes : str
+        What it was trained on, in numbers; see `split_sizes`.
+    metrics : mapping of str to float
+    task : str, optional
+        In place of that of the configuration.
+    trust : Trust, optional
+
+    Returns
+    -------
+    ModelCard
+    """
+    return ModelCard(
+        name=model.name,
+        version=model.version,
+        method=facts.method,
+        architecture=facts.architecture,
+        arguments=dict(facts.arguments),
+        encoder=facts.encoder,
+        stain=facts.stain,
+        tile_px=facts.tile_px,
+        mpp=facts.mpp,
+        classes=mapping.names,
+        class_labels=mapping.labels,
+        task=task or model.task,
+        training_data=f"{model.training_data} ({sizes}; napari-her2 {version('napari-her2')})",
+        licence=model.licence,
+        intended_use=model.intended_use,
+        guideline=model.guideline,
+        notice=f"{NOTICE} {model.notice}".strip(),
+        metrics=metrics,
+        temperatures=trust.temperatures if trust else {},
+        min_confidence=trust.min_confidence if trust else None,
+        min_tissue=facts.min_tissue,
+    )
+
+
+def split_sizes(split: Split, unit: str) -> str:
+    """Say how many of each part there were: "4 slides to train on, 2 to choose the epoch, 2 held out"."""
+    sizes = f"{len(split.train)} {unit} to train on, {len(split.validation)} to choose the epoch"
+    return f"{sizes}, {len(split.test)} held out" if split.test else sizes
+
+
+def round_weights(model: nn.Module) -> None:
+    """Round weights to float16, as a bundle holds those of a network that takes pixels.
+
+    What is measured afterwards is what scoring will say.
+    """
+    state = {
+        key: value.half().to(value.dtype) if value.is_floating_point() else value
+        for key, value in model.state_dict().items()
+    }
+    model.load_state_dict(state)
+
+
+def save_checked(path: Path, card: ModelCard, encoder: PatchEncoder | None, model: nn.Module) -> None:
+    """Write a bundle and load it again: what cannot be loaded is no result.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be written, or not be loaded again.
+    """
+    save_bundle(path, card, encoder, model)
+    load_bundle(path)

@@ -1,0 +1,1 @@
+"""WSMCL on the H&E and IHC slides of a case (Shi et al.)."""

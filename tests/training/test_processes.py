@@ -15,12 +15,16 @@ import pytest
 import torch
 
 import napari_her2_training
+from napari_her2.errors import JobStopped
+from napari_her2.inference.result import Progress
 from napari_her2.models.weights_file import read_weights
+from napari_her2_training.command import _together
 from napari_her2_training.config import ComputeConfig
 from napari_her2_training.running.machines import Machines, choose_machines, own_share
 from napari_her2_training.running.ranks import is_first
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 CONFIG = """
@@ -151,3 +155,14 @@ def test_one_device_is_alone_and_more_are_not() -> None:
     several = choose_machines(ComputeConfig(device="cpu", devices=2, strategy="ddp"))
     assert isinstance(several, Machines)
     assert (several.alone, several.strategy, several.autocast_dtype) == (False, "ddp", None)
+
+
+def test_what_the_link_says_when_the_first_process_ends_is_told_plainly() -> None:
+    def ending(words: str) -> Generator[Progress, None, Path]:
+        yield Progress("Training")
+        raise RuntimeError(words)
+
+    with pytest.raises(JobStopped, match="first of the processes"):
+        list(_together(ending("[pair.cc] Connection closed by peer")))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(_together(ending("out of memory")))

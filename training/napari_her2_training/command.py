@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import JobFailed
+from napari_her2.errors import JobFailed, JobStopped
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.methods import METHODS
 from napari_her2_training.running.log import Started, logged
@@ -81,9 +81,19 @@ def train_steps(
     train = METHODS[method].load()
     data, out = data.expanduser(), Path(out).expanduser()
     steps = train(settings, data, out, resume=resume)
+    if not is_first(settings.compute):  # of several that learn together one tells
+        return (yield from _together(steps))
     if not resume and (out / RUN_FILE).exists():
         return (yield from steps)  # which refuses: what the folder tells of its run stays as it is
-    if not is_first(settings.compute):  # of several that learn together one tells
-        return (yield from steps)
     started = Started(method, file, data, settings.compute.device, resume=resume)
     return (yield from logged(steps, out, started))
+
+
+def _together(steps: Generator[Progress, None, Path]) -> Generator[Progress, None, Path]:
+    """Learn with a first process that may end before: what its partners' link then says helps nobody."""
+    try:
+        return (yield from steps)
+    except RuntimeError as error:
+        if "Connection" not in str(error):
+            raise
+        raise JobStopped("The first of the processes that learn together has ended; it says why.") from error

@@ -24,7 +24,7 @@ from torch import nn
 
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2_training.cohort.bags import draw_batch
-from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.fitting import Fit, at_best, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -182,6 +182,4 @@ def train_head(
         mode="min",
     )
     state = fit(module, wanted, device, report, resume=resume)
-    head = module.head.cpu()
-    head.load_state_dict({key.removeprefix("head."): value for key, value in state.items()})
-    return head.requires_grad_(False).eval()
+    return at_best(module.head, state, "head")

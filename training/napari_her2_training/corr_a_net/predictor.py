@@ -32,7 +32,7 @@ from napari_her2_training.corr_a_net.predictor_losses import (
     predictor_loss,
 )
 from napari_her2_training.corr_a_net.training import turned
-from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.fitting import Fit, at_best, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -252,10 +252,7 @@ def train_predictor(
         ties="last",
     )
     state = fit(module, wanted, device, report, resume=resume)
-    predictor = module.predictor.cpu()
-    own = {key: value for key, value in state.items() if key.startswith("predictor.")}
-    predictor.load_state_dict({key.removeprefix("predictor."): value for key, value in own.items()})
-    return predictor.requires_grad_(False).eval()
+    return at_best(module.predictor, state, "predictor")
 
 
 def _seed_of(seed: int, *what: int) -> int:

@@ -32,7 +32,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.corr_a_net import CorrANet, to_unit_range
 from napari_her2_training.corr_a_net.losses import CorrelateOver, LossOptions, corr_a_net_loss
 from napari_her2_training.files import array_file
-from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.fitting import Fit, at_best, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -188,9 +188,7 @@ def train_network(
         clip=None,
     )
     state = fit(module, wanted, device, report, resume=resume)
-    network = module.network.cpu()
-    network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
-    return network.requires_grad_(False).eval()
+    return at_best(module.network, state, "network")
 
 
 def represent_steps(

@@ -25,7 +25,7 @@ from napari_her2.models.low_resolution import VIEWS, dihedral
 from napari_her2_training.encoder.augment import orient, vary_light, vary_place
 from napari_her2_training.measures.predictions import Predictions
 from napari_her2_training.running.draws import epoch_order, inverse_frequencies, seed_of
-from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.fitting import Fit, at_best, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,9 +226,7 @@ def train_images(
         ties="last",
     )
     state = fit(module.to(memory_format=torch.channels_last), wanted, device, report, resume=resume)
-    model = module.model.cpu()
-    model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
-    return model.requires_grad_(False).eval()
+    return at_best(module.model, state, "model")
 
 
 def predict_images(

@@ -28,7 +28,7 @@ from napari_her2.models.transmil import TransMIL
 from napari_her2_training.cohort.bags import draw_tiles
 from napari_her2_training.mil.losses import MILLossOptions, mil_loss
 from napari_her2_training.running.draws import epoch_order, inverse_frequencies, seed_of
-from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.fitting import Fit, at_best, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -221,6 +221,4 @@ def train_aggregator(
         ties="last",
     )
     state = fit(module, wanted, device, report, resume=resume)
-    head = module.head.cpu()
-    head.load_state_dict({key.removeprefix("head."): value for key, value in state.items()})
-    return head.requires_grad_(False).eval()
+    return at_best(module.head, state, "head")

@@ -6,7 +6,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lightning
 import torch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.device import Device
 
 
+Model = TypeVar("Model", bound=torch.nn.Module)
 _PRECISION: dict[torch.dtype | None, str] = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
 
 
@@ -121,6 +122,28 @@ def fit(
         raise JobFailed(f"{wanted.stage} ended without a usable epoch: lower the learning rate.")
     state: dict[str, torch.Tensor] = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
     return state
+
+
+def at_best(model: Model, state: Mapping[str, torch.Tensor], name: str) -> Model:
+    """Give a part of a module the weights that it had at the best epoch.
+
+    Parameters
+    ----------
+    model : nn.Module
+    state : mapping of str to Tensor
+        Of the whole module; see `fit`.
+    name : str
+        What the module calls the part.
+
+    Returns
+    -------
+    nn.Module
+        The part itself: on the CPU, frozen, for judging.
+    """
+    start = f"{name}."
+    own = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
+    model.cpu().load_state_dict(own)
+    return model.requires_grad_(False).eval()
 
 
 class _Share(Sampler[int]):

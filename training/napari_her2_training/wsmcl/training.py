@@ -22,7 +22,7 @@ import torch
 from napari_her2.models.wsmcl import WSMCL
 from napari_her2_training.cohort.bags import predictions_of
 from napari_her2_training.measures.metrics import macro_auc
-from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.fitting import Fit, at_best, fit
 from napari_her2_training.wsmcl.losses import LossOptions, wsmcl_loss
 
 if TYPE_CHECKING:
@@ -190,9 +190,7 @@ def train_model(
         ties="last",
     )
     state = fit(module, wanted, device, report, resume=resume)
-    model = module.model.cpu()
-    model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
-    return model.requires_grad_(False).eval()
+    return at_best(module.model, state, "model")
 
 
 def predict_pairs(model: WSMCL, pairs: Sequence[Pair]) -> Predictions:

@@ -6,42 +6,40 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QLabel, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel
 
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.regions import add_region_layer, polygons, region_layers
-from napari_her2._napari.session import session_of
-from napari_her2._napari.settings import apply_folders, read_settings
 from napari_her2._napari.tags import slide_tag
 from napari_her2._napari.work import Equipment, adding_model, looking_around, scoring
 from napari_her2._qt.cam_panel import CamPanel
 from napari_her2._qt.case_section import CaseSection
 from napari_her2._qt.correlated_panel import CorrelatedPanel
+from napari_her2._qt.dock import Dock
 from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.message_box import MessageBox
 from napari_her2._qt.model_picker import ModelPicker
 from napari_her2._qt.progress_row import ProgressRow
 from napari_her2._qt.region_picker import RegionPicker
 from napari_her2._qt.result_panel import ResultPanel
-from napari_her2._qt.sections import Section, lay_out
+from napari_her2._qt.sections import Section
 from napari_her2._qt.slide_picker import SlidePicker
-from napari_her2._qt.theme import colours_of
 from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
-from napari_her2.models.card import NOTICE, PAIR
+from napari_her2.models.card import PAIR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from napari.components import ViewerModel
-    from qtpy.QtGui import QCloseEvent
 
+    from napari_her2._qt.theme import Colours
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
 
 
-class ScoringDock(QWidget):
+class ScoringDock(Dock):
     """Scores slides of a viewer.
 
     Parameters
@@ -51,15 +49,10 @@ class ScoringDock(QWidget):
     """
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
-        super().__init__()
-        self.session = session_of(napari_viewer)
-        self.settings = read_settings()
-        apply_folders(self.settings)
+        super().__init__(napari_viewer)
         self._scored_ids: tuple[str, ...] = ()
         self._added_path = Path()
         self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
-        self._was_docked = False
-        self.banner = QLabel(NOTICE)
         self.message = MessageBox()
         self.slides = SlidePicker(self.session)
         self.models = ModelPicker()
@@ -75,38 +68,37 @@ class ScoringDock(QWidget):
         self._models_own = (self.correlated, self.cam)  # what some models can show beside a score
         self.smooth = QCheckBox("Smooth panning")
         self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
-        self._jobs = (self.score_job, self.look_job, self.add_job, *self.slides.jobs)
         self._arrange()
         self._connect()
-        self._take_colours()
+        parts = (self.case, self.result, self.correlated, self.cam)
+        self.live_with(
+            (self.score_job, self.look_job, self.add_job, *self.slides.jobs),
+            others=[job for part in parts for job in part.jobs],
+        )
         self._show_slides()
         self._look_around()
 
     def _arrange(self) -> None:
-        self.banner.setWordWrap(True)
-        self.banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.device.setWordWrap(True)
         self.smooth.setToolTip(
             "napari's experimental setting 'Render layers asynchronously': panning never waits for the "
             "file, and tiles appear as they are read. It is a setting of napari and stays on until it is "
             "taken off here or in Preferences."
         )
-        content = QWidget()
-        parts = QVBoxLayout(content)
-        parts.setContentsMargins(8, 4, 8, 8)
-        parts.setSpacing(4)
-        for part in (
-            Section("Model", self.models),
-            Section("Slide", self.slides),
-            self.case,
-            Section("Region", self.regions),
-        ):
-            parts.addWidget(part)
-        shown = (self.device, self.progress, self.message, self.result, *self._models_own, self.smooth)
-        for widget in shown:
-            parts.addWidget(widget)
-        parts.addStretch()
-        self.scroll = lay_out(self, self.banner, content)
+        self.hold(
+            (
+                Section("Model", self.models),
+                Section("Slide", self.slides),
+                self.case,
+                Section("Region", self.regions),
+                self.device,
+                self.progress,
+                self.message,
+                self.result,
+                *self._models_own,
+                self.smooth,
+            )
+        )
 
     def _connect(self) -> None:
         self.slides.changed.connect(self._on_slide)
@@ -136,15 +128,6 @@ class ScoringDock(QWidget):
         self.smooth.toggled.connect(_set_napari_async)
         self.session.slides_changed.connect(self._show_slides)
         self.session.models_changed.connect(self._look_around)
-        viewer = self.session.viewer
-        if viewer is not None:
-            viewer.events.theme.connect(self._take_colours)
-        app = QApplication.instance()
-        if app is not None:
-            app.aboutToQuit.connect(self.shutdown)
-        # A window that closes takes its docks along without closing them one by one.
-        every = (*self._jobs, *self.case.jobs, *self.result.jobs, *self.correlated.jobs, *self.cam.jobs)
-        self.destroyed.connect(partial(_stop, every))
 
     # -- the user's wishes
 
@@ -194,8 +177,7 @@ class ScoringDock(QWidget):
 
     def shutdown(self) -> None:
         """Stop all work, wait for it, and let go of the viewer."""
-        for job in self._jobs:
-            job.shutdown()
+        super().shutdown()
         self.result.shutdown()
         for part in self._models_own:
             part.shutdown()
@@ -203,35 +185,14 @@ class ScoringDock(QWidget):
         self.session.models_changed.disconnect(self._look_around, missing_ok=True)
         self.slides.shutdown()
         self.case.shutdown()
-        viewer = self.session.viewer
-        if viewer is not None:
-            viewer.events.theme.disconnect(self._take_colours)
-
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Stop all work when the dock is closed."""
-        self.shutdown()
-        super().closeEvent(event)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Stop all work when napari takes the dock apart: it then only loses its parent."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            docked = self.parent() is not None
-            if self._was_docked and not docked:
-                self.shutdown()
-            self._was_docked = docked
-        return bool(super().event(event))
 
     # -- what changes around it
 
     def _look_around(self) -> None:
         self.look_job.start(partial(looking_around, self.settings))
 
-    def _take_colours(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
-        colours = colours_of(self.session.viewer)
-        self.banner.setStyleSheet(
-            f"color: {colours.warning}; border-bottom: 1px solid {colours.warning}; "
-            "padding: 4px; font-size: 8pt;"
-        )
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours of the theme."""
         self.device.setStyleSheet(f"color: {colours.muted};")
         named = (self.slides, self.models, self.case, self.message, self.result)
         for part in (*named, *self._models_own):
@@ -374,11 +335,6 @@ class ScoringDock(QWidget):
         )
         if chosen:
             self.add_model_file(Path(chosen))
-
-
-def _stop(jobs: Sequence[Job], _dock: object = None) -> None:
-    for job in jobs:
-        job.shutdown()
 
 
 def _napari_async() -> bool:

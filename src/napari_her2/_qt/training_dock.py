@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QApplication,
     QComboBox,
     QFileDialog,
     QFrame,
@@ -20,8 +19,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_her2._napari.session import session_of
-from napari_her2._napari.settings import apply_folders, read_settings
 from napari_her2._napari.training_runs import (
     RunRequest,
     end_now,
@@ -34,25 +31,24 @@ from napari_her2._napari.training_runs import (
     status_of,
 )
 from napari_her2._napari.training_work import exporting_run, listing_methods, reporting_run
+from napari_her2._qt.dock import Dock
 from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.message_box import MessageBox
 from napari_her2._qt.new_training import NewTraining
-from napari_her2._qt.sections import Section, lay_out
-from napari_her2._qt.theme import colours_of
+from napari_her2._qt.sections import Section
 from napari_her2._qt.training_run import TrainingRunView
 from napari_her2.errors import Her2Error, ModelNameTaken
-from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
-    from qtpy.QtGui import QCloseEvent
 
     from napari_her2._napari.training_work import MethodChoice
+    from napari_her2._qt.theme import Colours
 
 
-class TrainingDock(QWidget):
+class TrainingDock(Dock):
     """Checks, starts, follows, stops and resumes trainings, and hands their models to the scoring dock.
 
     A training is a process of its own: it goes on when the dock or napari is closed, and a dock that is
@@ -65,14 +61,9 @@ class TrainingDock(QWidget):
     """
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
-        super().__init__()
-        self.session = session_of(napari_viewer)
-        settings = read_settings()
-        apply_folders(settings)
-        self._was_docked = False
+        super().__init__(napari_viewer)
         self._runs: tuple[RunRequest, ...] = ()
         self._exported, self._reported = Path(), Path()
-        self.banner = QLabel(NOTICE)
         self.message = MessageBox()
         self.new = QToolButton()
         self.asked = NewTraining()
@@ -82,19 +73,16 @@ class TrainingDock(QWidget):
         self.run = TrainingRunView()
         self.exported = QLabel()
         self.list_job, self.export_job, self.report_job = Job(), Job(), Job()
-        self._jobs = (self.list_job, self.asked.check_job, self.export_job, self.report_job)
         self._arrange()
         self._connect()
-        self.asked.form.choose_device(settings.device)
-        self._take_colours()
+        self.live_with((self.list_job, self.asked.check_job, self.export_job, self.report_job))
+        self.asked.form.choose_device(self.settings.device)
         self._show_runs()
         self.new.setChecked(not self.run.status.is_live)
         self._show_new(self.new.isChecked())
         self._look_for_methods()
 
     def _arrange(self) -> None:
-        self.banner.setWordWrap(True)
-        self.banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
         for label in (self.no_run, self.exported):
             label.setWordWrap(True)
         self.exported.setVisible(False)
@@ -116,14 +104,7 @@ class TrainingDock(QWidget):
         self.new.setStyleSheet("font-weight: bold;")
         self.new.setCheckable(True)
         self.new.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        content = QWidget()
-        parts = QVBoxLayout(content)
-        parts.setContentsMargins(8, 4, 8, 8)
-        parts.setSpacing(4)
-        for widget in (self.new, self.asked, self.message, _rule(), Section("Trainings", trainings)):
-            parts.addWidget(widget)
-        parts.addStretch()
-        self.scroll = lay_out(self, self.banner, content)
+        self.hold((self.new, self.asked, self.message, _rule(), Section("Trainings", trainings)))
 
     def _connect(self) -> None:
         self.new.toggled.connect(self._show_new)
@@ -147,14 +128,6 @@ class TrainingDock(QWidget):
         self.report_job.running_changed.connect(self.run.set_reporting)
         self.report_job.returned.connect(self._on_reported)
         self.report_job.failed.connect(self._show_failure)
-        viewer = self.session.viewer
-        if viewer is not None:
-            viewer.events.theme.connect(self._take_colours)
-        app = QApplication.instance()
-        if app is not None:
-            app.aboutToQuit.connect(self.shutdown)
-        # A window that closes takes its docks along without closing them one by one.
-        self.destroyed.connect(partial(_stop, self._jobs))
 
     # -- the user's wishes
 
@@ -194,35 +167,13 @@ class TrainingDock(QWidget):
 
     def shutdown(self) -> None:
         """Stop what the dock does, and let go of the viewer; trainings go on."""
+        super().shutdown()
         self.run.shutdown()
-        for job in self._jobs:
-            job.shutdown()
-        viewer = self.session.viewer
-        if viewer is not None:
-            viewer.events.theme.disconnect(self._take_colours)
-
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Stop what the dock does when it is closed."""
-        self.shutdown()
-        super().closeEvent(event)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Stop what the dock does when napari takes it apart: it then only loses its parent."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            docked = self.parent() is not None
-            if self._was_docked and not docked:
-                self.shutdown()
-            self._was_docked = docked
-        return bool(super().event(event))
 
     # -- what changes around it
 
-    def _take_colours(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
-        colours = colours_of(self.session.viewer)
-        self.banner.setStyleSheet(
-            f"color: {colours.warning}; border-bottom: 1px solid {colours.warning}; "
-            "padding: 4px; font-size: 8pt;"
-        )
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours of the theme."""
         self.no_run.setStyleSheet(f"color: {colours.muted};")
         for part in (self.asked, self.message, self.run):
             part.set_colours(colours)
@@ -350,8 +301,3 @@ def _rule() -> QFrame:
     rule.setFrameShape(QFrame.Shape.HLine)
     rule.setFrameShadow(QFrame.Shadow.Sunken)
     return rule
-
-
-def _stop(jobs: Sequence[Job], _dock: object = None) -> None:
-    for job in jobs:
-        job.shutdown()

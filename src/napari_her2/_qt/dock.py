@@ -1,0 +1,126 @@
+"""What the docks have in common: a banner that stays, parts that scroll, and work that ends with them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QApplication, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+from napari_her2._napari.session import session_of
+from napari_her2._napari.settings import apply_folders, read_settings
+from napari_her2._qt.theme import colours_of
+from napari_her2.models.card import NOTICE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.components import ViewerModel
+    from qtpy.QtGui import QCloseEvent
+
+    from napari_her2._qt.jobs import Job
+    from napari_her2._qt.theme import Colours
+
+_MIN_WIDTH_PX = 340
+
+
+class Dock(QWidget):
+    """A dock of napari-her2.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        Or the proxy that napari hands to plugins.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__()
+        self.session = session_of(napari_viewer)
+        self.settings = read_settings()
+        apply_folders(self.settings)
+        self.banner = QLabel(NOTICE)
+        self.banner.setWordWrap(True)
+        self.banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.scroll = QScrollArea()
+        self.scroll.setWidgetResizable(True)
+        self.scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.banner)
+        layout.addWidget(self.scroll)
+        self.setMinimumWidth(_MIN_WIDTH_PX)
+        self._jobs: tuple[Job, ...] = ()
+        self._was_docked = False
+
+    def hold(self, parts: Sequence[QWidget]) -> None:
+        """Show the parts of the dock, below one another."""
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(8, 4, 8, 8)
+        layout.setSpacing(4)
+        for part in parts:
+            layout.addWidget(part)
+        layout.addStretch()
+        self.scroll.setWidget(content)
+
+    def live_with(self, jobs: Sequence[Job], *, others: Sequence[Job] = ()) -> None:
+        """Take the colours of the viewer from now on, and end jobs with the dock.
+
+        Parameters
+        ----------
+        jobs : sequence of Job
+            Of the dock itself.
+        others : sequence of Job
+            Of parts that stop their own when they are shut down.
+        """
+        self._jobs = tuple(jobs)
+        viewer = self.session.viewer
+        if viewer is not None:
+            viewer.events.theme.connect(self._take_colours)
+        app = QApplication.instance()
+        if app is not None:
+            app.aboutToQuit.connect(self.shutdown)
+        # A window that closes takes its docks along without closing them one by one.
+        self.destroyed.connect(partial(_stop, (*jobs, *others)))
+        self._take_colours()
+
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours of the theme."""
+
+    def shutdown(self) -> None:
+        """Stop all work, wait for it, and let go of the viewer."""
+        for job in self._jobs:
+            job.shutdown()
+        viewer = self.session.viewer
+        if viewer is not None:
+            viewer.events.theme.disconnect(self._take_colours)
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Stop all work when the dock is closed."""
+        self.shutdown()
+        super().closeEvent(event)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Stop all work when napari takes the dock apart: it then only loses its parent."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            docked = self.parent() is not None
+            if self._was_docked and not docked:
+                self.shutdown()
+            self._was_docked = docked
+        return bool(super().event(event))
+
+    def _take_colours(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
+        colours = colours_of(self.session.viewer)
+        self.banner.setStyleSheet(
+            f"color: {colours.warning}; border-bottom: 1px solid {colours.warning}; "
+            "padding: 4px; font-size: 8pt;"
+        )
+        self.set_colours(colours)
+
+
+def _stop(jobs: Sequence[Job], _dock: object = None) -> None:
+    for job in jobs:
+        job.shutdown()

@@ -35,7 +35,8 @@ def run_demo(
 ) -> None:
     """Open a slide in napari, score it and show why; by default a phantom case.
 
-    A model that takes both slides of a case is given both; any other model scores the H&E slide.
+    A model that takes both slides of a case is given both, one of IHC that of IHC, any other the H&E slide.
+    What a model can show beside its score is shown too: its correlated representation, its Grad-CAM.
 
     Parameters
     ----------
@@ -110,9 +111,11 @@ class Demonstration:
         if self._model not in names:
             self._stop(JobFailed(f"The model {self._model} is not installed: reinstall napari-her2."))
             return
-        dock.models.combo.setCurrentIndex(names.index(self._model))
-        dock.slides.combo.setCurrentIndex(0)
-        if dock.slides.combo.count() > 1:
+        index, slides = names.index(self._model), dock.slides.combo.count()
+        dock.models.combo.setCurrentIndex(index)
+        of_ihc = dock.models.entries[index].card.stain == "IHC"
+        dock.slides.combo.setCurrentIndex(slides - 1 if of_ihc else 0)
+        if slides > 1:
             dock.case.picker.choose(str(dock.slides.combo.itemData(1)))
         dock.score()
 
@@ -122,6 +125,15 @@ class Demonstration:
         first = result.tiles.first_tile
         if first is not None:
             result.tiles.inspect(first)
+        correlated, cam = self._dock.correlated, self._dock.cam
+        if correlated.isVisibleTo(self._dock):
+            for box in result.overlays.boxes.values():
+                box.setChecked(False)  # they would lie over it
+            correlated.view.setCurrentIndex(correlated.view.findData("PCA"))
+            correlated.box.setChecked(True)
+        elif cam.isVisibleTo(self._dock):
+            cam.part.setCurrentIndex(cam.part.findData("slide"))
+            cam.compute()
         if self._screenshot is not None:
             self._wait(_FRAMES)
 
@@ -131,11 +143,16 @@ class Demonstration:
     def _wait(self, frames: int) -> None:
         from qtpy.QtCore import QTimer
 
-        if frames or any(job.running for job in self._dock.result.tiles.jobs):
+        if frames or self._busy():
             QTimer.singleShot(50, lambda: self._wait(max(frames - 1, 0)))
             return
         self._viewer.screenshot(str(self._screenshot), canvas_only=False, flash=False)
         self._viewer.close()
+
+    def _busy(self) -> bool:
+        parts = (self._dock.result.tiles, self._dock.correlated, self._dock.cam)
+        source = self._dock.correlated.source
+        return any(job.running for part in parts for job in part.jobs) or bool(source and source.pending)
 
     def _stop(self, failure: Her2Error) -> None:
         if self._screenshot is not None:

@@ -149,20 +149,37 @@ def test_closing_the_viewer_stops_the_work_of_its_docks(
 
 
 @pytest.mark.slow
-def test_the_demonstration_saves_its_window(tmp_path: Path, random_model: str) -> None:
-    target = tmp_path / "demo.png"
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("random", ("attention",)),
+        ("demo-low-resolution", ("Grad-CAM", "HER2")),
+        ("demo-corr-a-net", ("correlated representation", "HE")),
+    ],
+)
+def test_the_demonstration_saves_its_window(
+    tmp_path: Path, random_model: str, model: str, shown: tuple[str, ...]
+) -> None:
+    target, name = tmp_path / "demo.png", random_model if model == "random" else model
     code = (
         "from pathlib import Path\n"
+        "import napari\n"
         "from napari_her2._napari.sample_data import PhantomCase\n"
         "from napari_her2._qt.demo import run_demo\n"
+        "take = napari.Viewer.screenshot\n"
+        "def told(viewer, *args, **options):\n"
+        "    print('; '.join(layer.name for layer in viewer.layers if layer.visible))\n"
+        "    return take(viewer, *args, **options)\n"
+        "napari.Viewer.screenshot = told\n"
         f"run_demo(Path({str(target)!r}), case=PhantomCase('small', '3+', 5, 1536, 0.5),"
-        f" model={random_model!r}, size=(1366, 768))"
+        f" model={name!r}, size=(1366, 768))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     shot = imageio.imread(target)
     assert shot.shape[1] >= 1200
     assert shot[..., :3].std() > 20
+    assert any(all(words in name for words in shown) for name in done.stdout.split("; "))
 
 
 def test_the_demonstration_without_a_display_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

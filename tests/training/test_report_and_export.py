@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
 
 import napari_her2_training
@@ -82,6 +83,8 @@ def test_the_page_and_its_tables_tell_what_was_measured(run: Path) -> None:
     assert page.count('alt="Training abmil, fold 1 of 2"') == 2  # loss and measure over the epochs
     said, classes = read_predictions(run / "predictions.csv")
     together = pooled([said[Part(fold, "test")] for fold in (0, 1)])
+    limit = binomtest(0, len(set(together.cases))).proportion_ci(0.9, "exact").high  # 95 % on one side
+    assert f"as many as {limit:.0%} of all cases" in page
     rows = {(row["over"], row["measure"]): row for row in table(run / "measures.csv")}
     chances = together.calibrated
     assert float(rows["pooled", "macro AUC"]["value"]) == pytest.approx(

@@ -45,6 +45,10 @@ LISTED = 60
 _FIRST = ("macro AUC", "macro PR-AUC", "balanced accuracy", "accuracy", "macro F1", "MCC", "quadratic kappa")
 
 
+_FEW, _DOUBT = 30, 0.05
+"""Judged on fewer cases, a report warns of its intervals; the share of doubt that the limit leaves."""
+
+
 def report_steps(
     folder: Path, *, cases: int = FAILED_SHOWN, device: str = "auto"
 ) -> Generator[Progress, None, Path]:
@@ -170,9 +174,15 @@ def _interval_words(run: FinishedRun) -> str:
         " ± is the standard deviation over the folds. Pooled: of slides that several folds judged, the mean "
         "of their logits."
     )
+    cases = len({case for given in run.of(run.judged).values() for case in given.cases})
+    # Of cases that were all judged rightly every resample is right too: the bootstrap then sees no doubt.
+    few = (
+        f" {cases} cases are few: such intervals are too narrow. Even with none of them wrong, as many as "
+        f"{1 - _DOUBT ** (1 / cases):.0%} of all cases may be (one-sided 95 % limit, Clopper and Pearson)."
+    )
     return (
         f"In grey the {settings.confidence:.0%} percentile interval of {settings.resamples:,} bootstrap "
-        f"samples of whole cases.{several if len(run.folds) > 1 else ''}"
+        f"samples of whole cases.{several if len(run.folds) > 1 else ''}{few if cases < _FEW else ''}"
     )
 
 

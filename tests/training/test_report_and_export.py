@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +18,7 @@ import napari_her2_training
 from napari_her2 import score_slide
 from napari_her2.errors import JobFailed
 from napari_her2.inference.options import ScoringOptions
+from napari_her2.models.bundle import save_bundle
 from napari_her2.models.registry import list_models, load_model
 from napari_her2.phantom import cohort_steps
 from napari_her2_training.cohort.manifest import read_manifest
@@ -22,7 +26,6 @@ from napari_her2_training.measures.predictions import Part, Predictions, pooled,
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
     from napari_her2.inference.result import Progress
 
@@ -153,6 +156,20 @@ def test_all_folds_together_are_a_model_that_docks_and_scripts_find(
     )
     named = napari_her2_training.export(run, name="other")
     assert load_model(named).card.name == "other"
+
+
+def test_a_model_with_the_name_of_one_of_ours_is_named_after_its_folder_too(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_HER2_MODELS", str(tmp_path / "models"))
+    own = Path(shutil.copytree(run, tmp_path / "My Cohort"))
+    told = json.loads((own / "metrics.json").read_text())
+    bundle = load_model(own / told["model"])
+    card = replace(bundle.card, name="demo-low-resolution")
+    save_bundle(own / "demo-low-resolution.safetensors", card, bundle.encoder, bundle.head)
+    (own / "metrics.json").write_text(json.dumps(told | {"model": "demo-low-resolution.safetensors"}))
+    napari_her2_training.export(own, install=True)
+    assert load_model("demo-low-resolution-my-cohort").card.metrics == bundle.card.metrics
 
 
 def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:

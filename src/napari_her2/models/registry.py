@@ -167,7 +167,9 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
     bundle = load_bundle(path)
     name = bundle.card.name
     if (BUNDLED_FOLDER / f"{name}{SUFFIX}").exists():
-        raise ModelError(f"{name!r} is the name of a model that comes with napari-her2: rename this one.")
+        raise ModelError(
+            f"{name!r} is the name of a model that comes with napari-her2: give this one another."
+        )
     target = models_folder() / f"{name}{SUFFIX}"
     if target.exists() and not force and _recorded_or_none(target) != bundle.sha256:
         raise ModelNameTaken(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import torch
 from napari_her2.errors import JobFailed
 from napari_her2.models.architectures import ARCHITECTURES, MEMBERS
 from napari_her2.models.bundle import SUFFIX, load_bundle
-from napari_her2.models.registry import add_model
+from napari_her2.models.registry import add_model, list_models
 from napari_her2_training.measures.arms import measure
 from napari_her2_training.measures.predictions import pooled
 from napari_her2_training.reporting.cases import model_of_fold
@@ -39,7 +40,8 @@ def export_run(
     ensemble : bool, default False
         All folds answer together, each calibrated by itself; otherwise the best fold by its validation cases.
     name : str, optional
-        Of the model, in place of that of the run.
+        Of the model, in place of that of the run. A model that is to be installed and has the name of one
+        that comes with the package is named after the folder too, unless it is given another.
     install : bool, default False
         Whether it is added to the models of the user, where the docks find it.
     force : bool, default False
@@ -59,11 +61,24 @@ def export_run(
     if run.told["bundle"] != "written":
         raise JobFailed(f"There is no model to export. {run.told['bundle']}")
     path = run.folder / str(run.told["model"])
+    if install and not name:
+        name = _free(path.name.removesuffix(SUFFIX), folder, ensemble=ensemble)
     if ensemble:
         path = _join(run, name)
     elif name:
         path = _renamed(path, name)
     return add_model(path, force=force).path if install else path
+
+
+def _free(name: str, folder: Path, *, ensemble: bool) -> str:
+    """Name for a model that would have that of one that comes with the package; empty for any other.
+
+    So is whoever tries a configuration of ours: the model is named after the folder too.
+    """
+    if not any(entry.name == name and entry.origin == "bundled" for entry in list_models()):
+        return ""
+    words = f"{name}-{folder.resolve().name}{'-ensemble' if ensemble else ''}".lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", words)[:64]
 
 
 def _renamed(path: Path, name: str) -> Path:

@@ -89,7 +89,7 @@ class NetworkConfig:
     epochs : int
     learning_rate : float
     beta, self_reconstruction, cross_reconstruction, joint_reconstruction, correlation, correlate_over
-        See `napari_her2_training.corr_a_net_losses.LossOptions`.
+        See `napari_her2_training.corr_a_net.losses.LossOptions`.
     """
 
     dim: int = key(16, low=4, high=256)
@@ -134,7 +134,7 @@ class PredictorConfig:
     jitter : float
         Largest relative change of strength and contrast of what is learnt from.
     first_lambda, budget, hinted, focal
-        See `napari_her2_training.predictor_losses.PredictorLossOptions`.
+        See `napari_her2_training.corr_a_net.predictor_losses.PredictorLossOptions`.
     """
 
     architecture: str = key("resnext50-32x4d", choices=tuple(PREDICTORS))

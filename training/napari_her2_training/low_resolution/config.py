@@ -1,8 +1,4 @@
-"""The configurations of the low-resolution model, of what it is compared with, and of the comparison.
-
-All arms share the sections [model], [data], [measure] and [compute]: cases, classes, splits and measures are
-the same for each, so that what is compared is the method. The comparison has the sections of all arms.
-"""
+"""The configurations of the low-resolution model and of the classifier of patches."""
 
 from __future__ import annotations
 
@@ -11,8 +7,6 @@ from dataclasses import dataclass
 from napari_her2.models.convnext import VARIANTS
 from napari_her2_training.arm_config import ArmConfig
 from napari_her2_training.config_keys import key
-
-"""Slide models on frozen features; "abmil" is the gated one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class PairedHeadConfig:
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """[loss]: weights of the parts of the loss; see `napari_her2_training.wsmcl_losses.LossOptions`."""
+    """[loss]: weights of the parts of the loss; see `napari_her2_training.wsmcl.losses.LossOptions`."""
 
     fusion: float = key(1.0, low=0.0)
     ihc: float = key(1.0, low=0.0)

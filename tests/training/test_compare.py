@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import napari_her2_training
-from napari_her2.errors import JobFailed
+from napari_her2.errors import JobFailed, ModelError
 from napari_her2.inference.device import Device
 from napari_her2.models.aggregator import SlideAggregator
 from napari_her2.models.architectures import ARCHITECTURES
@@ -203,3 +203,15 @@ def test_features_from_files_give_a_head_and_folds_their_spread(tmp_path: Path) 
     assert (measured["folds"], measured["cases"]) == (2, 18)
     assert np.sum(measured["confusion"], axis=1).tolist() == [6, 6, 6]
     assert measured["measures"]["accuracy"]["sd"] is not None
+
+
+def test_weights_that_cannot_be_had_are_told_before_a_slide_is_read(tmp_path: Path) -> None:
+    rows = ["case_id,ihc,score"]
+    for number in range(12):
+        (tmp_path / f"{number}.svs").write_text(f"no slide {number}")
+        rows.append(f"{number},{number}.svs,{('0', '1+', '2+', '3+')[number % 4]}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG.replace("drop_path = 0.0", 'weights = "gone.safetensors"'))
+    with pytest.raises(ModelError, match=r"gone\.safetensors"):
+        finish(napari_her2_training.run("compare", config, tmp_path / "manifest.csv", tmp_path / "out"))

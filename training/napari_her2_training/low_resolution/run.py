@@ -158,12 +158,14 @@ class _Work:
 
     def train_fold(self, number: int, split: Split) -> Generator[Progress, None, TrainedFold]:
         run, config = self.run, self.run.config
+        model = self._new_model()  # before slides are read: weights that cannot be had are told at once
         parts = [part for part in SPLITS if getattr(split, part)]
         stain = STAINS[config.data.column]
         for part in parts:
             yield from self.store.prepare(getattr(split, part), f"Reading the {part} {stain} slides")
         images = {part: self.store.of(getattr(split, part), config.data.mapping) for part in parts}
-        model = self._new_model(images["train"])
+        if self.network.weights == "random":
+            measure_start(model, self._spread(images["train"]))
         module = ImageTraining(
             model, images["train"], images["validation"], self.learning, seed=config.compute.seed
         )
@@ -186,14 +188,12 @@ class _Work:
             model, None, self.facts(images["train"]), said, self.reading, uncalibrated=("vote",)
         )
 
-    def _new_model(self, images: SlideImages) -> LowResolution | PatchConvNeXt:
-        """Return a model with weights that seed and images decide, or those that the configuration names."""
+    def _new_model(self) -> LowResolution | PatchConvNeXt:
+        """Return a model with weights that the seed decides, or those that the configuration names."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.run.config.compute.seed)
             model = self.make(len(self.run.classes), self.network.drop_path)
-        if self.network.weights == "random":
-            measure_start(model, self._spread(images))
-        else:
+        if self.network.weights != "random":
             start_from(model.network, self.network)
         return model
 

@@ -167,6 +167,7 @@ def test_bags_are_drawn_without_replacement_and_by_seed():
     assert all(len(set(bag)) == 100 for bag in bags.tolist())
     assert bags.min() >= 0
     assert bags.max() < 150
+    assert (np.diff(bags) > 0).all()
     np.testing.assert_array_equal(bags, draw_bags(150, draws=20, bag_size=100, seed=7))
     assert (bags != draw_bags(150, draws=20, bag_size=100, seed=8)).any()
     with pytest.raises(ModelError, match="cannot be drawn"):

@@ -33,6 +33,7 @@ CARD = ModelCard(
     guideline="ASCO/CAP 2018",
     metrics={"macro AUC on unseen phantoms": 0.97},
     class_labels={"2+": "2+ (equivocal, ISH required)"},
+    class_scores={"2+": ("2+",)},
 )
 
 
@@ -97,6 +98,11 @@ def changed(path, value):
         ("metrics", {"auc": True}),
         ("class_labels", {"4+": "unknown class"}),
         ("class_labels", {"2+": 2}),
+        ("class_scores", {"4+": ["2+"]}),
+        ("class_scores", {"2+": "2+"}),
+        ("class_scores", {"2+": ["two"]}),
+        ("class_scores", {"2+": ["2+"], "3+": ["2+"]}),
+        ("class_scores", {"2+": []}),
         ("encoder", []),
         ("encoder.mean", [0, 0]),
         ("encoder.mean", [0, 0, "0"]),

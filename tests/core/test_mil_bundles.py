@@ -94,6 +94,18 @@ def test_spread_over_draws_works_for_bags_of_any_size(kind, tiles, models):
     assert bag_uncertainty(head, bag, bag_size=tiles + 1) is None
 
 
+@pytest.mark.parametrize("kind", MIL)
+def test_a_draw_of_all_tiles_says_what_the_slide_says(kind, models):
+    # TransMIL looks at the order of tiles: a draw that shuffles them is another slide.
+    head = load_bundle(models[kind]).head
+    bag = torch.randn(30, 1024, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        whole = torch.softmax(head(bag).logits, dim=-1).numpy()
+    spread = bag_uncertainty(head, bag, draws=3, bag_size=30)
+    np.testing.assert_allclose(spread.mean, whole, atol=1e-6)
+    np.testing.assert_allclose(spread.sd, 0, atol=1e-6)
+
+
 def test_attention_by_class_is_that_of_the_answer(models, features):
     output = load_bundle(models["clam-mb"]).head(features)
     answer = int(output.logits.argmax())

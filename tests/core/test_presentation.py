@@ -14,6 +14,7 @@ from napari_her2.inference.presentation import (
     with_ish,
 )
 from napari_her2.models.card import ModelCard
+from napari_her2.models.class_scores import NO_POSITIVE_ISH, POSITIVE_ISH
 from scored import make_image_result, make_result
 
 
@@ -27,6 +28,66 @@ def test_other_classes_take_the_words_of_their_card() -> None:
     assert class_label("High", {"High": "3+ (positive)"}) == "3+ (positive)"
     assert class_label("2+") == "2+ (equivocal, ISH required)"
     assert class_name("2+") == "2+"
+    assert class_label("High") == class_name("High") == "High (3+)"
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "words"),
+    [
+        ("Low", ("1+",), "1+"),
+        ("Low", ("0", "1+", "2+"), "0/1+/2+ (ISH unknown)"),
+        ("Low", ("1+", NO_POSITIVE_ISH), "1+/2+ (no positive ISH)"),
+        ("High", ("3+", POSITIVE_ISH), "High (3+, or 2+ with a positive ISH)"),
+        ("Equivocal", ("2+",), "Equivocal (2+, ISH unknown)"),
+        ("negative", ("0", "1+"), "negative (0/1+)"),
+        ("positive", ("2+", "3+"), "positive (2+/3+, ISH unknown)"),
+        ("2+", ("2+",), "2+"),
+        ("else", (), "else"),
+    ],
+)
+def test_a_class_is_named_with_what_its_card_says_it_holds(
+    name: str, held: tuple[str, ...], words: str
+) -> None:
+    assert class_name(name, {name: held}) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "ish", "words"),
+    [
+        ("Low", ("1+",), "negative", "With ISH negative: 1+ would be HER2-low."),
+        (
+            "Low",
+            ("0", "1+", "2+"),
+            "negative",
+            "With ISH negative: 0 would be HER2-null or HER2-ultralow, 1+ or 2+ would be HER2-low; the model "
+            "cannot tell 0, 1+ from 2+.",
+        ),
+        (
+            "High",
+            ("3+", POSITIVE_ISH),
+            "positive",
+            "With ISH positive: 3+ or 2+ would be HER2-positive.",
+        ),
+        (
+            "Low",
+            ("1+", NO_POSITIVE_ISH),
+            "positive",
+            "ISH positive does not agree with a predicted 1+/2+ (no positive ISH): "
+            "look at IHC and ISH again.",
+        ),
+        (
+            "positive",
+            ("2+", "3+"),
+            "negative",
+            "With ISH negative: 2+ would be HER2-low; the model cannot tell 2+ from 3+.",
+        ),
+        ("positive", ("2+", "3+"), "pending", "positive (2+/3+, ISH unknown) stays open until ISH is known."),
+    ],
+)
+def test_what_an_ish_result_would_mean_rests_on_what_the_class_holds(
+    name: str, held: tuple[str, ...], ish: str, words: str
+) -> None:
+    assert with_ish(name, ish, {name: held}) == words
 
 
 @pytest.mark.parametrize(
@@ -36,15 +97,15 @@ def test_other_classes_take_the_words_of_their_card() -> None:
         (
             "Low",
             "positive",
-            "IHC 2+ with ISH positive is HER2-positive; the model cannot tell 1+ from 2+.",
+            "With ISH positive: 2+ would be HER2-positive; the model cannot tell 1+ from 2+.",
         ),
         ("Low", "pending", "1+/2+ (ISH unknown) stays open until ISH is known."),
         ("Low", "", ""),
-        ("High", "positive", "With ISH positive: 2+ or 3+ would be HER2-positive."),
+        ("High", "positive", "With ISH positive: 3+ would be HER2-positive."),
         (
             "High",
             "negative",
-            "ISH negative does not agree with a predicted High: look at IHC and ISH again.",
+            "ISH negative does not agree with a predicted High (3+): look at IHC and ISH again.",
         ),
         (
             "0",

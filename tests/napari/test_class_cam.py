@@ -101,12 +101,12 @@ def test_the_status_bar_tells_grad_cam_of_each_class() -> None:
     layer = Layer.create(image, options, kind)
     status = layer.get_status(layer.data_to_world((0, 0)), world=True)["value"]
     assert f"Grad-CAM {LOW}: -1, " in status
-    assert "Grad-CAM High: 0.5" in status
+    assert "Grad-CAM High (3+): 0.5" in status
 
 
 def test_a_place_is_not_said_to_have_been_scored() -> None:
     lookup = TileLookup(make_image_result())
-    assert lookup.short_words(0) == f"Grad-CAM here: 0 +0.5, {LOW} -1, High +0.5"
+    assert lookup.short_words(0) == f"Grad-CAM here: 0 +0.5, {LOW} -1, High (3+) +0.5"
     words = lookup.words(0)
     assert words.startswith("The model scored the whole slide at once, not this place.")
     assert "logits, against the mean of the image" in words
@@ -177,13 +177,18 @@ def test_a_large_place_is_not_read_at_full_resolution() -> None:
         (ManualScore("2+", "negative"), "Low", "HER2-low (2+, ISH negative)"),
         (ManualScore("2+", "positive"), "0", "HER2-positive (2+, ISH positive)"),
         (ManualScore("2+"), "Low", "equivocal: ISH required"),
-        (ManualScore("3+", "negative"), "Low", "HER2-positive"),
+        (
+            ManualScore("3+", "negative"),
+            "Low",
+            "HER2-positive. ISH negative does not agree with a score of 3+: look at IHC and ISH again.",
+        ),
         (ManualScore(ish="positive"), "", ""),
     ],
 )
 def test_the_own_score_decides_the_category_and_ish_alone_only_says_what_would_follow(
     manual: ManualScore, predicted: str, category: str
 ) -> None:
-    assert category_beside(manual, predicted) == category
+    result = replace(make_image_result(), score=predicted or "Low", abstained=not predicted)
+    assert category_beside(manual, result) == category
     # What is written down rests on the entries alone.
     assert manual.to_json()["category"] == manual.category()

@@ -16,7 +16,7 @@ from napari_her2._napari.regions import ellipse_outline
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tile import TileLookup, read_tile
 from napari_her2.errors import JobFailed
-from scored import HandSlide, make_result, make_slide
+from scored import HandSlide, make_image_result, make_result, make_slide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +100,18 @@ def test_an_overlay_that_the_user_deleted_stays_away() -> None:
         ("0, with membrane staining", "", "HER2-ultralow"),
         ("0, no staining", "", "HER2-null"),
         ("", "positive", ""),
+        ("1+", "negative", "HER2-low"),
+        (
+            "1+",
+            "positive",
+            "HER2-low. ISH positive does not agree with a score of 1+: look at IHC and ISH again.",
+        ),
+        (
+            "0, no staining",
+            "positive",
+            "HER2-null. ISH positive does not agree with a score of 0: look at IHC and ISH again.",
+        ),
+        ("0, no staining", "pending", "HER2-null"),
     ],
 )
 def test_the_category_follows_from_the_pathologists_entries(score: str, ish: str, category: str) -> None:
@@ -111,6 +123,10 @@ def test_the_pathologists_score_is_written_beside_a_result(tmp_path: Path) -> No
     written = json.loads(path.read_text(encoding="utf-8"))
     assert written["score"] == "2+"
     assert written["category"].startswith("HER2-low")
+    write_manual(tmp_path, ManualScore(ish="negative"), make_image_result())
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["category"] == ""
+    assert written["ish_beside_prediction"] == "With ISH negative: 1+ or 2+ would be HER2-low."
     assert write_manual(tmp_path, ManualScore()) is None
     assert list(tmp_path.iterdir()) == []
 

@@ -112,7 +112,7 @@ def test_controls_show_grad_cam_of_a_chosen_class_and_nothing_of_attention(
     controls.class_name.setCurrentIndex(2)
     controls.class_name.activated.emit(2)
     names = [layer.name for layer in viewer.layers]
-    assert "Grad-CAM High: regions the model used · case-1" in names
+    assert "Grad-CAM High (3+): regions the model used · case-1" in names
     assert sum("Grad-CAM" in name for name in names) == 1
     controls.boxes["class Grad-CAM"].click()
     layer = next(item for item in viewer.layers if "Grad-CAM" in item.name)

@@ -108,13 +108,13 @@ def test_a_result_made_of_tiles_tells_its_rule_and_how_far_the_tiles_are_trusted
 def test_the_controls_of_tile_scores_are_there_only_for_models_that_score_tiles(qtbot: QtBot) -> None:
     controls = OverlayControls()
     qtbot.addWidget(controls)
-    controls.set_choices(("0", "1+"), OverlayLook(), "0", evidence=False, by_tile=True)
+    controls.set_choices({"0": "0", "1+": "1+"}, OverlayLook(), "0", evidence=False, by_tile=True)
     assert controls.boxes["score"].isVisibleTo(controls)
     assert controls.boxes["attention"].text() == "Weight in the score"
     assert not controls.boxes["evidence"].isVisibleTo(controls)
     for word in ("1+", score_hex(2)[1]):
         assert word in controls.legend.text()
-    controls.set_choices(("0", "1+"), OverlayLook(), "0")
+    controls.set_choices({"0": "0", "1+": "1+"}, OverlayLook(), "0")
     for widget in (controls.boxes["score"], controls.boxes["confidence"], controls.legend):
         assert not widget.isVisibleTo(controls)
     assert controls.boxes["attention"].text() == "Attention"
@@ -124,7 +124,13 @@ def test_controls_of_a_method_without_attention_show_what_it_has(qtbot: QtBot) -
     controls = OverlayControls()
     qtbot.addWidget(controls)
     controls.set_choices(
-        ("0", "Low"), OverlayLook(), "0", evidence=False, by_tile=True, attention=False, confidence=False
+        {"0": "0", "Low": "1+/2+"},
+        OverlayLook(),
+        "0",
+        evidence=False,
+        by_tile=True,
+        attention=False,
+        confidence=False,
     )
     hidden = {role for role, box in controls.boxes.items() if box.isHidden()}
     assert hidden == {

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from napari_her2.errors import JobFailed
+from napari_her2.models.class_scores import NO_POSITIVE_ISH, POSITIVE_ISH
 from napari_her2_training.arm_config import StainedCasesConfig
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.cohort.manifest import Case, class_names, label_of, make_splits
@@ -40,6 +41,25 @@ def test_a_positive_ish_makes_a_2_high_where_it_is_looked_at_and_nothing_else() 
     assert told == {"Positive": 2, "amplified": 2, "negative": 1, "": 1, "unknown": 1}
     assert [mapping.number(score, "positive") for score in ("0", "1+", "3+")] == [0, 1, 2]
     assert class_mapping("low").number("2+", "positive") == 1
+
+
+def test_the_card_is_told_what_each_class_holds() -> None:
+    assert class_mapping("low").findings == {"0": ("0",), "Low": ("1+", "2+"), "High": ("3+",)}
+    assert class_mapping("3: yes, 2: no, 1+: no, 0: no").findings == {"no": ("0", "1+", "2+"), "yes": ("3+",)}
+    found = class_mapping("low", ish=True).findings
+    assert found == {"0": ("0",), "Low": ("1+", NO_POSITIVE_ISH), "High": ("3+", POSITIVE_ISH)}
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("scores", r"\[data\] ish would call a 2\+ with a positive ISH '3\+'"),
+        ("binary", r"\[data\] ish moves a 2\+ .* both are 'positive' already"),
+    ],
+)
+def test_ish_is_refused_where_it_would_mislabel_or_do_nothing(classes: str, message: str) -> None:
+    with pytest.raises(JobFailed, match=message):
+        class_mapping(classes, ish=True)
 
 
 @pytest.mark.parametrize(

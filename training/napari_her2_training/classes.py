@@ -12,23 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
+from napari_her2.models.class_scores import EQUIVOCAL, NO_POSITIVE_ISH, POSITIVE, POSITIVE_ISH, SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCORES = ("0", "1+", "2+", "3+")
-EQUIVOCAL, POSITIVE = "2+", "3+"
 NAMED: Mapping[str, str] = {
     "scores": "0: 0, 1+: 1+, 2+: 2+, 3+: 3+",
     "low": "0: 0, 1+: Low, 2+: Low, 3+: High",
     "binary": "0: negative, 1+: negative, 2+: positive, 3+: positive",
 }
-LABELS: Mapping[tuple[str, tuple[str, ...]], str] = {
-    ("Low", ("1+", "2+")): "1+/2+ (ISH unknown)",
-    ("High", ("3+",)): "High (3+)",
-}
-"""How a class that holds these scores is always shown: its name alone does not say it all."""
-
 SCORE_NAMES: Mapping[str, str] = {score.rstrip("+"): score for score in SCORES} | {s: s for s in SCORES}
 """How a score may be written."""
 _ISH: Mapping[str, bool | None] = (
@@ -83,10 +76,14 @@ class ClassMapping:
         return self.names.index(name)
 
     @property
-    def labels(self) -> Mapping[str, str]:
-        """How classes are shown where their name does not say it all, for the card."""
-        holds = {name: tuple(s for s in SCORES if self.of_score[s] == name) for name in self.names}
-        return {name: LABELS[name, scores] for name, scores in holds.items() if (name, scores) in LABELS}
+    def findings(self) -> Mapping[str, tuple[str, ...]]:
+        """Which scores each class holds, with what ISH has to say of a 2+, for the card."""
+        held: dict[str, list[str]] = {name: [] for name in self.names}
+        for score, name in self.of_score.items():
+            held[name].append(NO_POSITIVE_ISH if self.ish and score == EQUIVOCAL else score)
+        if self.ish:
+            held[self.ish].append(POSITIVE_ISH)
+        return {name: tuple(findings) for name, findings in held.items()}
 
     def told(self) -> str:
         """Return the mapping in words: "0: 0, 1+: Low, 2+: Low, 3+: High"."""
@@ -155,7 +152,24 @@ def class_mapping(text: str, *, ish: bool = False) -> ClassMapping:
     missing = [score for score in SCORES if score not in of_score]
     if missing:
         raise _wrong(f"leaves out the score {' and '.join(missing)}: give every score a class")
-    return ClassMapping(_names(of_score), of_score, of_score[POSITIVE] if ish else "")
+    of_score = {score: of_score[score] for score in SCORES}
+    classes = _names(of_score)
+    if ish:
+        _check_ish(of_score)
+    return ClassMapping(classes, of_score, of_score[POSITIVE] if ish else "")
+
+
+def _check_ish(of_score: Mapping[str, str]) -> None:
+    if of_score[EQUIVOCAL] == of_score[POSITIVE]:
+        raise JobFailed(
+            f"[data] ish moves a 2+ with a positive ISH to the class of 3+, but both are "
+            f"{of_score[POSITIVE]!r:.40} already: leave ish out, or give 2+ and 3+ a class each."
+        )
+    if of_score[POSITIVE] in SCORES:
+        raise JobFailed(
+            f"[data] ish would call a 2+ with a positive ISH {of_score[POSITIVE]!r}, which is not its score: "
+            'give the class of 3+ another name, as classes = "low" does.'
+        )
 
 
 def _names(of_score: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from napari_her2._napari.colormaps import attention_colormap
 from napari_her2._napari.layers import map_layer
-from napari_her2.inference.presentation import class_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +37,7 @@ def class_cam_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
         result,
         "class Grad-CAM",
         tile_map.values,
-        name=f"Grad-CAM {class_name(tile_map.class_name or '')}: regions the model used",
+        name=f"Grad-CAM {result.named(tile_map.class_name or '')}: regions the model used",
         colormap=attention_colormap(),
         contrast_limits=cam_limits(tile_map.values),
         opacity=look.opacity,

@@ -17,7 +17,6 @@ from napari_her2._napari.colormaps import (
     flag_colormap,
 )
 from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, SlideTag
-from napari_her2.inference.presentation import class_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -188,7 +187,7 @@ def evidence_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
         result,
         "evidence",
         tile_map.values,
-        name=f"evidence for {class_name(tile_map.class_name or '')}",
+        name=f"evidence for {result.named(tile_map.class_name or '')}",
         colormap=evidence_colormap(),
         contrast_limits=limits_of(tile_map.values, symmetric=True),
         opacity=look.opacity,
@@ -304,7 +303,7 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
 
     columns: dict[str, NDArray[np.generic]] = {"index": np.arange(len(table) + 1)}
     if table.probabilities is not None:
-        names = np.array([class_name(name) for name in result.classes], object)[
+        names = np.array([result.named(name) for name in result.classes], object)[
             table.probabilities.argmax(axis=1)
         ]
         columns["score of the tile"] = np.concatenate([np.array([None], object), names])
@@ -320,11 +319,11 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
         columns["attention weight"] = column(table.attention, 6)
     if table.evidence is not None:
         for position, name in enumerate(result.classes):
-            columns[f"evidence {class_name(name)}"] = column(table.evidence[:, position], 2)
+            columns[f"evidence {result.named(name)}"] = column(table.evidence[:, position], 2)
     for tile_map in result.maps:
         if tile_map.kind == "signed Grad-CAM" and tile_map.class_name is not None:
             values = tile_map.values[table.index[:, 0], table.index[:, 1]]
-            columns[f"Grad-CAM {class_name(tile_map.class_name)}"] = column(values, 4)
+            columns[f"Grad-CAM {result.named(tile_map.class_name)}"] = column(values, 4)
     return columns
 
 

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.presentation import with_ish
+from napari_her2.inference.presentation import ish_disagrees
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from napari_her2.inference.result import SlideResult
 
 # "0 with membrane staining" exists for the pathologist alone: no model here was trained to tell it from 0.
 SCORES = ("", "0, no staining", "0, with membrane staining", "1+", "2+", "3+")
@@ -43,33 +45,36 @@ class ManualScore:
     def category(self) -> str:
         """Category that follows from the pathologist's entries (ASCO/CAP 2018, affirmed 2023); "" while open.
 
-        HER2-low and HER2-ultralow are treatment labels, not results of ASCO/CAP.
+        HER2-low and HER2-ultralow are treatment labels, not results of ASCO/CAP. An ISH result that does not
+        agree with the score is told with it.
         """
         if self.score == "2+":
             return {
                 "positive": "HER2-positive (2+, ISH positive)",
                 "negative": "HER2-low (2+, ISH negative)",
             }.get(self.ish, "equivocal: ISH required")
-        return {
+        category = {
             "0, no staining": "HER2-null",
             "0, with membrane staining": "HER2-ultralow",
             "1+": "HER2-low",
             "3+": "HER2-positive",
         }.get(self.score, "")
+        doubt = ish_disagrees(self.score.partition(",")[0], self.ish) if category else ""
+        return f"{category}. {doubt}" if doubt else category
 
-    def to_json(self) -> dict[str, str]:
-        """Return the entries and their category, for export."""
-        return asdict(self) | {"category": self.category()}
+    def to_json(self, result: SlideResult | None = None) -> dict[str, str]:
+        """Return the entries, their category, and what ISH would mean for a result, for export."""
+        meant = "" if result is None else result.with_ish(self.ish)
+        return asdict(self) | {"category": self.category(), "ish_beside_prediction": meant}
 
 
-def category_beside(manual: ManualScore, predicted: str) -> str:
+def category_beside(manual: ManualScore, result: SlideResult | None) -> str:
     """Category that is shown beside a result; the prediction itself never changes with it.
 
     Parameters
     ----------
     manual : ManualScore
-    predicted : str
-        Class that the model names; empty where it gives no answer.
+    result : SlideResult or None
 
     Returns
     -------
@@ -77,16 +82,18 @@ def category_beside(manual: ManualScore, predicted: str) -> str:
         That of the pathologist's own score; without one what the ISH result would mean for the prediction;
         empty where nothing follows.
     """
-    return manual.category() or with_ish(predicted, manual.ish)
+    return manual.category() or ("" if result is None else result.with_ish(manual.ish))
 
 
-def write_manual(folder: Path, manual: ManualScore) -> Path | None:
+def write_manual(folder: Path, manual: ManualScore, result: SlideResult | None = None) -> Path | None:
     """Write ``manual.json`` beside an exported result.
 
     Parameters
     ----------
     folder : Path
     manual : ManualScore
+    result : SlideResult, optional
+        That the folder holds.
 
     Returns
     -------
@@ -103,7 +110,7 @@ def write_manual(folder: Path, manual: ManualScore) -> Path | None:
         if not manual.given:
             target.unlink(missing_ok=True)
             return None
-        part.write_text(json.dumps(manual.to_json(), indent=2, ensure_ascii=False), encoding="utf-8")
+        part.write_text(json.dumps(manual.to_json(result), indent=2, ensure_ascii=False), encoding="utf-8")
         part.replace(target)
     except OSError as error:
         raise JobFailed(

@@ -11,7 +11,6 @@ import numpy as np
 from napari_her2._napari.class_cam import class_cam_map
 from napari_her2._napari.layers import ranked_by, scores_tiles, tile_percentiles
 from napari_her2.errors import SlideError
-from napari_her2.inference.presentation import class_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +60,7 @@ class TileLookup:
         self._place = np.empty(len(self._order), np.int64)
         self._place[self._order] = np.arange(len(self._order))
         self._cams = [
-            (class_name(name), tile_map.values)
+            (result.named(name), tile_map.values)
             for name in result.classes
             if (tile_map := class_cam_map(result, name)) is not None
         ]
@@ -128,7 +127,7 @@ class TileLookup:
             words.append(f"attention percentile {100 * self._percentile[tile]:.0f}")
         if result.table.evidence is not None:
             evidence = result.table.evidence[tile][result.classes.index(result.score)]
-            words.append(f"{class_name(result.score)} {evidence:+.2f}")
+            words.append(f"{result.named(result.score)} {evidence:+.2f}")
         return ", ".join(words) or self._cam_words(tile) or self._place_words(tile)
 
     def words(self, tile: int) -> str:
@@ -142,7 +141,7 @@ class TileLookup:
             )
         if table.probabilities is not None:
             chances = ", ".join(
-                f"{class_name(name)} {value:.0%}"
+                f"{self.result.named(name)} {value:.0%}"
                 for name, value in zip(self.result.classes, table.probabilities[tile], strict=True)
             )
             return f"This tile by itself: {self._score_words(tile)}\n{chances}\n{words}"
@@ -154,7 +153,7 @@ class TileLookup:
         if table.evidence is None:
             return words
         evidence = ", ".join(
-            f"{class_name(name)} {value:+.2f}"
+            f"{self.result.named(name)} {value:+.2f}"
             for name, value in zip(self.result.classes, table.evidence[tile], strict=True)
         )
         return f"{words}\nEvidence: {evidence}"
@@ -174,7 +173,7 @@ class TileLookup:
         assert table.probabilities is not None
         chances = table.probabilities[tile]
         top = int(chances.argmax())
-        words = f"{class_name(self.result.classes[top])}, probability {chances[top]:.0%}"
+        words = f"{self.result.named(self.result.classes[top])}, probability {chances[top]:.0%}"
         if table.confidence is None:
             return words
         return f"{words}, learnt confidence {table.confidence[tile]:.2f}"

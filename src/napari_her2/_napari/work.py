@@ -93,7 +93,7 @@ def exporting(result: SlideResult, manual: ManualScore, folder: Path) -> Generat
     from napari_her2.export.tables import write_result
 
     written = Path(write_result(result, folder))
-    write_manual(written, manual)
+    write_manual(written, manual, result)
     return written
 
 

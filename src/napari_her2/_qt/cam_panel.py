@@ -96,8 +96,9 @@ class CamPanel(QWidget):
             self._model = name
             self._forget()
             self.class_name.clear()
-            for score in card.classes if card is not None else ():
-                self.class_name.addItem(class_name(score), score)
+            if card is not None:
+                for score in card.classes:
+                    self.class_name.addItem(class_name(score, card.class_scores), score)
             self._choose_class()
         self.setVisible(bool(name))
         self._show_check()

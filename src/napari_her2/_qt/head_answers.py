@@ -5,8 +5,6 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from napari_her2.inference.presentation import class_name
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -35,18 +33,18 @@ def heads_html(result: SlideResult) -> str:
     single = {head: chances for head, chances in result.heads.items() if head != BOTH}
     if len(single) < 2:
         return ""
-    rows = "".join(_row(head, chances) for head, chances in single.items())
+    rows = "".join(_row(head, chances, result) for head, chances in single.items())
     table = f'<table cellspacing="0" cellpadding="1">{rows}</table>'
     if not result.agree:
         return f"Each slide by itself:{table}"
-    score = escape(class_name(next(score for head, score in result.head_scores.items() if head != BOTH)))
+    score = escape(result.named(next(score for head, score in result.head_scores.items() if head != BOTH)))
     return f"Each slide by itself (they agree on {score}):{table}"
 
 
-def _row(head: str, chances: Mapping[str, float]) -> str:
+def _row(head: str, chances: Mapping[str, float], result: SlideResult) -> str:
     top = max(chances, key=lambda name: chances[name])
     cells = []
     for name, value in chances.items():
-        text = f"{escape(class_name(name))}: {value:.0%}"
+        text = f"{escape(result.named(name))}: {value:.0%}"
         cells.append(f'<td style="padding-left: 10px">{f"<b>{text}</b>" if name == top else text}</td>')
     return f"<tr><td>{escape(head)}</td>{''.join(cells)}</tr>"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QWidget
 
 from napari_her2._napari.manual import ISH_RESULTS, SCORES, ManualScore, category_beside
+
+if TYPE_CHECKING:
+    from napari_her2.inference.result import SlideResult
 
 _NOT_GIVEN = "not given"
 
@@ -36,7 +41,7 @@ class ManualScoreForm(QWidget):
         self.note = QLineEdit()
         self.note.setAccessibleName("Note")
         self.note.setPlaceholderText("note")
-        self._predicted = ""
+        self._result: SlideResult | None = None
         self.category = QLabel()
         self.category.setWordWrap(True)
         self.category.setToolTip(
@@ -60,9 +65,9 @@ class ManualScoreForm(QWidget):
             SCORES[self.score.currentIndex()], ISH_RESULTS[self.ish.currentIndex()], self.note.text().strip()
         )
 
-    def set_predicted(self, predicted: str) -> None:
-        """Take the class that the model names beside these entries; empty where it gives no answer."""
-        self._predicted = predicted
+    def set_result(self, result: SlideResult | None) -> None:
+        """Take the result that stands beside these entries."""
+        self._result = result
         self._show_category(self.value())
 
     def set_value(self, value: ManualScore) -> None:
@@ -83,7 +88,7 @@ class ManualScoreForm(QWidget):
         self.changed.emit(value)
 
     def _show_category(self, value: ManualScore) -> None:
-        self.category.setText(category_beside(value, self._predicted) or "–")
+        self.category.setText(category_beside(value, self._result) or "–")
 
 
 def _choice(name: str, values: tuple[str, ...]) -> QComboBox:

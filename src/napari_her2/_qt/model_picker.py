@@ -142,10 +142,11 @@ def summary_of(card: ModelCard) -> str:
 
 def card_text(card: ModelCard) -> str:
     """Return the card in words, a paragraph for each fact."""
+    scores = ", ".join(class_name(name, card.class_scores) for name in card.classes)
     lines = [
         f"Method: {card.method}, version {card.version}"
         + (f", encoder {card.encoder.name}" if card.encoder is not None else ""),
-        f"Scores: {', '.join(class_name(name) for name in card.classes)} ({card.guideline})",
+        f"Scores: {scores} ({card.guideline})",
         f"Training data: {card.training_data}",
     ]
     if card.metrics:

@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_her2._napari.colormaps import score_hex
-from napari_her2.inference.presentation import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +96,7 @@ class OverlayControls(QWidget):
 
     def set_choices(
         self,
-        classes: Sequence[str],
+        classes: Mapping[str, str],
         look: OverlayLook,
         shown: str,
         *,
@@ -111,7 +110,8 @@ class OverlayControls(QWidget):
 
         Parameters
         ----------
-        classes : sequence of str
+        classes : mapping of str to str
+            Each class, and how it is named.
         look : OverlayLook
         shown : str
             The class whose evidence or Grad-CAM is drawn.
@@ -129,7 +129,7 @@ class OverlayControls(QWidget):
         """
         for part in (self.boxes["score"], self.legend):
             part.setVisible(by_tile)
-        self.legend.setText(_legend(classes))
+        self.legend.setText(_legend(tuple(classes.values())))
         self.boxes["confidence"].setVisible(by_tile and confidence)
         self.boxes["Grad-CAM"].setVisible(by_tile and confidence)
         self.boxes["class Grad-CAM"].setVisible(class_cam)
@@ -146,8 +146,8 @@ class OverlayControls(QWidget):
         for widget in widgets:
             widget.blockSignals(True)
         self.class_name.clear()
-        for name in classes:
-            self.class_name.addItem(class_name(name), name)
+        for name, named in classes.items():
+            self.class_name.addItem(named, name)
         self.class_name.setCurrentIndex(self.class_name.findData(shown))
         self.scale.setCurrentIndex(self.scale.findData(look.attention_scale))
         self.opacity.setValue(round(100 * look.opacity))
@@ -210,6 +210,6 @@ def _legend(classes: Sequence[str]) -> str:
     """Colour and name of each class, as HTML."""
     colours = score_hex(len(classes))
     return "&nbsp; ".join(
-        f'<span style="color: {colour}; font-size: 13pt;">\u25a0</span>&nbsp;{escape(class_name(name))}'
+        f'<span style="color: {colour}; font-size: 13pt;">\u25a0</span>&nbsp;{escape(name)}'
         for colour, name in zip(colours, classes, strict=True)
     )

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from napari_her2._qt.head_answers import head_in_words, heads_html
 from napari_her2._qt.probability_bars import ProbabilityBars
 from napari_her2._qt.theme import Colours
-from napari_her2.inference.presentation import class_name, images_in_words
+from napari_her2.inference.presentation import images_in_words
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class ResultCard(QWidget):
         own = result.notice.replace(NOTICE, "").strip()
         self.notice.setText(own)
         self.notice.setVisible(bool(own))
-        named = {class_name(name): value for name, value in result.probabilities.items()}
+        named = {result.named(name): value for name, value in result.probabilities.items()}
         self.bars.set_values(named, _spread(result))
         self.facts.setText("\n".join(_facts(result)))
         self.warnings.setText("\n".join(f"⚠ {line}" for line in result.warnings))
@@ -157,14 +157,14 @@ def _tiles(slide: ScoredSlide, *, named: bool) -> str:
 def _second(result: SlideResult) -> str:
     """Return the second most probable class."""
     ordered = sorted(result.probabilities, key=lambda name: result.probabilities[name], reverse=True)
-    return class_name(ordered[1]) if len(ordered) > 1 else "nothing"
+    return result.named(ordered[1]) if len(ordered) > 1 else "nothing"
 
 
 def _spread(result: SlideResult) -> dict[str, float] | None:
     if result.uncertainty is None:
         return None
     sds = zip(result.classes, result.uncertainty.sd, strict=True)
-    return {class_name(name): float(sd) for name, sd in sds}
+    return {result.named(name): float(sd) for name, sd in sds}
 
 
 def _label(name: str) -> QLabel:

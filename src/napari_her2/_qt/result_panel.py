@@ -113,7 +113,7 @@ class ResultPanel(QWidget):
         self.seen.setVisible(result is not None and bool(result.thumbnails))
         self.tiles.show_result(result)
         self.manual.set_value(self._session.manual(self._read_id))
-        self.manual.set_predicted(self._predicted)
+        self.manual.set_result(result)
         self._show_category()
         self._show_overlays()
 
@@ -141,12 +141,6 @@ class ResultPanel(QWidget):
         return next((slide.fingerprint for slide in result.slides if slide.stain == "H&E"), self._slide_id)
 
     @property
-    def _predicted(self) -> str:
-        """Class that the model names; empty where it gives no answer."""
-        result = self._session.result(self._slide_id)
-        return "" if result is None or result.abstained else result.score
-
-    @property
     def _overlay_sets(self) -> list[OverlaySet]:
         """Overlays of all open slides of the result: the controls are for the case."""
         result = self._session.result(self._slide_id)
@@ -163,7 +157,7 @@ class ResultPanel(QWidget):
         self.overlays.set_visible(visible)
         result, look = sets[0].result, sets[0].look
         self.overlays.set_choices(
-            result.classes,
+            {name: result.named(name) for name in result.classes},
             look,
             look.class_name or result.score,
             evidence=result.table.evidence is not None,
@@ -177,7 +171,7 @@ class ResultPanel(QWidget):
         """Show beside the prediction what follows from the user's own entries."""
         manual = self._session.manual(self._read_id)
         of = "By your own reading: " if manual.category() else ""
-        self.card.set_category(of + category_beside(manual, self._predicted))
+        self.card.set_category(of + category_beside(manual, self._session.result(self._slide_id)))
 
     def _on_result(self, slide_id: str) -> None:
         if slide_id == self._slide_id:

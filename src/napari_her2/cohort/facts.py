@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_her2.inference.presentation import blind_spot, class_name, images_in_words
+from napari_her2.inference.presentation import blind_spot, images_in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,13 +36,13 @@ def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str
         value = result.probabilities[name]
         bar = "#" * round(20 * value)
         sd = "" if spread is None else f" ± {spread.sd[position]:.3f}"
-        rows.append((f"P({class_name(name)})", f"{value:.3f}{sd} {bar}"))
+        rows.append((f"P({result.named(name)})", f"{value:.3f}{sd} {bar}"))
     rows.append(("margin", f"{result.margin:.3f}"))
     if result.head:
         rows.append(("answered by", HEAD_WORDS[result.head]))
     for head, score in result.head_scores.items():
         if head != result.head:
-            rows.append((f"{head} alone", f"{class_name(score)} ({result.heads[head][score]:.3f})"))
+            rows.append((f"{head} alone", f"{result.named(score)} ({result.heads[head][score]:.3f})"))
     if spread is not None:
         rows.append(("±", f"standard deviation over {spread.draws} draws of {spread.bag_size} tiles"))
     rows += _slide_rows(result)

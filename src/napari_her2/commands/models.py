@@ -82,7 +82,7 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
         ("method", f"{card.method} ({card.architecture})"),
         ("stain", card.stain),
         ("looks at", looks_at(card)),
-        ("classes", ", ".join(class_name(name) for name in card.classes)),
+        ("classes", ", ".join(class_name(name, card.class_scores) for name in card.classes)),
         ("trained on", card.training_data),
         ("criteria", card.guideline),
         ("licence", card.licence),

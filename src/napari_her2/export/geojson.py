@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from shapely.geometry import box, mapping
 
-from napari_her2.inference.presentation import class_name
-
 if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.grid import TileGrid
@@ -59,7 +57,7 @@ def _top_tiles(result: SlideResult, most: int) -> list[Json]:
         measures["attention weight"] = table.attention
     if table.evidence is not None:
         evidence = table.evidence[:, top]
-        name = class_name(result.score)
+        name = result.named(result.score)
         groups.append((f"Evidence for {name}", evidence, _EVIDENCE, evidence > 0))
         measures[f"evidence {name} (logit)"] = evidence
     features = []

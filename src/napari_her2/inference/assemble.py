@@ -175,6 +175,7 @@ def assemble(
         min_tiles=min_tiles,
         doubt=doubt,
         own_labels=card.class_labels,
+        class_scores=card.class_scores,
     )
     return SlideResult(
         slides=slides,
@@ -198,6 +199,7 @@ def assemble(
         head=head,
         rule=rule,
         trust=trust or {},
+        class_scores=card.class_scores,
         heads={name: _chances(values, card, name) for name, values in (heads or {}).items()},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from napari_her2.inference.presentation import class_name, with_ish
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -171,6 +172,8 @@ class SlideResult:
     trust : mapping of str to float
         Share of the tiles that the model trusts highly, moderately and little ("high", "medium", "low");
         empty where it does not say.
+    class_scores : mapping of str to tuple of str
+        Which scores each class holds, where the card of the model says it.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -195,6 +198,7 @@ class SlideResult:
     heads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     rule: str = ""
     trust: Mapping[str, float] = field(default_factory=dict)
+    class_scores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def slide(self) -> str:
@@ -251,6 +255,14 @@ class SlideResult:
         """Probability of the top class minus that of the second."""
         ordered = sorted(self.probabilities.values(), reverse=True)
         return ordered[0] - ordered[1] if len(ordered) > 1 else ordered[0]
+
+    def named(self, name: str) -> str:
+        """How a class is named beside a number: "High (3+)"."""
+        return class_name(name, self.class_scores)
+
+    def with_ish(self, ish: str) -> str:
+        """Say what an ISH result of the user's would mean for the answer, which stays as it is; see there."""
+        return "" if self.abstained else with_ish(self.score, ish, self.class_scores)
 
     @property
     def head_scores(self) -> dict[str, str]:

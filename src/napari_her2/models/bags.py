@@ -52,7 +52,7 @@ def draw_bags(tiles: int, *, draws: int, bag_size: int, seed: int) -> NDArray[np
     Returns
     -------
     (draws, bag_size) int64
-        Tile numbers.
+        Tile numbers, rising in each bag: some models look at the order of tiles.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def draw_bags(tiles: int, *, draws: int, bag_size: int, seed: int) -> NDArray[np
             f"A bag of {bag_size} tiles cannot be drawn from {tiles}: use a slide with more tissue."
         )
     rng = np.random.default_rng(seed)
-    return np.stack([rng.choice(tiles, bag_size, replace=False) for _ in range(draws)])
+    return np.stack([np.sort(rng.choice(tiles, bag_size, replace=False)) for _ in range(draws)])
 
 
 def bag_uncertainty(

@@ -7,13 +7,13 @@ before anything is built from it.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from napari_her2.errors import ModelError
+from napari_her2.models import card_checks as check
 
 MAX_CARD_BYTES = 64 * 1024
 NOTICE = "Research use only. Not for diagnosis or treatment decisions."
@@ -22,12 +22,6 @@ PAIR = "H&E+IHC"
 STAINS = ("H&E", "IHC", PAIR)
 SLIDE = "slide"
 """The one head of most models, in the temperatures of a card."""
-TEMPERATURES = (0.01, 100.0)
-"""Range of a temperature."""
-
-_MAX_LINE = 200
-_MAX_TEXT = 8000
-_MAX_ITEMS = 64
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _WEIGHTS = re.compile(r"bundled|random|sha256:[0-9a-f]{64}")
 _CARD_FORMAT = 1
@@ -66,16 +60,18 @@ class EncoderSpec:
     arguments: Mapping[str, ArgumentValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _line(self, "name")
-        _integer(self, "tile_px", 8, 4096)
-        _integer(self, "dim", 1, 65536)
+        check.line(self, "name")
+        check.integer(self, "tile_px", 8, 4096)
+        check.integer(self, "dim", 1, 65536)
         for name in ("mean", "std"):
-            _set(self, name, _three_numbers(f"encoder.{name}", getattr(self, name)))
+            _set(self, name, check.three_numbers(f"encoder.{name}", getattr(self, name)))
         if min(self.std) <= 0:
-            raise _wrong("encoder.std", "must be above 0")
-        if not _matches(_WEIGHTS, self.weights):
-            raise _wrong("encoder.weights", "must be bundled, random or sha256: and 64 hexadecimal digits")
-        _set(self, "arguments", _arguments("encoder.arguments", self.arguments))
+            raise check.wrong("encoder.std", "must be above 0")
+        if not check.matches(_WEIGHTS, self.weights):
+            raise check.wrong(
+                "encoder.weights", "must be bundled, random or sha256: and 64 hexadecimal digits"
+            )
+        _set(self, "arguments", check.arguments("encoder.arguments", self.arguments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +103,9 @@ class ModelCard:
         Stain and task in words, always shown with a score.
     class_labels : mapping of str to str
         What each class is shown as: {"2+": "2+ (equivocal, ISH required)"}. Classes may be missing.
+    class_scores : mapping of str to tuple of str
+        Which scores each class holds, as `napari_her2.models.class_scores.FINDINGS` names them:
+        {"Low": ("1+", "2+")}. Classes may be missing; their names then tell it.
     training_data, licence, intended_use, notice : str
     guideline : str
         Whose criteria the labels follow, with the year.
@@ -140,33 +139,37 @@ class ModelCard:
     notice: str = NOTICE
     metrics: Mapping[str, float] = field(default_factory=dict)
     class_labels: Mapping[str, str] = field(default_factory=dict)
+    class_scores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
     min_confidence: float | None = None
     min_tissue: float | None = None
 
     def __post_init__(self) -> None:
-        if not _matches(_NAME, self.name):
-            raise _wrong("name", "must be 1 to 64 lower case letters, digits, dots, dashes or underscores")
+        if not check.matches(_NAME, self.name):
+            raise check.wrong(
+                "name", "must be 1 to 64 lower case letters, digits, dots, dashes or underscores"
+            )
         for name in ("version", "method", "architecture", "task", "licence", "guideline"):
-            _line(self, name)
+            check.line(self, name)
         for name in ("training_data", "intended_use", "notice"):
-            _line(self, name, _MAX_TEXT)
+            check.line(self, name, check.MAX_TEXT)
         if not isinstance(self.encoder, EncoderSpec | None):
-            raise _wrong("encoder", "must describe an encoder, or be null")
+            raise check.wrong("encoder", "must describe an encoder, or be null")
         if self.stain not in STAINS:
-            raise _wrong("stain", f"must be one of {', '.join(STAINS)}")
-        _integer(self, "tile_px", 8, 4096)
-        _set(self, "mpp", _number("mpp", self.mpp, 0.01, 100.0))
+            raise check.wrong("stain", f"must be one of {', '.join(STAINS)}")
+        check.integer(self, "tile_px", 8, 4096)
+        _set(self, "mpp", check.number("mpp", self.mpp, 0.01, 100.0))
         if self.encoder is not None and self.encoder.tile_px != self.tile_px:
-            raise _wrong("tile_px", "must be that of the encoder")
-        _set(self, "classes", _class_names(self.classes))
-        _set(self, "arguments", _arguments("arguments", self.arguments))
-        _set(self, "metrics", _metrics(self.metrics))
-        _set(self, "class_labels", _class_labels(self.class_labels, self.classes))
-        _set(self, "temperatures", _temperatures(self.temperatures))
+            raise check.wrong("tile_px", "must be that of the encoder")
+        _set(self, "classes", check.class_names(self.classes))
+        _set(self, "arguments", check.arguments("arguments", self.arguments))
+        _set(self, "metrics", check.metrics(self.metrics))
+        _set(self, "class_labels", check.class_labels(self.class_labels, self.classes))
+        _set(self, "class_scores", check.class_scores(self.class_scores, self.classes))
+        _set(self, "temperatures", check.temperatures(self.temperatures))
         for name in ("min_confidence", "min_tissue"):
             given = getattr(self, name)
-            _set(self, name, None if given is None else _number(name, given, 0.0, 1.0))
+            _set(self, name, None if given is None else check.number(name, given, 0.0, 1.0))
 
     def temperature(self, head: str = "") -> float:
         """Return the temperature of a head, or of the slide."""
@@ -224,26 +227,12 @@ def _build(kind: type[_Card], values: dict[str, Any], prefix: str) -> _Card:
     known = {item.name for item in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise _wrong(f"{prefix}{unknown[0]:.40}", "is unknown")
+        raise check.wrong(f"{prefix}{unknown[0]:.40}", "is unknown")
     try:
         return kind(**values)
     except TypeError as error:  # a field without default that is not there
         missing = sorted(known - set(values))
-        raise _wrong(", ".join(prefix + name for name in missing), "is missing") from error
-
-
-def _wrong(name: str, problem: str) -> ModelError:
-    return ModelError(
-        f"The model card is not valid: {name} {problem}. Ask the author of the model to correct it."
-    )
-
-
-def _matches(pattern: re.Pattern[str], value: object) -> bool:
-    return isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def _set(target: object, name: str, value: object) -> None:
-    object.__setattr__(target, name, value)
+        raise check.wrong(", ".join(prefix + name for name in missing), "is missing") from error
 
 
 def _plain(value: object) -> object:
@@ -256,81 +245,6 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
 
 
-def _line(target: EncoderSpec | ModelCard, name: str, limit: int = _MAX_LINE) -> None:
-    value = getattr(target, name)
-    if not isinstance(value, str) or not value.strip() or len(value) > limit:
-        raise _wrong(name, f"must be a text of 1 to {limit} characters")
-    allowed = "\n\t" if limit > _MAX_LINE else ""
-    if any(not character.isprintable() and character not in allowed for character in value):
-        # Cards are printed on terminals: control characters could rewrite what is on the screen.
-        raise _wrong(name, "holds control characters")
-
-
-def _integer(target: EncoderSpec | ModelCard, name: str, low: int, high: int) -> None:
-    value = getattr(target, name)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise _wrong(name, f"must be a whole number from {low} to {high}")
-
-
-def _number(name: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong(name, "must be a number")
-    if not math.isfinite(value) or not low <= value <= high:
-        raise _wrong(name, f"must be from {low} to {high}")
-    return float(value)
-
-
-def _three_numbers(name: str, value: object) -> tuple[float, ...]:
-    if not isinstance(value, list | tuple) or len(value) != 3:
-        raise _wrong(name, "must be three numbers")
-    return tuple(_number(name, item, -1000.0, 1000.0) for item in value)
-
-
-def _class_names(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not 2 <= len(value) <= _MAX_ITEMS:
-        raise _wrong("classes", f"must be 2 to {_MAX_ITEMS} names")
-    if any(not _is_short(name) for name in value) or len(set(value)) != len(value):
-        raise _wrong("classes", "must be different short names")
-    return tuple(value)
-
-
-def _is_short(value: object, limit: int = 64) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= limit and value.isprintable() and bool(value.strip())
-
-
-def _items(name: str, value: object) -> dict[str, object]:
-    if not isinstance(value, Mapping) or len(value) > _MAX_ITEMS or not all(_is_short(key) for key in value):
-        raise _wrong(name, f"must map at most {_MAX_ITEMS} short names to values")
-    return dict(value)
-
-
-def _arguments(name: str, value: object) -> Mapping[str, ArgumentValue]:
-    checked: dict[str, ArgumentValue] = {}
-    for key, item in _items(name, value).items():
-        if isinstance(item, str) and not _is_short(item, _MAX_LINE):
-            raise _wrong(f"{name}.{key}", "must be a short text")
-        if isinstance(item, float) and not math.isfinite(item):
-            raise _wrong(f"{name}.{key}", "must be finite")
-        if item is not None and not isinstance(item, str | int | float | bool):
-            raise _wrong(f"{name}.{key}", "must be a text, a number, true, false or null")
-        checked[key] = item
-    return checked
-
-
-def _metrics(value: object) -> Mapping[str, float]:
-    items = _items("metrics", value)
-    return {key: _number(f"metrics.{key}", item, -1e12, 1e12) for key, item in items.items()}
-
-
-def _temperatures(value: object) -> Mapping[str, float]:
-    items = _items("temperatures", value)
-    return {key: _number(f"temperatures.{key}", item, *TEMPERATURES) for key, item in items.items()}
-
-
-def _class_labels(value: object, classes: Sequence[str]) -> Mapping[str, str]:
-    checked: dict[str, str] = {}
-    for key, item in _items("class_labels", value).items():
-        if key not in classes or not isinstance(item, str) or not _is_short(item, _MAX_LINE):
-            raise _wrong("class_labels", "must give a short text for names among the classes")
-        checked[key] = item
-    return checked
+def _set(target: object, name: str, value: object) -> None:
+    """Set a field of a frozen dataclass while it is made."""
+    object.__setattr__(target, name, value)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
+from napari_her2.models.class_scores import EQUIVOCAL, POSITIVE
 from napari_her2.slide.files import fingerprint
-from napari_her2_training.classes import EQUIVOCAL, POSITIVE, ish_positive
+from napari_her2_training.classes import ish_positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

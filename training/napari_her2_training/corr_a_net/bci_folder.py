@@ -24,8 +24,8 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from napari_her2.errors import JobFailed
+from napari_her2.models.class_scores import SCORES
 from napari_her2.slide.macenko import fit_macenko, he_transform, sample_pixels
-from napari_her2_training.classes import SCORES
 from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.corr_a_net.fields import FieldList, averaged, check_he
 

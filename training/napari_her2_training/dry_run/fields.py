@@ -12,8 +12,8 @@ import numpy as np
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
+from napari_her2.models.class_scores import SCORES
 from napari_her2.slide.macenko import fit_slide
-from napari_her2_training.classes import SCORES
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, NetworkArm, network_arms, predictor_arms
 from napari_her2_training.corr_a_net.bci_folder import BCIFolder, is_bci_folder

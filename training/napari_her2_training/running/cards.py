@@ -102,7 +102,7 @@ def make_card(
         tile_px=facts.tile_px,
         mpp=facts.mpp,
         classes=mapping.names,
-        class_labels=mapping.labels,
+        class_scores=mapping.findings,
         task=task or model.task,
         training_data=f"{model.training_data} ({sizes}; napari-her2 {version('napari-her2')})",
         licence=model.licence,

@@ -1,6 +1,7 @@
-"""Real HER2 IHC, two tissue cores stored as plain JPEG, through reading, tissue and every way of scoring.
+"""Real HER2 IHC, tissue cores stored as plain JPEG, through reading, tissue and every way of scoring.
 
-The models have random weights: what is tested is that everything runs, and where it lies.
+Models have random weights, or learnt from synthetic tissue: what is tested is that everything runs, and where
+it lies, not what it says.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from method_bundles import make_mil_bundle, make_patch_bundle
+from method_bundles import MIL, make_mil_bundle, make_patch_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.inference.fit import slide_stain
 from napari_her2.slide.thumbnail import read_thumbnails
@@ -26,6 +27,32 @@ def core(request, shared_data):
         pytest.skip("the cores of HER2 IHC are absent from the folder of real slides")
     with open_slide(found[0], mpp=MPP) as slide:
         yield slide
+
+
+@pytest.fixture(scope="module")
+def cache_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_every_core_is_taken_for_ihc_and_scored_at_low_resolution(shared_data):
+    cores = sorted((shared_data / "her2_ihc_cores").glob("*.jpg"))
+    if not cores:
+        pytest.skip("the cores of HER2 IHC are absent from the folder of real slides")
+    for path in cores:
+        with open_slide(path, mpp=MPP) as slide:
+            assert slide_stain(slide, slide.tissue(), "auto") == "IHC", path.name
+            result = score_slide(slide, "demo-low-resolution", device="cpu")
+            assert sum(result.probabilities.values()) == pytest.approx(1), path.name
+            assert 0.2 < result.tissue_mm2 < (SIDE_PX * MPP * 1e-3) ** 2
+            assert "synthetic" in result.notice
+            (thumbnail,) = result.thumbnails
+            assert thumbnail.damaged is None
+            # Grad-CAM where there is tissue, and nowhere else.
+            rows, cols = result.table.index.T
+            cam = result.map("Grad-CAM", result.score).values
+            assert np.isfinite(cam[rows, cols]).all()
+            assert np.isfinite(cam).sum() == len(rows)
+            assert (result.tissue.fraction(result.grid)[rows, cols] > 0).all()
 
 
 def test_a_core_is_read_as_another_decoder_reads_it(core):
@@ -69,9 +96,11 @@ def test_patches_of_a_core_are_scored(core, tmp_path):
     assert result.table.probabilities.sum(axis=1) == pytest.approx(np.ones(len(result.table)), abs=1e-5)
 
 
-def test_tiles_of_a_core_are_scored_as_a_bag(core, tmp_path):
-    model = make_mil_bundle(tmp_path / "abmil.safetensors", "abmil", stain="IHC", mpp=1.0)
-    result = score_slide(core, model, device="cpu", cache=False)
+@pytest.mark.parametrize("kind", MIL)
+def test_tiles_of_a_core_are_scored_as_a_bag(core, kind, tmp_path, cache_folder, monkeypatch):
+    monkeypatch.setenv("NAPARI_HER2_CACHE", str(cache_folder))  # one encoder for all: it runs once
+    model = make_mil_bundle(tmp_path / f"{kind}.safetensors", kind, stain="IHC", mpp=1.0)
+    result = score_slide(core, model, device="cpu")
     _check(result, tile_um=96.0)
     assert result.table.attention.sum(dtype=np.float64) == pytest.approx(1, abs=1e-5)
 

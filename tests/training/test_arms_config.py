@@ -67,6 +67,7 @@ def test_arms_may_be_added_to_a_comparison_and_nothing_else_may_change() -> None
         ("data", {"stain": "HER2"}, r"\[data\] stain must be one of 'ihc', 'he'"),
         ("learning", {"balance": "all"}, r"\[learning\] balance must be one of"),
         ("image", {"size_px": 500}, r"\[image\] size_px must be a multiple of 32, not 500"),
+        ("head", {"width": 100}, r"\[head\] width must be a multiple of 8 for TransMIL"),
         ("network", {"variant": "huge"}, r"\[network\] variant must be one of 'tiny'"),
     ],
 )

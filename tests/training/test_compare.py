@@ -56,7 +56,6 @@ drop_path = 0.0
 [learning]
 epochs = 1
 batch_size = 4
-views = 1
 [tiles]
 tile_px = 96
 [encoder]

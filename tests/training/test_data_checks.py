@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.attention_mil.config import AttentionConfig
+from napari_her2_training.classes import class_mapping
 from napari_her2_training.cohort import checks
-from napari_her2_training.cohort.checks import content_faults, ish_warnings
-from napari_her2_training.cohort.manifest import Case, ManifestFaults, make_splits, read_manifest
+from napari_her2_training.cohort.checks import content_faults, ish_warnings, split_warnings
+from napari_her2_training.cohort.manifest import Case, ManifestFaults, Split, make_splits, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,6 +103,19 @@ def test_results_of_ish_that_do_not_fit_are_told_with_their_row() -> None:
     assert "has score 0 and a positive ISH" in found[1]
     assert "'perhaps' is no result" in found[2]
     assert "case c4 has ish 'negative', in row 4 'positive'" in found[3]
+
+
+def test_rows_that_are_left_out_and_labels_without_an_ish_are_told() -> None:
+    cases = [
+        replace(case(row, None, score="2+", ish="negative" if row < 3 else ""), split=split)
+        for row, split in enumerate(["train", "train", "train", "validation", None, None])
+    ]
+    splits = [Split(tuple(cases[:3]), tuple(cases[3:4]), ())]
+    assert split_warnings(cases, splits, class_mapping("low", ish=True)) == [
+        "2 of 6 rows are in no part and are not used: their column split is empty.",
+        "1 of 4 cases of 2+ have no ISH result: they are learnt as Low.",
+    ]
+    assert split_warnings(cases[:4], splits, class_mapping("low")) == []
 
 
 def test_every_fold_that_lacks_a_class_to_learn_is_named(tmp_path: Path) -> None:

@@ -42,13 +42,13 @@ CONFIGS: Mapping[str, str] = {
     "[head]\nwidth = 16\nheads = 2\nlandmarks = 8\nk = 50\nepochs = 4\n"
     '[[ablation]]\nname = "plain"\nloss.contrastive = 0\n',
     "low-resolution": DATA + 'classes = "scores"\ntest = 0\n[image]\nsize_px = 64\n'
-    '[network]\nvariant = "atto"\n[learning]\nepochs = 3\nbatch_size = 2\nviews = 2\n',
+    '[network]\nvariant = "atto"\n[learning]\nepochs = 3\nbatch_size = 2\n',
     "patches": DATA + 'classes = "scores"\ntest = 0\n[patches]\ntile_px = 64\nper_slide = 6\n'
     '[network]\nvariant = "atto"\n[learning]\nepochs = 3\nbatch_size = 2\n',
     "mil": DATA + 'classes = "scores"\ntest = 0\n[tiles]\ntile_px = 96\n[head]\nepochs = 5\n',
     "compare": DATA + 'classes = "scores"\ntest = 0\n[tiles]\ntile_px = 96\n[head]\nepochs = 5\n'
     '[compare]\narms = "low-resolution, abmil, clam-sb"\n[image]\nsize_px = 64\n'
-    '[network]\nvariant = "atto"\n[learning]\nepochs = 3\nviews = 1\n',
+    '[network]\nvariant = "atto"\n[learning]\nepochs = 3\n',
     "corr-a-net": DATA + "tile_px = 64\nfield_px = 32\n[network]\ndim = 8\nepochs = 2\n",
     "predictor": DATA + "tile_px = 64\nfield_px = 32\n"
     '[predictor]\narchitecture = "tinynet-e"\ninput = "H&E"\nepochs = 2\n',
@@ -191,9 +191,9 @@ def test_the_estimate_is_that_of_all_batches_of_all_epochs_and_folds(
     # Four pairs to learn from and four to judge by, four epochs, the run itself and one variant.
     pairs = check(tmp_path, "wsmcl", cohort)
     assert pairs.seconds == 2 * 4 * (4 + 4)
-    # A second is that of two images; two views of all eight slides are judged at the end.
+    # A second is that of two images; eight views of all eight slides are judged at the end.
     images = check(tmp_path, "low-resolution", cohort)
-    assert images.seconds == pytest.approx(3 * (4 + 4) / 2 + 2 * 8 / 2, abs=1.5)
+    assert images.seconds == pytest.approx(3 * (4 + 4) / 2 + 8 * 8 / 2, abs=1.5)
 
 
 def test_tiles_are_counted_as_the_training_takes_them_and_the_cache_is_looked_up(

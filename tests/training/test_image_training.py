@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -44,7 +45,6 @@ LEARNING = LearningConfig(
     layer_decay=1.0,
     warmup_epochs=0,
     label_smoothing=0.0,
-    views=2,
 )
 
 
@@ -140,6 +140,25 @@ def test_rates_fall_towards_the_pixels_and_norms_do_not_decay() -> None:
     assert told["stages.3.blocks.0.mlp.fc1.weight"] == (pytest.approx(1e-3 * 0.5 * 0.5**2), 0.1)
     rates = [rate for rate, _ in told.values()]
     assert told["stem.0.weight"][0] == min(rates)
+
+
+def test_the_rate_has_fallen_by_the_last_step_however_many_processes_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    module = training(tmp_path)
+    module.config = replace(LEARNING, epochs=6, batch_size=2, accumulate=1, warmup_epochs=1)
+    assert module.train_batches == 6
+    found = module.configure_optimizers()
+    rates = []
+    for _ in range(6 * 2):  # two of six batches are those of this process
+        rates.append(found["optimizer"].param_groups[-1]["lr"])
+        found["optimizer"].step()
+        found["lr_scheduler"]["scheduler"].step()
+    assert rates[1] == max(rates)
+    assert rates[-1] < 0.05 * max(rates)
 
 
 def test_learnt_weights_are_loaded_but_for_the_classifier(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ class CasesConfig(SourceConfig):
     seed : int
         Of the splits. Columns ``split`` and ``fold`` of the manifest go before all of these; with cases
         that are "test" alone, the others are split as told here.
+    check_stains : bool
+        Whether a slide that looks like another stain than its column says, or like fluorescence, is refused.
     """
 
     classes: str = key("scores", choices=("scores", "binary"))
@@ -87,6 +89,7 @@ class CasesConfig(SourceConfig):
     test: float = key(0.0, low=0.0, high=0.9)
     stratified: bool = key(False)
     seed: int = key(123, low=0)
+    check_stains: bool = key(True)
 
     @property
     def mapping(self) -> ClassMapping:

@@ -222,8 +222,19 @@ def _damaged_tiles(grid: TileGrid, thumbnails: tuple[Thumbnail, ...]) -> NDArray
     return tiles[grid.contains(tiles)]
 
 
-def _damage(slide: Slide, tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> tuple[str, ...]:
-    """Tell of tissue that could not be read, or refuse where there is much of it."""
+def damaged_share(tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> float:
+    """Share of the tissue that images of it show as white because the file is damaged there.
+
+    Parameters
+    ----------
+    tissue : TissueMask
+        Not empty.
+    thumbnails : tuple of Thumbnail
+
+    Returns
+    -------
+    float
+    """
     lost = 0.0
     for thumbnail in thumbnails:
         if thumbnail.damaged is not None:
@@ -232,7 +243,12 @@ def _damage(slide: Slide, tissue: TissueMask, thumbnails: tuple[Thumbnail, ...])
     pixel_px0 = tissue.downsample[0] * tissue.downsample[1]
     # Where no level could be read nothing is known to be tissue; it counts as such, as it does for tiles.
     unknown = 0.0 if tissue.unreadable is None else float(tissue.unreadable.sum()) * pixel_px0
-    share = (lost + unknown) / (float(tissue.mask.sum()) * pixel_px0 + unknown)
+    return (lost + unknown) / (float(tissue.mask.sum()) * pixel_px0 + unknown)
+
+
+def _damage(slide: Slide, tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> tuple[str, ...]:
+    """Tell of tissue that could not be read, or refuse where there is much of it."""
+    share = damaged_share(tissue, thumbnails)
     if share > MOST_DAMAGED:
         raise SlideError(
             f"{share:.0%} of the tissue of {slide.path.name} cannot be read because the file is damaged or "

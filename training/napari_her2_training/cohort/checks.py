@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from napari_her2_training.cohort.manifest import Case
+    from napari_her2_training.classes import ClassMapping
+    from napari_her2_training.cohort.manifest import Case, Split
 
 _STAINS = ("he", "ihc")
 _MIRAX = ".mrxs"
@@ -135,4 +136,38 @@ def ish_warnings(cases: Sequence[Case]) -> list[str]:
             f"Row {case.row}: case {case.case_id} has score {case.score} and a "
             f"{'positive' if positive else 'negative'} ISH: it happens, but check the row."
         )
+    return found
+
+
+def split_warnings(cases: Sequence[Case], splits: Sequence[Split], mapping: ClassMapping) -> list[str]:
+    """Say which rows a run leaves out, and which labels rest on an ISH that nobody did.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Of the manifest.
+    splits : sequence of Split
+    mapping : ClassMapping
+
+    Returns
+    -------
+    list of str
+    """
+    found: list[str] = []
+    rows = {
+        case.row for split in splits for part in (split.train, split.validation, split.test) for case in part
+    }
+    unused = len(cases) - len(rows)
+    if unused:
+        found.append(
+            f"{unused} of {len(cases)} rows are in no part and are not used: their column split is empty."
+        )
+    if mapping.ish:
+        used = {case.case_id: case for case in cases if case.row in rows and case.score == EQUIVOCAL}
+        unknown = sum(ish_positive(case.ish) is None for case in used.values())
+        if unknown:
+            found.append(
+                f"{unknown} of {len(used)} cases of 2+ have no ISH result: they are learnt as "
+                f"{mapping.of_score[EQUIVOCAL]}."
+            )
     return found

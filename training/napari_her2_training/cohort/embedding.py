@@ -6,21 +6,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.embed import embed_steps
+from napari_her2.inference.embed import embed_steps, refuse_ruins
 from napari_her2.inference.result import Progress
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.bags import SlideBag
 from napari_her2_training.cohort.features import read_features
 from napari_her2_training.cohort.manifest import STAINS, label_of
 from napari_her2_training.cohort.outlines import TUMOUR_FROM, tumour_share
+from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_her2.inference.device import Device
     from napari_her2.inference.embed import Embeddings
     from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.reader import Slide
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.config import DataConfig
 
@@ -64,10 +70,10 @@ def embed_cases(
     for number, case in enumerate(cases):
         try:
             with open_slide(case.slide(stain)) as slide:
-                grid = slide.tile_grid(config.tile_px, config.mpp)
-                keep = slide.tissue("auto").keep(grid, config.min_tissue)
+                grid, keep = tiles_to_learn(slide, config, stain)
                 steps = embed_steps(slide, encoder, grid, keep, device)
                 embedded = yield from _counted(steps, stage, number, len(cases))
+                refuse_ruins(slide, embedded)
         except SlideError as error:
             raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
         if not len(embedded.features):
@@ -82,6 +88,30 @@ def embed_cases(
         bags.append(SlideBag(case.case_id, label_of(case, config.mapping), embedded.features, tumour))
     yield Progress(stage, len(cases), len(cases), "slides")
     return tuple(bags)
+
+
+def tiles_to_learn(slide: Slide, config: DataConfig, stain: Stain) -> tuple[TileGrid, NDArray[np.bool_]]:
+    """Lay the grid over a slide, and find the tiles of it that hold enough tissue.
+
+    Parameters
+    ----------
+    slide : Slide
+    config : DataConfig
+    stain : {"he", "ihc"}
+
+    Returns
+    -------
+    grid : TileGrid
+    keep : (rows, columns) bool
+
+    Raises
+    ------
+    SlideError
+        If scoring would refuse the slide.
+    """
+    grid = slide.tile_grid(config.tile_px, config.mpp)
+    check_scale(slide, config.mpp)
+    return grid, tissue_to_learn(slide, stain, check=config.check_stains).keep(grid, config.min_tissue)
 
 
 def read_cases(

@@ -65,6 +65,9 @@ class CompareConfig(ArmConfig):
                 f"[compare] arms must be names from {', '.join(ARMS)}, with commas, not "
                 f"{', '.join(map(repr, unknown)) or 'nothing'}."
             )
+        for name in self.compare.names:
+            if name in AGGREGATORS:
+                replace(self.head, architecture=name).check()
 
     def digest(self) -> str:
         """SHA-256 of all values but the list of arms, which may grow; each arm has its own."""

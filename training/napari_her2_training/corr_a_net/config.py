@@ -39,8 +39,6 @@ class FieldDataConfig(DataConfig):
         that hold enough tumour are taken. Empty: wherever there is tissue.
     least_tumour : float
         Share of a field that must be tumour, with `regions`.
-    check_stains : bool
-        Whether H&E that has the colours of IHC is refused.
     """
 
     tile_px: int = key(1024, low=32, high=8192)
@@ -54,7 +52,6 @@ class FieldDataConfig(DataConfig):
     fields_per_slide: int = key(0, low=0, high=10_000)
     regions: str = key("")
     least_tumour: float = key(0.1, above=0.0, high=1.0)
-    check_stains: bool = key(True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.inference.result import Progress
+from napari_her2.models.low_resolution import VIEWS
 from napari_her2.slide.thumbnail import count_thumbnails
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import SPLITS
+from napari_her2_training.cohort.tissue import check_scale
 from napari_her2_training.dry_run.bags import FROM_FILES, MEASURING
 from napari_her2_training.dry_run.cases import read_table
 from napari_her2_training.dry_run.costs import aggregator_cost, image_cost
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.slide.reader import Slide
+    from napari_her2_training.arm_config import StainedCasesConfig
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.comparison.config import CompareConfig
     from napari_her2_training.dry_run.cases import Table
@@ -60,8 +63,8 @@ class ThumbnailCounter:
         For a slide.
     """
 
-    def __init__(self, config: ImageConfig) -> None:
-        self.config = config
+    def __init__(self, config: ImageConfig, data: StainedCasesConfig) -> None:
+        self.config, self.data = config, data
         self.seconds: float | None = None
 
     def __call__(self, slide: Slide, case: Case) -> Counted:
@@ -71,7 +74,7 @@ class ThumbnailCounter:
         taken = count_thumbnails(slide, slide.tissue(), size_px=image.size_px, mode=image.mode, mpp=mpp)
         if self.seconds is None:
             began = time.perf_counter()
-            cut_thumbnails(image)(slide, case)
+            cut_thumbnails(image, self.data)(slide, case)
             self.seconds = time.perf_counter() - began
         return Counted(taken)
 
@@ -85,20 +88,21 @@ class PatchCounter:
         For a patch.
     """
 
-    def __init__(self, config: PatchesConfig) -> None:
-        self.config = config
+    def __init__(self, config: PatchesConfig, data: StainedCasesConfig) -> None:
+        self.config, self.data = config, data
         self.seconds: float | None = None
 
     def __call__(self, slide: Slide, case: Case) -> Counted:
         """Count the patches of a slide."""
         own = self.config
         grid = slide.tile_grid(own.tile_px, own.mpp)
+        check_scale(slide, own.mpp)
         found = int(np.count_nonzero(slide.tissue().keep(grid, own.min_tissue)))
         taken = min(found, own.per_slide) if own.per_slide else found
         if self.seconds is None and taken:
             some = replace(own, per_slide=min(taken, _PATCHES_TIMED))
             began = time.perf_counter()
-            cut_tiles(some, 0)(slide, case)
+            cut_tiles(some, self.data, 0)(slide, case)
             self.seconds = (time.perf_counter() - began) / some.per_slide
         return Counted(taken)
 
@@ -150,8 +154,10 @@ def _low_resolution(
 ) -> Generator[Progress, None, None]:
     if not table.cases:
         return
-    counter = ThumbnailCounter(config.image)
-    seen = yield from look_at_slides(table.used, config.data.column, counter, findings)
+    counter = ThumbnailCounter(config.image, config.data)
+    seen = yield from look_at_slides(
+        table.used, config.data.column, counter, findings, check=config.data.check_stains
+    )
     side = config.image.size_px
     taken = sum(s.counted.taken for s in seen)
     findings.facts["Small images"] = (
@@ -164,7 +170,6 @@ def _low_resolution(
     yield from _learn_images(
         config.network,
         config.learning,
-        config.learning.views,
         (side, False),
         table,
         seen,
@@ -180,8 +185,10 @@ def _patches(
     if not table.cases:
         return
     own = config.patches
-    counter = PatchCounter(own)
-    seen = yield from look_at_slides(table.used, config.data.column, counter, findings)
+    counter = PatchCounter(own, config.data)
+    seen = yield from look_at_slides(
+        table.used, config.data.column, counter, findings, check=config.data.check_stains
+    )
     taken = sum(s.counted.taken for s in seen)
     findings.facts["Patches"] = (
         f"{taken:,} of {own.tile_px} px, from {len(seen):,} {config.data.stain_name} slides"
@@ -202,7 +209,6 @@ def _patches(
     yield from _learn_images(
         config.network,
         learning,
-        1,
         (own.tile_px, True),
         table,
         seen,
@@ -215,7 +221,6 @@ def _patches(
 def _learn_images(
     network: ConvNeXtConfig,
     learning: LearningConfig,
-    views: int,
     seen_as: tuple[int, bool],
     table: Table,
     seen: Sequence[Seen],
@@ -238,7 +243,7 @@ def _learn_images(
             train, validation, test = (
                 sum(taken.get(case.row, 0) for case in getattr(split, part)) for part in SPLITS
             )
-            judged = views * (train + validation + test)
+            judged = (1 if patches else VIEWS) * (train + validation + test)
             findings.spend(
                 "learning",
                 cost.total(train=learning.epochs * train, validate=learning.epochs * validation + judged),
@@ -288,7 +293,7 @@ def _mil(
             changes=False,
             findings=findings,
         )
-        seen = yield from look_at_slides(table.used, stain, counter, findings)
+        seen = yield from look_at_slides(table.used, stain, counter, findings, check=config.data.check_stains)
         tell_tiles(seen, counter, findings)
         width = counter.runner.encoder.spec.dim if counter.runner is not None else 0
     if device is None or not width or not table.splits:

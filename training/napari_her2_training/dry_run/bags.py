@@ -79,7 +79,7 @@ def check_attention_mil(
         changes=learns,
         findings=findings,
     )
-    seen = yield from look_at_slides(table.used, "he", counter, findings)
+    seen = yield from look_at_slides(table.used, "he", counter, findings, check=config.data.check_stains)
     tell_tiles(seen, counter, findings, times=len(table.splits) or 1 if learns else 1)
     refuse_small(
         [s for s in seen if s.case.row in table.learnt],
@@ -170,7 +170,7 @@ def check_wsmcl(
                 changes=False,
                 findings=findings,
             )
-            seen = yield from look_at_slides(having, stain, counter, findings)
+            seen = yield from look_at_slides(having, stain, counter, findings, check=config.data.check_stains)
             tell_tiles(seen, counter, findings)
             if counter.runner is not None:
                 widths[stain] = counter.runner.encoder.spec.dim

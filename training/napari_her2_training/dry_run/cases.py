@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.cohort.checks import ish_warnings
+from napari_her2_training.cohort.checks import ish_warnings, split_warnings
 from napari_her2_training.cohort.manifest import (
     SPLITS,
     absent_classes,
@@ -94,9 +94,7 @@ def read_table(data: Path, needed: Sequence[Stain], config: CasesConfig, finding
                 )
     if splits:
         findings.facts["Leakage"] = "no case, and no slide by its content, is in two parts"
-        unused = len(cases) - len(Table(cases, splits).used)
-        if unused:
-            findings.warn(f"{unused} rows are in no part and are not used: their column split is empty.")
+        findings.warnings += split_warnings(cases, splits, mapping)
     return Table(cases, splits)
 
 

@@ -176,7 +176,7 @@ def _look_at_cases(
     part_of = {case.row: part for case, part in ordered}
     counter = FieldCounter(config, data.parent, part_of)
     cases = [case for case, _ in ordered]
-    seen = yield from look_at_slides(cases, "he", counter, findings, may_be_empty=True)
+    seen = yield from look_at_slides(cases, "he", counter, findings, check=False, may_be_empty=True)
     counts = dict.fromkeys(SPLITS, 0)
     for slide in seen:
         counts[part_of[slide.case.row]] += slide.counted.taken

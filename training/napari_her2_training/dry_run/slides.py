@@ -21,6 +21,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.features import read_features
 from napari_her2_training.cohort.manifest import STAINS
+from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
 from napari_her2_training.dry_run.findings import size
 from napari_her2_training.encoder.make import OF_MODEL, frozen_encoder
 
@@ -83,7 +84,13 @@ class Seen:
 
 
 def look_at_slides(
-    cases: Sequence[Case], stain: Stain, count: Counter, findings: Findings, *, may_be_empty: bool = False
+    cases: Sequence[Case],
+    stain: Stain,
+    count: Counter,
+    findings: Findings,
+    *,
+    check: bool,
+    may_be_empty: bool = False,
 ) -> Generator[Progress, None, list[Seen]]:
     """Open slides one after the other and count.
 
@@ -94,6 +101,8 @@ def look_at_slides(
     count : Counter
     findings : Findings
         A slide that cannot be opened, or holds nothing to take, becomes a fault that names its row.
+    check : bool
+        Whether a slide that does not look like its stain is a fault, as it is for the training.
     may_be_empty : bool
         Whether the method goes on where a slide holds nothing to take; then that is a warning.
 
@@ -113,6 +122,7 @@ def look_at_slides(
         yield Progress(stage, number, len(cases), "slides", case.case_id)
         where = f"Row {case.row} of the manifest, case {case.case_id}: "
         with findings.noted(where), open_slide(case.slide(stain)) as slide:
+            tissue_to_learn(slide, stain, check=check)
             counted = count(slide, case)
             if not counted.taken:
                 nothing = f"no tissue was found on {slide.path.name}, or too little"
@@ -176,6 +186,7 @@ class TileCounter:
     def __call__(self, slide: Slide, case: Case) -> Counted:
         """Count the tiles of a slide."""
         grid = slide.tile_grid(self.tile_px, self.mpp)
+        check_scale(slide, self.mpp)
         keep = slide.tissue("auto").keep(grid, self.min_tissue)
         taken, cached = int(keep.sum()), 0
         if self.runner is not None:

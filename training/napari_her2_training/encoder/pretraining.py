@@ -21,6 +21,7 @@ from napari_her2_training.encoder.augment import orient, vary_light, vary_sharpn
 from napari_her2_training.measures.metrics import macro_auc
 from napari_her2_training.running.draws import seed_of
 from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.machines import steps_an_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,7 +139,7 @@ class PatchClassifier(lightning.LightningModule):
         optimiser = torch.optim.AdamW(
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
-        steps = self.config.epochs * self.train_batches
+        steps = self.config.epochs * steps_an_epoch(self.train_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=self.config.learning_rate,

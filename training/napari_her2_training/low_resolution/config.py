@@ -105,8 +105,6 @@ class LearningConfig:
         Largest relative change of brightness and contrast. Hue and saturation stay: brown is the signal.
     turn_degrees, scale : float
         Largest turn, and largest relative change of size; white comes in at the edges.
-    views : int
-        8: slides are judged by the mean over turned and mirrored views; 1: as they lie.
     checkpointing : bool
         Less memory for more time.
     """
@@ -125,7 +123,6 @@ class LearningConfig:
     light: float = key(0.1, low=0.0, high=0.5)
     turn_degrees: float = key(10.0, low=0.0, high=45.0)
     scale: float = key(0.1, low=0.0, high=0.5)
-    views: int = key(8, low=1, high=8)
     checkpointing: bool = key(False)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_her2.inference.result import Progress
-from napari_her2.models.low_resolution import LowResolution
+from napari_her2.models.low_resolution import VIEWS, LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
 from napari_her2_training.cohort.manifest import SPLITS, STAINS
 from napari_her2_training.low_resolution.slide_images import ImageStore, cut_thumbnails, cut_tiles
@@ -56,7 +56,7 @@ def train_low_resolution(
     """
     run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
     image = config.image
-    store = ImageStore(out / "thumbnails", config.data.column, cut_thumbnails(image))
+    store = ImageStore(out / "thumbnails", config.data.column, cut_thumbnails(image, config.data))
 
     def make(classes: int, drop_path: float) -> LowResolution:
         return LowResolution(
@@ -102,7 +102,9 @@ def train_patches(
     """
     run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
     patches = config.patches
-    store = ImageStore(out / "patches", config.data.column, cut_tiles(patches, config.compute.seed))
+    store = ImageStore(
+        out / "patches", config.data.column, cut_tiles(patches, config.data, config.compute.seed)
+    )
     learning = replace(
         config.learning,
         epochs=patches.epochs or config.learning.epochs,
@@ -208,8 +210,8 @@ class _Work:
         self, model: LowResolution | PatchConvNeXt, images: SlideImages, part: str
     ) -> Generator[Progress, None, dict[str, Predictions]]:
         """Let the arm judge slides, by reading."""
-        # A patch is looked at as it lies: scoring does so too.
-        views = 1 if self.reading else self.learning.views
+        # As scoring does: a patch is looked at as it lies.
+        views = 1 if self.reading else VIEWS
         joined = yield from in_thread(
             lambda report: predict_images(
                 model,

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.embed import MOST_DAMAGED
+from napari_her2.inference.low_resolution_images import damaged_share
 from napari_her2.inference.result import Progress
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.thumbnail import read_thumbnails
 from napari_her2_training.cohort.manifest import STAINS, label_of
+from napari_her2_training.cohort.tissue import check_damage, check_scale, tissue_to_learn
 from napari_her2_training.files import array_file, write_json
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_her2.slide.reader import Slide
+    from napari_her2_training.arm_config import StainedCasesConfig
     from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.low_resolution.config import ImageConfig, PatchesConfig
@@ -178,36 +180,36 @@ def _shares(weights: Sequence[float]) -> NDArray[np.float64]:
     return given / given.sum() if given.sum() > 0 else np.full(len(given), 1 / len(given))
 
 
-def cut_thumbnails(config: ImageConfig) -> Callable[[Slide, Case], Cut]:
+def cut_thumbnails(config: ImageConfig, data: StainedCasesConfig) -> Callable[[Slide, Case], Cut]:
     """Return what reads a slide as the low-resolution model sees it."""
 
     def cut(slide: Slide, _: Case) -> Cut:
+        tissue = tissue_to_learn(slide, data.column, check=data.check_stains)
+        if not tissue.mask.any():
+            return Cut(np.zeros((0, config.size_px, config.size_px, 3), np.uint8), 0.0, ())
         found = read_thumbnails(
             slide,
-            slide.tissue(),
+            tissue,
             size_px=config.size_px,
             mode=config.mode,
             mpp=config.mpp if config.mode == "fixed" else None,
             whiten=config.whiten,
         )
-        lost = np.mean([0.0 if image.damaged is None else float(image.damaged.mean()) for image in found])
-        if lost > MOST_DAMAGED:
-            raise SlideError(
-                f"{lost:.0%} of {slide.path.name} cannot be read because the file is damaged or was cut off: "
-                f"copy it again from its source."
-            )
+        check_damage(slide, damaged_share(tissue, tuple(found)))
+        check_scale(slide, found[0].mpp)
         held = tuple(float(image.tissue.sum()) for image in found)
         return Cut(np.stack([image.rgb for image in found]), found[0].mpp, held)
 
     return cut
 
 
-def cut_tiles(config: PatchesConfig, seed: int) -> Callable[[Slide, Case], Cut]:
+def cut_tiles(config: PatchesConfig, data: StainedCasesConfig, seed: int) -> Callable[[Slide, Case], Cut]:
     """Return what reads tiles of a slide, at most so many, drawn anew for each slide by the seed."""
 
     def cut(slide: Slide, case: Case) -> Cut:
         grid = slide.tile_grid(config.tile_px, config.mpp)
-        keep = slide.tissue().keep(grid, config.min_tissue)
+        check_scale(slide, config.mpp)
+        keep = tissue_to_learn(slide, data.column, check=data.check_stains).keep(grid, config.min_tissue)
         index = np.argwhere(keep)
         if config.per_slide:
             drawn = np.random.default_rng([seed, case.row]).permutation(len(index))[: config.per_slide]
@@ -215,9 +217,12 @@ def cut_tiles(config: PatchesConfig, seed: int) -> Callable[[Slide, Case], Cut]:
         wanted = np.zeros_like(keep)
         wanted[tuple(index.T)] = True
         found = [np.zeros((0, config.tile_px, config.tile_px, 3), np.uint8)]
-        tiles = slide.tiles(tile_px=config.tile_px, mpp=config.mpp, batch_size=16, keep=wanted)
-        found += [batch.images for batch in tiles]
+        lost = 0
+        for batch in slide.tiles(tile_px=config.tile_px, mpp=config.mpp, batch_size=16, keep=wanted):
+            found.append(batch.images)
+            lost += len(batch.corrupt)
         images = np.concatenate(found)
+        check_damage(slide, lost / max(1, len(index)))
         return Cut(images, config.mpp, (1.0,) * len(images))
 
     return cut

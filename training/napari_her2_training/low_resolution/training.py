@@ -26,6 +26,7 @@ from napari_her2_training.encoder.augment import orient, vary_light, vary_place
 from napari_her2_training.measures.predictions import Predictions
 from napari_her2_training.running.draws import epoch_order, inverse_frequencies, seed_of
 from napari_her2_training.running.fitting import Fit, at_best, fit
+from napari_her2_training.running.machines import steps_an_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +136,7 @@ class ImageTraining(lightning.LightningModule):
         """AdamW, a rate that falls towards the pixels, warm-up and cosine."""
         config = self.config
         optimiser = torch.optim.AdamW(parameter_groups(self.model.network, config))
-        each = -(-self.train_batches // config.accumulate)
+        each = steps_an_epoch(self.train_batches, config.accumulate)
         warm, whole = config.warmup_epochs * each, config.epochs * each
         floor = min(1.0, config.last_rate / config.learning_rate)
 

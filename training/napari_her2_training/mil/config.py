@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_her2.errors import JobFailed
 from napari_her2_training.arm_config import ArmConfig
 from napari_her2_training.classes import ClassMapping, class_mapping
 from napari_her2_training.config import (
@@ -12,6 +13,7 @@ from napari_her2_training.config import (
 )
 from napari_her2_training.config_keys import key
 
+TRANSMIL_HEADS = 8
 AGGREGATORS = ("attention-mil", "abmil-plain", "abmil", "clam-sb", "clam-mb", "transmil", "dsmil")
 """Slide models on frozen features; "abmil" is the gated one."""
 
@@ -45,7 +47,7 @@ class AggregatorConfig:
     width, hidden : int
         Units of the layer in front and of the attention, where the architecture has them; 0: as published.
     dropout : float
-        Where the architecture has it.
+        Of ABMIL and CLAM. TransMIL has 0.1, as published; attention MIL and DSMIL have none.
     epochs : int
     accumulate : int
         Slides a step of the optimiser.
@@ -67,6 +69,19 @@ class AggregatorConfig:
     weight_decay: float = key(1e-5, low=0.0)
     balance: str = key("sampler", choices=("sampler", "weights", "none"))
 
+    def check(self) -> None:
+        """Refuse what would only be found after the slides were embedded.
+
+        Raises
+        ------
+        JobFailed
+        """
+        if self.architecture == "transmil" and self.width % TRANSMIL_HEADS:
+            raise JobFailed(
+                f"[head] width must be a multiple of {TRANSMIL_HEADS} for TransMIL, whose heads share it, "
+                f"not {self.width}."
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class MILLossConfig:
@@ -87,6 +102,11 @@ class MILConfig(ArmConfig):
     head: AggregatorConfig
     loss: MILLossConfig
 
+    def check(self) -> None:
+        """Refuse what would only be found after the slides were read; see `ArmConfig.check`."""
+        ArmConfig.check(self)
+        self.head.check()
+
     @property
     def embedding(self) -> DataConfig:
         """The sections [data] and [tiles] as one, which is what embedding slides needs to know."""
@@ -94,6 +114,7 @@ class MILConfig(ArmConfig):
         return _TileData(
             classes=data.classes,
             ish=data.ish,
+            check_stains=data.check_stains,
             tile_px=tiles.tile_px,
             mpp=tiles.mpp,
             min_tissue=tiles.min_tissue,

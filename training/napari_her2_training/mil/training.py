@@ -26,6 +26,7 @@ from napari_her2.models.clam import CLAM
 from napari_her2.models.dsmil import DSMIL
 from napari_her2.models.transmil import TransMIL
 from napari_her2_training.cohort.bags import draw_tiles
+from napari_her2_training.mil.config import TRANSMIL_HEADS
 from napari_her2_training.mil.losses import MILLossOptions, mil_loss
 from napari_her2_training.running.draws import epoch_order, inverse_frequencies, seed_of
 from napari_her2_training.running.fitting import Fit, at_best, fit
@@ -47,7 +48,7 @@ MONITOR = "validation_macro_f1"
 _THIN, _DROP = 0, 1
 _WIDTH, _HIDDEN = 512, 256
 _QUERY = 128
-_HEADS, _LANDMARKS = 8, 256
+_LANDMARKS = 256
 
 
 class MILTraining(lightning.LightningModule):
@@ -176,9 +177,9 @@ def new_aggregator(
             dsmil = DSMIL(features=features, classes=classes, hidden=query)
             return dsmil, "DSMIL", {**sizes, "hidden": query, "project_values": False, "average": False}
         transmil = TransMIL(
-            features=features, classes=classes, width=width, heads=_HEADS, landmarks=_LANDMARKS
+            features=features, classes=classes, width=width, heads=TRANSMIL_HEADS, landmarks=_LANDMARKS
         )
-        shape = {"width": width, "heads": _HEADS, "landmarks": _LANDMARKS}
+        shape = {"width": width, "heads": TRANSMIL_HEADS, "landmarks": _LANDMARKS}
         return transmil, "TransMIL", {**sizes, **shape, "attention": "auto", "faithful": False}
 
 

@@ -17,6 +17,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.bundle import SUFFIX
 from napari_her2.models.card import SLIDE
 from napari_her2.models.weights_file import write_weights
+from napari_her2_training.cohort.checks import split_warnings
 from napari_her2_training.cohort.manifest import SPLITS, make_splits, read_manifest
 from napari_her2_training.config import CasesRunConfig
 from napari_her2_training.files import write_json
@@ -190,6 +191,8 @@ def run_arm(
         yield Progress("Training", note="finished before")
         path: Path = out / json.loads(finished.read_text(encoding="utf-8"))["model"]
         return path
+    for warning in split_warnings(run.cases, run.splits, run.config.data.mapping):
+        yield Progress("Splitting the cases", note=warning)
     folds: list[TrainedFold] = []
     for number, split in enumerate(run.splits):
         folds.append(_calibrated((yield from train_fold(number, split)), run))

@@ -79,3 +79,21 @@ def own_share(count: int) -> range:
         return range(count)
     many = distributed.get_world_size()
     return range(distributed.get_rank(), count - count % many, many)
+
+
+def steps_an_epoch(count: int, accumulate: int = 1) -> int:
+    """Return how many steps the optimiser of this process takes in an epoch: schedules count in them.
+
+    Parameters
+    ----------
+    count : int
+        Batches of an epoch, of all processes together.
+    accumulate : int, default 1
+        Batches a step.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    return max(1, -(-len(own_share(count)) // accumulate))

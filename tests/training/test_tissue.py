@@ -79,9 +79,9 @@ def test_fluorescence_is_refused_and_bare_glass_is_told_with_its_row(tmp_path: P
     cases = [
         Case(row, f"c{row}", None, tmp_path / name, "0") for row, name in ((2, "dark.png"), (3, "glass.png"))
     ]
-    with open_slide(tmp_path / "dark.png", mpp=0.5) as slide:
-        with pytest.raises(SlideError, match=r"looks like fluorescence.*check_stains = false"):
-            cut_thumbnails(IMAGE, StainedCasesConfig())(slide, cases[0])
+    refused = pytest.raises(SlideError, match=r"looks like fluorescence.*check_stains = false")
+    with open_slide(tmp_path / "dark.png", mpp=0.5) as slide, refused:
+        cut_thumbnails(IMAGE, StainedCasesConfig())(slide, cases[0])
     for cut in (cut_thumbnails(IMAGE, ANY), cut_tiles(PATCHES, ANY, 0)):
         with open_slide(tmp_path / "glass.png", mpp=0.5) as slide:
             assert len(cut(slide, cases[1]).images) == 0

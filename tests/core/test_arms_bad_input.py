@@ -61,5 +61,6 @@ def test_h_and_e_is_refused_and_scored_with_a_warning_when_told_to(arm, tmp_path
     with pytest.raises(ModelMisfit, match=rf"looks like H&E, but the model {arm.card.name} was made for IHC"):
         score(path, arm)
     found = score(path, arm, override_fit=True)
+    assert found.task.endswith("it looks like H&E: then this is no IHC score)")
     assert any("Scored all the same: The slide looks like H&E" in text for text in found.warnings)
     assert np.isfinite(list(found.probabilities.values())).all()

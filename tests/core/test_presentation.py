@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 
 from napari_her2.cohort.facts import scored_facts
-from napari_her2.inference.presentation import (
-    blind_spot,
-    class_label,
-    class_name,
-    images_in_words,
-    looks_at,
-    with_ish,
-)
+from napari_her2.inference.class_words import class_label, class_name, with_ish
+from napari_her2.inference.presentation import blind_spot, images_in_words, looks_at
 from napari_her2.models.card import ModelCard
 from napari_her2.models.class_scores import NO_POSITIVE_ISH, POSITIVE_ISH
 from scored import make_image_result, make_result

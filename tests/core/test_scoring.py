@@ -11,7 +11,8 @@ import shapely
 from conftest import make_bundle, write_flat_slide
 from napari_her2 import open_slide, score_slide, score_steps
 from napari_her2.errors import JobFailed, ModelError, SlideError
-from napari_her2.inference.presentation import class_label, result_label
+from napari_her2.inference.class_words import class_label
+from napari_her2.inference.presentation import result_label
 from napari_her2.inference.regions import read_regions, tiles_inside
 from napari_her2.slide.grid import TileGrid
 

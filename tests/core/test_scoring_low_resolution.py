@@ -168,6 +168,8 @@ def test_a_slide_fifty_times_longer_than_wide(bundle, tmp_path):
     assert len(found.table) > 0
     assert found.grid.tile_px < 32, "a whole tile of 32 px is wider than the slide"
     assert any("times coarser than the slides it was trained on" in warning for warning in found.warnings)
+    assert found.abstained
+    assert "times coarser than the training slides" in found.label
 
 
 def test_a_single_tiny_fragment_is_not_answered(bundle, tmp_path):

@@ -12,7 +12,7 @@ from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, slide_tag, tag_of
 from napari_her2.errors import JobFailed
-from napari_her2.inference.presentation import class_name
+from napari_her2.inference.class_words import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

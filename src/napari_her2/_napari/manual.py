@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.presentation import ish_disagrees
+from napari_her2.inference.class_words import ish_disagrees
 
 if TYPE_CHECKING:
     from pathlib import Path

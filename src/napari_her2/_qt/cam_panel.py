@@ -16,7 +16,7 @@ from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.progress_row import ProgressRow
 from napari_her2._qt.theme import Colours
 from napari_her2.errors import Her2Error
-from napari_her2.inference.presentation import class_name
+from napari_her2.inference.class_words import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

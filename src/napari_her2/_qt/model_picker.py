@@ -9,7 +9,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from napari_her2._qt.theme import Colours
-from napari_her2.inference.presentation import class_name, looks_at
+from napari_her2.inference.class_words import class_name
+from napari_her2.inference.presentation import looks_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

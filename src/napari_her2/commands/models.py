@@ -73,7 +73,8 @@ def verify(
 
 def card_rows(card: ModelCard) -> list[tuple[str, object]]:
     """Return the fields of a card as names and values."""
-    from napari_her2.inference.presentation import class_name, looks_at
+    from napari_her2.inference.class_words import class_name
+    from napari_her2.inference.presentation import looks_at
 
     encoder = card.encoder
     rows: list[tuple[str, object]] = [

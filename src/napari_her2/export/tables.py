@@ -176,6 +176,7 @@ def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
         "slide": slide.path.name,
         "slide_sha256_head": slide.fingerprint,
         "stain": slide.stain,
+        "looks_like": slide.looks_like,
         "tiles": len(slide.table),
         "corrupt_tiles": len(slide.corrupt),
         "slide_mpp": list(slide.grid.slide_mpp),

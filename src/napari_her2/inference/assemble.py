@@ -11,7 +11,7 @@ import torch
 
 from napari_her2.explain.attention import attention_maps, attention_ranks
 from napari_her2.explain.maps import TileMap
-from napari_her2.inference.presentation import MIN_TILES, result_label
+from napari_her2.inference.presentation import MIN_TILES, result_label, task_in_words
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.card import NOTICE
 
@@ -98,6 +98,7 @@ def scored_slide(
         path=slide.path,
         fingerprint=slide.fingerprint,
         stain=chosen.stain,
+        looks_like=chosen.looks_like,
         table=TileTable(
             index=embeddings.index,
             origins_px0=grid.origins_px0(embeddings.index),
@@ -181,7 +182,7 @@ def assemble(
         slides=slides,
         model=card.name,
         model_sha256=bundle.sha256,
-        task=task or card.task,
+        task=task_in_words(task or card.task, slides),
         classes=card.classes,
         probabilities=probabilities,
         score=score,

@@ -7,6 +7,7 @@ tissue is not answered.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from napari_her2.explain.low_resolution import cam_maps
 from napari_her2.explain.maps import TileMap
 from napari_her2.inference.assemble import Clock, assemble
 from napari_her2.inference.encode import is_out_of_memory
-from napari_her2.inference.low_resolution_images import LEAST_MM2, choose_tissue, look
+from napari_her2.inference.low_resolution_images import choose_tissue, doubt_of, look
 from napari_her2.inference.result import Progress, ScoredSlide, TileTable
 from napari_her2.models.low_resolution import VIEWS, unview, view
 
@@ -58,7 +59,7 @@ def score_low_resolution(
     held = torch.tensor([float(thumbnail.tissue.sum()) for thumbnail in seen.thumbnails], dtype=torch.float64)
     weights = held / held.sum() if float(held.sum()) > 0 else torch.ones_like(held) / len(held)
     joined = (weights[:, None] * probabilities).sum(dim=0)
-    scored = _scored(slide, card, seen, signed.float().numpy())
+    scored = replace(_scored(slide, card, seen, signed.float().numpy()), looks_like=chosen.looks_like)
     clock.lap("model")
     return assemble(
         (scored,),
@@ -69,7 +70,7 @@ def score_low_resolution(
         options,
         regions=chosen.regions,
         min_tiles=1,
-        doubt=_doubt(seen.tissue_mm2),
+        doubt=doubt_of(card, seen),
         rule=rule_words(seen.thumbnails),
         warnings=(*slide.warnings, *seen.warnings),
     )
@@ -130,12 +131,6 @@ def _explained(model: LowResolution, image: Tensor, device: torch.device) -> tup
     with torch.inference_mode():
         logits, cams = model.explained(image.to(device))
         return logits.float().cpu(), cams.float().cpu()
-
-
-def _doubt(tissue_mm2: float) -> str:
-    if tissue_mm2 >= LEAST_MM2:
-        return ""
-    return f"only {tissue_mm2:.2g} mm² of tissue, at least {LEAST_MM2:g} mm² are needed"
 
 
 def _scored(slide: Slide, card: ModelCard, seen: Seen, signed: NDArray[np.float32]) -> ScoredSlide:

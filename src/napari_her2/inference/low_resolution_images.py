@@ -35,6 +35,8 @@ LEAST_MM2 = 0.2
 """With less tissue the answer is "indeterminate": about 100 tiles of other models."""
 MOST_OFF = 2.0
 """A slide may be seen this many times coarser or finer than the model's training slides without a word."""
+FAR_OFF = 3.0
+"""Beyond this many times the answer is "indeterminate"."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +49,8 @@ class ChosenTissue:
         Of the regions alone, where there are any.
     area : TissueMask or None
         All that lies inside the regions, tissue or not; None for the whole slide.
+    looks_like : str
+        The stain that its colours show: "H&E", "IHC" or "unknown".
     regions : str or None
         What the scoring is limited to, in words.
     warnings : tuple of str
@@ -54,6 +58,7 @@ class ChosenTissue:
 
     tissue: TissueMask
     area: TissueMask | None
+    looks_like: str
     regions: str | None
     warnings: tuple[str, ...]
 
@@ -119,7 +124,7 @@ def choose_tissue(
     override = options.override_fit or options.stain == card.stain
     warnings = dark + refuse_or_warn(slide, card, seen, wanted=card.stain, override=override)
     if regions is None:
-        return ChosenTissue(tissue, None, None, warnings)
+        return ChosenTissue(tissue, None, seen, None, warnings)
     inside = inside_mask(regions, tissue.mask.shape, tissue.downsample)
     unreadable = None if tissue.unreadable is None else tissue.unreadable & inside
     within = TissueMask(tissue.mask & inside, tissue.downsample, unreadable)
@@ -129,7 +134,7 @@ def choose_tissue(
             "pixels."
         )
     area = TissueMask(inside, tissue.downsample)
-    return ChosenTissue(within, area, region_words(regions), warnings)
+    return ChosenTissue(within, area, seen, region_words(regions), warnings)
 
 
 def look(
@@ -280,12 +285,41 @@ def _enlarged(slide: Slide, card: ModelCard, thumbnail: Thumbnail, *, override: 
 
 
 def _unlike_training(slide: Slide, card: ModelCard, mpp: float) -> tuple[str, ...]:
-    ratio = mpp / card.mpp
-    if 1 / MOST_OFF <= ratio <= MOST_OFF:
+    times, way = _off(card, mpp)
+    if times <= MOST_OFF:
         return ()
-    times, way = (ratio, "coarser") if ratio > 1 else (1 / ratio, "finer")
-    advice = "draw regions around the tissue to be scored" if ratio > 1 else "do not rely on the score"
+    advice = (
+        "check its µm/px, or limit the scoring to regions" if way == "coarser" else "do not rely on the score"
+    )
     return (
         f"The model saw {slide.name} at {mpp:.3g} µm/px, {times:.1f} times {way} than the slides it was "
         f"trained on ({card.mpp:.3g} µm/px): {advice}.",
     )
+
+
+def doubt_of(card: ModelCard, seen: Seen) -> str:
+    """Say why images do not allow an answer: too little tissue, or seen from far nearer or farther.
+
+    Parameters
+    ----------
+    card : ModelCard
+    seen : Seen
+
+    Returns
+    -------
+    str
+        Empty where nothing speaks against an answer.
+    """
+    if seen.tissue_mm2 < LEAST_MM2:
+        return f"only {seen.tissue_mm2:.2g} mm² of tissue, at least {LEAST_MM2:g} mm² are needed"
+    mpp = seen.thumbnails[0].mpp
+    times, way = _off(card, mpp)
+    if sees_all_tissue(card) and times > FAR_OFF:
+        return f"seen at {mpp:.3g} µm/px, {times:.1f} times {way} than the training slides"
+    return ""
+
+
+def _off(card: ModelCard, mpp: float) -> tuple[float, str]:
+    """How many times coarser or finer than the training slides an image is."""
+    ratio = mpp / card.mpp
+    return (ratio, "coarser") if ratio > 1 else (1 / ratio, "finer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from napari_her2.inference.presentation import class_name, with_ish
+from napari_her2.inference.class_words import class_name, with_ish
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ class ScoredSlide:
         Of the slide file (`Slide.fingerprint`).
     stain : str
         What the slide was scored as: "H&E" or "IHC".
+    looks_like : str
+        The stain that its colours show: "H&E", "IHC" or "unknown"; empty where nobody looked.
     table : TileTable
     maps : tuple of TileMap
     grid : TileGrid
@@ -122,6 +124,7 @@ class ScoredSlide:
     tissue: TissueMask | None = None
     compared: int = 0
     thumbnails: tuple[Thumbnail, ...] = ()
+    looks_like: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,6 +35,8 @@ class Chosen:
         Share of each tile that is tissue.
     stain : str
         What the slide is scored as.
+    looks_like : str
+        The stain that its colours show: "H&E", "IHC" or "unknown".
     regions : str or None
         What the scoring is limited to, in words.
     warnings : tuple of str
@@ -45,6 +47,7 @@ class Chosen:
     tissue: TissueMask
     share: NDArray[np.float32]
     stain: str
+    looks_like: str
     regions: str | None
     warnings: tuple[str, ...]
 
@@ -102,7 +105,7 @@ def choose_tiles(
                 "No tile of tissue lies inside the regions: check that they were drawn on this slide, in "
                 "its level-0 pixels."
             )
-    return Chosen(grid, keep, tissue, tissue.fraction(grid), stain, region_words(regions), warnings)
+    return Chosen(grid, keep, tissue, tissue.fraction(grid), stain, seen, region_words(regions), warnings)
 
 
 def region_words(regions: Regions | None) -> str | None:

@@ -73,6 +73,9 @@ def test_the_measures_of_resamples_are_those_of_scikit_learn() -> None:
     for number, times in enumerate(counts.astype(int)):
         chosen = np.repeat(np.arange(9), times)
         theirs = all_measures(labels[chosen], probabilities[chosen], CLASSES)
+        if set(labels[chosen]) != set(labels):  # a mean over fewer classes is another measure
+            for name in ("macro AUC", "macro PR-AUC", "macro F1", "balanced accuracy"):
+                theirs.pop(name, None)
         ours = {name: values[number] for name, values in found.items() if np.isfinite(values[number])}
         assert ours == pytest.approx(theirs)
 

@@ -143,6 +143,15 @@ def test_all_arms_by_one_split_and_only_what_is_missing_is_trained_again(tmp_pat
         "test": 3,
     }
     assert all(np.sum(row["confusion"]) == 3 for row in told["rows"])
+    page = out / "report.html"
+    text = page.read_text()
+    for words in ("Research use only", "3 cases are few", "patches (vote)", "recall 1+/2+ (ISH unknown)"):
+        assert words in text
+    page.unlink()
+    assert finish(napari_her2_training.report(out))[1] == page
+    assert page.read_text() == text
+    with pytest.raises(JobFailed, match=r"holds several models: choose one of .*arms/abmil"):
+        napari_her2_training.export(out)
     assert {file.name for file in out.glob("*.png")} == {
         f"confusion_{name}.png" for name in ("low-resolution", "patches_mean", "patches_vote", "abmil")
     }

@@ -260,7 +260,7 @@ def test_sigterm_ends_the_command_as_ctrl_c_does(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == "napari-her2: Cancelled.\n"
+    assert errors == "napari-her2: Cancelled. Go on with --resume.\n"
     assert (tmp_path / "closed").exists()
     assert read_process(tmp_path).state == "stopped"
 

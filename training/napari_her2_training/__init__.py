@@ -110,7 +110,7 @@ def report(
     Parameters
     ----------
     run : path-like
-        Folder of the training.
+        Folder of the training, or of a comparison, which has a page of its own.
     cases : int, default 12
         So many failed cases are scored again and shown with their maps.
     device : str, default "auto"
@@ -131,9 +131,15 @@ def report(
     """
     from pathlib import Path
 
+    from napari_her2.inference.result import Progress
+    from napari_her2_training.comparison.page import COMPARISON_FILE, write_comparison_page
     from napari_her2_training.reporting.page import report_steps
 
-    return (yield from report_steps(Path(run), cases=cases, device=device))
+    folder = Path(run).expanduser()
+    if (folder / COMPARISON_FILE).exists():
+        yield Progress("Writing the report")
+        return write_comparison_page(folder)
+    return (yield from report_steps(folder, cases=cases, device=device))
 
 
 def export(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import threading
@@ -10,16 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from napari_her2.commands.console import CANCELLED, FAILED, drive, output, pairs_table, say
 from napari_her2.commands.score import DEVICE_HELP
 from napari_her2.commands.training_extra import training
 from napari_her2.errors import JobStopped
+from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+_MEASURES_SHOWN = 4
 METHOD_HELP = (
     "attention-mil, wsmcl, corr-a-net, predictor, corr-a-net-table, low-resolution, patches, mil, "
     "compare or encoder."
@@ -70,11 +74,18 @@ def train(
             return
         try:
             steps = training("command").train_steps(method, resume=resume, **settings)
-            bundle = drive(steps, f"train {method}")
+            written = drive(steps, f"train {method}")
         except JobStopped as stopped:
             say(f"{stopped} Go on with --resume.")
             raise typer.Exit(CANCELLED) from None
-    typer.echo(f"The model was written to {bundle}")
+        except KeyboardInterrupt:
+            say("Cancelled. Go on with --resume.")
+            raise typer.Exit(CANCELLED) from None
+    if written.suffix == ".csv":
+        _show_table(written)
+        typer.echo(f"The table was written to {written}, the models and all measures beside it. {NOTICE}")
+    else:
+        typer.echo(f"The model was written to {written}")
 
 
 def _check(method: str, settings: dict[str, Any], *, as_json: bool) -> None:
@@ -110,6 +121,24 @@ def _list_methods(*, as_json: bool) -> None:
         for method in catalogue.CATALOGUE
     ]
     output().print(pairs_table(rows))
+
+
+def _show_table(path: Path) -> None:
+    """Print the first measures of a table, with their intervals where it has them."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = list(rows[0]) if rows else []
+    measures = [name for name in columns if f"{name} low" in columns][:_MEASURES_SHOWN]
+    if not measures:
+        return
+    table = Table(*(columns[0], "cases", *measures))
+    for row in rows:
+        cells = [
+            f"{row[m]} ({row[f'{m} low']} to {row[f'{m} high']})" if row[f"{m} low"] else row[m]
+            for m in measures
+        ]
+        table.add_row(row[columns[0]], row.get("cases", ""), *cells)
+    output().print(table)
 
 
 @contextmanager

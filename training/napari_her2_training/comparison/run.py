@@ -2,18 +2,20 @@
 
 ``OUT/arms/NAME`` is the run of an arm, with bundle, predictions and measures; one that is finished
 is not trained again on resuming, and arms can be added to the list later. ``OUT/table.csv`` has a row for
-each arm and reading, ``OUT/compare.json`` all measures with their intervals, and ``OUT/confusion_NAME.png``
-what is taken for what.
+each arm and reading, ``OUT/compare.json`` all measures with their intervals, ``OUT/confusion_NAME.png``
+what is taken for what, and ``OUT/report.html`` all of it on a page.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_her2.inference.class_words import class_name
 from napari_her2.inference.result import Progress
+from napari_her2_training.comparison.page import COMPARISON_FILE, IN_TABLE, Row, write_comparison_page
 from napari_her2_training.comparison.plots import draw_confusion
 from napari_her2_training.files import write_csv, write_json
 from napari_her2_training.low_resolution.config import LowResolutionConfig, PatchArmConfig
@@ -32,33 +34,6 @@ if TYPE_CHECKING:
 
 Own = TypeVar("Own", bound="ArmConfig")
 ARMS_FOLDER = "arms"
-IN_TABLE = ("macro AUC", "macro F1", "accuracy", "balanced accuracy", "quadratic kappa")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One reading of an arm, as the table has it.
-
-    Parameters
-    ----------
-    arm, reading : str
-    parameters : int
-        Of what was trained.
-    judged : str
-        "test" or "validation".
-    measured : Measured
-    """
-
-    arm: str
-    reading: str
-    parameters: int
-    judged: str
-    measured: Measured
-
-    @property
-    def name(self) -> str:
-        """Arm and reading in one: "patches (vote)"."""
-        return f"{self.arm} ({self.reading})" if self.reading else self.arm
 
 
 def train_comparison(
@@ -82,6 +57,7 @@ def train_comparison(
         yield from _train(name, config, data, folder, run.folder.resume, embedded)
         rows += _rows(name, folder)
     _write(out, rows, config, run.classes)
+    write_comparison_page(out)
     yield Progress("Comparing", len(names), len(names), "arms")
     return out / "table.csv"
 
@@ -116,12 +92,18 @@ def _rows(arm: str, folder: Path) -> list[Row]:
 
 
 def _write(out: Path, rows: Sequence[Row], config: CompareConfig, classes: Sequence[str]) -> None:
+    mapping = config.data.mapping
+    named = {name: class_name(name, mapping.findings) for name in classes}
     write_csv(out / "table.csv", [_cells(row, classes) for row in rows])
     write_json(
-        out / "compare.json",
+        out / COMPARISON_FILE,
         {
+            "name": config.model.name,
+            "notice": config.model.notice,
             "classes": list(classes),
-            "mapping": config.data.mapping.told(),
+            "named": named,
+            "mapping": mapping.told(),
+            "published": [asdict(entry) for entry in config.published],
             "stain": config.data.stain_name,
             "measure": asdict(config.measure),
             "rows": [
@@ -133,7 +115,7 @@ def _write(out: Path, rows: Sequence[Row], config: CompareConfig, classes: Seque
     )
     for row in rows:
         slug = re.sub(r"[^a-z0-9-]+", "_", row.name).strip("_")
-        draw_confusion(out / f"confusion_{slug}.png", row.measured.confusion, classes, row.name)
+        draw_confusion(out / f"confusion_{slug}.png", row.measured.confusion, tuple(named.values()), row.name)
 
 
 def _cells(row: Row, classes: Sequence[str]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_OVER_CLASSES = ("macro AUC", "macro PR-AUC", "macro F1", "balanced accuracy")
+
+
 def resample_cases(folds: Sequence[Sequence[str]], *, resamples: int, seed: int) -> list[NDArray[np.float64]]:
     """Draw cases with replacement, the same in all folds.
 
@@ -61,7 +64,7 @@ def resampled_measures(
     Returns
     -------
     dict of str to (R,) float64
-        NaN where a resample does not tell a measure.
+        NaN where a resample does not tell a measure; means over the classes where it lacks one of them.
     """
     true, said = np.eye(len(classes))[labels], np.eye(len(classes))[probabilities.argmax(axis=1)]
     table = np.einsum("rn,nt,ns->rts", counts, true, said, optimize=True)
@@ -75,6 +78,10 @@ def resampled_measures(
     scores = _divided(2 * right, table.sum(axis=2) + table.sum(axis=1))
     found = {"macro AUC": _mean(aucs), "macro PR-AUC": _mean(precisions), "macro F1": _mean(scores)}
     found |= _of_table(table, recalls)
+    # Means over the classes say another thing where a class was not drawn: what is left is often easier.
+    whole = ((counts @ true > 0) | (true.sum(axis=0) == 0)).all(axis=1)
+    for name in _OVER_CLASSES:
+        found[name] = np.where(whole, found[name], np.nan)
     by_class = {"AUC": aucs, "PR-AUC": precisions, "F1": scores, "recall": recalls}
     return found | {
         f"{what} {name}": values[:, c] for what, values in by_class.items() for c, name in enumerate(classes)

@@ -97,6 +97,9 @@ def read_run(folder: Path) -> FinishedRun:
     try:
         told = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     except OSError as error:
+        inside = sorted(str(file.parent) for file in folder.glob(f"*/*/{METRICS_FILE}"))
+        if inside:
+            raise JobFailed(f"{folder} holds several models: choose one of {', '.join(inside)}.") from error
         raise JobFailed(
             f"{folder} holds no finished training: choose the folder of one, or resume the one in it."
         ) from error

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import jinja2
 
 from napari_her2.export.atomic import whole_file
 from napari_her2.inference.result import Progress
@@ -23,6 +19,7 @@ from napari_her2.models.weights_file import read_metadata
 from napari_her2_training.reporting.cases import misses_of, picture_steps
 from napari_her2_training.reporting.curves import draw_learning
 from napari_her2_training.reporting.evaluation import evaluate, in_words, read_run, rows_of
+from napari_her2_training.reporting.html import REPORT_FILE, write_page
 from napari_her2_training.reporting.plots import (
     draw_confusion,
     draw_precision_recall,
@@ -34,19 +31,21 @@ from napari_her2_training.reporting.plots import (
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
+    from napari_her2_training.config import MeasureConfig
     from napari_her2_training.measures.arms import Measure, Measured
     from napari_her2_training.reporting.cases import Miss
     from napari_her2_training.reporting.evaluation import Evaluation, FinishedRun
 
-REPORT_FILE = "report.html"
 FAILED_SHOWN = 12
 LISTED = 60
 """Of more failed cases than these the page says how many there are; failed.csv has them all."""
 _FIRST = ("macro AUC", "macro PR-AUC", "balanced accuracy", "accuracy", "macro F1", "MCC", "quadratic kappa")
 
 
-_FEW, _DOUBT = 30, 0.05
-"""Judged on fewer cases, a report warns of its intervals; the share of doubt that the limit leaves."""
+FEW = 30
+"""Judged on fewer cases, a report warns of its intervals."""
+_DOUBT = 0.05
+"""Share of doubt that the limit of cases that may be wrong leaves."""
 
 
 def report_steps(
@@ -84,18 +83,7 @@ def report_steps(
     misses = yield from picture_steps(run, misses_of(run), most=cases, device=device)
     yield Progress("Writing the report")
     _write_tables(run, evaluations, misses)
-    page = run.folder / REPORT_FILE
-    text = _template().render(_content(run, evaluations, misses))
-    with whole_file(page) as scratch:
-        scratch.write_text(text, encoding="utf-8")
-    return page
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
-        f"{REPORT_FILE}.j2"
-    )
+    return write_page(run.folder / REPORT_FILE, "report", _content(run, evaluations, misses))
 
 
 def _content(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequence[Miss]) -> dict[str, Any]:
@@ -107,8 +95,6 @@ def _content(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequen
         "task": card.task if card else "",
         "method": told["method"],
         "stain": told["stain"],
-        "written": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "version": version("napari-her2"),
         "notice": card.notice if card else NOTICE,
         "cases": told["cases"],
         "folds": len(run.folds),
@@ -150,13 +136,14 @@ def _block(found: Evaluation, run: FinishedRun) -> dict[str, Any]:
         "title": in_words(found.reading, run.told) if len(run.readings) > 1 else "",
         "columns": list(columns),
         "rows": [
-            {"name": name, "cells": [_cell(measured.measures.get(name)) for measured in columns.values()]}
+            {"name": name, "cells": [cell(measured.measures.get(name)) for measured in columns.values()]}
             for name in names
         ],
     }
 
 
-def _cell(measure: Measure | None) -> dict[str, str]:
+def cell(measure: Measure | None) -> dict[str, str]:
+    """Lay out a measure: its value, and its interval."""
     if measure is None:
         return {"value": "–", "range": ""}
     text = f"{measure.value:.3f}"
@@ -167,23 +154,41 @@ def _cell(measure: Measure | None) -> dict[str, str]:
 
 
 def _interval_words(run: FinishedRun) -> str:
-    settings = run.settings()
-    if not settings.resamples:
-        return "No intervals were asked for."
-    several = (
+    cases = len({case for given in run.of(run.judged).values() for case in given.cases})
+    return interval_words(run.settings(), cases, several=len(run.folds) > 1)
+
+
+def interval_words(settings: MeasureConfig, cases: int, *, several: bool = False) -> str:
+    """Say how intervals were made, and how far they are to be believed.
+
+    Parameters
+    ----------
+    settings : MeasureConfig
+    cases : int
+        That were judged.
+    several : bool, default False
+        Whether there are several folds.
+
+    Returns
+    -------
+    str
+    """
+    folds = (
         " ± is the standard deviation over the folds. Pooled: of slides that several folds judged, the mean "
         "of their logits."
     )
-    cases = len({case for given in run.of(run.judged).values() for case in given.cases})
     # Of cases that were all judged rightly every resample is right too: the bootstrap then sees no doubt.
     few = (
         f" {cases} cases are few: such intervals are too narrow. Even with none of them wrong, as many as "
         f"{1 - _DOUBT ** (1 / cases):.0%} of all cases may be (one-sided 95 % limit, Clopper and Pearson)."
     )
-    return (
+    words = (
         f"In grey the {settings.confidence:.0%} percentile interval of {settings.resamples:,} bootstrap "
-        f"samples of whole cases.{several if len(run.folds) > 1 else ''}{few if cases < _FEW else ''}"
+        f"samples of whole cases.{folds if several else ''}"
+        if settings.resamples
+        else "No intervals were asked for."
     )
+    return words + (few if cases < FEW else "")
 
 
 def _published(run: FinishedRun, main: Evaluation) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
@@ -104,6 +105,31 @@ def test_a_slide_that_fails_stops_no_other(he_slide, tiny_model, tmp_path):
     assert [outcome.state for outcome in told] == ["failed", "done"]
     assert "no file" in str(report.of("failed")[0].error)
     assert report.of("done")[0].written == tmp_path / "out" / he_slide.stem
+
+
+def test_several_slides_share_a_table_with_those_that_failed(he_slide, tiny_model, small_pair, tmp_path):
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        app,
+        ["score", str(he_slide), str(tmp_path / "absent.svs"), "--model", str(tiny_model), "--out", str(out)],
+    )
+    assert done.exit_code == 1
+    assert "All of them in one table" in done.output
+    with (out / "scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["slide"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {he_slide.name, "absent.svs"}
+    told = json.loads((out / he_slide.stem / "result.json").read_text("utf-8"))
+    row = rows[he_slide.name]
+    assert (row["result"], row["task"]) == (told["label"], told["task"])
+    assert "Research use only" in row["notice"]
+    for name, value in told["probabilities"].items():
+        assert float(row[f"P({name})"]) == pytest.approx(value, abs=1e-4)
+    assert "no file" in rows["absent.svs"]["error"]
+
+
+def test_slides_of_one_name_are_refused_before_any_is_scored(he_slide, tiny_model, tmp_path):
+    with pytest.raises(JobFailed, match="Two slides are called"):
+        score([he_slide, tmp_path / he_slide.name], tiny_model, tmp_path / "out")
 
 
 def test_an_interrupted_cohort_says_how_to_go_on(he_slide, tiny_model, tmp_path, monkeypatch):

@@ -39,8 +39,8 @@ MODEL = {"name": "mine", "training_data": "ten slides"}
             r"\[data\] tile_px must be a whole number of at least 95 and at most 112",
         ),
         ({"data": {"classes": "five"}}, r"\[data\] classes must be one of 'scores', 'binary', not 'five'"),
-        ({"bags": {"sise": 100}}, r"\[bags\] has no key 'sise'; did you mean 'size'\?"),
-        ({"bag": {"size": 100}}, r"no section \[bag\]; did you mean 'bags'\?"),
+        ({"bags": {"sise": 100}}, r"\[bags\] has no key 'sise' \(did you mean 'size'\?"),
+        ({"bag": {"size": 100}}, r"no section \[bag\] \(did you mean 'bags'\?"),
         ({"head": 3}, r"\[head\] must be a section with keys"),
         ({"model": {"name": "mine"}}, r"\[model\] training_data must be given"),
         ({"model": {"name": 7, "training_data": "x"}}, r"\[model\] name must be a text, not 7"),
@@ -238,7 +238,7 @@ def test_the_ablations_of_the_package_differ_in_what_they_name_alone() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"loss": {"contrast": 0}}, r"\[loss\] has no key 'contrast'; did you mean 'contrastive'"),
+        ({"loss": {"contrast": 0}}, r"\[loss\] has no key 'contrast' \(did you mean 'contrastive'"),
         ({"loss": {"detach_teacher": 1}}, r"\[loss\] detach_teacher must be true or false, not 1"),
         ({"loss": {"anchors": "bottom"}}, r"\[loss\] anchors must be one of 'both', 'top'"),
         (

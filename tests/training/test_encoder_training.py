@@ -272,7 +272,7 @@ def test_faulty_files_of_patchcamelyon_are_named(tmp_path: Path) -> None:
     [
         ({"data": {"groups": "("}}, r"\[data\] groups '\(' is no regular expression"),
         ({"data": {"groups": "abc"}}, r"\[data\] groups must have one group"),
-        ({"data": {"tilepx": 96}}, r"\[data\] has no key 'tilepx'; did you mean 'tile_px'"),
+        ({"data": {"tilepx": 96}}, r"\[data\] has no key 'tilepx' \(did you mean 'tile_px'"),
         ({"pretraining": {"regions": "x"}}, r"\[pretraining\] has no key 'regions' here"),
         ({"pretraining": {"epochs": 0}}, r"\[pretraining\] epochs must be a whole number of at least 1"),
     ],

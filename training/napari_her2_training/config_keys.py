@@ -123,4 +123,4 @@ def _range_end(rules: Mapping[str, Any]) -> str:
 def near(name: str, known: Mapping[str, object]) -> str:
     """Say which name may have been meant, else all there are; the rest of a sentence."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; it may have {', '.join(known)}"
+    return f" (did you mean {close[0]!r}?)" if close else f"; it may have {', '.join(known)}"

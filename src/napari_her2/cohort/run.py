@@ -12,6 +12,7 @@ from napari_her2.cohort.embed_job import EmbedJob
 from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome
 from napari_her2.cohort.score_job import Case, ScoreJob
 from napari_her2.cohort.sources import EncoderSource, ModelSource, absolute
+from napari_her2.cohort.table import write_score_table
 from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.inference.options import ScoringOptions
 
@@ -48,7 +49,7 @@ def score_cohort_steps(
     model : Path or str
         Name of a model, or its file.
     out : Path or str
-        Folder for the results, a folder a slide in it.
+        Folder for the results, a folder a slide in it; of several slides ``scores.csv`` has a row each.
     scheduler : str, optional
         Address of a dask scheduler ("tcp://host:8786"), or the file it wrote for others to find it. Its
         workers, one for each GPU, score the slides; slides, model and ``out`` lie where every worker sees
@@ -89,10 +90,14 @@ def score_cohort_steps(
     source = ModelSource(model)
     bundle = source.load()
     jobs = [ScoreJob(case, out, chosen, device, backend, skip_finished) for case in cases]
-    if scheduler is None:
-        return (yield from _here("Scoring slides", jobs, bundle))
     _refuse_doubles(jobs)
-    return (yield from _there("Scoring slides", jobs, source.pinned(bundle), out, scheduler, retries))
+    if scheduler is None:
+        report = yield from _here("Scoring slides", jobs, bundle)
+    else:
+        report = yield from _there("Scoring slides", jobs, source.pinned(bundle), out, scheduler, retries)
+    if len(jobs) > 1:
+        write_score_table(out, report.outcomes)
+    return report
 
 
 def embed_cohort_steps(

@@ -11,6 +11,7 @@ from napari_her2.commands.console import FAILED, drive, in_words, output, pairs_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome
     from napari_her2.inference.result import Progress
@@ -24,7 +25,9 @@ RETRIES_HELP = "On a cluster: how often a slide that failed is tried again, else
 SKIP_HELP = "Leave alone what an earlier run finished: same slide, model, options and version."
 
 
-def drive_cohort(steps: Generator[CohortProgress, None, CohortReport], *, slides: int) -> None:
+def drive_cohort(
+    steps: Generator[CohortProgress, None, CohortReport], *, slides: int, table: Path | None = None
+) -> None:
     """Work through a cohort; every slide is told when it is done.
 
     Parameters
@@ -32,6 +35,8 @@ def drive_cohort(steps: Generator[CohortProgress, None, CohortReport], *, slides
     steps : generator of CohortProgress
     slides : int
         How many there are. The error of one alone is raised, that of one among others is told.
+    table : Path, optional
+        Where a row for each of several slides was written.
 
     Raises
     ------
@@ -56,6 +61,8 @@ def drive_cohort(steps: Generator[CohortProgress, None, CohortReport], *, slides
         raise failed[0].error
     if any(outcome.worker for outcome in report.outcomes):
         _summarise(report)
+    if table is not None and slides > 1:
+        output().print(f"All of them in one table: {table}", soft_wrap=True, markup=False, highlight=False)
     if failed:
         raise typer.Exit(FAILED)
 

@@ -63,6 +63,7 @@ def score(
         raise typer.BadParameter("--regions and --ihc belong to one slide: score it alone.")
     from napari_her2.cohort.run import score_cohort_steps
     from napari_her2.cohort.score_job import Case
+    from napari_her2.cohort.table import TABLE_FILE
 
     steps = score_cohort_steps(
         [Case(path, ihc, regions, mpp, ihc_mpp) for path in slides],
@@ -81,4 +82,4 @@ def score(
         cache=cache,
         override_fit=override_fit,
     )
-    drive_cohort(steps, slides=len(slides))
+    drive_cohort(steps, slides=len(slides), table=out / TABLE_FILE)

@@ -117,7 +117,7 @@ def choose_tissue(
     dark = refuse_dark(slide, tissue, options.preset, override=options.override_fit)
     if not tissue.mask.any():
         raise SlideError(
-            f"No tissue was found on {slide.name}: look at the slide, or try the tissue preset for biopsies."
+            f"No tissue was found on {slide.name}: look at the slide, or try another tissue preset."
         )
     seen = slide_stain(slide, tissue, options.preset)
     # What the user says of the stain goes before what the colours seem to say, but the result tells of it.

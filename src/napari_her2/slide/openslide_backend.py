@@ -193,7 +193,10 @@ def dicom_volume(folder: Path) -> Path:
         found = _SERIES_UID.search(head)
         series |= {found.group(1)} if found else set()
     if not volumes:
-        raise SlideError(f"The directory {folder.name} holds no DICOM slide: choose another directory.")
+        raise SlideError(
+            f"The directory {folder.name} holds no DICOM slide: choose another, or the files of "
+            f"the slides themselves."
+        )
     if len(series) > 1:
         raise SlideError(
             f"The directory {folder.name} holds {len(series)} slides: open one of its .dcm files."

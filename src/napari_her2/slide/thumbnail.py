@@ -241,7 +241,7 @@ def _with_margin(
 
 def _no_tissue(slide: Slide) -> SlideError:
     return SlideError(
-        f"No tissue was found on {slide.name}: look at the slide, or try the tissue preset for biopsies."
+        f"No tissue was found on {slide.name}: look at the slide, or try another tissue preset."
     )
 
 

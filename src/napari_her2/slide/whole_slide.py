@@ -257,7 +257,7 @@ class Slide:
         """
         if self.mpp is None:
             raise SlideError(
-                f"{self.path.name} says no µm/px, so tiles of a known size cannot be cut; "
+                f"{self.path.name} says no µm/px, so nothing on it has a known size; "
                 f"give it (--mpp, or the field in the dock)."
             )
         return TileGrid(self.shape, self.mpp, tile_px, mpp)

@@ -172,6 +172,10 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     required = ("case_id", *(needed[:1] or ("he",)), "score")
     missing = [name for name in required if name not in columns]
     if missing:
+        if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
+            raise JobFailed(
+                f"{path.name} separates its columns by other marks than commas: save it with commas."
+            )
         raise JobFailed(
             f"{path.name} has no column {', '.join(missing)}: it needs {', '.join(required[:-1])} and score, "
             f"and may have {', '.join(name for name in _KNOWN if name not in required)}."

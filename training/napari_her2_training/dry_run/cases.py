@@ -78,6 +78,12 @@ def read_table(data: Path, needed: Sequence[Stain], config: CasesConfig, finding
     mapping = config.mapping
     findings.facts["Cases"] = f"{_count(cases):,} in {len(cases):,} rows; classes {mapping.told()}"
     findings.warnings += ish_warnings(cases)
+    if any(case.ish for case in cases):
+        findings.facts["ISH"] = (
+            f"a 2+ with a positive ISH is learnt as {mapping.ish}"
+            if mapping.ish
+            else "in the table, and not used: the classes rest on the IHC score alone"
+        )
     with findings.noted():
         splits = make_splits(cases, config)
     for number, split in enumerate(splits):

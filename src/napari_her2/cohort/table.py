@@ -1,0 +1,77 @@
+"""The scores of a folder of results as one table: ``scores.csv``, a row a slide."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any
+
+from napari_her2.export.atomic import whole_file
+from napari_her2.inference.class_words import class_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from napari_her2.cohort.outcome import SlideOutcome
+
+TABLE_FILE = "scores.csv"
+_FIRST = ("slide", "task", "result", "score", "confidence", "margin", "indeterminate")
+_LAST = ("tiles", "tissue_mm2", "model", "warnings", "error", "notice")
+
+
+def write_score_table(out: Path, outcomes: Iterable[SlideOutcome]) -> Path:
+    """Write the table of all results in a folder, and of the slides that gave none.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the results, a folder a slide in it, from this run or an earlier one.
+    outcomes : iterable of SlideOutcome
+        Of this run; its failures become rows with an error.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    JobFailed
+        If the folder cannot be written to.
+    """
+    rows = [row for file in sorted(out.glob("*/result.json")) if (row := _read(file)) is not None]
+    rows += [
+        {"slide": outcome.path.name, "error": str(outcome.error)}
+        for outcome in outcomes
+        if outcome.error is not None
+    ]
+    between = dict.fromkeys(name for row in rows for name in row if name not in (*_FIRST, *_LAST))
+    path = out / TABLE_FILE
+    with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, (*_FIRST, *between, *_LAST))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _read(file: Path) -> Mapping[str, Any] | None:
+    """Row of a result; None where the file is none of ours, or damaged."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return {
+            "slide": " + ".join(slide["slide"] for slide in told["slides"]),
+            "task": told["task"],
+            "result": told["label"],
+            "score": class_name(told["score"]),
+            "confidence": f"{told['confidence']:.4f}",
+            "margin": f"{told['margin']:.4f}",
+            "indeterminate": "yes" if told["abstained"] else "no",
+            **{f"P({class_name(name)})": f"{value:.4f}" for name, value in told["probabilities"].items()},
+            "tiles": told["tiles"],
+            "tissue_mm2": f"{told['tissue_mm2']:.2f}",
+            "model": told["model"],
+            "warnings": " | ".join(told["warnings"]),
+            "notice": told["notice"],
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -56,6 +56,12 @@ def test_fluorescence_is_refused(arm, tmp_path):
         score(path, arm)
 
 
+def test_a_picture_without_colour_is_refused(arm, tmp_path):
+    path = paint(tmp_path / "grey.svs", colours=((150, 150, 150), (90, 90, 90)))
+    with pytest.raises(ModelMisfit, match="grey has no colour, so no stain can be told"):
+        score(path, arm)
+
+
 def test_h_and_e_is_refused_and_scored_with_a_warning_when_told_to(arm, tmp_path):
     path = paint(tmp_path / "he.svs", colours=(PINK, (120, 90, 170)))
     with pytest.raises(ModelMisfit, match=rf"looks like H&E, but the model {arm.card.name} was made for IHC"):

@@ -109,7 +109,7 @@ def test_a_place_is_not_said_to_have_been_scored() -> None:
     assert lookup.short_words(0) == f"Grad-CAM here: 0 +0.5, {LOW} -1, High (3+) +0.5"
     words = lookup.words(0)
     assert words.startswith("The model scored the whole slide at once, not this place.")
-    assert "logits, against the mean of the image" in words
+    assert "logits, against the mean of its image" in words
     assert "attention" not in words
 
 

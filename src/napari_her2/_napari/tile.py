@@ -148,7 +148,7 @@ class TileLookup:
         if self._cams:
             return (
                 f"The model scored the whole slide at once, not this place.\n{self._cam_words(tile)} "
-                f"(logits, against the mean of the image)\n{words}"
+                f"(logits, against the mean of its image)\n{words}"
             )
         if table.evidence is None:
             return words

@@ -139,7 +139,8 @@ def trust_in_words(result: SlideResult) -> list[str]:
 
 def _looks_at(result: SlideResult) -> str:
     if result.thumbnails:
-        return "looks at the whole slide at once, at low resolution"
+        what = "whole slide at once" if len(result.thumbnails) == 1 else "tissue in a few images"
+        return f"looks at the {what}, at low resolution"
     return f"{result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px"
 
 

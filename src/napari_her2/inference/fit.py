@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_her2.errors import ModelMisfit, SlideError
 from napari_her2.models.fit import Fit, check_fit
-from napari_her2.slide.stain import dark_background, guess_stain
+from napari_her2.slide.stain import colourless, dark_background, guess_stain
 
 if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
@@ -27,6 +27,7 @@ class _Look:
 
     stain: Stain
     dark: bool
+    colourless: bool
 
 
 _looks: WeakKeyDictionary[Slide, dict[str, _Look]] = WeakKeyDictionary()
@@ -85,8 +86,8 @@ def slide_stain(slide: Slide, mask: TissueMask, preset: Preset) -> Stain:
     return _look(slide, mask, preset).stain
 
 
-def refuse_dark(slide: Slide, mask: TissueMask, preset: Preset, *, override: bool) -> tuple[str, ...]:
-    """Refuse what looks like fluorescence.
+def refuse_unstained(slide: Slide, mask: TissueMask, preset: Preset, *, override: bool) -> tuple[str, ...]:
+    """Refuse what is no stained tissue seen in bright light: fluorescence, and pictures without colour.
 
     Parameters
     ----------
@@ -105,14 +106,19 @@ def refuse_dark(slide: Slide, mask: TissueMask, preset: Preset, *, override: boo
     Raises
     ------
     ModelMisfit
-        If its background is dark and that is not overridden.
+        If its background is dark, or nothing has colour, and that is not overridden.
     """
-    if not _look(slide, mask, preset).dark:
+    look = _look(slide, mask, preset)
+    if look.dark:
+        what = "looks like fluorescence (dark background)"
+    elif look.colourless:
+        what = "has no colour, so no stain can be told"
+    else:
         return ()
     fit = Fit(
         (
-            f"{slide.name} looks like fluorescence (dark background): models of HER2 are made for tissue "
-            f"stained with H&E or by IHC and seen in bright light; choose such a slide.",
+            f"{slide.name} {what}: models of HER2 are made for tissue stained with H&E or by IHC and seen in "
+            f"bright light; choose such a slide.",
         )
     )
     if not override:
@@ -126,7 +132,8 @@ def _look(slide: Slide, mask: TissueMask, preset: Preset) -> _Look:
         rgb = slide.thumbnail(1024)
         size = (rgb.shape[1], rgb.shape[0])
         small = cv2.resize(mask.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        known[preset] = _Look(guess_stain(rgb, small.astype(np.bool_)), dark_background(rgb))
+        tissue = small.astype(np.bool_)
+        known[preset] = _Look(guess_stain(rgb, tissue), dark_background(rgb), colourless(rgb, tissue))
     return known[preset]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_her2.errors import JobFailed, ModelMisfit, SlideError
 from napari_her2.inference.embed import MOST_DAMAGED
-from napari_her2.inference.fit import refuse_dark, refuse_or_warn, slide_stain
+from napari_her2.inference.fit import refuse_or_warn, refuse_unstained, slide_stain
 from napari_her2.inference.regions import inside_mask
 from napari_her2.inference.result import Progress
 from napari_her2.inference.selection import region_words
@@ -114,7 +114,7 @@ def choose_tissue(
     slide.tile_grid(STRIDE, card.mpp)  # refuses a slide without µm/px, in words
     refuse_or_warn(slide, card, card.stain, wanted=card.stain, override=options.override_fit)
     tissue = slide.tissue(options.preset)
-    dark = refuse_dark(slide, tissue, options.preset, override=options.override_fit)
+    light = refuse_unstained(slide, tissue, options.preset, override=options.override_fit)
     if not tissue.mask.any():
         raise SlideError(
             f"No tissue was found on {slide.name}: look at the slide, or try another tissue preset."
@@ -122,7 +122,7 @@ def choose_tissue(
     seen = slide_stain(slide, tissue, options.preset)
     # What the user says of the stain goes before what the colours seem to say, but the result tells of it.
     override = options.override_fit or options.stain == card.stain
-    warnings = dark + refuse_or_warn(slide, card, seen, wanted=card.stain, override=override)
+    warnings = light + refuse_or_warn(slide, card, seen, wanted=card.stain, override=override)
     if regions is None:
         return ChosenTissue(tissue, None, seen, None, warnings)
     inside = inside_mask(regions, tissue.mask.shape, tissue.downsample)

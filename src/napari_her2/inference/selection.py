@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.fit import check_grid, refuse_dark, refuse_or_warn, slide_stain
+from napari_her2.inference.fit import check_grid, refuse_or_warn, refuse_unstained, slide_stain
 from napari_her2.inference.regions import tiles_inside
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def choose_tiles(
     refuse_or_warn(slide, card, stain, wanted=stain, override=options.override_fit)
     check_grid(grid, slide)
     tissue = slide.tissue(options.preset)
-    dark = refuse_dark(slide, tissue, options.preset, override=options.override_fit)
+    light = refuse_unstained(slide, tissue, options.preset, override=options.override_fit)
     keep = tissue.keep(grid, options.least_tissue(card))
     if not keep.any():
         raise SlideError(
@@ -97,7 +97,7 @@ def choose_tiles(
     seen = slide_stain(slide, tissue, options.preset)
     # What the user says of the stain goes before what the colours seem to say, but the result tells of it.
     override = options.override_fit or options.stain == stain
-    warnings = dark + refuse_or_warn(slide, card, seen, wanted=stain, override=override)
+    warnings = light + refuse_or_warn(slide, card, seen, wanted=stain, override=override)
     if regions is not None:
         keep &= tiles_inside(regions, grid)
         if not keep.any():

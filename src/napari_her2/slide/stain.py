@@ -29,6 +29,8 @@ FAINTEST = 0.03
 LEAST_PIXELS = 50
 DARK, GLASS, LEAST_GLASS = 60, 150, 0.02
 """Grey value below which a quarter of a dark picture lies, that bare glass has at least, and its share."""
+GREY = 6
+"""Grey values by which the colours of a picture without colour differ at most."""
 
 
 def guess_stain(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Stain:
@@ -76,6 +78,21 @@ def dark_background(rgb: NDArray[np.uint8]) -> bool:
     """
     background = np.percentile(brightest(rgb), 25)
     return bool(background < DARK and np.mean(darkest(rgb) >= GLASS) < LEAST_GLASS)
+
+
+def colourless(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bool:
+    """Whether tissue has no colour at all, as in a picture of grey values: no stain can be told there.
+
+    Parameters
+    ----------
+    rgb : (h, w, 3) uint8
+    mask : (h, w) bool
+        Where there is tissue.
+    """
+    pixels = rgb[mask].astype(np.int16)
+    if len(pixels) < LEAST_PIXELS:
+        return False
+    return bool(np.percentile(pixels.max(axis=1) - pixels.min(axis=1), 99) < GREY)
 
 
 def _stained_density(

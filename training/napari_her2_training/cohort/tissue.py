@@ -1,7 +1,7 @@
 """The tissue of a slide to learn from, refused where scoring would refuse the slide.
 
 What a model is never asked to score it must not learn from: a slide of the other stain, a scan too coarse for
-its tiles, fluorescence, a file of which much is damaged.
+its tiles, fluorescence, a picture without colour, a file of which much is damaged.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import ModelMisfit, SlideError
 from napari_her2.inference.embed import MOST_DAMAGED
-from napari_her2.inference.fit import refuse_dark, slide_stain
+from napari_her2.inference.fit import refuse_unstained, slide_stain
 from napari_her2.models.fit import MAX_ENLARGEMENT
 from napari_her2_training.cohort.manifest import STAINS
 
@@ -45,7 +45,7 @@ def tissue_to_learn(slide: Slide, stain: Stain, *, check: bool) -> TissueMask:
     if not check:
         return tissue
     try:
-        refuse_dark(slide, tissue, "auto", override=False)
+        refuse_unstained(slide, tissue, "auto", override=False)
     except ModelMisfit as error:
         raise SlideError(f"{error} {_ALL_THE_SAME}") from error
     seen = slide_stain(slide, tissue, "auto")

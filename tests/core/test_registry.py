@@ -216,3 +216,24 @@ def test_models_of_this_package_are_in_order():
         bundle = load_bundle(path)
         assert f"{bundle.sha256}  {path.name}" in (folder / "SHA256SUMS").read_text().splitlines()
         assert bundle.card.name == path.stem
+
+
+MOST_MB = {"demo-low-resolution": 8, "demo-corr-a-net": 8}
+
+
+def test_models_of_this_package_are_small_and_their_cards_say_how_good_they_are_on_what():
+    folder = Path(registry.__file__).parent / "weights"
+    paths = sorted(folder.glob("*.safetensors"))
+    assert sum(path.stat().st_size for path in paths) <= 30e6
+    for path in paths:
+        assert path.stat().st_size <= 1e6 * MOST_MB.get(path.stem, 12)
+        card = load_bundle(path).card
+        assert "synthetic" in card.training_data
+        assert "mean nothing" in card.notice
+        held_out = {name: value for name, value in card.metrics.items() if name.startswith("test ")}
+        aucs = [value for name, value in held_out.items() if name.endswith("macro AUC")]
+        assert aucs, path.name
+        assert min(aucs) > 0.9
+    assert (
+        load_bundle(folder / "demo-low-resolution.safetensors").card.metrics["test slides: macro AUC"] >= 0.95
+    )

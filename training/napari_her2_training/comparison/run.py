@@ -13,7 +13,6 @@ import re
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_her2.inference.class_words import class_name
 from napari_her2.inference.result import Progress
 from napari_her2_training.comparison.page import COMPARISON_FILE, IN_TABLE, Row, write_comparison_page
 from napari_her2_training.comparison.plots import draw_confusion
@@ -93,7 +92,6 @@ def _rows(arm: str, folder: Path) -> list[Row]:
 
 def _write(out: Path, rows: Sequence[Row], config: CompareConfig, classes: Sequence[str]) -> None:
     mapping = config.data.mapping
-    named = {name: class_name(name, mapping.findings) for name in classes}
     write_csv(out / "table.csv", [_cells(row, classes) for row in rows])
     write_json(
         out / COMPARISON_FILE,
@@ -101,7 +99,7 @@ def _write(out: Path, rows: Sequence[Row], config: CompareConfig, classes: Seque
             "name": config.model.name,
             "notice": config.model.notice,
             "classes": list(classes),
-            "named": named,
+            "named": mapping.named,
             "mapping": mapping.told(),
             "published": [asdict(entry) for entry in config.published],
             "stain": config.data.stain_name,
@@ -115,7 +113,9 @@ def _write(out: Path, rows: Sequence[Row], config: CompareConfig, classes: Seque
     )
     for row in rows:
         slug = re.sub(r"[^a-z0-9-]+", "_", row.name).strip("_")
-        draw_confusion(out / f"confusion_{slug}.png", row.measured.confusion, tuple(named.values()), row.name)
+        draw_confusion(
+            out / f"confusion_{slug}.png", row.measured.confusion, tuple(mapping.named.values()), row.name
+        )
 
 
 def _cells(row: Row, classes: Sequence[str]) -> dict[str, Any]:

@@ -48,6 +48,11 @@ class FinishedRun:
         return str(self.told.get("reading", ""))
 
     @property
+    def named(self) -> dict[str, str]:
+        """Each class with what it is called for a person."""
+        return {name: name for name in self.classes} | dict(self.told.get("named", {}))
+
+    @property
     def judged(self) -> str:
         """The part that the model is judged on: "test", or "validation" without one."""
         return str(self.told["judged"])

@@ -42,6 +42,7 @@ LISTED = 60
 _FIRST = ("macro AUC", "macro PR-AUC", "balanced accuracy", "accuracy", "macro F1", "MCC", "quadratic kappa")
 
 
+_BY_CLASS = ("AUC", "PR-AUC", "F1", "recall")
 FEW = 30
 """Judged on fewer cases, a report warns of its intervals."""
 _DOUBT = 0.05
@@ -108,6 +109,7 @@ def _content(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequen
         "calibration_words": _calibration_words(run, main),
         "risk_words": _risk_words(main, threshold),
         "misses": misses,
+        "named": run.named,
         "slides": f"{main.pooled.slides} {run.judged} {told.get('unit', 'slides')}",
         "listed": LISTED,
         "facts": _facts(run),
@@ -132,11 +134,15 @@ def _block(found: Evaluation, run: FinishedRun) -> dict[str, Any]:
         columns |= {"mean": found.mean, "pooled": found.pooled}
     every = dict.fromkeys(name for measured in columns.values() for name in measured.measures)
     names = [*(name for name in _FIRST if name in every), *(name for name in every if name not in _FIRST)]
+    shown = {f"{what} {name}": f"{what} {named}" for what in _BY_CLASS for name, named in run.named.items()}
     return {
         "title": in_words(found.reading, run.told) if len(run.readings) > 1 else "",
         "columns": list(columns),
         "rows": [
-            {"name": name, "cells": [cell(measured.measures.get(name)) for measured in columns.values()]}
+            {
+                "name": shown.get(name, name),
+                "cells": [cell(measured.measures.get(name)) for measured in columns.values()],
+            }
             for name in names
         ],
     }
@@ -203,10 +209,11 @@ def _published(run: FinishedRun, main: Evaluation) -> list[dict[str, str]]:
 
 def _plots(run: FinishedRun, main: Evaluation, threshold: float | None) -> dict[str, Any]:
     several = len(set(main.together.labels.tolist())) > 1
+    named = tuple(run.named[name] for name in run.classes)
     return {
-        "confusion": draw_confusion(main.pooled.confusion, run.classes),
-        "roc": draw_roc(main.together, run.classes) if several else "",
-        "precision_recall": draw_precision_recall(main.together, run.classes) if several else "",
+        "confusion": draw_confusion(main.pooled.confusion, named),
+        "roc": draw_roc(main.together, named) if several else "",
+        "precision_recall": draw_precision_recall(main.together, named) if several else "",
         "reliability": draw_reliability(main.before, main.after),
         "risk": draw_risk(main.risk, threshold),
         "curves": draw_learning(run.folder),

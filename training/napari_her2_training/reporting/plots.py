@@ -113,8 +113,9 @@ def confusion_axes(axes: Axes, table: Sequence[Sequence[int]], classes: Sequence
             va="center",
             color="white" if dark else "black",
         )
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes)
+    broken = [name.replace(" (", "\n(") for name in classes]
+    axes.set_xticks(range(len(classes)), broken)
+    axes.set_yticks(range(len(classes)), broken)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
 

@@ -272,6 +272,7 @@ def write_record(
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             **told,
             "classes": list(classes),
+            "named": config.data.mapping.named,
             "mapping": config.data.mapping.told(),
             "judged": judged_part(said),
             "measured": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -14,6 +15,8 @@ from napari_her2.inference.presentation import images_in_words
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari_her2.inference.result import ScoredSlide, SlideResult
 
 
@@ -40,6 +43,8 @@ class ResultCard(QWidget):
         self.bars = ProbabilityBars()
         self.facts = _label("her2Facts")
         self.warnings = _label("her2Warnings")
+        for label in (self.facts, self.warnings):
+            label.setTextFormat(Qt.TextFormat.RichText)
         self.export = QPushButton("Export…")
         self.export.setToolTip("Write the result, tile table, maps and regions to a folder")
         self.export.clicked.connect(self.export_wanted)
@@ -95,13 +100,18 @@ class ResultCard(QWidget):
         self.notice.setVisible(bool(own))
         named = {result.named(name): value for name, value in result.probabilities.items()}
         self.bars.set_values(named, _spread(result))
-        self.facts.setText("\n".join(_facts(result)))
-        self.warnings.setText("\n".join(f"⚠ {line}" for line in result.warnings))
+        self.facts.setText(_paragraphs(_facts(result)))
+        self.warnings.setText(_paragraphs(f"⚠ {line}" for line in result.warnings))
         self.warnings.setVisible(bool(result.warnings))
 
     def set_category(self, category: str) -> None:
         """Show what follows from the user's own entries, beside the prediction; empty for nothing."""
         _fill(self.category, category)
+
+
+def _paragraphs(lines: Iterable[str]) -> str:
+    """Lines as paragraphs, HTML: long ones break, and stay apart all the same."""
+    return "".join(f'<p style="margin: 0 0 4px 0;">{escape(line)}</p>' for line in lines)
 
 
 def _facts(result: SlideResult) -> list[str]:

@@ -26,7 +26,8 @@ from sklearn.metrics import recall_score
 
 from napari_her2.inference.device import choose_device
 from napari_her2.models.weights_file import read_weights
-from napari_her2_training.cohort.manifest import Split, read_manifest
+from napari_her2_training.cohort.manifest import read_manifest
+from napari_her2_training.cohort.splits import Split
 from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, predictor_arms
 from napari_her2_training.corr_a_net.config import CorrANetConfig
 from napari_her2_training.corr_a_net.fields import FieldStore

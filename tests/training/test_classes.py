@@ -10,7 +10,8 @@ from napari_her2.errors import JobFailed
 from napari_her2.models.class_scores import NO_POSITIVE_ISH, POSITIVE_ISH
 from napari_her2_training.arm_config import StainedCasesConfig
 from napari_her2_training.classes import class_mapping
-from napari_her2_training.cohort.manifest import Case, class_names, label_of, make_splits
+from napari_her2_training.cohort.manifest import Case, class_names, label_of
+from napari_her2_training.cohort.splits import make_splits
 from napari_her2_training.config import CasesConfig
 
 SCORES = ("0", "1+", "2+", "3+")

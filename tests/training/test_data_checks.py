@@ -12,7 +12,8 @@ from napari_her2_training.attention_mil.config import AttentionConfig
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.cohort import checks
 from napari_her2_training.cohort.checks import content_faults, ish_warnings, split_warnings
-from napari_her2_training.cohort.manifest import Case, ManifestFaults, Split, make_splits, read_manifest
+from napari_her2_training.cohort.manifest import Case, ManifestFaults, read_manifest
+from napari_her2_training.cohort.splits import Split, make_splits
 
 if TYPE_CHECKING:
     from pathlib import Path

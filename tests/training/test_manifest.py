@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.attention_mil.config import AttentionConfig
-from napari_her2_training.cohort.manifest import Case, Split, label_of, make_splits, read_manifest
+from napari_her2_training.cohort.manifest import Case, label_of, read_manifest
+from napari_her2_training.cohort.splits import Split, make_splits
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2_training.attention_mil.config import AttentionConfig
     from napari_her2_training.cohort.bags import SlideBag
-    from napari_her2_training.cohort.manifest import Case, Split
+    from napari_her2_training.cohort.manifest import Case
+    from napari_her2_training.cohort.splits import Split
     from napari_her2_training.running.arm import ArmRun
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2_training.classes import ClassMapping
-    from napari_her2_training.cohort.manifest import Case, Split
+    from napari_her2_training.cohort.manifest import Case
+    from napari_her2_training.cohort.splits import Split
 
 _STAINS = ("he", "ihc")
 _MIRAX = ".mrxs"

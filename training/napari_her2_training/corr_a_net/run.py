@@ -19,7 +19,8 @@ from napari_her2.models.bundle import SUFFIX
 from napari_her2.models.corr_a_net import CorrANet
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 from napari_her2.models.weights_file import check_tensors, read_weights, write_weights
-from napari_her2_training.cohort.manifest import SPLITS, STAINS, make_splits, read_manifest
+from napari_her2_training.cohort.manifest import SPLITS, STAINS, read_manifest
+from napari_her2_training.cohort.splits import make_splits
 from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, NetworkArm
 from napari_her2_training.corr_a_net.bci_folder import BCIFolder, is_bci_folder
 from napari_her2_training.corr_a_net.bundle import save_field_model

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
-    from napari_her2_training.cohort.manifest import Case, Split, Stain
+    from napari_her2_training.cohort.manifest import Case, Stain
+    from napari_her2_training.cohort.splits import Split
     from napari_her2_training.corr_a_net.config import FieldDataConfig
 
 STAGE = "Finding fields"

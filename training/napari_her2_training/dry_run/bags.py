@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2_training.cohort.features import from_files
-from napari_her2_training.cohort.manifest import SPLITS, STAINS, absent_classes
+from napari_her2_training.cohort.manifest import SPLITS, STAINS
+from napari_her2_training.cohort.splits import absent_classes
 from napari_her2_training.dry_run.cases import check_regions, read_table
 from napari_her2_training.dry_run.costs import attention_cost, pretraining_cost, wsmcl_cost
 from napari_her2_training.dry_run.slides import (

@@ -8,21 +8,16 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.cohort.checks import ish_warnings, split_warnings
-from napari_her2_training.cohort.manifest import (
-    SPLITS,
-    absent_classes,
-    fold_name,
-    label_of,
-    make_splits,
-    read_manifest,
-)
+from napari_her2_training.cohort.manifest import SPLITS, label_of, read_manifest
+from napari_her2_training.cohort.splits import absent_classes, fold_name, make_splits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from napari_her2_training.classes import ClassMapping
-    from napari_her2_training.cohort.manifest import Case, Split, Stain
+    from napari_her2_training.cohort.manifest import Case, Stain
+    from napari_her2_training.cohort.splits import Split
     from napari_her2_training.config import CasesConfig
     from napari_her2_training.dry_run.findings import Findings
 

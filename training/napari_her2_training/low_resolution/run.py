@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_her2_training.cohort.manifest import Split
+    from napari_her2_training.cohort.splits import Split
     from napari_her2_training.low_resolution.config import (
         ConvNeXtConfig,
         LearningConfig,

@@ -18,7 +18,8 @@ from napari_her2.models.bundle import SUFFIX
 from napari_her2.models.card import SLIDE
 from napari_her2.models.weights_file import write_weights
 from napari_her2_training.cohort.checks import split_warnings
-from napari_her2_training.cohort.manifest import SPLITS, make_splits, read_manifest
+from napari_her2_training.cohort.manifest import SPLITS, read_manifest
+from napari_her2_training.cohort.splits import make_splits
 from napari_her2_training.config import CasesRunConfig
 from napari_her2_training.files import write_json
 from napari_her2_training.measures.arms import METRICS_FILE, judged_part, measure_said
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.models.encoders import PatchEncoder
-    from napari_her2_training.cohort.manifest import Case, Split, Stain
+    from napari_her2_training.cohort.manifest import Case, Stain
+    from napari_her2_training.cohort.splits import Split
     from napari_her2_training.measures.arms import Measured
     from napari_her2_training.measures.predictions import Predictions, Said
     from napari_her2_training.running.machines import Machines

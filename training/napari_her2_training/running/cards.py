@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_her2.models.card import ArgumentValue, EncoderSpec
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2_training.classes import ClassMapping
-    from napari_her2_training.cohort.manifest import Split
+    from napari_her2_training.cohort.splits import Split
     from napari_her2_training.config import ModelConfig
 
 

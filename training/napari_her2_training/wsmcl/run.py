@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.result import Progress
     from napari_her2.models.wsmcl import WSMCL
-    from napari_her2_training.cohort.manifest import Case, Split
+    from napari_her2_training.cohort.manifest import Case
+    from napari_her2_training.cohort.splits import Split
     from napari_her2_training.measures.predictions import Predictions
     from napari_her2_training.wsmcl.config import WSMCLConfig
     from napari_her2_training.wsmcl.pairs import PairedSlides

@@ -42,8 +42,8 @@ from napari_her2_training.corr_a_net.training import (
 from napari_her2_training.files import write_json
 from napari_her2_training.measures.arms import METRICS_FILE, measure_said
 from napari_her2_training.measures.predictions import Part, Predictions
-from napari_her2_training.running.arm import write_record
 from napari_her2_training.running.machines import choose_machines
+from napari_her2_training.running.record import write_record
 from napari_her2_training.running.runs import open_run
 from napari_her2_training.running.steps import in_thread
 

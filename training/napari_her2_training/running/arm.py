@@ -6,10 +6,8 @@ last and means that the run is finished: resuming does not train it again.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from napari_her2.inference.device import choose_device
@@ -21,13 +19,13 @@ from napari_her2_training.cohort.checks import split_warnings
 from napari_her2_training.cohort.manifest import SPLITS, read_manifest
 from napari_her2_training.cohort.splits import make_splits
 from napari_her2_training.config import CasesRunConfig
-from napari_her2_training.files import write_json
-from napari_her2_training.measures.arms import METRICS_FILE, judged_part, measure_said
+from napari_her2_training.measures.arms import METRICS_FILE, measure_said
 from napari_her2_training.measures.calibration import fit_temperature, least_confidence, risk_coverage
-from napari_her2_training.measures.predictions import PREDICTIONS_FILE, Part, write_predictions
+from napari_her2_training.measures.predictions import Part
 from napari_her2_training.running.cards import ModelFacts, Trust, make_card, save_checked, split_sizes
 from napari_her2_training.running.machines import choose_machines
 from napari_her2_training.running.ranks import is_first
+from napari_her2_training.running.record import write_record
 from napari_her2_training.running.runs import open_run
 
 if TYPE_CHECKING:
@@ -50,8 +48,6 @@ TASKS: Mapping[str, str] = {
     "IHC": "HER2 IHC score of the slide",
 }
 ON_CARD = ("macro AUC", "macro F1", "accuracy", "quadratic kappa")
-VERSIONS = ("napari-her2", "torch", "timm", "lightning", "numpy")
-"""Of the packages that what comes out depends on."""
 CHOSEN_BY = "macro AUC"
 """The fold that is best by this measure of its validation slides gives the bundle."""
 Config = TypeVar("Config", bound=CasesRunConfig)
@@ -238,54 +234,6 @@ def run_arm(
         },
     )
     return path
-
-
-def write_record(
-    out: Path,
-    path: Path,
-    said: Said,
-    config: CasesRunConfig,
-    *,
-    measured: Mapping[str, Mapping[str, Measured]],
-    told: Mapping[str, object],
-) -> None:
-    """Write what a finished run leaves beside its model: predictions.csv, and metrics.json last.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the run.
-    path : Path
-        Its model.
-    said : dict of Part to Predictions
-    config : CasesRunConfig
-    measured : mapping of str to mapping of str to Measured
-        Reading, part.
-    told : mapping
-        What else a report tells: method, stain, data, fold, bundle, reading, heads, unit, device,
-        parameters, cases.
-    """
-    classes = config.data.mapping.names
-    write_predictions(out / PREDICTIONS_FILE, said, classes)
-    write_json(
-        out / METRICS_FILE,
-        {
-            "model": path.name,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            **told,
-            "classes": list(classes),
-            "named": config.data.mapping.named,
-            "mapping": config.data.mapping.told(),
-            "judged": judged_part(said),
-            "measured": {
-                reading: {part: values.told() for part, values in parts.items()}
-                for reading, parts in measured.items()
-            },
-            "config": config.told(),
-            "published": [asdict(entry) for entry in config.published],
-            "versions": {name: version(name) for name in VERSIONS},
-        },
-    )
 
 
 def _calibrated(fold: TrainedFold, run: ArmRun[Config]) -> TrainedFold:

@@ -34,6 +34,7 @@ CARD = ModelCard(
     metrics={"macro AUC on unseen phantoms": 0.97},
     class_labels={"2+": "2+ (equivocal, ISH required)"},
     class_scores={"2+": ("2+",)},
+    mpp_range=(3.0, 20.0),
 )
 
 
@@ -99,6 +100,9 @@ def changed(path, value):
         ("class_labels", {"4+": "unknown class"}),
         ("class_labels", {"2+": 2}),
         ("class_scores", {"4+": ["2+"]}),
+        ("mpp_range", [4.0]),
+        ("mpp_range", [4.0, 3.0]),
+        ("mpp_range", [0.0, 3.0]),
         ("class_scores", {"2+": "2+"}),
         ("class_scores", {"2+": ["two"]}),
         ("class_scores", {"2+": ["2+"], "3+": ["2+"]}),

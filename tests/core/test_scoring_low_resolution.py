@@ -172,6 +172,16 @@ def test_a_slide_fifty_times_longer_than_wide(bundle, tmp_path):
     assert "times coarser than the training slides" in found.label
 
 
+def test_what_was_learnt_from_is_answered_however_far_its_slides_lie_apart(bundle, tmp_path):
+    path = paint(tmp_path / "long.svs", shape=(12800, 256), tissue=(0, 0, 12800, 256))
+    wide = replace(bundle, card=replace(bundle.card, mpp_range=(4.0, 80.0)))
+    found = score(path, wide)
+    assert not found.abstained
+    assert not any("than the slides it was trained on" in warning for warning in found.warnings)
+    near = replace(bundle, card=replace(bundle.card, mpp_range=(4.0, 40.0)))
+    assert any("(4 to 40 µm/px)" in warning for warning in score(path, near).warnings)
+
+
 def test_a_single_tiny_fragment_is_not_answered(bundle, tmp_path):
     path = paint(tmp_path / "tiny.svs", tissue=(600, 600, 760, 760))
     found = score(path, bundle)

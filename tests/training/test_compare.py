@@ -158,6 +158,7 @@ def test_all_arms_by_one_split_and_only_what_is_missing_is_trained_again(tmp_pat
     for arm, method in (("low-resolution", "low-resolution"), ("patches", "patches"), ("abmil", "abmil")):
         card = load_model(out / "arms" / arm / f"tiny-{arm}.safetensors").card
         assert (card.method, card.stain, card.classes) == (method, "IHC", CLASSES)
+        assert (card.mpp_range is None) == (arm != "low-resolution")
         assert card.class_scores == {"0": ("0",), "Low": ("1+", "2+"), "High": ("3+",)}
         assert "5 slides to train on, 4 to choose the epoch, 3 held out" in card.training_data
     config.write_text(CONFIG.replace('abmil"', 'abmil, dsmil"', 1))

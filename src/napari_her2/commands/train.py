@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import threading
 from contextlib import contextmanager
@@ -81,6 +82,8 @@ def train(
         except KeyboardInterrupt:
             say("Cancelled. Go on with --resume.")
             raise typer.Exit(CANCELLED) from None
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # of several processes that learn together, one tells
     if written.suffix == ".csv":
         _show_table(written)
         typer.echo(f"The table was written to {written}, the models and all measures beside it. {NOTICE}")

@@ -18,7 +18,8 @@ from napari_her2.explain.low_resolution import cam_maps
 from napari_her2.explain.maps import TileMap
 from napari_her2.inference.assemble import Clock, assemble
 from napari_her2.inference.encode import is_out_of_memory
-from napari_her2.inference.low_resolution_images import choose_tissue, doubt_of, look
+from napari_her2.inference.low_resolution_fit import doubt_of
+from napari_her2.inference.low_resolution_images import choose_tissue, look
 from napari_her2.inference.result import Progress, ScoredSlide, TileTable
 from napari_her2.models.low_resolution import VIEWS, unview, view
 
@@ -70,7 +71,7 @@ def score_low_resolution(
         options,
         regions=chosen.regions,
         min_tiles=1,
-        doubt=doubt_of(card, seen),
+        doubt=doubt_of(card, seen.tissue_mm2, seen.thumbnails[0].mpp),
         rule=rule_words(seen.thumbnails),
         warnings=(*slide.warnings, *seen.warnings),
     )

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.errors import JobFailed, ModelMisfit, SlideError
-from napari_her2.inference.embed import MOST_DAMAGED
+from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.fit import refuse_or_warn, refuse_unstained, slide_stain
+from napari_her2.inference.low_resolution_fit import LEAST_MM2, damage_words, refuse_enlarged, scale_words
 from napari_her2.inference.regions import inside_mask
 from napari_her2.inference.result import Progress
 from napari_her2.inference.selection import region_words
 from napari_her2.models.convnext import STRIDE
-from napari_her2.models.fit import MAX_ENLARGEMENT, Fit, sees_all_tissue
+from napari_her2.models.fit import sees_all_tissue
 from napari_her2.slide.thumbnail import LEAST_TISSUE, thumbnail_steps
 from napari_her2.slide.tissue import TissueMask
 
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.thumbnail import Thumbnail
-
-LEAST_MM2 = 0.2
-"""With less tissue the answer is "indeterminate": about 100 tiles of other models."""
-MOST_OFF = 2.0
-"""A slide may be seen this many times coarser or finer than the model's training slides without a word."""
-FAR_OFF = 3.0
-"""Beyond this many times the answer is "indeterminate"."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,12 +171,12 @@ def look(
     if chosen.area is not None:
         thumbnails = tuple(_limited(thumbnail, chosen.area) for thumbnail in thumbnails)
     tissue_mm2 = tissue.area_mm2(slide.mpp or (1.0, 1.0))
-    warnings = chosen.warnings + _damage(slide, tissue, thumbnails)
+    warnings = chosen.warnings + damage_words(slide, tissue, thumbnails)
     if sees_all_tissue(card):
         # Of a tiny fragment nothing is answered: to refuse it would only hide why.
         override = options.override_fit or tissue_mm2 < LEAST_MM2
-        warnings += _enlarged(slide, card, thumbnails[0], override=override)
-        warnings += _unlike_training(slide, card, thumbnails[0].mpp)
+        warnings += refuse_enlarged(slide, card, thumbnails[0], override=override)
+        warnings += scale_words(slide, card, thumbnails[0].mpp)
     elif len(thumbnails) > 1:
         warnings += (
             f"The tissue of {slide.name} does not fit into one image of {model.size_px} px at {card.mpp:g} "
@@ -225,101 +218,3 @@ def _damaged_tiles(grid: TileGrid, thumbnails: tuple[Thumbnail, ...]) -> NDArray
     ]
     tiles = np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
     return tiles[grid.contains(tiles)]
-
-
-def damaged_share(tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> float:
-    """Share of the tissue that images of it show as white because the file is damaged there.
-
-    Parameters
-    ----------
-    tissue : TissueMask
-        Not empty.
-    thumbnails : tuple of Thumbnail
-
-    Returns
-    -------
-    float
-    """
-    lost = 0.0
-    for thumbnail in thumbnails:
-        if thumbnail.damaged is not None:
-            pixels = int((thumbnail.damaged & thumbnail.tissue).sum())
-            lost += pixels * thumbnail.pixel_px0[0] * thumbnail.pixel_px0[1]
-    pixel_px0 = tissue.downsample[0] * tissue.downsample[1]
-    # Where no level could be read nothing is known to be tissue; it counts as such, as it does for tiles.
-    unknown = 0.0 if tissue.unreadable is None else float(tissue.unreadable.sum()) * pixel_px0
-    return (lost + unknown) / (float(tissue.mask.sum()) * pixel_px0 + unknown)
-
-
-def _damage(slide: Slide, tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> tuple[str, ...]:
-    """Tell of tissue that could not be read, or refuse where there is much of it."""
-    share = damaged_share(tissue, thumbnails)
-    if share > MOST_DAMAGED:
-        raise SlideError(
-            f"{share:.0%} of the tissue of {slide.path.name} cannot be read because the file is damaged or "
-            f"was cut off: copy it again from its source."
-        )
-    if not share and not any(thumbnail.damaged is not None for thumbnail in thumbnails):
-        return ()
-    return (
-        f"{share:.1%} of the tissue of {slide.name} could not be read because the file is damaged there; the "
-        f"model saw white instead: copy the slide again from its source.",
-    )
-
-
-def _enlarged(slide: Slide, card: ModelCard, thumbnail: Thumbnail, *, override: bool) -> tuple[str, ...]:
-    coarsest = max(slide.mpp or (0.0, 0.0))
-    if coarsest <= thumbnail.mpp * MAX_ENLARGEMENT:
-        return ()
-    side = thumbnail.size_px * thumbnail.mpp / coarsest
-    fit = Fit(
-        (
-            f"The tissue of {slide.name} spans only {side:.0f} px at {coarsest:.4g} µm/px, fewer than the "
-            f"{thumbnail.size_px} px that the model {card.name} looks at: use a scan of higher "
-            f"magnification, or a model of smaller images.",
-        )
-    )
-    if not override:
-        raise ModelMisfit(" ".join(fit.problems))
-    return fit.overridden().warnings
-
-
-def _unlike_training(slide: Slide, card: ModelCard, mpp: float) -> tuple[str, ...]:
-    times, way = _off(card, mpp)
-    if times <= MOST_OFF:
-        return ()
-    advice = (
-        "check its µm/px, or limit the scoring to regions" if way == "coarser" else "do not rely on the score"
-    )
-    return (
-        f"The model saw {slide.name} at {mpp:.3g} µm/px, {times:.1f} times {way} than the slides it was "
-        f"trained on ({card.mpp:.3g} µm/px): {advice}.",
-    )
-
-
-def doubt_of(card: ModelCard, seen: Seen) -> str:
-    """Say why images do not allow an answer: too little tissue, or seen from far nearer or farther.
-
-    Parameters
-    ----------
-    card : ModelCard
-    seen : Seen
-
-    Returns
-    -------
-    str
-        Empty where nothing speaks against an answer.
-    """
-    if seen.tissue_mm2 < LEAST_MM2:
-        return f"only {seen.tissue_mm2:.2g} mm² of tissue, at least {LEAST_MM2:g} mm² are needed"
-    mpp = seen.thumbnails[0].mpp
-    times, way = _off(card, mpp)
-    if sees_all_tissue(card) and times > FAR_OFF:
-        return f"seen at {mpp:.3g} µm/px, {times:.1f} times {way} than the training slides"
-    return ""
-
-
-def _off(card: ModelCard, mpp: float) -> tuple[float, str]:
-    """How many times coarser or finer than the training slides an image is."""
-    ratio = mpp / card.mpp
-    return (ratio, "coarser") if ratio > 1 else (1 / ratio, "finer")

@@ -119,6 +119,8 @@ class ModelCard:
         Below this probability of the top class the answer is withheld, unless the user says otherwise.
     min_tissue : float or None
         Share of a tile that had to be tissue when the model learnt, and has to be when it scores.
+    mpp_range : tuple of float or None
+        Finest and coarsest µm per pixel that the model learnt from, where that differs from slide to slide.
     """
 
     name: str
@@ -143,6 +145,7 @@ class ModelCard:
     temperatures: Mapping[str, float] = field(default_factory=dict)
     min_confidence: float | None = None
     min_tissue: float | None = None
+    mpp_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not check.matches(_NAME, self.name):
@@ -167,6 +170,8 @@ class ModelCard:
         _set(self, "class_labels", check.class_labels(self.class_labels, self.classes))
         _set(self, "class_scores", check.class_scores(self.class_scores, self.classes))
         _set(self, "temperatures", check.temperatures(self.temperatures))
+        if self.mpp_range is not None:
+            _set(self, "mpp_range", check.mpp_range(self.mpp_range))
         for name in ("min_confidence", "min_tissue"):
             given = getattr(self, name)
             _set(self, name, None if given is None else check.number(name, given, 0.0, 1.0))

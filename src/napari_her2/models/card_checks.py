@@ -66,6 +66,16 @@ def three_numbers(name: str, value: object) -> tuple[float, ...]:
     return tuple(number(name, item, -1000.0, 1000.0) for item in value)
 
 
+def mpp_range(value: object) -> tuple[float, float]:
+    """Return a finest and a coarsest µm per pixel."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise wrong("mpp_range", "must be two numbers")
+    fine, coarse = (number("mpp_range", item, 0.01, 1000.0) for item in value)
+    if fine > coarse:
+        raise wrong("mpp_range", "must begin with the finest")
+    return fine, coarse
+
+
 def class_names(value: object) -> tuple[str, ...]:
     """Return names of classes."""
     if not isinstance(value, list | tuple) or not 2 <= len(value) <= _MAX_ITEMS:

@@ -69,6 +69,7 @@ def train_low_resolution(
         )
 
     def facts(train: SlideImages) -> ModelFacts:
+        fixed = image.mode == "fixed"
         return ModelFacts(
             method="low-resolution",
             architecture="LowResolution",
@@ -83,7 +84,8 @@ def train_low_resolution(
             stain=config.data.stain_name,
             tile_px=image.size_px,
             # Of slides that fill the image each has its own: that in the middle is told.
-            mpp=image.mpp if image.mode == "fixed" else round(float(np.median(train.mpp)), 4),
+            mpp=image.mpp if fixed else round(float(np.median(train.mpp)), 4),
+            mpp_range=None if fixed else (round(float(train.mpp.min()), 4), round(float(train.mpp.max()), 4)),
         )
 
     work = _Work(run, store, make, facts, config.network, config.learning, "", "the low-resolution model")

@@ -35,6 +35,7 @@ class ModelFacts:
     tile_px : int
     mpp : float
     min_tissue : float or None
+    mpp_range : tuple of float or None
     """
 
     method: str
@@ -45,6 +46,7 @@ class ModelFacts:
     tile_px: int
     mpp: float
     min_tissue: float | None = None
+    mpp_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def make_card(
         temperatures=trust.temperatures if trust else {},
         min_confidence=trust.min_confidence if trust else None,
         min_tissue=facts.min_tissue,
+        mpp_range=facts.mpp_range,
     )
 
 

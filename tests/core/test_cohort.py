@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from napari_her2.cli import app
 from napari_her2.cohort import Case, embed_cohort_steps, score_cohort_steps
+from napari_her2.cohort.table import write_score_table
 from napari_her2.errors import JobFailed
 
 
@@ -159,3 +160,22 @@ def test_finished_features_are_left_alone(he_slide, tiny_model, tmp_path):
 def test_two_slides_of_one_name_would_share_a_file(tiny_model, tmp_path):
     with pytest.raises(JobFailed, match="called x"):
         finish(embed_cohort_steps(["a/x.svs", "b/x.svs"], tiny_model, tmp_path))
+
+
+def test_the_table_names_classes_by_what_the_model_says_they_hold(tmp_path):
+    told = {
+        "slides": [{"slide": "a.svs"}],
+        "class_scores": {"no": ["0"], "Low": ["1+"], "High": ["2+", "3+"]},
+        "probabilities": {"no": 0.1, "Low": 0.7, "High": 0.2},
+        **{"task": "t", "label": "1+", "score": "Low", "confidence": 0.7, "margin": 0.5, "abstained": False},
+        **{"tiles": 3, "tissue_mm2": 1.0, "model": "m", "warnings": [], "notice": "n"},
+    }
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "result.json").write_text(json.dumps(told), "utf-8")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "result.json").write_text("{}", "utf-8")  # of something else
+    with write_score_table(tmp_path, []).open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["score"] == "1+"
+    assert row["P(no (0))"] == "0.1000"
+    assert row["P(High (2+/3+, ISH unknown))"] == "0.2000"

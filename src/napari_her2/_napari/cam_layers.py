@@ -12,7 +12,6 @@ from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, slide_tag, tag_of
 from napari_her2.errors import JobFailed
-from napari_her2.inference.class_words import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +103,7 @@ def cam_layer(cam: CamMap, slide_layer: Image, opacity: float) -> Image:
         raise JobFailed("The slide of the map states no µm/px: give it, and compute the map again.")
     mpp = np.asarray(tag.slide.mpp)
     pixel, origin = np.asarray(cam.pixel_px0), np.asarray(cam.origin_px0)
-    what = f"Grad-CAM {class_name(cam.class_name)} ({cam.layer_name})"
+    what = f"Grad-CAM {cam.class_name} ({cam.layer_name})"
     options = {
         "name": f"{what}: regions the model used · {tag.slide.name}",
         "rgb": False,

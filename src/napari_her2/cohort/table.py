@@ -58,15 +58,19 @@ def _read(file: Path) -> Mapping[str, Any] | None:
     """Row of a result; None where the file is none of ours, or damaged."""
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
+        held = {name: tuple(scores) for name, scores in told.get("class_scores", {}).items()}
         return {
             "slide": " + ".join(slide["slide"] for slide in told["slides"]),
             "task": told["task"],
             "result": told["label"],
-            "score": class_name(told["score"]),
+            "score": class_name(told["score"], held),
             "confidence": f"{told['confidence']:.4f}",
             "margin": f"{told['margin']:.4f}",
             "indeterminate": "yes" if told["abstained"] else "no",
-            **{f"P({class_name(name)})": f"{value:.4f}" for name, value in told["probabilities"].items()},
+            **{
+                f"P({class_name(name, held)})": f"{value:.4f}"
+                for name, value in told["probabilities"].items()
+            },
             "tiles": told["tiles"],
             "tissue_mm2": f"{told['tissue_mm2']:.2f}",
             "model": told["model"],

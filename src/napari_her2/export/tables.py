@@ -138,6 +138,7 @@ def result_values(result: SlideResult) -> dict[str, Any]:
         "task": result.task,
         "score": result.score,
         "label": result.label,
+        "class_scores": {name: list(held) for name, held in result.class_scores.items()},
         "probabilities": {name: float(value) for name, value in result.probabilities.items()},
         "confidence": result.confidence,
         "margin": result.margin,

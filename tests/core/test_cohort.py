@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from napari_her2.cli import app
 from napari_her2.cohort import Case, embed_cohort_steps, score_cohort_steps
+from napari_her2.cohort.outcome import SlideOutcome
 from napari_her2.cohort.table import write_score_table
 from napari_her2.errors import JobFailed
 
@@ -172,10 +173,15 @@ def test_the_table_names_classes_by_what_the_model_says_they_hold(tmp_path):
     }
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "result.json").write_text(json.dumps(told), "utf-8")
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "result.json").write_text("{}", "utf-8")  # of something else
-    with write_score_table(tmp_path, []).open(newline="", encoding="utf-8") as file:
-        (row,) = csv.DictReader(file)
+    for name, text in {"b": "{}", "c": "[1]", "d": json.dumps(told | {"class_scores": None})}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(text, "utf-8")  # of something else
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "result.json").write_text(json.dumps(told), "utf-8")
+    failed = SlideOutcome.failure(tmp_path / "e.svs", JobFailed("gone"))
+    with write_score_table(tmp_path, [failed]).open(newline="", encoding="utf-8") as file:
+        row, lost = csv.DictReader(file)
+    assert (lost["slide"], lost["score"], lost["error"]) == ("e.svs", "", "gone")
     assert row["score"] == "1+"
     assert row["P(no (0))"] == "0.1000"
     assert row["P(High (2+/3+, ISH unknown))"] == "0.2000"

@@ -36,6 +36,8 @@ def test_other_classes_take_the_words_of_their_card() -> None:
         ("negative", ("0", "1+"), "negative (0/1+)"),
         ("positive", ("2+", "3+"), "positive (2+/3+, ISH unknown)"),
         ("2+", ("2+",), "2+"),
+        ("2+", (NO_POSITIVE_ISH,), "2+ (no positive ISH)"),
+        ("3+", ("2+", "3+"), "3+ (2+/3+, ISH unknown)"),
         ("else", (), "else"),
     ],
 )
@@ -43,6 +45,9 @@ def test_a_class_is_named_with_what_its_card_says_it_holds(
     name: str, held: tuple[str, ...], words: str
 ) -> None:
     assert class_name(name, {name: held}) == words
+    assert class_label(name, None, {name: held}) == (
+        "2+ (equivocal, ISH required)" if held == ("2+",) == (name,) else words
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,8 +71,7 @@ def test_a_class_is_named_with_what_its_card_says_it_holds(
             "Low",
             ("1+", NO_POSITIVE_ISH),
             "positive",
-            "ISH positive does not agree with a predicted 1+/2+ (no positive ISH): "
-            "look at IHC and ISH again.",
+            "With ISH positive: 2+ would be HER2-positive; the model cannot tell 1+ from 2+.",
         ),
         (
             "positive",

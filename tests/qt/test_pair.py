@@ -104,7 +104,7 @@ def test_both_slides_are_scored_and_shown(
     assert "agree on" not in card.heads.text()
     assert card.warnings.text().count("⚠") == 1
     assert f"⚠ {escape(DISAGREE)}" in card.warnings.text()
-    assert "H&E: 96 tiles" in card.facts.text()
+    assert "H&amp;E: 96 tiles" in card.facts.text()
     assert "IHC: 80 tiles" in card.facts.text()
     controls = dock.result.overlays
     assert not controls.boxes["evidence"].isVisibleTo(dock)

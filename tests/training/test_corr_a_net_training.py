@@ -278,7 +278,9 @@ def test_a_constant_image_stays_finite(patches: Path, tmp_path: Path) -> None:
 
 def test_a_slide_that_is_too_coarse_is_refused_with_its_row(cohort: Path, tmp_path: Path) -> None:
     config = CONFIG.replace("mpp = 0.5", "mpp = 0.2").replace("0.34", "0.5")
-    with pytest.raises(JobFailed, match=r"Row \d of the manifest, case case_00\d: .* too coarse for fields"):
+    with pytest.raises(
+        JobFailed, match=r"Row \d of the manifest, case case_00\d: .* too coarse to be seen at 0.2 µm/px"
+    ):
         run(tmp_path, "corr-a-net", cohort / "manifest.csv", config)
 
 

@@ -80,7 +80,8 @@ class CasesConfig(SourceConfig):
         Of the splits. Columns ``split`` and ``fold`` of the manifest go before all of these; with cases
         that are "test" alone, the others are split as told here.
     check_stains : bool
-        Whether a slide that looks like another stain than its column says, or like fluorescence, is refused.
+        Whether a slide that looks like another stain than its column says, or like fluorescence, is refused;
+        Corr-A-Net looks at the H&E slide alone.
     """
 
     classes: str = key("scores", choices=("scores", "binary"))

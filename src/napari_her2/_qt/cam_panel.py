@@ -300,7 +300,8 @@ class CamPanel(QWidget):
 
     def _on_checked(self, checked: Checked) -> None:
         if self._keep(checked.ready) and self._tiles.chosen == (self._slide_id, checked.tile):
-            self.faithfulness.show_found(checked.found, checked.class_name)
+            named = class_name(checked.class_name, checked.ready.card.class_scores)
+            self.faithfulness.show_found(checked.found, named)
 
 
 def _row(caption: str, tip: str) -> ProgressRow:

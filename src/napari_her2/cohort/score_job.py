@@ -6,7 +6,7 @@ import hashlib
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path  # noqa: TC003 - jobs travel
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_her2.cohort.facts import scored_facts
 from napari_her2.cohort.outcome import SlideOutcome
@@ -100,7 +100,7 @@ class ScoreJob:
         ------
         SlideError, ModelError, JobFailed
         """
-        from napari_her2.export.tables import finished_label, result_folder, write_result
+        from napari_her2.export.tables import finished_result, result_folder, write_result
         from napari_her2.inference.scoring import score_steps
 
         case = self.case
@@ -109,9 +109,9 @@ class ScoreJob:
             ihc = None if case.ihc is None else stack.enter_context(self._open(case.ihc, case.ihc_mpp))
             folder = result_folder(slide.name, slide.fingerprint, self.out)
             request = self._request(slide, ihc, bundle)
-            label = finished_label(folder, request) if self.skip_finished else None
-            if label is not None:
-                return _skipped(case.path, slide.name, label, folder, bundle)
+            finished = finished_result(folder, request) if self.skip_finished else None
+            if finished is not None:
+                return _skipped(case.path, slide.name, finished, folder, bundle)
             readers = dict.fromkeys(opened.backend for opened in (slide, ihc) if opened is not None)
             result = yield from score_steps(
                 slide, bundle, ihc, case.regions, self.device, **asdict(self.options)
@@ -145,17 +145,20 @@ class ScoreJob:
         return Request(slides, bundle.sha256, options, __version__)
 
 
-def _skipped(path: Path, slide: str, label: str, folder: Path, bundle: ModelBundle) -> SlideOutcome:
+def _skipped(
+    path: Path, slide: str, finished: dict[str, Any], folder: Path, bundle: ModelBundle
+) -> SlideOutcome:
     card = bundle.card
     facts = (
-        ("task", card.task),
-        ("result", label),
+        ("task", finished["task"]),
+        ("result", finished["label"]),
         ("model", f"{card.name} (SHA-256 {bundle.sha256[:12]})"),
         ("finished", "by an earlier run, with the same slide, model and options"),
+        *(("warning", text) for text in finished["warnings"]),
         ("written to", str(folder)),
         ("notice", card.notice),
     )
-    return SlideOutcome(path, "skipped", f"{slide}: {label}", folder, facts)
+    return SlideOutcome(path, "skipped", f"{slide}: {finished['label']}", folder, facts)
 
 
 def _digest(path: Path | None) -> str | None:

@@ -39,12 +39,11 @@ def write_score_table(out: Path, outcomes: Iterable[SlideOutcome]) -> Path:
     JobFailed
         If the folder cannot be written to.
     """
-    rows = [row for file in sorted(out.glob("*/result.json")) if (row := _read(file)) is not None]
-    rows += [
-        {"slide": outcome.path.name, "error": str(outcome.error)}
-        for outcome in outcomes
-        if outcome.error is not None
-    ]
+    failed = {outcome.path.stem: outcome for outcome in outcomes if outcome.error is not None}
+    # What an earlier run said of a slide that failed now may have been asked otherwise.
+    files = [file for file in sorted(out.glob("*/result.json")) if file.parent.name not in failed]
+    rows = [row for file in files if (row := _read(file)) is not None]
+    rows += [{"slide": outcome.path.name, "error": str(outcome.error)} for outcome in failed.values()]
     between = dict.fromkeys(name for row in rows for name in row if name not in (*_FIRST, *_LAST))
     path = out / TABLE_FILE
     with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
@@ -77,5 +76,5 @@ def _read(file: Path) -> Mapping[str, Any] | None:
             "warnings": " | ".join(told["warnings"]),
             "notice": told["notice"],
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -36,7 +36,7 @@ def write_result(result: SlideResult, out_dir: Path, request: Request | None = N
         The files go to a folder in it that is named after the slide; an older one is replaced. Those of a
         paired slide go to a folder within, named after its stain.
     request : Request, optional
-        What was asked; it is written into result.json, where `finished_label` finds it.
+        What was asked; it is written into result.json, where `finished_result` finds it.
 
     Returns
     -------
@@ -95,8 +95,8 @@ def result_folder(slide: str, fingerprint: str, out_dir: Path) -> Path:
     return target
 
 
-def finished_label(folder: Path, request: Request) -> str | None:
-    """Return the answer in a folder where it answers this very request.
+def finished_result(folder: Path, request: Request) -> dict[str, Any] | None:
+    """Return the result in a folder where it answers this very request.
 
     Parameters
     ----------
@@ -106,12 +106,13 @@ def finished_label(folder: Path, request: Request) -> str | None:
 
     Returns
     -------
-    str or None
-        The score as it is shown; None where there is no result, or one that something else was asked for.
+    dict or None
+        Of ``result.json``; None where there is no result, or one that something else was asked for.
     """
     try:
         values = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        return str(values["label"]) if values["request"] == request.values() else None
+        found: dict[str, Any] = {name: values[name] for name in ("label", "task", "warnings")}
+        return found if values["request"] == request.values() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -32,6 +32,8 @@ _CATEGORY: Mapping[tuple[str, str], str] = {
     ("1+", "negative"): "HER2-low",
     (EQUIVOCAL, "negative"): "HER2-low",
     (NO_POSITIVE_ISH, "negative"): "HER2-low",
+    # Those without a result were learnt with it: one that comes later decides here too.
+    (NO_POSITIVE_ISH, "positive"): "HER2-positive",
     (EQUIVOCAL, "positive"): "HER2-positive",
     (POSITIVE_ISH, "positive"): "HER2-positive",
     ("3+", "positive"): "HER2-positive",
@@ -70,7 +72,8 @@ def class_label(
     own = (own_labels or {}).get(name)
     if own and name.lower() not in JOINS:
         return own
-    return _LABELS.get(name) or class_name(name, class_scores)
+    held = findings_of(name, class_scores)
+    return _LABELS[name] if held == (name,) and name in _LABELS else class_name(name, class_scores)
 
 
 def class_name(name: str, class_scores: Mapping[str, tuple[str, ...]] | None = None) -> str:
@@ -101,7 +104,7 @@ def class_name(name: str, class_scores: Mapping[str, tuple[str, ...]] | None = N
         ish = "no positive ISH"
     elif POSITIVE_ISH in held:
         ish = "or 2+ with a positive ISH"
-    if name.lower() in JOINS:
+    if name.lower() in JOINS or name == scores:
         return f"{scores} ({ish})" if ish else scores
     return f"{name} ({scores}, {ish})" if ish else f"{name} ({scores})"
 

@@ -147,6 +147,13 @@ def count_thumbnails(
     return count
 
 
+def thumbnail_mpp(
+    slide: Slide, tissue: TissueMask, *, size_px: int, mode: str = "fit", mpp: float | None = None
+) -> float:
+    """Return the µm/px of the images that `read_thumbnails` gives, without reading them."""
+    return _plan(slide, tissue, size_px, mode, mpp).mpp
+
+
 def thumbnail_steps(
     slide: Slide,
     tissue: TissueMask,

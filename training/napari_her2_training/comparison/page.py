@@ -98,7 +98,7 @@ def write_comparison_page(folder: Path) -> Path:
     content |= {
         "folder": folder.name,
         "measures": [*IN_TABLE, *(f"recall {named}" for named in classes.values())],
-        "judged_words": f"Measured on {judged} Cases were split once, alike for every arm.",
+        "judged_words": f"Measured on {judged} Cases were split alike for every arm.",
         "interval_words": interval_words(settings, cases, several=rows[0].measured.folds > 1),
         "rows": [
             {

@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.fit import slide_stain
 from napari_her2.inference.result import Progress
 from napari_her2.slide.macenko import fit_slide, he_transform
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.tiles import choose_level
 from napari_her2_training.cohort.manifest import SPLITS, label_of
 from napari_her2_training.cohort.outlines import tumour_share
-from napari_her2_training.corr_a_net.fields import FieldList, averaged, looks_like_ihc
+from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
+from napari_her2_training.corr_a_net.fields import FieldList, averaged
 from napari_her2_training.files import write_json
 
 if TYPE_CHECKING:
@@ -201,13 +201,10 @@ def find_fields(
 
 
 def _check_slide(slide: Slide, stain: Stain, config: FieldDataConfig) -> None:
-    if slide.mpp is not None and max(slide.mpp) > 1.5 * config.mpp:
-        raise SlideError(
-            f"{slide.path.name} has {max(slide.mpp):.2f} µm/px, too coarse for fields at {config.mpp:g} "
-            f"µm/px: leave it out."
-        )
-    if stain == "he" and config.check_stains and slide_stain(slide, slide.tissue(), "auto") == "IHC":
-        raise SlideError(looks_like_ihc(slide.path.name))
+    check_scale(slide, config.mpp)
+    # IHC without a reaction is as blue as pale H&E: there colours prove nothing.
+    if stain == "he":
+        tissue_to_learn(slide, stain, check=config.check_stains)
 
 
 def _of_squares(shares: NDArray[np.floating]) -> NDArray[np.float64]:

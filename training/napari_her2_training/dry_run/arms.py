@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_her2.inference.result import Progress
 from napari_her2.models.low_resolution import VIEWS
-from napari_her2.slide.thumbnail import count_thumbnails
+from napari_her2.slide.thumbnail import count_thumbnails, thumbnail_mpp
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.cohort.tissue import check_scale
@@ -71,7 +71,9 @@ class ThumbnailCounter:
         """Count the images of a slide."""
         image = self.config
         mpp = image.mpp if image.mode == "fixed" else None
-        taken = count_thumbnails(slide, slide.tissue(), size_px=image.size_px, mode=image.mode, mpp=mpp)
+        side, mode, tissue = image.size_px, image.mode, slide.tissue()
+        taken = count_thumbnails(slide, tissue, size_px=side, mode=mode, mpp=mpp)
+        check_scale(slide, thumbnail_mpp(slide, tissue, size_px=side, mode=mode, mpp=mpp))
         if self.seconds is None:
             began = time.perf_counter()
             cut_thumbnails(image, self.data)(slide, case)

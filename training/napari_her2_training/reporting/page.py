@@ -161,7 +161,10 @@ def cell(measure: Measure | None) -> dict[str, str]:
 
 def _interval_words(run: FinishedRun) -> str:
     cases = len({case for given in run.of(run.judged).values() for case in given.cases})
-    return interval_words(run.settings(), cases, several=len(run.folds) > 1)
+    words = interval_words(run.settings(), cases, several=len(run.folds) > 1)
+    if len(run.folds) > 1 and run.settings().resamples:
+        words += " Pooled: of slides that several folds judged, the mean of their logits."
+    return words
 
 
 def interval_words(settings: MeasureConfig, cases: int, *, several: bool = False) -> str:
@@ -179,10 +182,7 @@ def interval_words(settings: MeasureConfig, cases: int, *, several: bool = False
     -------
     str
     """
-    folds = (
-        " ± is the standard deviation over the folds. Pooled: of slides that several folds judged, the mean "
-        "of their logits."
-    )
+    folds = " ± is the standard deviation over the folds."
     # Of cases that were all judged rightly every resample is right too: the bootstrap then sees no doubt.
     few = (
         f" {cases} cases are few: such intervals are too narrow. Even with none of them wrong, as many as "

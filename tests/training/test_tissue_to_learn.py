@@ -10,11 +10,11 @@ import pytest
 
 from napari_her2 import open_slide
 from napari_her2.errors import JobFailed, SlideError
+from napari_her2.inference.embed import refuse_damage
 from napari_her2.phantom import cohort_steps
 from napari_her2_training.arm_config import StainedCasesConfig
 from napari_her2_training.cohort.embedding import tiles_to_learn
 from napari_her2_training.cohort.manifest import Case, read_manifest
-from napari_her2_training.cohort.tissue import check_damage
 from napari_her2_training.config import DataConfig
 from napari_her2_training.low_resolution.config import ImageConfig, PatchesConfig
 from napari_her2_training.low_resolution.slide_images import ImageStore, cut_thumbnails, cut_tiles
@@ -92,6 +92,6 @@ def test_fluorescence_is_refused_and_bare_glass_is_told_with_its_row(tmp_path: P
 
 def test_a_slide_of_which_much_is_damaged_is_refused(case: Case) -> None:
     with open_slide(case.slide("ihc")) as slide:
-        check_damage(slide, 0.05)
-        with pytest.raises(SlideError, match=r"60% of the tissue of .* or leave it out"):
-            check_damage(slide, 0.6)
+        refuse_damage(slide, 0.05)
+        with pytest.raises(SlideError, match=r"60% of the tissue of .* copy it again from its source"):
+            refuse_damage(slide, 0.6)

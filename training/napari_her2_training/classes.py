@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.class_words import class_name
+from napari_her2.inference.class_words import class_names
 from napari_her2.models.class_scores import EQUIVOCAL, NO_POSITIVE_ISH, POSITIVE, POSITIVE_ISH, SCORES
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class ClassMapping:
     @property
     def named(self) -> dict[str, str]:
         """Each class with what it is called for a person: "Low" as "1+/2+ (ISH unknown)"."""
-        return {name: class_name(name, self.findings) for name in self.names}
+        return class_names(self.names, self.findings)
 
     def told(self) -> str:
         """Return the mapping in words: "0: 0, 1+: Low, 2+: Low, 3+: High"."""

@@ -182,7 +182,7 @@ def explaining(
     if ready is None:
         ready = yield from getting_ready(slide, model, settings)
     from napari_her2.explain.region_cam import region_cam_steps
-    from napari_her2.inference import class_words
+    from napari_her2.inference.class_words import class_names
 
     steps = region_cam_steps(
         slide,
@@ -192,7 +192,7 @@ def explaining(
         ready.card.mpp,
         ready.card.classes.index(class_name),
         ready.batch_size,
-        classes=tuple(class_words.class_name(name, ready.card.class_scores) for name in ready.card.classes),
+        classes=tuple(class_names(ready.card.classes, ready.card.class_scores).values()),
         tissue=ready.tissue,
     )
     with closing(steps):

@@ -16,7 +16,7 @@ from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.progress_row import ProgressRow
 from napari_her2._qt.theme import Colours
 from napari_her2.errors import Her2Error
-from napari_her2.inference.class_words import class_name
+from napari_her2.inference.class_words import class_name, class_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,8 +97,8 @@ class CamPanel(QWidget):
             self._forget()
             self.class_name.clear()
             if card is not None:
-                for score in card.classes:
-                    self.class_name.addItem(class_name(score, card.class_scores), score)
+                for score, named in class_names(card.classes, card.class_scores).items():
+                    self.class_name.addItem(named, score)
             self._choose_class()
         self.setVisible(bool(name))
         self._show_check()

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from napari_her2._qt.theme import Colours
-from napari_her2.inference.class_words import class_name
+from napari_her2.inference.class_words import class_names
 from napari_her2.inference.presentation import looks_at
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def summary_of(card: ModelCard) -> str:
 
 def card_text(card: ModelCard) -> str:
     """Return the card in words, a paragraph for each fact."""
-    scores = ", ".join(class_name(name, card.class_scores) for name in card.classes)
+    scores = ", ".join(class_names(card.classes, card.class_scores).values())
     lines = [
         f"Method: {card.method}, version {card.version}"
         + (f", encoder {card.encoder.name}" if card.encoder is not None else ""),

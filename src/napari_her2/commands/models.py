@@ -73,7 +73,7 @@ def verify(
 
 def card_rows(card: ModelCard) -> list[tuple[str, object]]:
     """Return the fields of a card as names and values."""
-    from napari_her2.inference.class_words import class_name
+    from napari_her2.inference.class_words import class_names
     from napari_her2.inference.presentation import looks_at
 
     encoder = card.encoder
@@ -83,7 +83,7 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
         ("method", f"{card.method} ({card.architecture})"),
         ("stain", card.stain),
         ("looks at", looks_at(card)),
-        ("classes", ", ".join(class_name(name, card.class_scores) for name in card.classes)),
+        ("classes", ", ".join(class_names(card.classes, card.class_scores).values())),
         ("trained on", card.training_data),
         ("criteria", card.guideline),
         ("licence", card.licence),

@@ -107,7 +107,7 @@ def finished_result(folder: Path, request: Request) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        Of ``result.json``; None where there is no result, or one that something else was asked for.
+        Its label, task and warnings; None where there is no result, or one that something else was asked for.
     """
     try:
         values = json.loads((folder / "result.json").read_text(encoding="utf-8"))

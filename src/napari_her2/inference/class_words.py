@@ -109,6 +109,13 @@ def class_name(name: str, class_scores: Mapping[str, tuple[str, ...]] | None = N
     return f"{name} ({scores}, {ish})" if ish else f"{name} ({scores})"
 
 
+def class_names(
+    classes: Sequence[str], class_scores: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, str]:
+    """Return each class of a model with what it is called; see `class_name`."""
+    return {name: class_name(name, class_scores) for name in classes}
+
+
 def _holds(held: Sequence[str], score: str) -> bool:
     return score in held or (score == EQUIVOCAL and NO_POSITIVE_ISH in held)
 

@@ -246,6 +246,26 @@ def refuse_ruins(slide: Slide, embeddings: Embeddings) -> None:
         )
 
 
+def refuse_damage(slide: Slide, share: float) -> None:
+    """Refuse a slide of whose tissue much could not be read; see `refuse_ruins`.
+
+    Parameters
+    ----------
+    slide : Slide
+    share : float
+        Of the tissue, 0 to 1.
+
+    Raises
+    ------
+    SlideError
+    """
+    if share > MOST_DAMAGED:
+        raise SlideError(
+            f"{share:.0%} of the tissue of {slide.path.name} cannot be read because the file is damaged or "
+            f"was cut off: copy it again from its source."
+        )
+
+
 def _collect(bag: _Bag, cached: int, note: str, problem: str) -> Embeddings:
     if bag.done != len(bag.index):
         raise JobFailed(

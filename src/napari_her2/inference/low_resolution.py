@@ -7,7 +7,6 @@ tissue is not answered.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -60,7 +59,7 @@ def score_low_resolution(
     held = torch.tensor([float(thumbnail.tissue.sum()) for thumbnail in seen.thumbnails], dtype=torch.float64)
     weights = held / held.sum() if float(held.sum()) > 0 else torch.ones_like(held) / len(held)
     joined = (weights[:, None] * probabilities).sum(dim=0)
-    scored = replace(_scored(slide, card, seen, signed.float().numpy()), looks_like=chosen.looks_like)
+    scored = _scored(slide, card, seen, signed.float().numpy(), chosen.looks_like)
     clock.lap("model")
     return assemble(
         (scored,),
@@ -134,7 +133,9 @@ def _explained(model: LowResolution, image: Tensor, device: torch.device) -> tup
         return logits.float().cpu(), cams.float().cpu()
 
 
-def _scored(slide: Slide, card: ModelCard, seen: Seen, signed: NDArray[np.float32]) -> ScoredSlide:
+def _scored(
+    slide: Slide, card: ModelCard, seen: Seen, signed: NDArray[np.float32], looks_like: str
+) -> ScoredSlide:
     grid = seen.grid
     share = seen.tissue.fraction(grid)
     tissue = TileMap(
@@ -165,4 +166,5 @@ def _scored(slide: Slide, card: ModelCard, seen: Seen, signed: NDArray[np.float3
         corrupt=seen.corrupt,
         tissue=seen.tissue,
         thumbnails=seen.thumbnails,
+        looks_like=looks_like,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import ModelMisfit, SlideError
-from napari_her2.inference.embed import MOST_DAMAGED
+from napari_her2.errors import ModelMisfit
+from napari_her2.inference.embed import refuse_damage
 from napari_her2.models.fit import MAX_ENLARGEMENT, Fit, sees_all_tissue
 
 if TYPE_CHECKING:
@@ -49,11 +49,7 @@ def damaged_share(tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> floa
 def damage_words(slide: Slide, tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> tuple[str, ...]:
     """Tell of tissue that could not be read, or refuse where there is much of it."""
     share = damaged_share(tissue, thumbnails)
-    if share > MOST_DAMAGED:
-        raise SlideError(
-            f"{share:.0%} of the tissue of {slide.path.name} cannot be read because the file is damaged or "
-            f"was cut off: copy it again from its source."
-        )
+    refuse_damage(slide, share)
     if not share and not any(thumbnail.damaged is not None for thumbnail in thumbnails):
         return ()
     return (

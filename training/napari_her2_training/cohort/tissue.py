@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import ModelMisfit, SlideError
-from napari_her2.inference.embed import MOST_DAMAGED
 from napari_her2.inference.fit import refuse_unstained, slide_stain
 from napari_her2.models.fit import MAX_ENLARGEMENT
 from napari_her2_training.cohort.manifest import STAINS
@@ -74,24 +73,4 @@ def check_scale(slide: Slide, mpp: float) -> None:
         raise SlideError(
             f"{slide.path.name} has {max(slide.mpp):.4g} µm/px, too coarse to be seen at {mpp:.4g} µm/px: "
             f"leave it out, or learn at a coarser µm/px."
-        )
-
-
-def check_damage(slide: Slide, share: float) -> None:
-    """Refuse a slide of whose tissue much could not be read.
-
-    Parameters
-    ----------
-    slide : Slide
-    share : float
-        Of the tissue, 0 to 1.
-
-    Raises
-    ------
-    SlideError
-    """
-    if share > MOST_DAMAGED:
-        raise SlideError(
-            f"{share:.0%} of the tissue of {slide.path.name} cannot be read because the file is damaged or "
-            f"was cut off: copy it again from its source, or leave it out."
         )

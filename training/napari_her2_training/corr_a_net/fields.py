@@ -167,12 +167,7 @@ def check_he(image: NDArray[np.uint8], name: str) -> None:
     JobFailed
     """
     if guess_stain(image, image.min(axis=2) < _LIGHTEST_STAINED) == "IHC":
-        raise JobFailed(looks_like_ihc(name))
-
-
-def looks_like_ihc(name: str) -> str:
-    """Say that H&E looks like IHC, and what to do."""
-    return (
-        f"{name} is given as H&E but looks like IHC: put it where it belongs. If it is H&E all the same, set "
-        f"[data] check_stains = false."
-    )
+        raise JobFailed(
+            f"{name} is given as H&E but looks like IHC: put it where it belongs. If it is H&E all the same, "
+            f"set [data] check_stains = false."
+        )

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from napari_her2.errors import JobFailed, SlideError
+from napari_her2.inference.embed import refuse_damage
 from napari_her2.inference.low_resolution_fit import damaged_share
 from napari_her2.inference.result import Progress
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.thumbnail import read_thumbnails
 from napari_her2_training.cohort.manifest import STAINS, label_of
-from napari_her2_training.cohort.tissue import check_damage, check_scale, tissue_to_learn
+from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
 from napari_her2_training.files import array_file, write_json
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def cut_thumbnails(config: ImageConfig, data: StainedCasesConfig) -> Callable[[S
             mpp=config.mpp if config.mode == "fixed" else None,
             whiten=config.whiten,
         )
-        check_damage(slide, damaged_share(tissue, tuple(found)))
+        refuse_damage(slide, damaged_share(tissue, tuple(found)))
         check_scale(slide, found[0].mpp)
         held = tuple(float(image.tissue.sum()) for image in found)
         return Cut(np.stack([image.rgb for image in found]), found[0].mpp, held)
@@ -222,7 +223,7 @@ def cut_tiles(config: PatchesConfig, data: StainedCasesConfig, seed: int) -> Cal
             found.append(batch.images)
             lost += len(batch.corrupt)
         images = np.concatenate(found)
-        check_damage(slide, lost / max(1, len(index)))
+        refuse_damage(slide, lost / max(1, len(index)))
         return Cut(images, config.mpp, (1.0,) * len(images))
 
     return cut

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QApplication, QLabel, QScrollArea, QVBoxLayout, QWidg
 from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import apply_folders, read_settings
 from napari_her2._qt.theme import colours_of
+from napari_her2._qt.wheel import WheelNeedsFocus
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Dock(QWidget):
         self.scroll.setWidgetResizable(True)
         self.scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        WheelNeedsFocus(self.scroll)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)

@@ -5,8 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QApplication, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QLabel,
+    QMainWindow,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import apply_folders, read_settings
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.components import ViewerModel
-    from qtpy.QtGui import QCloseEvent
+    from qtpy.QtGui import QCloseEvent, QShowEvent
 
     from napari_her2._qt.jobs import Job
     from napari_her2._qt.theme import Colours
@@ -56,6 +64,7 @@ class Dock(QWidget):
         self.setMinimumWidth(_MIN_WIDTH_PX)
         self._jobs: tuple[Job, ...] = ()
         self._was_docked = False
+        self._has_place = False
 
     def hold(self, parts: Sequence[QWidget]) -> None:
         """Show the parts of the dock, below one another."""
@@ -105,6 +114,13 @@ class Dock(QWidget):
         self.shutdown()
         super().closeEvent(event)
 
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Share the place of our other docks when the dock is shown for the first time."""
+        super().showEvent(event)
+        if not self._has_place:
+            self._has_place = True
+            QTimer.singleShot(0, self._share_place)  # napari has not finished with its place yet
+
     def event(self, event: QEvent | None) -> bool:
         """Stop all work when napari takes the dock apart: it then only loses its parent."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
@@ -113,6 +129,25 @@ class Dock(QWidget):
                 self.shutdown()
             self._was_docked = docked
         return bool(super().event(event))
+
+    def _share_place(self) -> None:
+        """Become a tab beside another dock of ours: below one another both would be too small to use."""
+        frame = self.parentWidget()
+        window = frame.parentWidget() if isinstance(frame, QDockWidget) else None
+        if not isinstance(window, QMainWindow) or frame.isFloating():
+            return
+        area = window.dockWidgetArea(frame)
+        for other in window.findChildren(QDockWidget):
+            ours = isinstance(other.widget(), Dock) and other is not frame
+            if (
+                ours
+                and not other.isHidden()
+                and not other.isFloating()
+                and window.dockWidgetArea(other) == area
+            ):
+                window.tabifyDockWidget(other, frame)
+                frame.raise_()
+                return
 
     def _take_colours(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
         colours = colours_of(self.session.viewer)

@@ -89,7 +89,7 @@ def test_a_new_map_takes_the_place_of_the_old_one_and_follows_its_slide() -> Non
     assert "Grad-CAM 0 (" in found[0].name
     roles = [tag_of(layer).role for layer in viewer.layers if layer is not slide]
     assert roles.index("score") < roles.index("Grad-CAM") < roles.index("top tiles")
-    assert tag_of(viewer.layers.selection.active).role == "tiles"
+    assert viewer.layers.selection.active is slide
     before = np.array(found[0].data_to_world((0, 0)))
     slide.translate = (100, 50)
     np.testing.assert_allclose(np.array(found[0].data_to_world((0, 0))) - before, (100, 50))

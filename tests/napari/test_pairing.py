@@ -63,7 +63,7 @@ def test_a_result_of_two_slides_is_shown_on_each(case: Case) -> None:
         assert case.session.overlays(slide_id).layer("evidence") is None
         assert case.session.overlays(slide_id).layer("tissue") is not None
         assert len(case.session.overlay_sets(own)) == 2
-    assert case.viewer.layers.selection.active.name == "tile values · case-1"
+    assert case.viewer.layers.selection.active is case.ihc  # as before
 
 
 @pytest.mark.parametrize("closed", [0, 1])

@@ -138,7 +138,7 @@ def test_a_score_is_shown_with_everything_that_belongs_to_it(
     assert "few tiles" in card.warnings.text()
     roles = [getattr(tag_of(layer), "role", "slide") for layer in viewer.layers]
     assert roles == ["slide", "tissue", "evidence", "attention", "top tiles", "tiles"]
-    assert viewer.layers.selection.active.name == "tile values · case-1"
+    assert viewer.layers.selection.active.name == "case-1"
 
 
 def test_scoring_again_replaces_the_overlays_as_a_set(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_her2._napari.class_cam import class_cam_layer
 from napari_her2._napari.field_layers import confidence_layer, score_layer
@@ -22,6 +23,8 @@ from napari_her2._napari.placement import place_of
 from napari_her2._napari.tags import OverlayRole, OverlayTag, tag_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
@@ -77,10 +80,6 @@ class OverlaySet:
         for position, data in enumerate(result_layers(result, look)):
             viewer.layers.insert(at + position, make_layer(data, slide_layer))
         self._show_colorbar()
-        tiles = self.layer("tiles")
-        if tiles is not None:
-            # The active layer is the one whose values napari shows under the cursor.
-            viewer.layers.selection.active = tiles
 
     def layers(self) -> list[Layer]:
         """Return the layers of the set that are still in the viewer, lowest first."""
@@ -212,8 +211,38 @@ def make_layer(data: LayerData, slide_layer: Image) -> Layer:
     if role in _MAPS and role not in _WITHOUT_BAR:
         layer.colorbar.visible = True
     if kind in ("labels", "shapes"):
-        layer.editable = False  # a result is not painted over by accident
+        # A result is not painted over by accident. napari makes layers editable again when it puts them
+        # in, when their data change, and when it comes back from three dimensions.
+        layer.editable = False
+        layer.events.editable.connect(_lock)
     return layer
+
+
+def _lock(event: Any) -> None:  # noqa: ANN401 - a napari event
+    event.source.editable = False
+
+
+@contextmanager
+def active_kept(viewer: ViewerModel, otherwise: Layer | None) -> Iterator[None]:
+    """Leave the active layer active while overlays are put in, which napari would make so one by one.
+
+    A map that is replaced hands over to the new one. What can be drawn or painted in does not stay active:
+    the status bar would tell the keys for that, and the next click, meant for a tile, would draw.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    otherwise : Layer or None
+        Is made active instead.
+    """
+    selection = viewer.layers.selection
+    active = selection.active
+    tag = tag_of(active) if active is not None else None
+    yield
+    if isinstance(tag, OverlayTag) and active not in viewer.layers:
+        active = next((layer for layer in viewer.layers if tag_of(layer) == tag), None)
+    is_picture = active in viewer.layers and type(active).__name__ == "Image"
+    selection.active = active if is_picture else otherwise
 
 
 def overlays_of(viewer: ViewerModel, slide_id: str) -> list[Layer]:

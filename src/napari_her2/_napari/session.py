@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from napari_her2._napari.hover import show_tile_values
 from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
 from napari_her2._napari.manual import ManualScore
-from napari_her2._napari.overlays import OverlaySet, overlaid_slides, remove_overlays
+from napari_her2._napari.overlays import OverlaySet, active_kept, overlaid_slides, remove_overlays
 from napari_her2._napari.pairing import Pairing
 from napari_her2._napari.placement import MOVING_EVENTS, follow
 from napari_her2._napari.tags import METADATA_KEY, SlideTag, slide_tag
@@ -50,6 +51,8 @@ class Session:
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
         viewer.layers.events.reordered.connect(self._on_layers)
+        # Behind napari's own listener, which else would show what it was called with.
+        viewer.events.status.connect(self._on_status, position="last")
 
     @property
     def viewer(self) -> ViewerModel | None:
@@ -120,10 +123,9 @@ class Session:
         if viewer is None:
             return
         scored = [slide.fingerprint for slide in result.slides]
-        # The first slide comes last: its values are then the ones that napari shows under the cursor.
-        for slide_id in reversed(scored):
-            layer = self.layer_of(slide_id)
-            if layer is not None:
+        shown = [(slide_id, layer) for slide_id in scored if (layer := self.layer_of(slide_id)) is not None]
+        with active_kept(viewer, shown[0][1] if shown else None):
+            for slide_id, layer in shown:
                 own = result.seen_from(slide_id)
                 self._results[slide_id] = own
                 self._overlays[slide_id] = OverlaySet(viewer, layer, own, look, leading=slide_id == scored[0])
@@ -221,6 +223,12 @@ class Session:
         viewer = self.viewer
         if viewer is not None:
             follow(viewer, event.source)
+
+    def _on_status(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
+        viewer = self.viewer
+        if viewer is not None and self._overlays:
+            found = [shown.layer("tiles") for shown in self._overlays.values()]
+            show_tile_values(viewer, [layer for layer in found if layer is not None])
 
     def _show_pairing(self) -> None:
         """Fade the IHC slide and its overlays as the pairing says."""

@@ -75,6 +75,10 @@ def read_slide(path: str | Sequence[str]) -> list[LayerData]:
         If the file is no readable slide; napari shows the message.
     """
     from napari_her2._napari.layers import slide_layer
+    from napari_her2._napari.scale_bar import show_scale_bar_of_window
     from napari_her2.slide.reader import open_slide
 
-    return [slide_layer(open_slide(str(path)))]
+    slide = open_slide(str(path))
+    if slide.mpp is not None:
+        show_scale_bar_of_window()
+    return [slide_layer(slide)]

@@ -95,4 +95,7 @@ def phantom_layers(case: PhantomCase) -> list[LayerData]:
 
 def phantom_pair() -> list[LayerData]:
     """Layers of the sample case."""
+    from napari_her2._napari.scale_bar import show_scale_bar_of_window
+
+    show_scale_bar_of_window()
     return phantom_layers(SAMPLE)

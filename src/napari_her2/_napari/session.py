@@ -12,12 +12,13 @@ from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
 from napari_her2._napari.manual import ManualScore
 from napari_her2._napari.overlays import OverlaySet, active_kept, overlaid_slides, remove_overlays
 from napari_her2._napari.pairing import Pairing
-from napari_her2._napari.placement import MOVING_EVENTS, follow
-from napari_her2._napari.tags import METADATA_KEY, SlideTag, slide_tag
+from napari_her2._napari.placement import MOVING_EVENTS, companions, follow
+from napari_her2._napari.scale_bar import is_measured, show_scale_bar
+from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, slide_tag, tag_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.reader import Slide
@@ -48,6 +49,7 @@ class Session:
         self._manual: dict[str, ManualScore] = {}
         self._followed: weakref.WeakSet[Image] = weakref.WeakSet()
         self._pairing: Pairing | None = None
+        self._follow(self.slide_layers())
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
         viewer.layers.events.reordered.connect(self._on_layers)
@@ -81,6 +83,8 @@ class Session:
     def give_mpp(self, slide_id: str, mpp: float) -> None:
         """Take µm/px from the user for a slide that does not state it, and rescale its layer.
 
+        What was computed with another value goes: results and maps of the slide, and of its case.
+
         Parameters
         ----------
         slide_id : str
@@ -99,12 +103,40 @@ class Session:
         if layer is None or tag is None:
             return
         slide = open_slide(tag.slide.path, mpp=mpp)
+        self._forget(slide_id)
         data, options, _ = slide_layer(slide)
         layer.data = data
         layer.metadata = {**layer.metadata, METADATA_KEY: SlideTag(slide, tag.slide_id)}
-        layer.units = MICROMETRE
-        layer.scale = options["scale"]
+        for shown in (layer, *self._regions_of(slide_id)):
+            shown.units = MICROMETRE
+            shown.scale = options["scale"]
+        viewer = self.viewer
+        if viewer is not None:
+            show_scale_bar(viewer)
         self.slides_changed.emit()
+
+    def _regions_of(self, slide_id: str) -> list[Layer]:
+        """Layers that were drawn on the pixels of a slide."""
+        viewer = self.viewer
+        over = [] if viewer is None else companions(viewer, slide_id)
+        return [layer for layer in over if isinstance(tag_of(layer), RegionTag)]
+
+    def _forget(self, slide_id: str) -> None:
+        """Drop what was computed of a slide, and of the case that it belongs to."""
+        result, viewer = self._results.get(slide_id), self.viewer
+        of_case = [slide_id] if result is None else [slide.fingerprint for slide in result.slides]
+        if self._pairing is not None and slide_id in self._pairing.ids:
+            self.unpair()  # its alignment is in µm
+        for known in of_case:
+            self._results.pop(known, None)
+            self._overlays.pop(known, None)
+        for layer in [] if viewer is None else companions(viewer, slide_id):
+            if not isinstance(tag_of(layer), RegionTag) and layer in viewer.layers:
+                viewer.layers.remove(layer)
+        for known in of_case:
+            if viewer is not None:
+                remove_overlays(viewer, known)
+            self.result_changed.emit(known)
 
     def result(self, slide_id: str) -> SlideResult | None:
         """Return the last result of a slide."""
@@ -210,14 +242,20 @@ class Session:
         # Grad-CAM may lie over a slide that was never scored.
         for slide_id in overlaid_slides(viewer) - open_ids:
             remove_overlays(viewer, slide_id)
+        had_measured = any(is_measured(layer) for layer in self._followed)
+        self._follow(layers)
+        if not had_measured and any(is_measured(layer) for layer in layers):
+            show_scale_bar(viewer)  # once: then it is the user's own choice
+        if self._pairing is not None and self._pairing.layers is None:
+            self.unpair()
+        self.slides_changed.emit()
+
+    def _follow(self, layers: list[Image]) -> None:
         for layer in layers:
             if layer not in self._followed:
                 self._followed.add(layer)
                 for name in MOVING_EVENTS:
                     layer.events[name].connect(self._on_moved)
-        if self._pairing is not None and self._pairing.layers is None:
-            self.unpair()
-        self.slides_changed.emit()
 
     def _on_moved(self, event: Any) -> None:  # noqa: ANN401 - a napari event
         viewer = self.viewer

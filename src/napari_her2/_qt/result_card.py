@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from napari_her2._qt.head_answers import head_in_words, heads_html
 from napari_her2._qt.probability_bars import ProbabilityBars
+from napari_her2._qt.slide_facts import mpp_in_words
 from napari_her2._qt.theme import Colours
 from napari_her2.inference.presentation import images_in_words
 from napari_her2.models.card import NOTICE
@@ -156,10 +157,11 @@ def _looks_at(result: SlideResult) -> str:
 
 def _tiles(slide: ScoredSlide, *, named: bool) -> str:
     of = f"{slide.stain}: " if named else ""
+    scale = f" · {mpp_in_words(slide.grid.slide_mpp, slide.mpp_source)}"
     if slide.thumbnails:
         # What is damaged the model saw as white; how much that is stands in the warnings.
-        return f"{of}{images_in_words(slide.thumbnails)} · {slide.tissue_mm2:.1f} mm² tissue"
-    tiles = f"{of}{len(slide.table):,} tiles · {slide.tissue_mm2:.1f} mm² tissue"
+        return f"{of}{images_in_words(slide.thumbnails)} · {slide.tissue_mm2:.1f} mm² tissue{scale}"
+    tiles = f"{of}{len(slide.table):,} tiles · {slide.tissue_mm2:.1f} mm² tissue{scale}"
     if len(slide.corrupt):
         tiles += f" · {len(slide.corrupt):,} damaged tiles left out"
     return tiles

@@ -87,8 +87,8 @@ class ScoringDock(Dock):
         )
         self.hold(
             (
-                Section("Model", self.models),
                 Section("Slide", self.slides),
+                Section("Model", self.models),
                 self.case,
                 Section("Region", self.regions),
                 self.device,
@@ -117,6 +117,7 @@ class ScoringDock(Dock):
         for part in self._models_own:
             part.failed.connect(self._show_failure)
         self.score_job.running_changed.connect(self.progress.set_running)
+        self.score_job.running_changed.connect(self.slides.set_busy)
         self.score_job.progressed.connect(self.progress.set_progress)
         self.score_job.returned.connect(self._on_scored)
         self.score_job.failed.connect(self._on_score_failed)

@@ -1,4 +1,4 @@
-"""Which slide is scored, what its file says, and µm/px where the file does not say it."""
+"""Which slide is scored, what its file says, and µm/px where the file does not say it, or the user did."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_her2._qt.slide_facts import slide_facts
 from napari_her2._qt.slide_opener import SlideOpener
 from napari_her2._qt.theme import Colours
+from napari_her2.slide.facts import GIVEN_BY_USER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_her2._napari.session import Session
     from napari_her2.slide.reader import Slide
+
+_DECIMALS = 4
+_LEAST_CHANGE = 0.5 * 10**-_DECIMALS  # µm/px
 
 
 class SlidePicker(QWidget):
@@ -58,7 +63,7 @@ class SlidePicker(QWidget):
         self.mpp = QDoubleSpinBox()
         self.mpp.setRange(0.0, 100.0)
         self.mpp.setSpecialValueText("?")  # nothing is put in that could be taken for the truth
-        self.mpp.setDecimals(4)
+        self.mpp.setDecimals(_DECIMALS)
         self.mpp.setSingleStep(0.01)
         self.mpp.setToolTip(
             "The scanner's software states it; 40× is often near 0.25, 20× near 0.5. "
@@ -70,21 +75,22 @@ class SlidePicker(QWidget):
         self.use_mpp.setEnabled(False)
         self._arrange()
         self._slides: list[tuple[str, str, Slide]] = []
+        self._mpp_shown = ("", 0.0)
         self.combo.currentIndexChanged.connect(self._on_choice)
         self.open.clicked.connect(self._choose_file)
         self.opener.opened.connect(self.choose)
         self.opener.failed.connect(self.failed)
         self.use_mpp.clicked.connect(self._on_use)
-        self.mpp.valueChanged.connect(lambda value: self.use_mpp.setEnabled(value > 0))
+        self.mpp.valueChanged.connect(self._show_use)
         self.set_colours(Colours())
         self.set_slides([])
 
     def _arrange(self) -> None:
         row = QHBoxLayout(self.mpp_row)
         row.setContentsMargins(0, 0, 0, 0)
-        question = QLabel("No µm/px in the file. It is")
-        question.setBuddy(self.mpp)
-        row.addWidget(question)
+        self.mpp_question = QLabel()
+        self.mpp_question.setBuddy(self.mpp)
+        row.addWidget(self.mpp_question)
         row.addWidget(self.mpp, 1)
         row.addWidget(self.use_mpp)
         choice = QHBoxLayout()
@@ -133,6 +139,10 @@ class SlidePicker(QWidget):
         if self.slide_id != before:
             self.changed.emit(self.slide_id)
 
+    def set_busy(self, busy: bool) -> None:
+        """Keep µm/px as they are while they are used."""
+        self.mpp_row.setEnabled(not busy)
+
     def choose(self, slide_id: str) -> None:
         """Choose a slide that is open."""
         self.combo.setCurrentIndex(self.combo.findData(slide_id))
@@ -158,27 +168,36 @@ class SlidePicker(QWidget):
 
     def _show_facts(self) -> None:
         slide = self.slide
-        self.mpp_row.setVisible(slide is not None and slide.mpp is None)
+        self._show_mpp()
         self.warnings.setVisible(bool(slide and slide.warnings))
         if slide is None:
-            self.facts.setText("Open a slide here, with File > Open, or File > Open Sample > HER2 phantom.")
+            self.facts.setText(
+                "Drop slides here, or press Open…. File > Open Sample > HER2 phantom opens a synthetic case."
+            )
             return
         self.facts.setText(" · ".join(slide_facts(slide)))
         self.warnings.setText("\n".join(f"⚠ {line}" for line in slide.warnings))
-        if slide.mpp is None:
-            self.mpp.setValue(0.0)
 
+    def _show_mpp(self) -> None:
+        """Ask for µm/px that the file does not state; what the user gave can be corrected."""
+        slide = self.slide
+        given = slide is not None and slide.mpp_source == GIVEN_BY_USER
+        self.mpp_row.setVisible(slide is not None and (slide.mpp is None or given))
+        self.mpp_question.setText("µm/px as you gave it:" if given else "No µm/px in the file. It is")
+        self.use_mpp.setText("Change" if given else "Use")
+        known = self._known_mpp
+        if known != self._mpp_shown:  # else what is being typed stays
+            self._mpp_shown = known
+            self.mpp.setValue(known[1])
+        self._show_use()
 
-def slide_facts(slide: Slide) -> list[str]:
-    """Return size, µm/px with its source, objective and reader of a slide, a phrase each."""
-    facts = [f"{slide.shape[1]:,} × {slide.shape[0]:,} px"]
-    if slide.mpp is None:
-        facts.append("µm/px not stated")
-    else:
-        y, x = slide.mpp
-        size = f"{x:.4g}" if abs(y - x) < 1e-4 * x else f"{x:.4g} × {y:.4g}"
-        facts.append(f"{size} µm/px ({slide.mpp_source})")
-    if slide.objective:
-        facts.append(f"{slide.objective:g}× objective")
-    facts.append(f"read with {slide.backend}")
-    return facts
+    @property
+    def _known_mpp(self) -> tuple[str, float]:
+        """Id of the slide and its µm/px, 0 where they are not known."""
+        slide = self.slide
+        return self.slide_id, slide.mpp[1] if slide is not None and slide.mpp else 0.0
+
+    def _show_use(self) -> None:
+        """Let a value be used once there is one, and another one than before."""
+        value = self.mpp.value()
+        self.use_mpp.setEnabled(value > 0 and abs(value - self._known_mpp[1]) > _LEAST_CHANGE)

@@ -163,6 +163,7 @@ def result_values(result: SlideResult) -> dict[str, Any]:
         "regions": result.regions,
         "mpp": result.grid.mpp,
         "slide_mpp": list(result.grid.slide_mpp),
+        "mpp_source": result.slides[0].mpp_source,
         "tile_px": result.grid.tile_px,
         "tissue_mm2": result.tissue_mm2,
         "device": result.device,
@@ -182,6 +183,7 @@ def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
         "tiles": len(slide.table),
         "corrupt_tiles": len(slide.corrupt),
         "slide_mpp": list(slide.grid.slide_mpp),
+        "mpp_source": slide.mpp_source,
         "tissue_mm2": slide.tissue_mm2,
         "images": [_image_values(thumbnail) for thumbnail in slide.thumbnails],
     }

@@ -99,6 +99,7 @@ def scored_slide(
         fingerprint=slide.fingerprint,
         stain=chosen.stain,
         looks_like=chosen.looks_like,
+        mpp_source=slide.mpp_source,
         table=TileTable(
             index=embeddings.index,
             origins_px0=grid.origins_px0(embeddings.index),

@@ -167,4 +167,5 @@ def _scored(
         tissue=seen.tissue,
         thumbnails=seen.thumbnails,
         looks_like=looks_like,
+        mpp_source=slide.mpp_source,
     )

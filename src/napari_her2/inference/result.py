@@ -110,6 +110,8 @@ class ScoredSlide:
         the other slide; 0 where it compares none.
     thumbnails : tuple of Thumbnail
         The images that a model of low resolution looked at; empty for models of tiles.
+    mpp_source : str
+        Where the µm/px of the slide come from, `Slide.mpp_source`; empty where nobody noted it.
     """
 
     name: str
@@ -125,6 +127,7 @@ class ScoredSlide:
     compared: int = 0
     thumbnails: tuple[Thumbnail, ...] = ()
     looks_like: str = ""
+    mpp_source: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_her2.errors import SlideError
+from napari_her2.slide.dicom import DICOM_HEAD_BYTES, dicom_slide, is_dicom
+from napari_her2.slide.files import ByteFile
+from napari_her2.slide.tiff_chain import DESCRIPTION, SOFTWARE, XMP, read_headers
+from napari_her2.slide.tiff_limits import refuse_impossible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,10 +22,14 @@ if TYPE_CHECKING:
 
     from napari_her2.slide.facts import SlideFacts
     from napari_her2.slide.sources import TileSource
+    from napari_her2.slide.tiff_chain import TiffHeaders
 
 BackendName = Literal["auto", "tiffslide", "openslide"]
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ROOT_BYTES = 1000  # the root of an XML description names its kind
+_NO_TIFF = "Read with OpenSlide: this file is not a TIFF."
+_CUT = "The file ends early: levels or associated images are missing; copy it again from its source."
 _PICTURE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _INSTALL_OPENSLIDE = "install the OpenSlide extra (pip install 'napari-her2[openslide]') and open it again"
 
@@ -78,34 +86,75 @@ def open_backend(path: Path, wanted: BackendName = "auto") -> tuple[Backend, tup
     SlideError
         No library can open it.
     """
-    if wanted == "tiffslide":
-        return _open_tiffslide(path), ()
-    if wanted == "openslide":
-        return _open_openslide(path), ()
     if path.is_dir():
-        return _open_openslide(path), ("Read with OpenSlide: a directory of DICOM files is not a TIFF.",)
-    with path.open("rb") as file:
-        magic = file.read(8)
-    if magic.startswith(_PICTURE_MAGIC):
-        return _open_picture(path), ()
-    if magic[:4] not in _TIFF_MAGIC:
-        _refuse_hopeless(path)
-        return _open_openslide(path), ("Read with OpenSlide: this file is not a TIFF.",)
+        return _open_dicom(path, wanted)
+    file = ByteFile(path)
     try:
-        return _open_tiffslide(path), ()
+        magic = file.read_at(0, DICOM_HEAD_BYTES)
+        headers = read_headers(file) if magic[:4] in _TIFF_MAGIC else None
+    finally:
+        file.close()
+    if is_dicom(magic):
+        return _open_dicom(path, wanted)
+    if headers is not None:
+        refuse_impossible(path, file.size, headers)
+        return _open_tiff(path, headers, wanted)
+    if wanted == "auto" and magic.startswith(_PICTURE_MAGIC):
+        return _open_picture(path), ()
+    if wanted == "tiffslide":
+        raise SlideError(f"{path.name} is not a TIFF, which tiffslide reads: choose another backend.")
+    _refuse_hopeless(path)
+    return _open_openslide(path), () if wanted == "openslide" else (_NO_TIFF,)
+
+
+def _open_dicom(path: Path, wanted: BackendName) -> tuple[Backend, tuple[str, ...]]:
+    if wanted == "tiffslide":
+        raise SlideError(f"{path.name} is not a TIFF, which tiffslide reads: choose another backend.")
+    why = "Read with OpenSlide: a directory of DICOM files is not a TIFF." if path.is_dir() else _NO_TIFF
+    volume, notes = dicom_slide(path)
+    return _open_openslide(volume), notes if wanted == "openslide" else (why, *notes)
+
+
+def _open_tiff(path: Path, headers: TiffHeaders, wanted: BackendName) -> tuple[Backend, tuple[str, ...]]:
+    """Open a TIFF: with OpenSlide where it knows the format better, or where tiffslide fails."""
+    cut = (_CUT,) if headers.state == "cut" else ()
+    if wanted == "openslide":
+        return _open_openslide(path, headers), cut
+    better = _better_known(headers)
+    if wanted == "auto" and better:
+        if find_spec("openslide") is None:
+            raise SlideError(
+                f"{path.name} is a slide of {better}, which only OpenSlide puts together rightly: "
+                f"{_INSTALL_OPENSLIDE}."
+            )
+        return _open_openslide(path, headers), (f"Read with OpenSlide, which knows slides of {better}.", *cut)
+    try:
+        return _open_tiffslide(path), cut
     except SlideError as error:
+        if wanted == "tiffslide":
+            raise
         try:
-            backend = _open_openslide(path)
+            backend = _open_openslide(path, headers)
         except SlideError:
             raise error from None
-        return backend, (f"Read with OpenSlide, because tiffslide cannot open this file: {error}",)
+        return backend, (f"Read with OpenSlide, because tiffslide cannot: {error}", *cut)
+
+
+def _better_known(headers: TiffHeaders) -> str:
+    """Name the maker whose slides tiffslide reads wrongly: overlapping tiles, areas apart; or nothing."""
+    first = headers.directories[0]
+    if any(b"<iScan" in directory.texts.get(XMP, b"") for directory in headers.directories):
+        return "Ventana"
+    if b"leica-microsystems.com/scn" in first.texts.get(DESCRIPTION, b"")[:_ROOT_BYTES]:
+        return "Leica"
+    if first.texts.get(SOFTWARE, b"").startswith(b"MedScan"):
+        return "Trestle"
+    return ""
 
 
 def _open_tiffslide(path: Path) -> Backend:
     from napari_her2.slide.tiff_backend import TiffBackend
 
-    if path.is_dir():
-        raise SlideError(f"{path.name} is a directory: choose a file, or another backend.")
     return TiffBackend(path)
 
 
@@ -115,12 +164,12 @@ def _open_picture(path: Path) -> Backend:
     return ImageBackend(path)
 
 
-def _open_openslide(path: Path) -> Backend:
+def _open_openslide(path: Path, headers: TiffHeaders | None = None) -> Backend:
     if find_spec("openslide") is None:
         raise SlideError(f"{path.name} needs OpenSlide, which is not installed: {_INSTALL_OPENSLIDE}.")
     from napari_her2.slide.openslide_backend import OpenSlideBackend
 
-    return OpenSlideBackend(path)
+    return OpenSlideBackend(path, headers)
 
 
 def _refuse_hopeless(path: Path) -> None:

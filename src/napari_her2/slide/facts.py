@@ -6,6 +6,7 @@ Nothing is guessed: a value that is missing or makes no physical sense is "not s
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -15,13 +16,31 @@ if TYPE_CHECKING:
 
 NOT_STATED = "not stated"
 GIVEN_BY_USER = "given by the user"
+TIFF_RESOLUTION = "TIFF resolution"
 
 # Brightfield scanners sample at 0.1 to 1 µm/px; overviews kept as slides reach some 30 µm/px.
 # Below and above these limits the number is an error of the writer (72 dpi is 353 µm/px).
 MIN_MPP = 0.05
 MAX_MPP = 100.0
 
-_UM_PER_UNIT = {
+# A glass slide is 75 x 25 mm, some are 26 x 77: no scan is larger than it by a fifth.
+_GLASS_UM = (90_000.0, 30_000.0)
+# Resolutions of screens, printers and document scanners, dots per inch: image editors write them into files
+# whose scale they do not know. As px/cm they come rounded, so 0.2 % apart is the same.
+_PRINT_DPI = (72, 75, 90, 96, 100, 120, 144, 150, 180, 192, 200, 220, 240, 250, 266, 288, 300, 350, 360, 400)
+_PRINT_DPI += (450, 480, 500, 600, 720, 800, 900, 1000, 1200, 1440, 1600, 1800, 2000, 2400, 2880, 3000, 3200)
+_PRINT_DPI += (3600, 4000, 4800, 6400, 7200, 9600, 12800)
+_SAME_DPI = 2e-3
+# 40x is 0.25 µm/px on most scanners, 20x 0.5.
+_OBJECTIVE_TIMES_MPP = 10.0
+_CONTRADICTION = 1.5
+
+_NUMBER = re.compile(
+    r"\+?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[+-]?[0-9]{1,3})?\s*(x|×|um|µm|μm|microns?)?(/(px|pixel))?",
+    re.IGNORECASE,
+)
+
+UM_PER_UNIT = {
     "µm": 1.0,
     "μm": 1.0,
     "um": 1.0,
@@ -64,10 +83,18 @@ class SlideFacts:
 
 
 def as_float(value: object) -> float | None:
-    """Return the finite positive number that a header field holds, or None."""
+    """Return the finite positive number that a header field holds, or None.
+
+    A decimal comma is understood, and a unit that may follow the number: "0,4990", "20x", "0.25 µm".
+    """
+    if isinstance(value, str):
+        found = _NUMBER.fullmatch(value.strip(" \t\r\n\0\"'"))
+        if found is None:
+            return None
+        value = found[1].replace(",", ".") + (found[2] or "")
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) and number > 0 else None
 
@@ -77,7 +104,9 @@ def plausible_mpp(mpp: tuple[float, float]) -> bool:
     return all(MIN_MPP <= value <= MAX_MPP for value in mpp)
 
 
-def checked_mpp(y: object, x: object, source: str) -> tuple[tuple[float, float] | None, str, tuple[str, ...]]:
+def checked_mpp(
+    y: object, x: object, source: str, shape: tuple[int, int] | None = None
+) -> tuple[tuple[float, float] | None, str, tuple[str, ...]]:
     """Judge the µm/px that a header states.
 
     Parameters
@@ -86,6 +115,8 @@ def checked_mpp(y: object, x: object, source: str) -> tuple[tuple[float, float] 
         Fields of the header; None where there are none.
     source : str
         Where they come from.
+    shape : tuple of int, optional
+        (height, width) of level 0, pixels: what would not fit on glass is not believed.
 
     Returns
     -------
@@ -97,21 +128,77 @@ def checked_mpp(y: object, x: object, source: str) -> tuple[tuple[float, float] 
     if y is None and x is None:
         return None, NOT_STATED, ()
     mpp_y, mpp_x = as_float(y), as_float(x)
-    if mpp_y is not None and mpp_x is not None and plausible_mpp((mpp_y, mpp_x)):
+    if mpp_y is None or mpp_x is None or not plausible_mpp((mpp_y, mpp_x)):
+        reason = "which no scanner makes"
+    elif source == TIFF_RESOLUTION and _for_printing(mpp_y) and _for_printing(mpp_x):
+        reason = f"which is {25400 / mpp_x:.0f} dots per inch, a resolution for printing"
+    elif shape is not None and not _fits_on_glass((mpp_y, mpp_x), shape):
+        size = f"{shape[1] * mpp_x / 1000:.0f} x {shape[0] * mpp_y / 1000:.0f} mm"
+        reason = f"which makes {size}, more than fits on glass"
+    else:
         return (mpp_y, mpp_x), source, ()
+    stated = f"The file states {_shown(x)} x {_shown(y)} µm/px ({source}), {reason}"
+    return None, NOT_STATED, (f"{stated}: it is ignored; give the right µm/px.",)
+
+
+def stated_facts(
+    *,
+    vendor: str | None,
+    objective: object,
+    mpp: tuple[object, object],
+    source: str,
+    shape: tuple[int, int],
+    icc_profile: bytes | None,
+    warnings: tuple[str, ...] = (),
+) -> SlideFacts:
+    """Judge what a header states, and put it together.
+
+    Parameters
+    ----------
+    vendor : str or None
+    objective : object
+        Field of the header.
+    mpp : tuple of object
+        (y, x) fields of the header, None where there are none.
+    source : str
+        Where the µm/px comes from.
+    shape : tuple of int
+        (height, width) of level 0, pixels.
+    icc_profile : bytes or None
+    warnings : tuple of str
+        What is known already; doubts about the scale are added.
+    """
+    power = as_float(objective)
+    judged, source, doubts = checked_mpp(*mpp, source, shape)
+    if judged is not None and power is not None:
+        doubts += _contradiction(power, judged)
+    return SlideFacts(vendor, power, judged, source, icc_profile, (*warnings, *doubts))
+
+
+def _for_printing(mpp: float) -> bool:
+    return any(abs(25400 / mpp / dpi - 1) < _SAME_DPI for dpi in _PRINT_DPI)
+
+
+def _fits_on_glass(mpp: tuple[float, float], shape: tuple[int, int]) -> bool:
+    longer, shorter = sorted((mpp[0] * shape[0], mpp[1] * shape[1]), reverse=True)
+    return longer <= _GLASS_UM[0] and shorter <= _GLASS_UM[1]
+
+
+def _contradiction(objective: float, mpp: tuple[float, float]) -> tuple[str, ...]:
+    """Return the sentence about an objective and a scale that do not go together; none where they do."""
+    usual = _OBJECTIVE_TIMES_MPP / objective
+    ratio = math.sqrt(mpp[0] * mpp[1]) / usual
+    if 1 / _CONTRADICTION <= ratio <= _CONTRADICTION:
+        return ()
     return (
-        None,
-        NOT_STATED,
-        (
-            f"The file states {_shown(x)} x {_shown(y)} µm/px ({source}), which no scanner makes: it is "
-            f"ignored; give the right µm/px.",
-        ),
+        f"The file states an objective of {objective:g}x, which makes about {usual:.2g} µm/px, and "
+        f"{mpp[1]:.4g} µm/px: one of them is wrong; check, and give the right µm/px if it is another.",
     )
 
 
 def _shown(value: object) -> str:
     number = as_float(value)
-    return str(value) if number is None else f"{number:.4g}"
+    return str(value)[:40] if number is None else f"{number:.4g}"
 
 
 def ome_facts(xml: str, shape: tuple[int, int]) -> tuple[object, object, float | None] | None:
@@ -148,7 +235,7 @@ def ome_facts(xml: str, shape: tuple[int, int]) -> tuple[object, object, float |
 def _physical_size(attributes: Mapping[str, str], name: str) -> object:
     if name not in attributes:
         return None
-    scale = _UM_PER_UNIT.get(attributes.get(f"{name}Unit", "µm"))
+    scale = UM_PER_UNIT.get(attributes.get(f"{name}Unit", "µm"))
     if scale is None:  # "pixel", "reference frame": no physical size
         return None
     number = as_float(attributes[name])

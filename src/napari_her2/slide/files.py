@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -25,8 +26,11 @@ class _Handle:
 
     def __init__(self, path: Path) -> None:
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        self.fd = os.open(path, flags)
+        # Opening a pipe would wait for somebody to write into it.
+        self.fd = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
         weakref.finalize(self, os.close, self.fd)
+        if not stat.S_ISREG(os.fstat(self.fd).st_mode):
+            raise SlideError(f"{path.name} is no file but a pipe or a device: choose the file of a slide.")
 
 
 class ByteFile:

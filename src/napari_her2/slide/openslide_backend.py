@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +9,14 @@ import numpy as np
 import openslide
 
 from napari_her2.errors import SlideError
-from napari_her2.slide.facts import SlideFacts, as_float, checked_mpp
+from napari_her2.slide.facts import TIFF_RESOLUTION, SlideFacts, as_float, ome_facts, stated_facts
 from napari_her2.slide.files import DamagedTile
+from napari_her2.slide.header_scale import aperio_fields, leica_scale, tag_scale
+from napari_her2.slide.openslide_levels import LevelWindows
 from napari_her2.slide.sources import BackendTiles
 from napari_her2.slide.tiff_backend import rgb
+from napari_her2.slide.tiff_chain import DESCRIPTION, RESOLUTION_UNIT, X_RESOLUTION, Y_RESOLUTION
+from napari_her2.slide.tiff_limits import MAX_SIDE_PX, MAX_STRIP_BYTES, MAX_TILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.slide.sources import TileSource
+    from napari_her2.slide.tiff_chain import TiffHeaders
 
-_HEADER_BYTES = 1 << 16
-# Explicit-VR SeriesInstanceUID (0020,000E): tag, VR, two bytes of length, the UID.
-_SERIES_UID = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
 _MIN_TILE, _MAX_TILE = 64, 2048
 
 
@@ -35,28 +36,23 @@ class OpenSlideBackend:
     Parameters
     ----------
     path : Path
-        A slide file, or a directory of the DICOM files of one slide.
+        A slide file; of a DICOM slide any file of it.
+    headers : TiffHeaders, optional
+        The directories of a TIFF: they may state a scale that OpenSlide does not read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = dicom_volume(path) if path.is_dir() else path
+    def __init__(self, path: Path, headers: TiffHeaders | None = None) -> None:
+        self.path = path
         self.name = f"OpenSlide {openslide.__library_version__} (openslide-python {openslide.__version__})"
         self._lock = threading.Lock()
         self._slide: Any = self._open()
         found = dict(self._slide.properties)
+        _refuse_impossible(path, self._slide.level_dimensions, found)
         self.levels: tuple[TileSource, ...] = tuple(
             BackendTiles((height, width), _tile_shape(found, number, (height, width)), self._reader(number))
             for number, (width, height) in enumerate(self._slide.level_dimensions)
         )
-        vendor = found.get("openslide.vendor")
-        named = vendor.upper() if vendor == "dicom" else str(vendor).capitalize()
-        mpp, source, doubts = checked_mpp(
-            found.get("openslide.mpp-y"), found.get("openslide.mpp-x"), f"{named} header"
-        )
-        icc = self._icc_profile()
-        self.facts = SlideFacts(
-            vendor, as_float(found.get("openslide.objective-power")), mpp, source, icc, doubts
-        )
+        self.facts = _facts(found, self.levels[0].shape, headers, self._icc_profile())
         self.associated_images: tuple[str, ...] = tuple(self._slide.associated_images)
         self._probe()
 
@@ -112,19 +108,18 @@ class OpenSlideBackend:
         return None if profile is None else bytes(profile.tobytes())
 
     def _reader(self, number: int) -> Callable[[int, int, int, int], NDArray[np.uint8]]:
-        downsample = float(self._slide.level_downsamples[number])
+        width, height = self._slide.level_dimensions[number]
 
-        def read(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
-            origin = (round(x * downsample), round(y * downsample))
+        def read(origin: tuple[int, int], height: int, width: int) -> NDArray[np.uint8]:
             try:
                 return self._attempt(lambda slide: slide.read_region(origin, number, (width, height)))
             except openslide.OpenSlideError as error:
                 raise DamagedTile(
-                    f"{self.path.name} is damaged near y {y}, x {x} of level {number} ({error}): "
-                    f"copy the slide again from its source."
+                    f"{self.path.name} is damaged near y {origin[1]}, x {origin[0]} (seen at level {number}: "
+                    f"{error}): copy the slide again from its source."
                 ) from error
 
-        return read
+        return LevelWindows((height, width), float(self._slide.level_downsamples[number]), read).window
 
     def _attempt(self, get: Callable[[Any], Any]) -> NDArray[np.uint8]:
         """Get an image; once more on a fresh handle after an error.
@@ -164,41 +159,68 @@ def _tile_shape(found: dict[str, str], number: int, shape: tuple[int, int]) -> t
     return side("height", shape[0]), side("width", shape[1])
 
 
-def dicom_volume(folder: Path) -> Path:
-    """Find the file of a DICOM directory that holds the slide itself, not its label or overview.
+def _facts(
+    found: dict[str, str], shape: tuple[int, int], headers: TiffHeaders | None, icc_profile: bytes | None
+) -> SlideFacts:
+    """Put together what the header states, where OpenSlide reads it and where it does not."""
+    vendor = found.get("openslide.vendor")
+    named = "DICOM" if vendor == "dicom" else str(vendor).capitalize()
+    comment = found.get("openslide.comment") or _description(headers)
+    objective: object = found.get("openslide.objective-power")
+    y: object = found.get("openslide.mpp-y")
+    x: object = found.get("openslide.mpp-x")
+    source = TIFF_RESOLUTION if vendor == "generic-tiff" else f"{named} header"
+    ome = ome_facts(comment, shape) if vendor == "generic-tiff" else None
+    if ome and (ome[0] is not None or ome[1] is not None):
+        y, x, source = ome[0], ome[1], "OME-XML"
+    if vendor == "aperio" and (x is None or objective is None):
+        fields = aperio_fields(comment)
+        y, x = (y, x) if x is not None else (fields.get("MPP") or None,) * 2
+        objective = objective or fields.get("AppMag")
+    if vendor == "leica" and x is None:
+        y, x = leica_scale(comment)
+    if x is None and y is None and headers is not None:
+        y, x = _tag_scale(headers, shape)
+        source = TIFF_RESOLUTION
+    return stated_facts(
+        vendor=vendor,
+        objective=ome[2] if ome and ome[2] else objective,
+        mpp=(y, x),
+        source=source,
+        shape=shape,
+        icc_profile=icc_profile,
+    )
 
-    Parameters
-    ----------
-    folder : Path
-        Directory of the DICOM instances of one slide.
 
-    Returns
-    -------
-    Path
-        The largest instance of image type VOLUME.
+def _description(headers: TiffHeaders | None) -> str:
+    text = headers.directories[0].texts.get(DESCRIPTION, b"") if headers else b""
+    return text.decode("utf-8", "replace").strip("\0")
 
-    Raises
-    ------
-    SlideError
-        There is no such file, or there are several slides.
-    """
-    volumes: list[Path] = []
-    series: set[bytes] = set()
-    for path in sorted(entry for entry in folder.iterdir() if entry.is_file()):
-        with path.open("rb") as file:
-            head = file.read(_HEADER_BYTES)
-        if head[128:132] != b"DICM" or b"\\VOLUME" not in head:
-            continue
-        volumes.append(path)
-        found = _SERIES_UID.search(head)
-        series |= {found.group(1)} if found else set()
-    if not volumes:
-        raise SlideError(
-            f"The directory {folder.name} holds no DICOM slide: choose another, or the files of "
-            f"the slides themselves."
-        )
-    if len(series) > 1:
-        raise SlideError(
-            f"The directory {folder.name} holds {len(series)} slides: open one of its .dcm files."
-        )
-    return max(volumes, key=lambda path: path.stat().st_size)
+
+def _tag_scale(headers: TiffHeaders, shape: tuple[int, int]) -> tuple[float | None, float | None]:
+    """Scale from the resolution tags of the directory that holds level 0."""
+    for directory in headers.directories:
+        if directory.shape == shape:
+            numbers = directory.numbers
+            unit = numbers.get(RESOLUTION_UNIT, 2)  # inches, where it is left out
+            return tag_scale(unit, numbers.get(Y_RESOLUTION), numbers.get(X_RESOLUTION))
+    return None, None
+
+
+def _refuse_impossible(
+    path: Path, level_dimensions: tuple[tuple[int, int], ...], found: dict[str, str]
+) -> None:
+    """Refuse sizes for which OpenSlide would reserve more memory than there is, and end the process."""
+    sizes = [(w, h, MAX_SIDE_PX**2) for w, h in level_dimensions]
+    for name, value in found.items():
+        # "openslide.level[0].tile-width", "openslide.associated.label.width"
+        if name.endswith("width") and (".associated." in name or ".tile-" in name):
+            width, height = as_float(value), as_float(found.get(name.replace("width", "height")))
+            limit = MAX_TILE_BYTES if ".tile-" in name else MAX_STRIP_BYTES
+            sizes.append((int(width or 0), int(height or 0), limit // 4))
+    for width, height, limit_px in sizes:
+        if max(width, height) > MAX_SIDE_PX or width * height > limit_px:
+            raise SlideError(
+                f"{path.name} claims an image or a tile of {width:,} x {height:,} px, which no slide has: it "
+                f"is damaged; copy it again from its source."
+            )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_her2.errors import SlideError
 from napari_her2.slide.backends import BackendName, open_backend
 from napari_her2.slide.facts import MAX_MPP, MIN_MPP, as_float, plausible_mpp
 from napari_her2.slide.whole_slide import Slide
 
-if TYPE_CHECKING:
-    import os
-
 __all__ = ["Slide", "open_slide"]
+
+# "https://...", and "https:/..." as a Path has it; a letter and a colon alone are a drive.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def open_slide(
@@ -52,18 +54,34 @@ def open_slide(
     if backend not in ("auto", "tiffslide", "openslide"):
         raise SlideError(f'There is no slide backend {backend!r}: use "auto", "tiffslide" or "openslide".')
     given = None if mpp is None else _given_mpp(mpp)
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise SlideError(f"There is no file {path}: check the path.")
+    place = _place(os.fspath(path))
     try:
-        if path.is_file() and path.stat().st_size == 0:
-            raise SlideError(f"{path.name} is an empty file: copy the slide again from its source.")
-        opened, notes = open_backend(path, backend)
-        return Slide(path, opened, notes, given)
+        mode = place.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise SlideError(f"{place.name} is no file but a pipe or a device: choose the file of a slide.")
+        if stat.S_ISREG(mode) and place.stat().st_size == 0:
+            raise SlideError(f"{place.name} is an empty file: copy the slide again from its source.")
+        opened, notes = open_backend(place, backend)
+        return Slide(place, opened, notes, given)
+    except (FileNotFoundError, NotADirectoryError):
+        raise SlideError(f"There is no file {place}: check the path.") from None
     except OSError as error:
         raise SlideError(
-            f"{path.name} cannot be read ({error.strerror or error}): check its permissions and the drive."
+            f"{place.name} cannot be read ({error.strerror or error}): check its permissions and the drive."
         ) from error
+
+
+def _place(named: str) -> Path:
+    """Return the file or folder meant: a leading ~ is a home folder only where it leads to something."""
+    if "\0" in named:
+        raise SlideError("The path of the slide holds a NUL character: check the path.")
+    path = Path(named)
+    if os.path.lexists(path):
+        return path
+    if _ADDRESS.match(named):
+        raise SlideError(f"{named} is an address, not a file: download the slide, and open it from the disk.")
+    home = Path(os.path.expanduser(named))
+    return home if os.path.lexists(home) else path
 
 
 def _given_mpp(mpp: float | tuple[float, float]) -> tuple[float, float]:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 import threading
 import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tifffile
 import tiffslide
 
 from napari_her2.errors import SlideError
 from napari_her2.slide import decode
-from napari_her2.slide.facts import SlideFacts, as_float, checked_mpp, ome_facts
+from napari_her2.slide.facts import SlideFacts, stated_facts
 from napari_her2.slide.files import ByteFile, DamagedTile
 from napari_her2.slide.sources import BackendTiles, FileTiles
-from napari_her2.slide.tiff_chain import chain_state
+from napari_her2.slide.tiffslide_facts import header_facts, in_words, read_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,22 +58,28 @@ class TiffBackend:
         self._lock = threading.Lock()
         self._irregular = False
         self._file = ByteFile(path)
-        self._notes: list[str] = self._check_chain()
+        self._notes: list[str] = []
+        # As a stream: tiffslide takes a name for an address, where "::" and "~" mean something.
+        self._stream = path.open("rb")
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                self._slide = tiffslide.TiffSlide(str(path))
-            self._notes += [str(entry.message) for entry in caught if entry.category is UserWarning]
+            self._slide = tiffslide.TiffSlide(self._stream)
         except Exception as error:  # parsers of damaged files fail in every way there is
             self._file.close()
+            self._stream.close()
             raise SlideError(_cannot_open(path, error)) from error
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                self._properties: dict[str, Any] = self._slide.properties
+                self._properties, failure = read_properties(self._slide)
                 self.levels: tuple[TileSource, ...] = self._find_levels()
-                self.facts = self._find_facts()
                 self.associated_images: tuple[str, ...] = tuple(self._slide.associated_images)
+            self._notes += in_words(caught)
+            if failure:
+                self._notes.append(
+                    f"The header of the maker of the scanner cannot be understood ({failure}): the file is "
+                    f"read as a plain TIFF."
+                )
+            self.facts = self._find_facts()
         except SlideError:
             self.close()
             raise
@@ -104,22 +112,7 @@ class TiffBackend:
         self._file.close()
         with self._lock:
             self._slide.close()
-
-    def _check_chain(self) -> list[str]:
-        """Sentences about directories that are missing; SlideError where all of them are."""
-        # NDPI links its directories in a way of its own.
-        state = "whole" if self.path.suffix.lower() == ".ndpi" else chain_state(self._file)
-        if state == "none":
-            self._file.close()
-            raise SlideError(
-                f"{self.path.name} ends before the directory that describes it, so it was cut off or is no "
-                f"slide: copy it again from its source."
-            )
-        if state == "whole":
-            return []
-        return [
-            "The file ends early: levels or associated images are missing; copy it again from its source."
-        ]
+            self._stream.close()
 
     def _find_levels(self) -> tuple[TileSource, ...]:
         axes = self._properties["tiffslide.series-axes"]
@@ -220,23 +213,18 @@ class TiffBackend:
         return read
 
     def _find_facts(self) -> SlideFacts:
-        found = self._properties
-        vendor = found.get("tiffslide.vendor")
-        y, x = found.get("tiffslide.mpp-y"), found.get("tiffslide.mpp-x")
-        objective = as_float(found.get("tiffslide.objective-power"))
-        source = f"{str(vendor).capitalize()} header" if vendor else "TIFF resolution"
-        if vendor == "aperio" and as_float(found.get("aperio.MPP")) is None:
-            source = "TIFF resolution" if "aperio.MPP" not in found else source
-        xml = self._slide.ts_tifffile.ome_metadata
-        ome = ome_facts(xml, self.levels[0].shape) if xml else None
-        if ome and (ome[0] is not None or ome[1] is not None):
-            y, x, source = ome[0], ome[1], "OME-XML"
-        if ome and ome[2]:
-            objective = ome[2]
-        mpp, mpp_source, doubts = checked_mpp(y, x, source)
+        shape = self.levels[0].shape
+        vendor, objective, mpp, source = header_facts(self._slide, self._properties, shape)
         tag = self._slide.ts_tifffile.pages[0].tags.get(_ICC_TAG)
-        icc = tag.value if tag is not None and isinstance(tag.value, bytes) else None
-        return SlideFacts(vendor, objective, mpp, mpp_source, icc, (*self._notes, *doubts, *self._gaps()))
+        return stated_facts(
+            vendor=vendor,
+            objective=objective,
+            mpp=mpp,
+            source=source,
+            shape=shape,
+            icc_profile=tag.value if tag is not None and isinstance(tag.value, bytes) else None,
+            warnings=(*self._notes, *self._gaps()),
+        )
 
     def _gaps(self) -> list[str]:
         """Sentences about tiles whose bytes are not in the file."""
@@ -309,7 +297,13 @@ def _said(error: BaseException) -> str:
 
 
 def _cannot_open(path: Path, error: BaseException) -> str:
+    """Say what failed and what to do; damage only where it is the likely cause."""
+    if isinstance(error, (tifffile.TiffFileError, struct.error, EOFError)):
+        return (
+            f"{path.name} cannot be opened as a slide ({_said(error)}): it is damaged, cut off or of an "
+            f"unknown kind; copy it again from its source."
+        )
     return (
-        f"{path.name} cannot be opened as a slide ({_said(error)}): it is damaged, cut off or of an "
-        f"unknown kind; copy it again from its source."
+        f"{path.name} cannot be opened ({_said(error)}): tiffslide does not understand its header; export "
+        f"the slide as a tiled TIFF if other programs open it, or copy it again from its source."
     )

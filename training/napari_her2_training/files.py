@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2.export.atomic import whole_file
+from napari_her2.export.csv_cells import write_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +26,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows with the same columns, whole or not at all; numbers with four decimals, None as nothing."""
-    with whole_file(path) as whole, whole.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: f"{v:.4f}" if isinstance(v, float) else v for key, v in row.items()})
+    told = [{key: f"{v:.4f}" if isinstance(v, float) else v for key, v in row.items()} for row in rows]
+    with whole_file(path) as whole:
+        write_records(whole, rows[0], told)
 
 
 @contextmanager

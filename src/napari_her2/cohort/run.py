@@ -15,6 +15,7 @@ from napari_her2.cohort.sources import EncoderSource, ModelSource, absolute
 from napari_her2.cohort.table import write_score_table
 from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.inference.options import ScoringOptions
+from napari_her2.slide.names import slide_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -229,7 +230,7 @@ def _anywhere(case: Case) -> Case:
 
 def _refuse_doubles(jobs: Sequence[SlideJob[Any]]) -> None:
     """Refuse two slides of one name, whose results would take each other's place."""
-    counts = Counter(job.path.stem for job in jobs)
+    counts = Counter(slide_name(job.path) for job in jobs)
     doubled = next((name for name, count in counts.items() if count > 1), None)
     if doubled is not None:
         raise JobFailed(f"Two slides are called {doubled}: give them different folders for their results.")

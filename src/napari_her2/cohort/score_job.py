@@ -100,7 +100,8 @@ class ScoreJob:
         ------
         SlideError, ModelError, JobFailed
         """
-        from napari_her2.export.tables import finished_result, result_folder, write_result
+        from napari_her2.export.result_files import finished_result, result_folder
+        from napari_her2.export.tables import write_result
         from napari_her2.inference.scoring import score_steps
 
         case = self.case

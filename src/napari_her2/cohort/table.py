@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.export.atomic import whole_file
+from napari_her2.export.csv_cells import write_records
+from napari_her2.export.result_files import RESULT_FILE, read_result
 from napari_her2.inference.class_words import class_name
+from napari_her2.slide.names import slide_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,24 +40,24 @@ def write_score_table(out: Path, outcomes: Iterable[SlideOutcome]) -> Path:
     JobFailed
         If the folder cannot be written to.
     """
-    failed = {outcome.path.stem: outcome for outcome in outcomes if outcome.error is not None}
+    failed = {slide_name(outcome.path): outcome for outcome in outcomes if outcome.error is not None}
     # What an earlier run said of a slide that failed now may have been asked otherwise.
-    files = [file for file in sorted(out.glob("*/result.json")) if file.parent.name not in failed]
+    inside = sorted(out.iterdir()) if out.is_dir() else ()
+    folders = [folder for folder in inside if folder.is_dir() and not folder.is_symlink()]
+    files = [folder / RESULT_FILE for folder in folders if folder.name not in failed]
     rows = [row for file in files if (row := _read(file)) is not None]
     rows += [{"slide": outcome.path.name, "error": str(outcome.error)} for outcome in failed.values()]
     between = dict.fromkeys(name for row in rows for name in row if name not in (*_FIRST, *_LAST))
     path = out / TABLE_FILE
-    with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, (*_FIRST, *between, *_LAST))
-        writer.writeheader()
-        writer.writerows(rows)
+    with whole_file(path) as scratch:
+        write_records(scratch, (*_FIRST, *between, *_LAST), rows)
     return path
 
 
 def _read(file: Path) -> Mapping[str, Any] | None:
     """Row of a result; None where the file is none of ours, or damaged."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = read_result(file)
         held = {name: tuple(scores) for name, scores in told.get("class_scores", {}).items()}
         return {
             "slide": " + ".join(slide["slide"] for slide in told["slides"]),
@@ -76,5 +77,5 @@ def _read(file: Path) -> Mapping[str, Any] | None:
             "warnings": " | ".join(told["warnings"]),
             "notice": told["notice"],
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None

@@ -11,6 +11,7 @@ import typer
 from napari_her2.commands.cohort import RETRIES, RETRIES_HELP, SCHEDULER_HELP, SKIP_HELP, drive_cohort
 from napari_her2.commands.info import BACKEND_HELP, MPP_HELP
 from napari_her2.commands.score import DEVICE_HELP, TISSUE_HELP
+from napari_her2.slide.names import slide_name
 
 
 def embed(
@@ -43,7 +44,7 @@ def embed(
     skip_finished: Annotated[bool, typer.Option("--skip-finished", help=SKIP_HELP)] = False,
 ) -> None:
     """Write the features of each slide's tissue tiles as HDF5 that CLAM and TRIDENT read."""
-    doubled = [name for name, count in Counter(path.stem for path in slides).items() if count > 1]
+    doubled = [name for name, count in Counter(map(slide_name, slides)).items() if count > 1]
     if doubled:
         raise typer.BadParameter(f"two slides are called {doubled[0]}: embed them into different folders.")
     if encoder != "alexnet" and not encoder.startswith("timm:"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from napari_her2.commands.console import CANCELLED, FAILED, drive, output, pairs
 from napari_her2.commands.score import DEVICE_HELP
 from napari_her2.commands.training_extra import training
 from napari_her2.errors import JobStopped
+from napari_her2.export.csv_cells import read_table
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -128,9 +128,8 @@ def _list_methods(*, as_json: bool) -> None:
 
 def _show_table(path: Path) -> None:
     """Print the first measures of a table, with their intervals where it has them."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = list(rows[0]) if rows else []
+    columns, *lines = read_table(path)
+    rows = [dict(zip(columns, line, strict=True)) for line in lines]
     measures = [name for name in columns if f"{name} low" in columns][:_MEASURES_SHOWN]
     if not measures:
         return

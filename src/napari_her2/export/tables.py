@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from napari_her2.errors import JobFailed
 from napari_her2.export.atomic import whole_folder
+from napari_her2.export.csv_cells import write_table
 from napari_her2.export.geojson import regions_geojson
+from napari_her2.export.result_files import (
+    MAPS_FILE,
+    REGIONS_FILE,
+    RESULT_FILE,
+    TILES_FILE,
+    image_file,
+    is_of_result,
+    result_folder,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +40,9 @@ def write_result(result: SlideResult, out_dir: Path, request: Request | None = N
     ----------
     result : SlideResult
     out_dir : Path
-        The files go to a folder in it that is named after the slide; an older one is replaced. Those of a
-        paired slide go to a folder within, named after its stain.
+        The files go to a folder in it that is named after the slide; those of an older result are replaced,
+        and what others put beside them stays. Those of a paired slide go to a folder within, named after
+        its stain.
     request : Request, optional
         What was asked; it is written into result.json, where `finished_result` finds it.
 
@@ -49,72 +57,14 @@ def write_result(result: SlideResult, out_dir: Path, request: Request | None = N
         If it cannot be written, or a folder of that name holds something else.
     """
     target = result_folder(result.slide, result.slide_sha256_head, out_dir)
-    with whole_folder(target) as folder:
+    with whole_folder(target, is_of_result) as folder:
         asked = {} if request is None else {"request": request.values()}
-        _write_json(folder / "result.json", result_values(result) | asked)
+        _write_json(folder / RESULT_FILE, result_values(result) | asked)
         _write_slide(folder, result)
         for other in result.slides[1:]:
             (folder / other.stain).mkdir()
             _write_slide(folder / other.stain, result.seen_from(other.fingerprint))
-        if target.is_dir():
-            _keep_others(target, folder)
     return target
-
-
-def result_folder(slide: str, fingerprint: str, out_dir: Path) -> Path:
-    """Where the result of a slide goes; nothing is made yet.
-
-    Parameters
-    ----------
-    slide : str
-        Stem of the file name.
-    fingerprint : str
-        Of the slide.
-    out_dir : Path
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    JobFailed
-        If the folder holds anything but an older result of this slide, which may be replaced.
-    """
-    target = out_dir / slide
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return target
-    try:
-        found = json.loads((target / "result.json").read_text(encoding="utf-8"))["slide_sha256_head"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise JobFailed(f"{target} holds something other than a result: choose another folder.") from None
-    if found != fingerprint:
-        raise JobFailed(
-            f"{target} holds the result of another slide of the same name: choose another folder."
-        )
-    return target
-
-
-def finished_result(folder: Path, request: Request) -> dict[str, Any] | None:
-    """Return the result in a folder where it answers this very request.
-
-    Parameters
-    ----------
-    folder : Path
-        Of a result; it may not exist.
-    request : Request
-
-    Returns
-    -------
-    dict or None
-        Its label, task and warnings; None where there is no result, or one that something else was asked for.
-    """
-    try:
-        values = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        found: dict[str, Any] = {name: values[name] for name in ("label", "task", "warnings")}
-        return found if values["request"] == request.values() else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def result_values(result: SlideResult) -> dict[str, Any]:
@@ -201,22 +151,11 @@ def _image_values(thumbnail: Thumbnail) -> dict[str, Any]:
 
 
 def _write_slide(folder: Path, result: SlideResult) -> None:
-    _write_tiles(folder / "tiles.csv", result)
-    _write_maps(folder / "maps.npz", result)
-    _write_json(folder / "regions.geojson", regions_geojson(result))
+    _write_tiles(folder / TILES_FILE, result)
+    _write_maps(folder / MAPS_FILE, result)
+    _write_json(folder / REGIONS_FILE, regions_geojson(result))
     for number, thumbnail in enumerate(result.thumbnails, start=1):
-        _write_png(folder / f"image-{number}.png", thumbnail.rgb)
-
-
-def _keep_others(old: Path, new: Path) -> None:
-    """Carry over what others put beside a result: a pathologist's own score, notes."""
-    for item in old.iterdir():
-        if (new / item.name).exists():
-            continue
-        if item.is_dir():
-            shutil.copytree(item, new / item.name)
-        else:
-            shutil.copy2(item, new / item.name)
+        _write_png(folder / image_file(number), thumbnail.rgb)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
@@ -243,25 +182,24 @@ def _write_tiles(path: Path, result: SlideResult) -> None:
         if column is not None
     ]
     numbers = np.concatenate([np.empty((len(table), 0), np.float32), *columns], axis=1)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um"]
-            + ["attention_weight", "attention_percentile"] * (ranked is not None)
-            + [f"evidence_logit_{name}" for name in result.classes if table.evidence is not None]
-            + [f"probability_{name}" for name in result.classes if table.probabilities is not None]
-            + ["confidence"] * (table.confidence is not None)
-        )
-        height, width = (f"{side:.3f}" for side in grid.tile_px0)
-        for at in range(len(table)):
-            row, col = table.index[at].tolist()
-            y, x = table.origins_px0[at].tolist()
-            y_um, x_um, _, _ = grid.bounds_um(row, col)
-            writer.writerow(
-                [row, col, x, y, width, height, f"{x_um:.3f}", f"{y_um:.3f}", f"{grid.tile_um:.3f}"]
-                + ([] if ranked is None else [f"{ranked[0][at]:.9g}", f"{ranked[1][at]:.6f}"])
-                + [f"{value:.9g}" for value in numbers[at].tolist()]
-            )
+    columns_told = (
+        ["row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um"]
+        + ["attention_weight", "attention_percentile"] * (ranked is not None)
+        + [f"evidence_logit_{name}" for name in result.classes if table.evidence is not None]
+        + [f"probability_{name}" for name in result.classes if table.probabilities is not None]
+        + ["confidence"] * (table.confidence is not None)
+    )
+    height, width = (f"{side:.3f}" for side in grid.tile_px0)
+
+    def row_of(at: int) -> list[object]:
+        row, col = table.index[at].tolist()
+        y, x = table.origins_px0[at].tolist()
+        y_um, x_um, _, _ = grid.bounds_um(row, col)
+        place = [row, col, x, y, width, height, f"{x_um:.3f}", f"{y_um:.3f}", f"{grid.tile_um:.3f}"]
+        used = [] if ranked is None else [f"{ranked[0][at]:.9g}", f"{ranked[1][at]:.6f}"]
+        return [*place, *used, *(f"{value:.9g}" for value in numbers[at].tolist())]
+
+    write_table(path, columns_told, map(row_of, range(len(table))))
 
 
 def _ranked(result: SlideResult) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:

@@ -14,6 +14,7 @@ from napari_her2.errors import SlideError
 from napari_her2.slide.facts import GIVEN_BY_USER
 from napari_her2.slide.files import fingerprint
 from napari_her2.slide.grid import TileGrid
+from napari_her2.slide.names import slide_name
 from napari_her2.slide.pyramid import CorruptRegion, PixelLevel, build_levels, dask_pyramid
 from napari_her2.slide.sources import WHITE
 from napari_her2.slide.tiles import (
@@ -52,7 +53,7 @@ class Slide:
     ----------
     path : Path
     name : str
-        Stem of the file name.
+        Of the file or folder; see `napari_her2.slide.names`.
     backend : str
         Library that reads it, with its version.
     vendor : str or None
@@ -92,7 +93,7 @@ class Slide:
         self._tissue: dict[str, TissueMask] = {}
         facts = backend.facts
         self.path = path
-        self.name = path.stem if path.is_file() else path.name
+        self.name = slide_name(path)
         self.backend = backend.name
         self.vendor = facts.vendor
         self.objective = facts.objective

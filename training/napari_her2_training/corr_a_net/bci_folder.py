@@ -26,6 +26,7 @@ from sklearn.model_selection import train_test_split
 from napari_her2.errors import JobFailed
 from napari_her2.models.class_scores import SCORES
 from napari_her2.slide.macenko import fit_macenko, he_transform, sample_pixels
+from napari_her2.slide.names import slide_name
 from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.corr_a_net.fields import FieldList, averaged, check_he
 
@@ -173,7 +174,8 @@ class BCIFolder:
         """Say which patches a part holds; their names stand for the cases, which are not known."""
         patches = self.parts[part]
         return FieldList(
-            tuple(SCORES.index(patch.score) for patch in patches), tuple(patch.he.stem for patch in patches)
+            tuple(SCORES.index(patch.score) for patch in patches),
+            tuple(slide_name(patch.he) for patch in patches),
         )
 
     def cut(self, part: str, stain: Stain) -> Iterator[NDArray[np.uint8]]:

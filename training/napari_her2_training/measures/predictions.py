@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from napari_her2.errors import JobFailed
 from napari_her2.export.atomic import whole_file
+from napari_her2.export.csv_cells import read_table, write_table
 from napari_her2_training.measures.calibration import TINY, scaled
 
 if TYPE_CHECKING:
@@ -115,13 +116,16 @@ def write_predictions(path: Path, said: Mapping[Part, Predictions], classes: Seq
     JobFailed
         If it cannot be written.
     """
-    with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*_COLUMNS, *(f"p({name})" for name in classes)])
-        for part, given in said.items():
-            for case, label, row in zip(given.cases, given.labels, given.probabilities, strict=True):
-                told = [part.fold, part.part, part.reading, case, classes[label], repr(given.temperature)]
-                writer.writerow([*told, *(repr(float(value)) for value in row)])
+    rows = (
+        [
+            *(part.fold, part.part, part.reading, case, classes[label], repr(given.temperature)),
+            *(repr(float(value)) for value in row),
+        ]
+        for part, given in said.items()
+        for case, label, row in zip(given.cases, given.labels, given.probabilities, strict=True)
+    )
+    with whole_file(path) as scratch:
+        write_table(scratch, [*_COLUMNS, *(f"p({name})" for name in classes)], rows)
 
 
 def read_predictions(path: Path) -> tuple[Said, tuple[str, ...]]:
@@ -143,15 +147,14 @@ def read_predictions(path: Path) -> tuple[Said, tuple[str, ...]]:
     """
     rows: dict[Part, list[_Row]] = defaultdict(list)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            classes = tuple(name[2:-1] for name in next(reader)[len(_COLUMNS) :])
-            for fold, part, reading, case, label, temperature, *values in reader:
-                if len(values) != len(classes):
-                    raise ValueError("a row has another length")
-                numbers = [float(value) for value in values]
-                row = (case, classes.index(label), float(temperature), numbers)
-                rows[Part(int(fold), part, reading)].append(row)
+        table = read_table(path)
+        classes = tuple(name[2:-1] for name in next(table)[len(_COLUMNS) :])
+        for fold, part, reading, case, label, temperature, *values in table:
+            if len(values) != len(classes):
+                raise ValueError("a row has another length")
+            numbers = [float(value) for value in values]
+            row = (case, classes.index(label), float(temperature), numbers)
+            rows[Part(int(fold), part, reading)].append(row)
     except (OSError, ValueError, StopIteration, csv.Error) as error:
         raise JobFailed(
             f"{path} cannot be read ({error}): delete its folder and train the arm again."

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.export.atomic import whole_file
+from napari_her2.export.csv_cells import write_records
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle import read_card
 from napari_her2.models.card import NOTICE
@@ -29,7 +29,7 @@ from napari_her2_training.reporting.plots import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from napari_her2_training.config import MeasureConfig
     from napari_her2_training.measures.arms import Measure, Measured
@@ -298,8 +298,6 @@ def _write_tables(run: FinishedRun, evaluations: Sequence[Evaluation], misses: S
     )
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, object]], columns: Iterable[str] = ()) -> None:
-    with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns) or list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def _write(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
+    with whole_file(path) as scratch:
+        write_records(scratch, columns or rows[0], rows)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING
 
 from napari_her2.export.atomic import whole_file
+from napari_her2.export.csv_cells import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 IN_TABLE = ("macro AUC", "accuracy", "macro F1")
 
 
-def write_table(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, Measured]]]) -> None:
+def write_variants(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, Measured]]]) -> None:
     """Write variants as CSV: a row for each, each part of the cases and each head.
 
     Parameters
@@ -32,15 +32,15 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, Measure
         If it cannot be written.
     """
     columns = [f"{name}{what}" for name in IN_TABLE for what in ("", " std (ddof 1)")]
-    with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["variant", "cases", "head", *columns])
-        for variant, heads in rows.items():
-            parts = dict.fromkeys(part for of_head in heads.values() for part in of_head)
-            for part in parts:
-                for head, of_head in heads.items():
-                    if part in of_head:
-                        writer.writerow([variant, part, head, *_cells(of_head[part])])
+    cells = [
+        (variant, part, head, *_cells(of_head[part]))
+        for variant, heads in rows.items()
+        for part in dict.fromkeys(part for of_head in heads.values() for part in of_head)
+        for head, of_head in heads.items()
+        if part in of_head
+    ]
+    with whole_file(path) as scratch:
+        write_table(scratch, ("variant", "cases", "head", *columns), cells)
 
 
 def _cells(measured: Measured) -> list[str]:

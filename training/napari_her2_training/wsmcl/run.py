@@ -14,7 +14,7 @@ from napari_her2_training.running.arm import ArmRun, TrainedFold, open_arm, run_
 from napari_her2_training.running.cards import ModelFacts
 from napari_her2_training.running.runs import open_run
 from napari_her2_training.running.steps import in_thread
-from napari_her2_training.wsmcl.ablations import write_table
+from napari_her2_training.wsmcl.ablations import write_variants
 from napari_her2_training.wsmcl.pairs import PairDraw, check_pairs, judged_pairs
 from napari_her2_training.wsmcl.slides import read_cohort
 from napari_her2_training.wsmcl.training import (
@@ -86,7 +86,7 @@ def train_wsmcl(
             folder = folders[variant.name] = out / VARIANTS / variant.name
             own = open_run(folder, variant.config, data, resume=run.folder.resume)
             yield from _train(replace(run, config=variant.config, folder=own), cohort, variant.name)
-        write_table(
+        write_variants(
             out / f"{VARIANTS}.csv", {name: read_measured(folder) for name, folder in folders.items()}
         )
     return path

@@ -1,0 +1,176 @@
+"""The files of a result: what they are called, whose they are, and what they say when they are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Any
+
+from napari_her2.errors import JobFailed
+from napari_her2.export.atomic import put_back
+from napari_her2.models.card import STAINS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from napari_her2.export.request import Request
+
+RESULT_FILE = "result.json"
+TILES_FILE = "tiles.csv"
+MAPS_FILE = "maps.npz"
+REGIONS_FILE = "regions.geojson"
+OF_A_SLIDE = (TILES_FILE, MAPS_FILE, REGIONS_FILE)
+"""What every scored slide has: the first in the folder of the result, another in one named by its stain."""
+_OURS = frozenset((RESULT_FILE, *OF_A_SLIDE))
+_IMAGE = re.compile(r"image-[0-9]+\.png")
+_MOST_BYTES = 64 << 20
+"""Of a result.json: it holds no tiles, so that one of more is none of ours."""
+
+
+def image_file(number: int) -> str:
+    """Name an image that a model looked at, counted from 1."""
+    return f"image-{number}.png"
+
+
+def is_of_result(parts: tuple[str, ...]) -> bool:
+    """Whether a name in the folder of a result is one that results have, so that a newer result replaces it.
+
+    Parameters
+    ----------
+    parts : tuple of str
+        Below the folder: ("tiles.csv",), ("IHC",) or ("IHC", "tiles.csv").
+
+    Returns
+    -------
+    bool
+    """
+    if len(parts) == 2 and parts[0] in STAINS:
+        return _is_file_of_result(parts[1])
+    return len(parts) == 1 and (parts[0] in STAINS or _is_file_of_result(parts[0]))
+
+
+def _is_file_of_result(name: str) -> bool:
+    return name in _OURS or _IMAGE.fullmatch(name) is not None
+
+
+def result_folder(slide: str, fingerprint: str, out_dir: Path) -> Path:
+    """Where the result of a slide goes; nothing is made yet, but what a killed run left is put back.
+
+    Parameters
+    ----------
+    slide : str
+        Name of the slide.
+    fingerprint : str
+        Of the slide.
+    out_dir : Path
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    JobFailed
+        If the folder holds anything but an older result of this slide, which may be replaced, or is a link.
+    """
+    target = out_dir / slide
+    put_back(target, is_of_result)
+    if target.is_symlink():
+        raise JobFailed(f"{target} is a link, which no result is written through: choose another folder.")
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return target
+    try:
+        found = read_result(target / RESULT_FILE)["slide_sha256_head"]
+    except (OSError, ValueError, KeyError):
+        raise JobFailed(f"{target} holds something other than a result: choose another folder.") from None
+    if found != fingerprint:
+        raise JobFailed(
+            f"{target} holds the result of another slide of the same name: choose another folder."
+        )
+    for item in target.iterdir():
+        if _is_file_of_result(item.name) and item.is_dir() and not item.is_symlink():
+            raise JobFailed(
+                f"{item} is a folder, but results have a file of that name: rename it, or choose another one."
+            )
+    return target
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a result.json, which may come from anywhere.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is a link.
+    ValueError
+        If it is no JSON object, or no file, or too large to be one of ours.
+    """
+    # A link is not followed, and a named pipe without a writer is not waited for.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with open(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path.name} is no file")
+        text = file.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f"{path.name} is too large")
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{path.name} is nested too deeply") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return values
+
+
+def finished_result(folder: Path, request: Request) -> dict[str, Any] | None:
+    """Return the result in a folder where it answers this very request, with all its files.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a result; it may not exist.
+    request : Request
+
+    Returns
+    -------
+    dict or None
+        Its label, task and warnings; None where there is no result, one that something else was asked for,
+        or one of which a file is gone.
+    """
+    try:
+        values = read_result(folder / RESULT_FILE)
+        label, task, warnings = (values[name] for name in ("label", "task", "warnings"))
+        if not (isinstance(label, str) and isinstance(task, str) and isinstance(warnings, list)):
+            return None
+        if values["request"] != request.values() or not all(map(_is_there, _files(folder, values))):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return {"label": label, "task": task, "warnings": [str(text) for text in warnings]}
+
+
+def _files(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
+    """Every file that goes with a result.json."""
+    for number, slide in enumerate(values["slides"]):
+        stain = slide["stain"]
+        if stain not in STAINS:
+            raise ValueError(f"there is no stain {stain!r:.40}")
+        own = folder / stain if number else folder
+        images = (image_file(image) for image in range(1, len(slide["images"]) + 1))
+        yield from (own / name for name in (*OF_A_SLIDE, *images))
+
+
+def _is_there(path: Path) -> bool:
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0

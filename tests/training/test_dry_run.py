@@ -16,8 +16,8 @@ import torch
 
 import napari_her2_training
 from napari_her2.errors import JobFailed
-from napari_her2.inference.cache import cache_base
 from napari_her2.inference.device import Device
+from napari_her2.own_files import cache_base
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.tissue import TissueMask
 from napari_her2_training.attention_mil.config import AttentionConfig

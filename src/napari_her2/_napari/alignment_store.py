@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_her2._napari.alignment import Alignment
 from napari_her2.errors import JobFailed
-from napari_her2.export.atomic import whole_file
+from napari_her2.own_files import private_folder, read_own, write_own
 
 FOLDER_VARIABLE = "NAPARI_HER2_ALIGNMENTS"
 _FORMAT = 1
@@ -51,8 +51,14 @@ def keep_alignment(fixed_id: str, moving_id: str, alignment: Alignment) -> None:
         "moving": moving_id,
         "matrix_um": alignment.matrix[:2].tolist(),
     }
-    with whole_file(target) as path:
-        path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    try:
+        private_folder(target.parent)
+        write_own(target, json.dumps(kept, indent=1).encode())
+    except OSError as error:
+        raise JobFailed(
+            f"The alignment could not be kept in {target.parent} ({error.strerror or error}): free space, or "
+            f"set {FOLDER_VARIABLE} to another folder."
+        ) from error
 
 
 def kept_alignment(fixed_id: str, moving_id: str) -> Alignment | None:
@@ -84,9 +90,7 @@ def _path(fixed_id: str, moving_id: str) -> Path:
 def _read(fixed_id: str, moving_id: str) -> Alignment | None:
     path = _path(fixed_id, moving_id)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            return None
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(read_own(path, _MAX_BYTES))
         if not isinstance(kept, dict) or kept.get("format") != _FORMAT:
             return None
         if (kept.get("fixed"), kept.get("moving")) != (fixed_id, moving_id):

@@ -43,7 +43,7 @@ SAMPLE = PhantomCase("sample", "3+", seed=2026, size_px=4096, mpp=0.5)
 
 def phantom_folder() -> Path:
     """Folder in the cache that holds the phantom slides."""
-    from napari_her2.inference.cache import cache_base
+    from napari_her2.own_files import cache_base
 
     return cache_base() / "phantom"
 
@@ -64,11 +64,20 @@ def ensure_phantom(case: PhantomCase) -> PhantomPair:
     JobFailed
         If they cannot be written.
     """
+    from napari_her2.errors import JobFailed
+    from napari_her2.own_files import private_folder
     from napari_her2.phantom.pair import make_pair, pair_paths
 
     # All that tells two cases apart is in the folder's name: no slide of other settings is taken for it.
     folder = phantom_folder() / f"{case.name}-{case.score}-{case.seed}-{case.size_px}px-{case.mpp:g}mpp"
     pair = pair_paths(folder, case.name)
+    try:
+        private_folder(phantom_folder(), within=True)
+    except OSError as error:
+        raise JobFailed(
+            f"The sample slides cannot be kept in {phantom_folder()} ({error.strerror or error}): delete it, "
+            f"or set NAPARI_HER2_CACHE to another folder."
+        ) from error
     if pair.complete:
         return pair
     return make_pair(folder, case.name, score=case.score, seed=case.seed, size_px=case.size_px, mpp=case.mpp)

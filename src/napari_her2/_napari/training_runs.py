@@ -22,8 +22,8 @@ from napari_her2._napari.training_log import (
     State,
     read_process,
 )
-from napari_her2.errors import Her2Error, JobFailed
-from napari_her2.export.atomic import whole_file
+from napari_her2.errors import JobFailed
+from napari_her2.own_files import private_folder, read_own, write_own
 
 TRAIN_LOG = "train.log"
 STATE_VARIABLE = "NAPARI_HER2_TRAININGS"
@@ -283,9 +283,7 @@ def known_runs() -> tuple[RunRequest, ...]:
     """Return the runs that were started or opened on this computer, the latest first."""
     path = state_file()
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            return ()
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(read_own(path, _MAX_BYTES))
         if not isinstance(told, dict) or told.get("format") != _FORMAT:
             return ()
         names = [field.name for field in fields(RunRequest)]
@@ -309,8 +307,10 @@ def forget(out: Path) -> None:
 def _keep(runs: list[RunRequest]) -> None:
     kept = {"format": _FORMAT, "runs": [asdict(run) for run in runs]}
     # A training goes on whether or not it can be remembered.
-    with contextlib.suppress(Her2Error), whole_file(state_file()) as path:
-        path.write_text(json.dumps(kept, indent=1, ensure_ascii=False), encoding="utf-8")
+    path = state_file()
+    with contextlib.suppress(OSError):
+        private_folder(path.parent)
+        write_own(path, json.dumps(kept, indent=1, ensure_ascii=False).encode())
 
 
 def run_in(out: Path) -> RunRequest:

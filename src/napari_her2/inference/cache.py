@@ -11,21 +11,24 @@ NAPARI_HER2_CACHE_GB; the stores that were not used for longest are deleted firs
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import struct
 import zlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from napari_her2.inference.locks import FileLock
+from napari_her2.own_files import cache_base, is_plain, open_own, private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -75,14 +78,6 @@ class CacheKey:
     def digest(self) -> str:
         """Name of the store: SHA-256 of the values above, hexadecimal."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-
-
-def cache_base() -> Path:
-    """Folder for everything that can be made again: NAPARI_HER2_CACHE, else the user's cache folder."""
-    import platformdirs
-
-    told = os.environ.get("NAPARI_HER2_CACHE")
-    return Path(told or platformdirs.user_cache_dir("napari-her2", appauthor=False))
 
 
 def cache_folder() -> Path:
@@ -137,7 +132,7 @@ def stored_tiles(key: CacheKey, dim: int) -> NDArray[np.int32]:
     """
     found = [np.empty((0, 2), np.int32)]
     try:
-        with (cache_folder() / f"{key.digest}{_SUFFIX}").open("rb") as file:
+        with open_own(_own_folder() / f"{key.digest}{_SUFFIX}", "rb") as file:
             size = os.fstat(file.fileno()).st_size
             while len(head := file.read(_HEADER.size)) == _HEADER.size:
                 magic, count, found_dim, _ = _HEADER.unpack(head)
@@ -178,18 +173,19 @@ class FeatureStore:
         self.key = key
         self.dim = dim
         self.path = (folder or cache_folder()) / f"{key.digest}{_SUFFIX}"
+        self._within = folder is None
         self.problem = ""
         self._file: BinaryIO | None = None
         self._lock = FileLock(self.path.with_suffix(".lock"))
 
     def __enter__(self) -> FeatureStore:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path.parent, within=self._within)
             if not self._lock.acquire():
                 self.problem = "another program is embedding this slide, so the cache is only read"
                 return self
-            self._file = self.path.open("r+b" if self.path.exists() else "x+b")
-            os.utime(self.path)
+            self._file = open_own(self.path, "r+b")
+            os.utime(self._file.fileno() if os.utime in os.supports_fd else self.path)
         except OSError as error:
             self._give_up(error)
         return self
@@ -218,8 +214,8 @@ class FeatureStore:
                 end = self._read_blocks(self._file, sink)
                 self._file.truncate(end)
                 self._file.seek(end)
-            elif self.path.exists():
-                with self.path.open("rb") as file:
+            elif is_plain(self.path) and not (self._within and self.path.parent.is_symlink()):
+                with open_own(self.path, "rb") as file:
                     self._read_blocks(file, sink)
         except OSError as error:
             self._give_up(error)
@@ -298,8 +294,18 @@ def _blocks(file: BinaryIO, dim: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _stores() -> list[Path]:
+    try:
+        return [path for path in _own_folder().glob(f"*{_SUFFIX}") if is_plain(path)]
+    except OSError:  # there is none, or a link in its place
+        return []
+
+
+def _own_folder() -> Path:
+    """Return the folder of the stores where it is one; it is not made."""
     folder = cache_folder()
-    return list(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it is not a folder", str(folder))
+    return folder
 
 
 def _size(path: Path) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
+from napari_her2.own_files import open_own
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,9 +35,9 @@ class FileLock:
         Raises
         ------
         OSError
-            If the file cannot be made.
+            If the file cannot be made, or is a link or no plain file.
         """
-        file = self.path.open("ab")
+        file = open_own(self.path, "ab")
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):

@@ -18,6 +18,7 @@ import platformdirs
 from napari_her2.errors import ModelError, ModelNameTaken
 from napari_her2.models.bundle import BUNDLED_FOLDER, SUFFIX, ModelBundle, load_bundle, read_card
 from napari_her2.models.weights_file import read_weights, write_weights, write_whole
+from napari_her2.own_files import is_plain, private_folder
 
 if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
@@ -181,6 +182,13 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
         raise ModelError(
             f"{path} could not be read ({error.strerror or error}): check its rights."
         ) from error
+    try:
+        private_folder(target.parent)
+    except OSError as error:
+        raise ModelError(
+            f"{target.parent} could not be written to ({error.strerror or error}): set {FOLDER_VARIABLE} to "
+            f"another folder."
+        ) from error
     if hashlib.sha256(data).hexdigest() != bundle.sha256:
         raise ModelError(f"{path} changed while it was read: try again when nothing writes to it.")
     write_whole(target, data)
@@ -233,6 +241,10 @@ def _scan() -> list[ModelEntry | UnreadableModel]:
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             if path.name.startswith(".") or path.stem.endswith(".encoder"):
                 continue
+            if origin == "installed" and not is_plain(path):
+                # The package's own may be links: some installers lay them so.
+                found.append(UnreadableModel(path, _not_followed(path)))
+                continue
             try:
                 card = read_card(path)
             except ModelError as error:
@@ -240,6 +252,13 @@ def _scan() -> list[ModelEntry | UnreadableModel]:
                 continue
             found.append(ModelEntry(path.stem, path, card, origin))
     return found
+
+
+def _not_followed(path: Path) -> str:
+    return (
+        f"{path.name} in the folder of models is a link or no plain file, and is not read: delete it, and "
+        f"add the model itself with `napari-her2 models add FILE`."
+    )
 
 
 def _as_path(name_or_path: str | Path) -> Path | None:
@@ -281,7 +300,7 @@ def _hash_file(path: Path) -> Path:
 def _hash_in(source: Path, name: str) -> str | None:
     """Return the hash of a file in a list as sha256sum writes it, or None."""
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = source.read_text(encoding="utf-8").splitlines() if source.is_file() else []
     except (OSError, UnicodeDecodeError):
         return None
     for line in lines:

@@ -98,7 +98,10 @@ class SlideSpool:
     def __init__(self, path: Path, shape: tuple[int, int], mpp: float, label: str) -> None:
         self._path, self._shape, self._mpp, self._label = path, shape, mpp, label
         self._spool_path = path.with_name(f".{path.name}.spool")
-        self._file: BinaryIO = self._spool_path.open("w+b")
+        # Names that can be guessed: what lies there already, a link perhaps, is not written through.
+        self._spool_path.unlink(missing_ok=True)
+        self._temporary().unlink(missing_ok=True)
+        self._file: BinaryIO = self._spool_path.open("x+b")
         self._places: tuple[dict[tuple[int, int], tuple[int, int]], ...] = ({}, {})
         step = _LEVEL1 * _LEVEL1
         self._small: Image = np.full((-(-shape[0] // step), -(-shape[1] // step), 3), 255, dtype=np.uint8)

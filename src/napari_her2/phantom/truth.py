@@ -56,6 +56,7 @@ def tumour_polygons(layout: Layout, shape: tuple[int, int], mpp: float) -> list[
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)  # a link of that name is not written through
     temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(temporary, path)
 

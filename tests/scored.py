@@ -122,6 +122,27 @@ def make_result(slide: HandSlide | None = None, *, tile_px: int = 50, corrupt: i
     )
 
 
+def with_names(result: SlideResult, slide: str, classes: str) -> SlideResult:
+    """The same result of slides, and with classes, of another name; classes get a number at their end."""
+    named = {name: f"{classes}{number}" for number, name in enumerate(result.classes)}
+
+    def of_slide(scored: ScoredSlide) -> ScoredSlide:
+        maps = [replace(m, class_name=named.get(m.class_name, m.class_name)) for m in scored.maps]
+        return replace(scored, name=slide, maps=tuple(maps))
+
+    def by_class(values: dict[str, float]) -> dict[str, float]:
+        return {named[name]: value for name, value in values.items()}
+
+    return replace(
+        result,
+        slides=tuple(of_slide(scored) for scored in result.slides),
+        classes=tuple(named.values()),
+        probabilities=by_class(result.probabilities),
+        score=named[result.score],
+        heads={head: by_class(chances) for head, chances in result.heads.items()},
+    )
+
+
 def make_pair(he: HandSlide | None = None, ihc: HandSlide | None = None) -> SlideResult:
     """Result of a case: attention alone, no evidence, and the two slides disagreeing."""
     ihc = ihc or make_slide((500, 400), name="case-1-ihc")

@@ -10,6 +10,7 @@ import numpy as np
 from napari_her2._napari.colormaps import attention_colormap
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, slide_tag, tag_of
 from napari_her2.errors import JobFailed
 
@@ -105,7 +106,7 @@ def cam_layer(cam: CamMap, slide_layer: Image, opacity: float) -> Image:
     pixel, origin = np.asarray(cam.pixel_px0), np.asarray(cam.origin_px0)
     what = f"Grad-CAM {cam.class_name} ({cam.layer_name})"
     options = {
-        "name": f"{what}: regions the model used · {tag.slide.name}",
+        "name": one_line(f"{what}: regions the model used · {tag.slide.name}"),
         "rgb": False,
         "interpolation2d": "nearest",
         "colormap": attention_colormap(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.tags import METADATA_KEY, RepresentationTag, slide_tag, tag_of
 from napari_her2._napari.torch_import import load_torch
 from napari_her2.errors import ModelError
@@ -140,7 +141,7 @@ def representation_layer(source: CorrelatedSource, prepared: Prepared, slide_lay
     tag = slide_tag(slide_layer)
     pyramid = prepared.pyramid
     options = {
-        "name": f"correlated representation from H&E ({prepared.model}) · {slide_layer.name}",
+        "name": one_line(f"correlated representation from H&E ({prepared.model}) · {slide_layer.name}"),
         "rgb": True,
         "multiscale": True,
         "scale": (pyramid.pixel_um, pyramid.pixel_um),

@@ -11,6 +11,7 @@ from napari_her2._napari.alignment import POINTS, Alignment
 from napari_her2._napari.colormaps import MARK_COLOUR
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.placement import bounds, place_of
+from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.tags import METADATA_KEY, MarkTag
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _mark_layer(slide_layer: Image, name: str, slide_id: str) -> Points:
     layer = Points(
         np.zeros((0, 2)),
         ndim=2,
-        name=f"points to align by ({name}) · {slide_layer.name}",
+        name=one_line(f"points to align by ({name}) · {slide_layer.name}"),
         features={"number": np.zeros(0, int)},
         text={
             "string": "{number}",

@@ -16,6 +16,7 @@ from napari_her2._napari.colormaps import (
     evidence_colormap,
     flag_colormap,
 )
+from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, SlideTag
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def slide_layer(slide: Slide) -> LayerData:
     return (
         slide.pyramid(),
         {
-            "name": slide.name,
+            "name": one_line(slide.name),
             "rgb": True,
             "multiscale": True,
             "scale": slide.mpp or (1.0, 1.0),
@@ -303,7 +304,7 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
 
     columns: dict[str, NDArray[np.generic]] = {"index": np.arange(len(table) + 1)}
     if table.probabilities is not None:
-        names = np.array([result.named(name) for name in result.classes], object)[
+        names = np.array([one_line(result.named(name)) for name in result.classes], object)[
             table.probabilities.argmax(axis=1)
         ]
         columns["score of the tile"] = np.concatenate([np.array([None], object), names])
@@ -319,11 +320,11 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
         columns["attention weight"] = column(table.attention, 6)
     if table.evidence is not None:
         for position, name in enumerate(result.classes):
-            columns[f"evidence {result.named(name)}"] = column(table.evidence[:, position], 2)
+            columns[f"evidence {one_line(result.named(name))}"] = column(table.evidence[:, position], 2)
     for tile_map in result.maps:
         if tile_map.kind == "signed Grad-CAM" and tile_map.class_name is not None:
             values = tile_map.values[table.index[:, 0], table.index[:, 1]]
-            columns[f"Grad-CAM {result.named(tile_map.class_name)}"] = column(values, 4)
+            columns[f"Grad-CAM {one_line(result.named(tile_map.class_name))}"] = column(values, 4)
     return columns
 
 
@@ -370,7 +371,7 @@ def _on_grid(result: SlideResult, role: OverlayRole, name: str) -> dict[str, Any
 
 def _common(result: SlideResult, role: OverlayRole, name: str) -> dict[str, Any]:
     return {
-        "name": f"{name} · {result.slide}",
+        "name": one_line(f"{name} · {result.slide}"),
         "units": MICROMETRE,
         "axis_labels": AXES,
         "blending": "translucent",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_her2._napari.plain_text import not_markup
 from napari_her2._napari.tiff_header import read_pages
+from napari_her2.errors import SlideError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +80,11 @@ def read_slide(path: str | Sequence[str]) -> list[LayerData]:
     from napari_her2._napari.scale_bar import show_scale_bar_of_window
     from napari_her2.slide.reader import open_slide
 
-    slide = open_slide(str(path))
+    try:
+        slide = open_slide(str(path))
+    except SlideError as error:
+        # napari's pop-up takes text for HTML where it looks like it.
+        raise SlideError(not_markup(str(error))) from error
     if slide.mpp is not None:
         show_scale_bar_of_window()
     return [slide_layer(slide)]

@@ -9,6 +9,7 @@ import numpy as np
 from napari_her2._napari.colormaps import REGION_COLOUR
 from napari_her2._napari.layers import AXES
 from napari_her2._napari.placement import place_of
+from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, slide_tag, tag_of
 from napari_her2.errors import JobFailed
 
@@ -38,7 +39,7 @@ def add_region_layer(viewer: ViewerModel, slide_layer: Image) -> Shapes:
     """
     tag = slide_tag(slide_layer)
     layer = viewer.add_shapes(
-        name=f"regions · {slide_layer.name}",
+        name=one_line(f"regions · {slide_layer.name}"),
         ndim=2,
         scale=slide_layer.scale,
         units=slide_layer.units,

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, tag_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def seen_layer(result: SlideResult, number: int) -> LayerData:
     pixel, origin = np.asarray(thumbnail.pixel_px0), np.asarray(thumbnail.origin_px0)
     of = f" ({number + 1} of {len(result.thumbnails)})" if len(result.thumbnails) > 1 else ""
     options = {
-        "name": f"what the model saw{of} · {result.slide}",
+        "name": one_line(f"what the model saw{of} · {result.slide}"),
         "rgb": True,
         "interpolation2d": "nearest",
         # The centre of a pixel lies half a pixel, less half a slide pixel, from its corner.

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakMethod
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_her2._napari.cam_layers import bounds_px0, cam_of, show_cam, viewed_px0
 from napari_her2._napari.gradcam import checking, explaining, explains_fields
 from napari_her2._qt.faithfulness_plot import FaithfulnessView
 from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.progress_row import ProgressRow
+from napari_her2._qt.text import Combo, Label
 from napari_her2._qt.theme import Colours
 from napari_her2.errors import Her2Error
 from napari_her2.inference.class_words import class_name, class_names
@@ -185,11 +186,10 @@ class CamPanel(QWidget):
         self._session.result_changed.disconnect(self._on_result, missing_ok=True)
 
     def _make_widgets(self) -> None:
-        heading = QLabel("Grad-CAM")
+        heading = Label("Grad-CAM")
         heading.setStyleSheet("font-weight: bold;")
-        self.meaning = QLabel(_MEANING)
-        self.meaning.setWordWrap(True)
-        self.part = QComboBox()
+        self.meaning = Label(_MEANING, wrap=True)
+        self.part = Combo()
         self.part.setAccessibleName("Part of the slide that is explained")
         for text, part in _PARTS:
             self.part.addItem(text, part)
@@ -197,11 +197,10 @@ class CamPanel(QWidget):
             "What is in view now; the regions chosen under Region; or all tissue, which takes as long as "
             "scoring several times"
         )
-        self.class_name = QComboBox()
+        self.class_name = Combo()
         self.class_name.setAccessibleName("Score that is explained")
         self.progress = _row("Compute Grad-CAM", "Show what the model used for this score")
-        self.told = QLabel()
-        self.told.setWordWrap(True)
+        self.told = Label(wrap=True)
         self.told.setVisible(False)
         self.check_progress = _row(
             "Check the map of the enlarged tile",
@@ -210,7 +209,7 @@ class CamPanel(QWidget):
         self.faithfulness = FaithfulnessView()
         choices = QHBoxLayout()
         choices.addWidget(self.part, 1)
-        choices.addWidget(QLabel("for"))
+        choices.addWidget(Label("for"))
         choices.addWidget(self.class_name, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 4)

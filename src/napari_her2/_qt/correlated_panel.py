@@ -6,21 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QHBoxLayout,
-    QLabel,
-    QSlider,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QSlider, QSpinBox, QVBoxLayout, QWidget
 
 from napari_her2._napari.correlated import computing, preparing, representation_layer, shows_representation
 from napari_her2._napari.lazy_pyramid import CorrelatedSource
 from napari_her2._napari.tags import slide_tag
 from napari_her2._qt.jobs import Failure, Job
+from napari_her2._qt.text import Combo, Label
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
@@ -127,7 +119,7 @@ class CorrelatedPanel(QWidget):
             "What the model makes of the H&E on its way to a score: channels that were trained to go "
             "along with the IHC of the same place. Computed from H&E; it is no IHC."
         )
-        self.view = QComboBox()
+        self.view = Combo()
         self.view.setAccessibleName("What of the representation is shown")
         for words, view in _VIEWS:
             self.view.addItem(words, view)
@@ -138,15 +130,14 @@ class CorrelatedPanel(QWidget):
         self.opacity.setValue(round(100 * self._settings.default_opacity))
         self.opacity.setAccessibleName("Opacity of the representation")
         self.opacity.setToolTip("Left: the H&E alone. Right: the representation alone.")
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.status = Label(wrap=True)
         top = QHBoxLayout()
         top.addWidget(self.view, 1)
         top.addWidget(self.channel)
         bottom = QHBoxLayout()
-        bottom.addWidget(QLabel("H&E"))
+        bottom.addWidget(Label("H&E"))
         bottom.addWidget(self.opacity, 1)
-        bottom.addWidget(QLabel("Representation"))
+        bottom.addWidget(Label("Representation"))
         self.choices = QWidget()
         choices = QVBoxLayout(self.choices)
         choices.setContentsMargins(0, 0, 0, 0)

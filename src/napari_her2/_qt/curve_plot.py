@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QHelpEvent, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
+from napari_her2._qt.text import tip
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class CurvePlot(QWidget):
     def event(self, event: QEvent | None) -> bool:
         """Tell the values under the mouse."""
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            QToolTip.showText(event.globalPos(), self.values_at(event.pos().x()), self)
+            QToolTip.showText(event.globalPos(), tip(self.values_at(event.pos().x())), self)
             return True
         return bool(super().event(event))
 

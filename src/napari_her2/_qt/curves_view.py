@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_her2._qt.curve_plot import CurvePlot, Line
+from napari_her2._qt.text import Combo, Label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +26,10 @@ class CurvesView(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._stages: tuple[StageCurves, ...] = ()
-        self.combo = QComboBox()
+        self.combo = Combo()
         self.combo.setAccessibleName("Stage whose curves are shown")
         self.combo.setToolTip("Stage whose curves are shown; other folds of it lie faint behind")
-        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.waiting = QLabel("Curves appear after the first epoch.")
-        self.waiting.setWordWrap(True)
+        self.waiting = Label("Curves appear after the first epoch.", wrap=True)
         self.loss, self.measures = CurvePlot("Loss"), CurvePlot("Validation", of_one=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -56,10 +55,11 @@ class CurvesView(QWidget):
         before = self.combo.currentIndex()
         self._stages = tuple(stages)
         titles = [stage.title for stage in stages]
-        if titles != [self.combo.itemText(at) for at in range(self.combo.count())]:
+        if titles != [self.combo.itemData(at) for at in range(self.combo.count())]:
             self.combo.blockSignals(True)
             self.combo.clear()
-            self.combo.addItems(titles)
+            for title in titles:
+                self.combo.addItem(title, title)
             self.combo.setCurrentIndex(len(titles) - 1 if follows else min(before, len(titles) - 1))
             self.combo.blockSignals(False)
         self._show()

@@ -9,7 +9,6 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QDockWidget,
-    QLabel,
     QMainWindow,
     QScrollArea,
     QVBoxLayout,
@@ -18,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import apply_folders, read_settings
+from napari_her2._qt.text import Label
 from napari_her2._qt.theme import colours_of
 from napari_her2._qt.wheel import WheelNeedsFocus
 from napari_her2.models.card import NOTICE
@@ -48,8 +48,7 @@ class Dock(QWidget):
         self.session = session_of(napari_viewer)
         self.settings = read_settings()
         apply_folders(self.settings)
-        self.banner = QLabel(NOTICE)
-        self.banner.setWordWrap(True)
+        self.banner = Label(NOTICE, wrap=True)
         self.banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.scroll = QScrollArea()
         self.scroll.setWidgetResizable(True)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPixmap
-from qtpy.QtWidgets import QLabel, QListView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from napari_her2._napari.layers import scores_tiles
 from napari_her2._napari.work import reading_thumbnails
 from napari_her2._qt.jobs import Job
+from napari_her2._qt.text import Label, tip
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Gallery(QWidget):
             if widget is not None:
                 widget.deleteLater()
         for strip in self.strips:
-            title = QLabel(f"{strip.title} ({len(strip.tiles)})")
+            title = Label(f"{strip.title} ({len(strip.tiles)})")
             title.setStyleSheet(f"color: {self._colours.muted};")
             self._layout.addWidget(title)
             self.lists.append(self._list(strip))
@@ -151,7 +152,7 @@ class Gallery(QWidget):
         empty = _icon(None, self._colours)
         for tile in strip.tiles:
             item = QListWidgetItem(empty, "")
-            item.setToolTip(f"{strip.lookup.rank_words(tile)}: reading …")
+            item.setToolTip(tip(f"{strip.lookup.rank_words(tile)}: reading …"))
             item.setSizeHint(QSize(_PICTURE_PX + 4, _PICTURE_PX + 4))
             view.addItem(item)
         view.itemClicked.connect(self._choose)
@@ -215,7 +216,7 @@ class Gallery(QWidget):
                 words += ": the file is damaged here"
             else:
                 item.setIcon(_icon(picture, self._colours))
-            item.setToolTip(words)
+            item.setToolTip(tip(words))
         self._read_more()
 
     def _on_failed(self, failure: Failure) -> None:
@@ -226,7 +227,7 @@ class Gallery(QWidget):
         for place in places:
             item = self.lists[at].item(place)
             item.setIcon(_icon(None, self._colours, "not read"))
-            item.setToolTip(failure.message)
+            item.setToolTip(tip(failure.message))
         self._read_more()
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QWidget
+from qtpy.QtWidgets import QFormLayout, QLineEdit, QWidget
 
 from napari_her2._napari.manual import ISH_RESULTS, SCORES, ManualScore, category_beside
+from napari_her2._qt.text import Combo, Label
 
 if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
@@ -42,18 +43,23 @@ class ManualScoreForm(QWidget):
         self.note.setAccessibleName("Note")
         self.note.setPlaceholderText("note")
         self._result: SlideResult | None = None
-        self.category = QLabel()
-        self.category.setWordWrap(True)
+        self.category = Label(wrap=True)
         self.category.setToolTip(
             "Follows from your own score and the ISH result (ASCO/CAP 2018). Without your own score it says "
             "what the ISH result would mean for the predicted one, which does not change."
         )
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addRow("Your score", self.score)
-        layout.addRow("ISH", self.ish)
-        layout.addRow("Note", self.note)
-        layout.addRow("Category", self.category)
+        rows = (
+            ("Your score", self.score),
+            ("ISH", self.ish),
+            ("Note", self.note),
+            ("Category", self.category),
+        )
+        for caption, widget in rows:
+            label = Label(caption)  # the layout would make one that guesses what its text is
+            label.setBuddy(widget)
+            layout.addRow(label, widget)
         self.score.currentIndexChanged.connect(self._on_edit)
         self.ish.currentIndexChanged.connect(self._on_edit)
         self.note.editingFinished.connect(self._on_edit)
@@ -91,8 +97,8 @@ class ManualScoreForm(QWidget):
         self.category.setText(category_beside(value, self._result) or "–")
 
 
-def _choice(name: str, values: tuple[str, ...]) -> QComboBox:
-    box = QComboBox()
+def _choice(name: str, values: tuple[str, ...]) -> Combo:
+    box = Combo()
     box.setAccessibleName(name)
     box.addItems([value or _NOT_GIVEN for value in values])
     return box

@@ -6,8 +6,9 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QToolButton, QVBoxLayout, QWidget
 
+from napari_her2._qt.text import Combo, Label
 from napari_her2._qt.theme import Colours
 from napari_her2.inference.class_words import class_names
 from napari_her2.inference.presentation import looks_at
@@ -37,23 +38,18 @@ class ModelPicker(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.combo = QComboBox()
+        self.combo = Combo()
         self.combo.setAccessibleName("Model")
-        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.add = QPushButton("Add…")
         self.add.setToolTip("Add a model file (.safetensors) from this computer; nothing is downloaded")
         self.add.setAccessibleName("Add model file")
-        self.summary = QLabel()
-        self.summary.setWordWrap(True)
+        self.summary = Label(wrap=True)
         self.more = QToolButton()
         self.more.setText("Model card")
         self.more.setCheckable(True)
         self.more.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.more.setArrowType(Qt.ArrowType.RightArrow)
-        self.card = QLabel()
-        self.card.setWordWrap(True)
-        self.card.setTextFormat(Qt.TextFormat.PlainText)
-        self.card.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.card = Label(wrap=True, selectable=True)
         self.card.setVisible(False)
         row = QHBoxLayout()
         row.addWidget(self.combo, 1)

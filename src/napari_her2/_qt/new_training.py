@@ -6,10 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._napari.training_work import checking
 from napari_her2._qt.jobs import Job
+from napari_her2._qt.text import Label
 from napari_her2._qt.training_check import CheckView
 from napari_her2._qt.training_form import TrainingForm
 
@@ -40,7 +41,7 @@ class NewTraining(QWidget):
         self.form = TrainingForm()
         self.check, self.start = QPushButton("Check"), QPushButton("Start training")
         self.cancel_check = QPushButton("Cancel")
-        self.check_bar, self.hint = QProgressBar(), QLabel()
+        self.check_bar, self.hint = QProgressBar(), Label()
         self.checked = CheckView()
         self.check_job = Job()
         self._arrange()

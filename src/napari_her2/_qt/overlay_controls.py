@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSlider,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from napari_her2._napari.colormaps import score_hex
+from napari_her2._qt.text import Combo, Label, Markup, joined, markup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,14 +58,13 @@ class OverlayControls(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.boxes = {role: self._box(role, text, tip) for role, text, tip in _BOXES}
-        self.class_name = QComboBox()
+        self.class_name = Combo()
         self.class_name.setAccessibleName("Score whose evidence or Grad-CAM is shown")
-        self.legend = QLabel()
-        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend = Label(wrap=True)
         self.legend.setIndent(22)  # below the text of its box
         self.legend.setAccessibleName("Colours of the score map")
         self.class_name.activated.connect(lambda _: self.class_changed.emit(self.class_name.currentData()))
-        self.scale = QComboBox()
+        self.scale = Combo()
         self.scale.setAccessibleName("Scale of the attention map")
         self.scale.addItem("percentile", "percentile")
         self.scale.addItem("raw weight", "raw")
@@ -129,7 +118,7 @@ class OverlayControls(QWidget):
         """
         for part in (self.boxes["score"], self.legend):
             part.setVisible(by_tile)
-        self.legend.setText(_legend(tuple(classes.values())))
+        self.legend.set_markup(_legend(tuple(classes.values())))
         self.boxes["confidence"].setVisible(by_tile and confidence)
         self.boxes["Grad-CAM"].setVisible(by_tile and confidence)
         self.boxes["class Grad-CAM"].setVisible(class_cam)
@@ -197,7 +186,7 @@ class OverlayControls(QWidget):
             grid.addWidget(right, row, 1)
         grid.setColumnStretch(1, 1)
         bottom = QHBoxLayout()
-        bottom.addWidget(QLabel("Opacity"))
+        bottom.addWidget(Label("Opacity"))
         bottom.addWidget(self.opacity, 1)
         bottom.addWidget(self.hold)
         layout = QVBoxLayout(self)
@@ -206,10 +195,9 @@ class OverlayControls(QWidget):
         layout.addLayout(bottom)
 
 
-def _legend(classes: Sequence[str]) -> str:
-    """Colour and name of each class, as HTML."""
+def _legend(classes: Sequence[str]) -> Markup:
+    """Colour and name of each class."""
     colours = score_hex(len(classes))
-    return "&nbsp; ".join(
-        f'<span style="color: {colour}; font-size: 13pt;">\u25a0</span>&nbsp;{escape(name)}'
-        for colour, name in zip(colours, classes, strict=True)
-    )
+    entry = '<span style="color: {}; font-size: 13pt;">\u25a0</span>&nbsp;{}'
+    entries = [markup(entry, colour, name) for colour, name in zip(colours, classes, strict=True)]
+    return joined(entries, "&nbsp; ")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._napari.case_names import looks_ihc, partner_of
+from napari_her2._qt.text import Combo, Label
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
@@ -39,17 +40,15 @@ class PairPicker(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.combo = QComboBox()
+        self.combo = Combo()
         self.combo.setAccessibleName("IHC slide of the case")
         self.combo.setToolTip("The IHC slide that is scored together with the slide above")
-        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.open = QPushButton("Open…")
         self.open.setToolTip("Open the IHC slide from a file")
         self.open.setAccessibleName("Open the IHC slide from a file")
         self.swap = QPushButton("Swap")
         self.swap.setToolTip("Take the slide above for the IHC slide, and this one for the H&E slide")
-        self.hint = QLabel(_ALONE_HINT)
-        self.hint.setWordWrap(True)
+        self.hint = Label(_ALONE_HINT, wrap=True)
         row = QHBoxLayout()
         row.addWidget(self.combo, 1)
         row.addWidget(self.swap)

@@ -5,22 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import (
-    QButtonGroup,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSlider,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from napari_her2._napari.alignment import POINTS, Alignment
 from napari_her2._napari.landmarks import Landmarks
 from napari_her2._qt.jobs import Failure
 from napari_her2._qt.pointer import Pointer
 from napari_her2._qt.slide_drag import SlideDrag
+from napari_her2._qt.text import Label
 from napari_her2._qt.theme import Colours
 from napari_her2.errors import Her2Error
 
@@ -63,8 +55,7 @@ class PairView(QWidget):
         self.reset = QPushButton("Reset")
         self.reset.setToolTip("Forget the alignment of this case")
         self.reset.setAccessibleName("Reset the alignment")
-        self.state = QLabel()
-        self.state.setWordWrap(True)
+        self.state = Label(wrap=True)
         self._keep = QTimer(self)
         self._keep.setSingleShot(True)
         self._keep.setInterval(_KEEP_AFTER_MS)
@@ -95,9 +86,9 @@ class PairView(QWidget):
         self.fader = QWidget()
         fade = QHBoxLayout(self.fader)
         fade.setContentsMargins(0, 0, 0, 0)
-        fade.addWidget(QLabel("H&E"))
+        fade.addWidget(Label("H&E"))
         fade.addWidget(self.fade, 1)
-        fade.addWidget(QLabel("IHC"))
+        fade.addWidget(Label("IHC"))
         grid = QGridLayout()
         grid.setHorizontalSpacing(4)
         grid.addWidget(self.beside, 0, 0, 1, 3)

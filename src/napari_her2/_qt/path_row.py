@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
+from napari_her2._qt.text import Label
 from napari_her2._qt.theme import Colours
 
 
@@ -36,8 +37,7 @@ class PathRow(QWidget):
         self.edit.setAccessibleName(name)
         self.browse = QPushButton("Browse…")
         self.browse.setAccessibleName(f"Browse for {name.lower()}")
-        self.words = QLabel()
-        self.words.setWordWrap(True)
+        self.words = Label(wrap=True)
         row = QHBoxLayout()
         row.addWidget(self.edit, 1)
         row.addWidget(self.browse)

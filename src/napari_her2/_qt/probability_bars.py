@@ -8,6 +8,7 @@ from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFontMetrics, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_her2._napari.plain_text import one_line
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
@@ -73,12 +74,12 @@ class ProbabilityBars(QWidget):
         painter.end()
 
     def _widest(self, painter: QPainter) -> int:
-        """Room for the longest name, bold."""
+        """Room for the longest name, bold; never more than half of the row."""
         font = painter.font()
         font.setBold(True)
         metrics = QFontMetrics(font)
-        names = max((metrics.horizontalAdvance(name) for name in self._probabilities), default=0)
-        return max(_LABEL_PX, names + _GAP_PX)
+        names = max((metrics.horizontalAdvance(one_line(name)) for name in self._probabilities), default=0)
+        return max(_LABEL_PX, min(int(names) + _GAP_PX, int(self.width()) // 2))
 
     def _paint_row(self, painter: QPainter, y: int, name: str, value: float, *, is_top: bool) -> None:
         colours = self._colours
@@ -88,7 +89,9 @@ class ProbabilityBars(QWidget):
         painter.setPen(QColor(colours.text))
         left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        painter.drawText(QRectF(0, y, self._label_px, _ROW_PX), left, name)
+        middle = Qt.TextElideMode.ElideMiddle
+        shown = painter.fontMetrics().elidedText(one_line(name), middle, self._label_px - _GAP_PX // 2)
+        painter.drawText(QRectF(0, y, self._label_px, _ROW_PX), left, shown)
         painter.drawText(QRectF(self.width() - _VALUE_PX, y, _VALUE_PX, _ROW_PX), right, f"{value:.1%}")
         long = max(self.width() - self._label_px - _VALUE_PX, 1)
         track = QRectF(self._label_px, y + (_ROW_PX - _BAR_PX) / 2, long, _BAR_PX)

@@ -7,7 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_her2._qt.text import Label
 
 if TYPE_CHECKING:
     from napari_her2.inference.result import Progress
@@ -83,8 +85,7 @@ class ProgressRow(QWidget):
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)
         self.bar.setAccessibleName("Progress")
-        self.stage = QLabel()
-        self.stage.setWordWrap(True)
+        self.stage = Label(wrap=True)
         self.stage.setAlignment(Qt.AlignmentFlag.AlignTop)
         # Room for two lines and the padding of the theme: what is below does not jump with a report.
         self.stage.setMinimumHeight(2 * self.stage.fontMetrics().lineSpacing() + 18)

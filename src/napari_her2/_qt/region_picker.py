@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_her2._qt.text import Combo, Label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,19 +33,18 @@ class RegionPicker(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.combo = QComboBox()
+        self.combo = Combo()
         self.combo.setAccessibleName("Region to score")
         self.combo.setToolTip("Score the whole slide, or only inside the regions of a layer")
-        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.add = QPushButton("Add region")
         self.add.setToolTip("Adds a layer over the slide and starts drawing; double-click ends a region")
         self.add.clicked.connect(self.add_wanted)
-        self.tissue = QComboBox()
+        self.tissue = Combo()
         self.tissue.setAccessibleName("Kind of tissue")
         self.tissue.setToolTip("How tissue is told from glass; try another where the outline is wrong")
         for text, preset in _PRESETS:
             self.tissue.addItem(text, preset)
-        label = QLabel("Tissue")
+        label = Label("Tissue")
         label.setBuddy(self.tissue)
         where, how = QHBoxLayout(), QHBoxLayout()
         where.addWidget(self.combo, 1)
@@ -60,7 +61,7 @@ class RegionPicker(QWidget):
     @property
     def layer_name(self) -> str:
         """Name of the chosen layer; empty for the whole slide."""
-        return self.combo.currentText() if self.combo.currentIndex() > 0 else ""
+        return str(self.combo.currentData() or "")
 
     @property
     def preset(self) -> str:
@@ -72,7 +73,9 @@ class RegionPicker(QWidget):
         wanted = chosen or self.layer_name
         self.combo.blockSignals(True)
         self.combo.clear()
-        self.combo.addItems([WHOLE_SLIDE, *names])
+        self.combo.addItem(WHOLE_SLIDE, "")
+        for name in names:
+            self.combo.addItem(name, name)
         self.combo.setCurrentIndex(1 + list(names).index(wanted) if wanted in names else 0)
         self.combo.blockSignals(False)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_her2._qt.head_answers import head_in_words, heads_html
+from napari_her2._qt.head_answers import head_in_words, heads_markup
 from napari_her2._qt.probability_bars import ProbabilityBars
 from napari_her2._qt.slide_facts import mpp_in_words
+from napari_her2._qt.text import Label, Markup, joined, markup
 from napari_her2._qt.theme import Colours
 from napari_her2.inference.presentation import images_in_words
 from napari_her2.models.card import NOTICE
@@ -40,12 +40,9 @@ class ResultCard(QWidget):
         self.category = _label("her2Category")
         self.head = _label("her2Head")
         self.heads = _label("her2Heads")
-        self.heads.setTextFormat(Qt.TextFormat.RichText)
         self.bars = ProbabilityBars()
         self.facts = _label("her2Facts")
         self.warnings = _label("her2Warnings")
-        for label in (self.facts, self.warnings):
-            label.setTextFormat(Qt.TextFormat.RichText)
         self.export = QPushButton("Export…")
         self.export.setToolTip("Write the result, tile table, maps and regions to a folder")
         self.export.clicked.connect(self.export_wanted)
@@ -92,7 +89,9 @@ class ResultCard(QWidget):
         answer, _, reason = result.label.partition(": ")
         self.label.setText(answer)
         _fill(self.head, head_in_words(result))
-        _fill(self.heads, heads_html(result))
+        heads = heads_markup(result)
+        self.heads.set_markup(heads)
+        self.heads.setVisible(bool(heads))
         self.reason.setText(reason)
         self.reason.setVisible(bool(reason))
         # What every dock says stands in its banner; here is what this model has to say beyond.
@@ -101,8 +100,8 @@ class ResultCard(QWidget):
         self.notice.setVisible(bool(own))
         named = {result.named(name): value for name, value in result.probabilities.items()}
         self.bars.set_values(named, _spread(result))
-        self.facts.setText(_paragraphs(_facts(result)))
-        self.warnings.setText(_paragraphs(f"⚠ {line}" for line in result.warnings))
+        self.facts.set_markup(_paragraphs(_facts(result)))
+        self.warnings.set_markup(_paragraphs(f"⚠ {line}" for line in result.warnings))
         self.warnings.setVisible(bool(result.warnings))
 
     def set_category(self, category: str) -> None:
@@ -110,9 +109,9 @@ class ResultCard(QWidget):
         _fill(self.category, category)
 
 
-def _paragraphs(lines: Iterable[str]) -> str:
-    """Lines as paragraphs, HTML: long ones break, and stay apart all the same."""
-    return "".join(f'<p style="margin: 0 0 4px 0;">{escape(line)}</p>' for line in lines)
+def _paragraphs(lines: Iterable[str]) -> Markup:
+    """Lines as paragraphs: long ones break, and stay apart all the same."""
+    return joined(markup('<p style="margin: 0 0 4px 0;">{}</p>', line) for line in lines)
 
 
 def _facts(result: SlideResult) -> list[str]:
@@ -180,14 +179,12 @@ def _spread(result: SlideResult) -> dict[str, float] | None:
     return {result.named(name): float(sd) for name, sd in sds}
 
 
-def _label(name: str) -> QLabel:
-    label = QLabel()
+def _label(name: str) -> Label:
+    label = Label(wrap=True, selectable=True)
     label.setObjectName(name)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
 
 
-def _fill(label: QLabel, text: str) -> None:
+def _fill(label: Label, text: str) -> None:
     label.setText(text)
     label.setVisible(bool(text))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_her2._napari.layers import scores_tiles
 from napari_her2._napari.manual import category_beside
@@ -17,6 +17,7 @@ from napari_her2._qt.overlay_controls import OverlayControls
 from napari_her2._qt.result_card import ResultCard
 from napari_her2._qt.sections import Section
 from napari_her2._qt.seen_image import SeenImages
+from napari_her2._qt.text import Label
 from napari_her2._qt.tile_panel import TilePanel
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class ResultPanel(QWidget):
         self.seen_images = SeenImages(session)
         self.seen = Section("What the model saw", self.seen_images)
         self.tiles = TilePanel(session)
-        self.exported = QLabel()
-        self.exported.setWordWrap(True)
+        self.exported = Label(wrap=True)
         self.exported.setVisible(False)
         self.export_job = Job()
         self.jobs = (*self.tiles.jobs, self.export_job)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel
+from qtpy.QtWidgets import QCheckBox, QFileDialog
 
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.regions import add_region_layer, polygons, region_layers
@@ -25,6 +25,7 @@ from napari_her2._qt.region_picker import RegionPicker
 from napari_her2._qt.result_panel import ResultPanel
 from napari_her2._qt.sections import Section
 from napari_her2._qt.slide_picker import SlidePicker
+from napari_her2._qt.text import Label
 from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
 from napari_her2.models.card import PAIR
 
@@ -57,7 +58,7 @@ class ScoringDock(Dock):
         self.slides = SlidePicker(self.session)
         self.models = ModelPicker()
         self.regions = RegionPicker()
-        self.device = QLabel("Device: looking …")
+        self.device = Label("Device: looking …", wrap=True)
         self.progress = ProgressRow()
         self.case = CaseSection(self.session)
         self.result = ResultPanel(self.session)
@@ -79,7 +80,6 @@ class ScoringDock(Dock):
         self._look_around()
 
     def _arrange(self) -> None:
-        self.device.setWordWrap(True)
         self.smooth.setToolTip(
             "napari's experimental setting 'Render layers asynchronously': panning never waits for the "
             "file, and tiles appear as they are read. It is a setting of napari and stays on until it is "

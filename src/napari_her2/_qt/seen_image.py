@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QPointF, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._napari.placement import look_at
 from napari_her2._napari.seen import remove_seen, seen_of, show_seen
+from napari_her2._qt.text import Label
 from napari_her2._qt.theme import Colours
 from napari_her2._qt.tile_inspector import TilePicture
 from napari_her2.inference.presentation import blind_spot, images_in_words
@@ -66,10 +67,10 @@ class SeenImages(QWidget):
         self._session = session
         self._result: SlideResult | None = None
         self._number = 0
-        self.facts, self.limit = QLabel(), QLabel()
+        self.facts, self.limit = Label(), Label()
         self.picture = SeenPicture()
         self.previous, self.next = QPushButton("◀"), QPushButton("▶")
-        self.which = QLabel()
+        self.which = Label()
         self.over = QCheckBox("Lay it over the slide")
         self.over.setToolTip(
             "Shows the slide as the model saw it, in its place; zoom in to compare it with the cells"

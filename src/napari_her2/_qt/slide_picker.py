@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._qt.slide_facts import slide_facts
 from napari_her2._qt.slide_opener import SlideOpener
+from napari_her2._qt.text import Combo, Label
 from napari_her2._qt.theme import Colours
 from napari_her2.slide.facts import GIVEN_BY_USER
 
@@ -45,7 +46,7 @@ class SlidePicker(QWidget):
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.combo = QComboBox()
+        self.combo = Combo()
         self.combo.setAccessibleName("Slide")
         self.combo.setToolTip("Slides that are open in napari")
         self.open = QPushButton("Open…")
@@ -53,12 +54,8 @@ class SlidePicker(QWidget):
         self.open.setAccessibleName("Open a slide from a file")
         self.opener = SlideOpener(session)
         self.jobs = (self.opener.job,)
-        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.facts = QLabel()
-        self.facts.setWordWrap(True)
-        self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.warnings = QLabel()
-        self.warnings.setWordWrap(True)
+        self.facts = Label(wrap=True, selectable=True)
+        self.warnings = Label(wrap=True)
         self.mpp_row = QWidget()
         self.mpp = QDoubleSpinBox()
         self.mpp.setRange(0.0, 100.0)
@@ -88,7 +85,7 @@ class SlidePicker(QWidget):
     def _arrange(self) -> None:
         row = QHBoxLayout(self.mpp_row)
         row.setContentsMargins(0, 0, 0, 0)
-        self.mpp_question = QLabel()
+        self.mpp_question = Label()
         self.mpp_question.setBuddy(self.mpp)
         row.addWidget(self.mpp_question)
         row.addWidget(self.mpp, 1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QRectF, QSize, Qt, Signal
+from qtpy.QtCore import QRectF, QSize, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_her2._napari.colormaps import TOP_TILE_COLOUR
+from napari_her2._qt.text import Label
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
@@ -103,15 +104,11 @@ class TileInspector(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.hint = QLabel()
+        self.hint = Label(wrap=True)
         self.set_hint("a tile")
-        self.hint.setWordWrap(True)
-        self.hover = QLabel()
-        self.hover.setWordWrap(True)
+        self.hover = Label(wrap=True)
         self.picture = TilePicture()
-        self.numbers = QLabel()
-        self.numbers.setWordWrap(True)
-        self.numbers.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.numbers = Label(wrap=True, selectable=True)
         self.previous, self.next = QPushButton(), QPushButton()
         self.set_order("attention")
         self.show_on_slide = QPushButton("Go to")

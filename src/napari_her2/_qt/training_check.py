@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_her2._qt.text import Label, Markup, joined, markup
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
@@ -27,10 +26,7 @@ class CheckView(QWidget):
         super().__init__(parent)
         self._colours = Colours()
         self.report: CheckReport | None = None
-        self.text = QLabel()
-        self.text.setWordWrap(True)
-        self.text.setTextFormat(Qt.TextFormat.RichText)
-        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.text = Label(wrap=True, selectable=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.text)
@@ -56,28 +52,26 @@ class CheckView(QWidget):
         if count:
             some = "1 fault: mend it" if count == 1 else f"{count} faults: mend them"
             title = f"{some}, then check again."
-            html = _list(title, report.faults, colours.error)
+            found = _list(title, report.faults, colours.error)
         else:
-            html = f'<p style="margin:0; color:{colours.top_bar}"><b>{_GOOD}</b></p>'
-        html += _list("Worth knowing:", report.warnings, colours.warning)
+            found = markup('<p style="margin:0; color:{}"><b>{}</b></p>', colours.top_bar, _GOOD)
+        found += _list("Worth knowing:", report.warnings, colours.warning)
         # What it will take is asked before all else.
         facts = sorted(report.facts, key=lambda fact: not fact[0].startswith(_ESTIMATED))
-        rows = "".join(
-            f'<tr><td width="30%" style="color:{colours.muted}; padding-right:8px">{escape(name)}</td>'
-            f"<td>{escape(text)}</td></tr>"
-            for name, text in facts
-        )
-        html += f'<table width="100%" style="margin-top:4px">{rows}</table>' if rows else ""
-        self.text.setText(html)
+        row = '<tr><td width="30%" style="color:{}; padding-right:8px">{}</td><td>{}</td></tr>'
+        rows = joined(markup(row, colours.muted, name, text) for name, text in facts)
+        if rows:
+            found += markup('<table width="100%" style="margin-top:4px">{}</table>', rows)
+        self.text.set_markup(found)
         self.setAccessibleName("; ".join(report.faults) or _GOOD)
         self.setVisible(True)
 
 
-def _list(title: str, lines: Sequence[str], colour: str) -> str:
+def _list(title: str, lines: Sequence[str], colour: str) -> Markup:
     if not lines:
-        return ""
+        return Markup()
     shown = list(lines[:_MOST])
     if len(lines) > _MOST:
         shown.append(f"and {len(lines) - _MOST} more")
-    items = "".join(f'<p style="margin:2px 0 0 0">• {escape(line)}</p>' for line in shown)
-    return f'<div style="color:{colour}; margin-bottom:6px"><b>{escape(title)}</b>{items}</div>'
+    items = joined(markup('<p style="margin:2px 0 0 0">• {}</p>', line) for line in shown)
+    return markup('<div style="color:{}; margin-bottom:6px"><b>{}</b>{}</div>', colour, title, items)

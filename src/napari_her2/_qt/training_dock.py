@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from napari_her2._napari.training_runs import (
     RunRequest,
@@ -36,6 +26,7 @@ from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.message_box import MessageBox
 from napari_her2._qt.new_training import NewTraining
 from napari_her2._qt.sections import Section
+from napari_her2._qt.text import Combo, Label
 from napari_her2._qt.training_run import TrainingRunView
 from napari_her2.errors import Her2Error, ModelNameTaken
 
@@ -67,11 +58,11 @@ class TrainingDock(Dock):
         self.message = MessageBox()
         self.new = QToolButton()
         self.asked = NewTraining()
-        self.runs = QComboBox()
+        self.runs = Combo()
         self.open_run = QPushButton("Open…")
-        self.no_run = QLabel("No training yet. Trainings that run, and those before, are listed here.")
+        self.no_run = Label("No training yet. Trainings that run, and those before, are listed here.")
         self.run = TrainingRunView()
-        self.exported = QLabel()
+        self.exported = Label()
         self.list_job, self.export_job, self.report_job = Job(), Job(), Job()
         self._arrange()
         self._connect()
@@ -87,7 +78,6 @@ class TrainingDock(Dock):
             label.setWordWrap(True)
         self.exported.setVisible(False)
         self.runs.setAccessibleName("Trainings")
-        self.runs.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.open_run.setToolTip("Follow or resume a training by its output folder")
         self.open_run.setAccessibleName("Open a training by its folder")
         chosen = QHBoxLayout()

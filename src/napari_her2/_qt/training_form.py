@@ -7,20 +7,13 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._napari.training_input import data_problem, folder_problem, suggested_folder
 from napari_her2._napari.training_runs import RunRequest
 from napari_her2._qt.path_row import PathRow
 from napari_her2._qt.sections import Section
+from napari_her2._qt.text import Combo, Label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,11 +72,11 @@ class TrainingForm(QWidget):
         configs.addWidget(self.config_file)
         rows.addWidget(self.method)
         rows.addWidget(self.line)
-        rows.addWidget(QLabel("Configuration"))
+        rows.addWidget(Label("Configuration"))
         rows.addLayout(configs)
         rows.addWidget(self.about)
         device = QHBoxLayout()
-        device.addWidget(QLabel("Device"))
+        device.addWidget(Label("Device"))
         device.addWidget(self.device, 1)
         layout = QVBoxLayout(self)
         for box in (rows, layout):
@@ -250,14 +243,11 @@ def _hint(method: MethodChoice) -> str:
     return f"{_TABLE_HINT} Or a folder of {method.folder}." if method.folder else _TABLE_HINT
 
 
-def _combo(name: str) -> QComboBox:
-    combo = QComboBox()
+def _combo(name: str) -> Combo:
+    combo = Combo()
     combo.setAccessibleName(name)
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     return combo
 
 
-def _words() -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    return label
+def _words() -> Label:
+    return Label(wrap=True)

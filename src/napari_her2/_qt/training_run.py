@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._napari.training_log import PREDICTIONS_FILE, REPORT_FILE, LogTail
 from napari_her2._napari.training_runs import RunStatus, status_of
 from napari_her2._qt.curves_view import CurvesView
 from napari_her2._qt.progress_row import RateMeter, time_left
+from napari_her2._qt.text import Label
 from napari_her2._qt.theme import Colours
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class TrainingRunView(QWidget):
         self._asked: float | None = None  # when it was asked to stop
         self._exporting = self._reporting = False
         self.status = RunStatus("absent")
-        self.state, self.words = QLabel(), QLabel()
+        self.state, self.words = Label(), Label()
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     Reader = Callable[[tuple[int, int], int, int], NDArray[np.uint8]]
 
-# cairo, which paints for OpenSlide, takes a shift below 1/256 px for none.
-_NO_SHIFT_PX = 1 / 300
+# cairo, which paints for OpenSlide, takes a shift below 1/512 px for none.
+_NO_SHIFT_PX = 1 / 550
 # OpenSlide paints larger windows in parts of this side, each rounded for itself.
 _MAX_PX = 4096
 _BLOCK_PX = 1024

@@ -264,9 +264,9 @@ def _decoder_of(page: Any, key: Any, tile_shape: tuple[int, int], *, strict: boo
     compression, photometric = int(key.compression), int(key.photometric)
     if compression == decode.JPEG and photometric in (_RGB, _YCBCR):
         stored_as_rgb = photometric == _RGB and not key.is_jfif
-        return decode.jpeg_decoder(page.jpegtables, stored_as_rgb=stored_as_rgb, strict=strict)
+        return decode.jpeg_decoder(page.jpegtables, tile_shape, stored_as_rgb=stored_as_rgb, strict=strict)
     if compression in decode.JPEG_2000 and (photometric == _RGB or compression == decode.APERIO_J2K_YCBCR):
-        return decode.jpeg2000_decoder(stored_as_ycbcr=compression == decode.APERIO_J2K_YCBCR)
+        return decode.jpeg2000_decoder(tile_shape, stored_as_ycbcr=compression == decode.APERIO_J2K_YCBCR)
     if photometric == _RGB and key.predictor in (1, 2):
         return decode.raw_decoder(compression, tile_shape, differenced=key.predictor == 2)
     return None

@@ -22,6 +22,7 @@ MAX_TILE_BYTES = 1 << 28
 """A decoded tile of 8,192 x 8,192 px in four channels."""
 MAX_STRIP_BYTES = 1 << 29
 """A decoded strip; many writers put a whole image into one."""
+_MAX_SAMPLES, _MAX_BITS = 100, 64
 _UNCOMPRESSED = 1
 
 
@@ -65,6 +66,9 @@ def _impossible(directory: Directory, size: int, *, ndpi: bool) -> str:
     """Name the claim of a directory that cannot be believed, and what to do; empty where there is none."""
     height, width = directory.shape
     again = "copy it again from its source"
+    samples, bits = directory.integer(tags.SAMPLES, 1), directory.integer(tags.BITS, 1)
+    if samples > _MAX_SAMPLES or bits > _MAX_BITS:
+        return f"claims {samples:,} channels of {bits:,} bits, which no slide has: {again}"
     if max(height, width) > MAX_SIDE_PX:
         return f"claims an image of {width:,} x {height:,} px, more than fits on glass: {again}"
     tiled = tags.TILE_WIDTH in directory.numbers or tags.TILE_LENGTH in directory.numbers
@@ -72,8 +76,8 @@ def _impossible(directory: Directory, size: int, *, ndpi: bool) -> str:
         piece = (directory.integer(tags.TILE_LENGTH), directory.integer(tags.TILE_WIDTH))
     else:
         piece = (min(height, directory.integer(tags.ROWS_PER_STRIP, height)), width)
-    samples = 1 if directory.integer(tags.PLANAR, 1) == 2 else max(1, directory.integer(tags.SAMPLES, 1))
-    piece_bytes = piece[0] * piece[1] * samples * -(-max(1, directory.integer(tags.BITS, 1)) // 8)
+    together = 1 if directory.integer(tags.PLANAR, 1) == 2 else max(1, samples)
+    piece_bytes = piece[0] * piece[1] * together * -(-max(1, bits) // 8)
     if tiled and piece_bytes > MAX_TILE_BYTES:
         return (
             f"claims tiles of {piece[1]:,} x {piece[0]:,} px, too large to be decoded one by one: save it "

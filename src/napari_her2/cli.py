@@ -16,6 +16,7 @@ from napari_her2.commands.runs import export, report
 from napari_her2.commands.score import score
 from napari_her2.commands.tools import bench, cache, demo, phantom
 from napari_her2.commands.train import train
+from napari_her2.commands.window import open_slides
 
 app = typer.Typer(
     name="napari-her2",
@@ -45,6 +46,7 @@ def _options(
 
 for _command in (info, score, embed, phantom, demo, cache):
     app.command()(plainly(_command))
+app.command("open")(plainly(open_slides))
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(plainly(bench))
 for _training_command in (train, report, export):
     app.command()(plainly(_training_command))

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QLabel
 
 from napari_her2._napari.layers import OverlayLook, attention_layer, slide_layer
 from napari_her2._napari.overlays import make_layer
-from napari_her2._napari.sample_data import PhantomCase, phantom_layers
+from napari_her2._napari.sample_data import PhantomCase, ensure_phantom, phantom_layers
+from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
 from napari_her2._qt import scoring_dock
 from napari_her2.inference.result import Progress
@@ -190,3 +192,59 @@ def test_the_demonstration_without_a_display_says_what_to_do(monkeypatch: pytest
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(JobFailed, match="xvfb-run"):
         run_demo()
+
+
+@pytest.mark.slow
+def test_the_command_opens_a_window_with_the_dock_and_the_slides() -> None:
+    code = (
+        "import sys, napari\n"
+        "from qtpy.QtCore import QTimer\n"
+        "from napari_her2.cli import main\n"
+        "def tell():\n"
+        "    viewer = napari.current_viewer()\n"
+        "    (dock,) = viewer.window.dock_widgets.values()\n"
+        "    if dock.look_job.running:\n"
+        "        return QTimer.singleShot(100, tell)\n"
+        "    print('; '.join(layer.name for layer in viewer.layers))\n"
+        "    print(dock.slides.slide.name, dock.progress.start.isEnabled())\n"
+        "    print(viewer.canvas.overlays.scale_bar.visible)\n"
+        "    viewer.close()\n"
+        "go = napari.run\n"
+        "napari.run = lambda: (QTimer.singleShot(100, tell), go())\n"
+        "main()"
+    )
+    pair = ensure_phantom(CASE)
+    arguments = [sys.executable, "-c", code, "open", str(pair.he), str(pair.ihc)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == ["small_HE; small_HER2", "small_HE True", "True"]
+
+
+def test_the_second_dock_is_a_tab_of_the_first_one(viewer: Viewer, qtbot: QtBot) -> None:
+    frames = []
+    for name in ("HER2 Scoring", "HER2 Training"):
+        frame, dock = viewer.window.add_plugin_dock_widget("napari-her2", name)
+        frames.append(frame)
+        qtbot.waitUntil(dock.isVisible)
+    main = frames[0].parentWidget()
+    qtbot.waitUntil(lambda: main.tabifiedDockWidgets(frames[0]) == [frames[1]])
+    qtbot.waitUntil(lambda: frames[1].widget().height() > 300)
+
+
+def test_the_status_bar_shows_the_values_of_a_tile_and_no_keys_for_painting(
+    viewer: Viewer, qtbot: QtBot
+) -> None:
+    slide = make_slide()
+    add(viewer, slide)
+    session_of(viewer).set_result(make_result(slide), OverlayLook())
+    viewer.mouse_over_canvas = True
+    viewer.cursor.position = (5, 5)
+    bar = viewer.window._qt_window.statusBar()
+    labels = lambda: " ".join(label.text() for label in bar.findChildren(QLabel))  # noqa: E731
+    qtbot.waitUntil(lambda: "tile 1: attention percentile: 1" in labels())
+    assert "paint" not in labels()
+    for layer in viewer.layers:
+        if layer.name.startswith(("tile values", "12 most")):
+            viewer.layers.selection.active = layer  # napari makes the controls of the layer
+            layer.mode = "paint" if "values" in layer.name else "add_rectangle"
+            assert str(layer.mode) == "pan_zoom"

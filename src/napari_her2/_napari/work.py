@@ -116,11 +116,3 @@ def reading_thumbnails(
         yield Progress("Reading", done, len(tiles), "tiles")
         pictures.append(read_thumbnail(slide, result, tile))
     return pictures
-
-
-def opening_slide(path: Path) -> Generator[Progress, None, Slide]:
-    """Open a slide file."""
-    yield Progress(f"Opening {path.name}")
-    from napari_her2.slide.reader import open_slide
-
-    return open_slide(path)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING
 
 from napari_her2._napari.sample_data import PhantomCase, phantom_layers
+from napari_her2._qt.window import need_display
 from napari_her2.errors import Her2Error, JobFailed
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def run_demo(
     JobFailed
         If there is no display, or scoring failed.
     """
-    _need_display()
+    need_display("demo --screenshot demo.png")
     if screenshot is not None and not screenshot.parent.is_dir():
         raise JobFailed(f"There is no folder {screenshot.parent}: make it, or name another place.")
     import napari
@@ -167,13 +166,3 @@ def _layers_of(slide: Path, ihc: Path | None) -> list[LayerData]:
     first = open_slide(slide)
     layers = [slide_layer(first)]
     return layers if ihc is None else [*layers, beside(slide_layer(open_slide(ihc)), first)]
-
-
-def _need_display() -> None:
-    """Refuse before Qt aborts the whole process."""
-    if not sys.platform.startswith("linux") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        return
-    raise JobFailed(
-        "There is no display to open napari on. Run this where there is one, or under Xvfb: "
-        'xvfb-run -a -s "-screen 0 1920x1080x24 +extension GLX" napari-her2 demo --screenshot demo.png'
-    )

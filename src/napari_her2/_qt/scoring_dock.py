@@ -17,6 +17,7 @@ from napari_her2._qt.cam_panel import CamPanel
 from napari_her2._qt.case_section import CaseSection
 from napari_her2._qt.correlated_panel import CorrelatedPanel
 from napari_her2._qt.dock import Dock
+from napari_her2._qt.file_drop import dropped_files, holds_files, leave_drops_to
 from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.message_box import MessageBox
 from napari_her2._qt.model_picker import ModelPicker
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari.components import ViewerModel
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent
 
     from napari_her2._qt.theme import Colours
     from napari_her2.inference.result import SlideResult
@@ -99,6 +101,7 @@ class ScoringDock(Dock):
                 self.smooth,
             )
         )
+        leave_drops_to(self)
 
     def _connect(self) -> None:
         self.slides.changed.connect(self._on_slide)
@@ -175,6 +178,23 @@ class ScoringDock(Dock):
         self.message.clear()
         self._added_path = path
         self.add_job.start(partial(adding_model, path, force=force))
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Take files."""
+        if event is not None and holds_files(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """Open what is dropped as slides."""
+        if event is None or not holds_files(event.mimeData()):
+            return
+        event.acceptProposedAction()
+        paths, refusal = dropped_files(event.mimeData())
+        self.message.clear()
+        if paths:
+            self.slides.opener.open_files(paths)
+        if refusal:
+            self._show_failure(Failure(refusal))
 
     def shutdown(self) -> None:
         """Stop all work, wait for it, and let go of the viewer."""
@@ -288,6 +308,9 @@ class ScoringDock(Dock):
             # After the layout has made room for it.
             QTimer.singleShot(0, self._scroll_to_result)
 
+    def _scroll_to_message(self) -> None:
+        self.scroll.ensureWidgetVisible(self.message)
+
     def _scroll_to_result(self) -> None:
         self.scroll.verticalScrollBar().setValue(self.result.y() - self.progress.height() - 8)
 
@@ -309,6 +332,7 @@ class ScoringDock(Dock):
     ) -> None:
         self._action = action
         self.message.show_failure(failure, caption)
+        QTimer.singleShot(0, self._scroll_to_message)  # after the layout has made room for it
 
     def _take_action(self) -> None:
         if self._action is not None:

@@ -1,4 +1,4 @@
-"""Opens a slide from a file into the viewer: any file that a slide can be, plain pictures too.
+"""Opens slides from files into the viewer: any file that a slide can be, plain pictures too.
 
 File > Open leaves JPEG and PNG to napari, whose own reader makes a picture of them; what is opened here is
 a slide.
@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog
 
-from napari_her2._napari.layers import slide_layer
-from napari_her2._napari.work import opening_slide
-from napari_her2._qt.jobs import Job
+from napari_her2._napari.opening import add_slides, opening_slides, refusals_in_words
+from napari_her2._qt.jobs import Failure, Job
+from napari_her2.errors import SlideError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qtpy.QtWidgets import QWidget
 
+    from napari_her2._napari.opening import OpenedSlides
     from napari_her2._napari.session import Session
-    from napari_her2.slide.reader import Slide
 
 
 class SlideOpener(QObject):
@@ -35,8 +37,9 @@ class SlideOpener(QObject):
     ----------
     job : Job
     opened : Signal(str)
-        Id of the slide, which was opened now or is open already.
+        Id of the slide, the first of several, which was opened now or is open already.
     failed : Signal(Failure)
+        Something could not be opened; what else was asked for is open.
     """
 
     opened = Signal(str)
@@ -45,9 +48,11 @@ class SlideOpener(QObject):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
+        self._waiting: list[Path] = []
         self.job = Job()
         self.job.returned.connect(self._on_opened)
         self.job.failed.connect(self.failed)
+        self.job.running_changed.connect(self._go_on)
 
     def choose_file(self, parent: QWidget, title: str, beside: str = "") -> Path | None:
         """Ask for a file.
@@ -71,16 +76,34 @@ class SlideOpener(QObject):
 
     def open_file(self, path: Path) -> None:
         """Open a file, in a thread."""
-        self.job.start(partial(opening_slide, path))
+        self.open_files((path,))
 
-    def _on_opened(self, slide: Slide) -> None:
+    def open_files(self, paths: Sequence[Path]) -> None:
+        """Open files one after another, in a thread, after those that are being opened.
+
+        Parameters
+        ----------
+        paths : sequence of Path
+            Files, or folders of DICOM files.
+        """
+        self._waiting += paths
+        if not self.job.running:
+            self._go_on(running=False)
+
+    def _go_on(self, running: bool) -> None:
+        if self._waiting and not running:
+            paths, self._waiting = tuple(self._waiting), []
+            self.job.start(partial(opening_slides, paths))
+
+    def _on_opened(self, opened: OpenedSlides) -> None:
         viewer = self._session.viewer
         if viewer is None:
-            slide.close()
+            for slide in opened.slides:
+                slide.close()
             return
-        if self._session.layer_of(slide.fingerprint) is None:
-            data, options, _ = slide_layer(slide)
-            viewer.add_image(data, **options)
-        else:
-            slide.close()  # it is open already
-        self.opened.emit(slide.fingerprint)
+        ids = add_slides(viewer, opened.slides)
+        if ids:
+            self.opened.emit(ids[0])
+        words = refusals_in_words(opened)
+        if words:
+            self.failed.emit(Failure(words, kind=SlideError))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_her2.commands.console import drive, say
+from napari_her2.commands.window import window_system
 from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
@@ -60,13 +61,8 @@ def demo(
         raise typer.BadParameter("--ihc belongs to the slide that --slide names: give both.")
     if screenshot is not None and (virtual := _virtual_display()):
         raise typer.Exit(subprocess.run([*virtual, *_this_command()], check=False).returncode)
-    try:
+    with window_system():
         run_demo = importlib.import_module("napari_her2._qt.demo").run_demo
-    except ImportError as error:
-        raise JobFailed(
-            f"The demonstration needs napari with a window system ({error}): install it with "
-            f'pip install "napari-her2[all]".'
-        ) from error
     say("Preparing the case and opening napari ...")
     run_demo(screenshot, slide=slide, ihc=ihc, model=model)
 

@@ -164,3 +164,16 @@ def test_a_tile_is_read_with_its_surroundings() -> None:
     assert view.pixels.shape == (200, 200, 3)
     assert (view.pixels[50:150, 50:150] == 7).all()
     assert not (view.pixels[:50] == 7).any()
+
+
+def test_a_slide_that_was_active_is_let_go_with_its_layer() -> None:
+    viewer = ViewerModel()
+    session_of(viewer)
+    slide = make_slide()
+    layer = add(viewer, slide)
+    assert viewer.layers.selection.active is layer
+    seen = weakref.ref(slide)
+    viewer.layers.remove(layer)
+    del slide, layer
+    gc.collect()
+    assert seen() is None

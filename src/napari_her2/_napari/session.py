@@ -232,6 +232,8 @@ class Session:
         viewer = self.viewer
         if viewer is None:
             return
+        if not viewer.layers.selection:
+            viewer.layers.selection.clear()  # napari keeps the last one that was selected, and its file open
         layers = self.slide_layers()
         open_ids = {tag.slide_id for layer in layers if (tag := slide_tag(layer)) is not None}
         for slide_id in [known for known in self._overlays if known not in open_ids]:

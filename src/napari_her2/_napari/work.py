@@ -33,6 +33,13 @@ class Equipment:
     device: str
 
 
+@dataclass(frozen=True, slots=True)
+class ModelsFound(Progress):
+    """The models there are, while PyTorch is still being loaded to say on which device they would run."""
+
+    models: tuple[ModelEntry, ...] = ()
+
+
 def scoring(
     slide: Slide,
     model: str,
@@ -62,19 +69,22 @@ def scoring(
 
 
 def looking_around(settings: Settings) -> Generator[Progress, None, Equipment]:
-    """Find models and device; in a thread, because both load PyTorch."""
+    """Find models, which takes a moment, and then the device, for which PyTorch is loaded; in a thread."""
     yield Progress("Looking for models")
-    load_torch()
-    from napari_her2.inference.device import choose_device
     from napari_her2.models.registry import list_models, unreadable_models
 
+    models = tuple(list_models())
     problems = [item.problem for item in unreadable_models()]
+    yield ModelsFound("Looking for a device", models=models)
+    load_torch()
+    from napari_her2.inference.device import choose_device
+
     try:
         device = choose_device(settings.device).name
     except Her2Error as error:  # the models are shown all the same
         device = f"{settings.device} cannot be used"
         problems.append(str(error))
-    return Equipment(tuple(list_models()), tuple(problems), device)
+    return Equipment(models, tuple(problems), device)
 
 
 def adding_model(path: Path, *, force: bool = False) -> Generator[Progress, None, ModelEntry]:

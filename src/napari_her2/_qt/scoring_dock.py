@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.regions import add_region_layer, polygons, region_layers
 from napari_her2._napari.tags import slide_tag
-from napari_her2._napari.work import Equipment, adding_model, looking_around, scoring
+from napari_her2._napari.work import Equipment, ModelsFound, adding_model, looking_around, scoring
 from napari_her2._qt.cam_panel import CamPanel
 from napari_her2._qt.case_section import CaseSection
 from napari_her2._qt.correlated_panel import CorrelatedPanel
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QDragEnterEvent, QDropEvent
 
     from napari_her2._qt.theme import Colours
-    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.result import Progress, SlideResult
     from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
 
@@ -124,6 +124,7 @@ class ScoringDock(Dock):
         self.score_job.progressed.connect(self.progress.set_progress)
         self.score_job.returned.connect(self._on_scored)
         self.score_job.failed.connect(self._on_score_failed)
+        self.look_job.progressed.connect(self._on_looking)
         self.look_job.returned.connect(self._on_equipment)
         self.look_job.failed.connect(self._on_look_failed)
         self.add_job.returned.connect(self._on_model_added)
@@ -277,6 +278,10 @@ class ScoringDock(Dock):
             self._show_failure(Failure(str(error)))
 
     # -- what the jobs report
+
+    def _on_looking(self, progress: Progress) -> None:
+        if isinstance(progress, ModelsFound):
+            self.models.set_models(progress.models)
 
     def _on_equipment(self, equipment: Equipment) -> None:
         self.device.setText(f"Device: {equipment.device}")

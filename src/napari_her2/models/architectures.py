@@ -1,22 +1,16 @@
-"""The heads that a bundle may hold, by name: what each takes, and how it is built from a card."""
+"""The heads that a bundle may hold, by name: what each takes, and how it is built from a card.
+
+What a card may name is known without PyTorch; the module of a head is imported when one is built.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError
-from napari_her2.models.abmil import ABMIL
-from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.card import PAIR
-from napari_her2.models.clam import CLAM
-from napari_her2.models.dsmil import DSMIL
-from napari_her2.models.ensemble import MILEnsemble, WSMCLEnsemble
-from napari_her2.models.field_model import FieldModel
-from napari_her2.models.low_resolution import LowResolution
-from napari_her2.models.patch_classifier import PatchConvNeXt
-from napari_her2.models.transmil import TransMIL
-from napari_her2.models.wsmcl import WSMCL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +20,8 @@ if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
 
 MAX_ARGUMENT = 65536
+_MOST = {"heads": 128, "landmarks": 4096}
+"""Whole numbers that no tensor in the file bounds, and that cost memory when a slide is scored."""
 MEMBERS, MAX_MEMBERS = "members", 64
 """Argument of a card that joins several models of an architecture, and how many at most."""
 
@@ -92,9 +88,15 @@ class Architecture:
                 f"The model {card.name!r} contradicts itself: {self.method} takes "
                 f"{' or '.join(self.stains)}, its card says {card.stain}. Get the model again."
             )
-        if members is None or self.ensemble is None:
-            return self.make(**given)
-        return self.ensemble([self.make(**given) for _ in range(members)])
+        try:
+            if members is None or self.ensemble is None:
+                return self.make(**given)
+            return self.ensemble([self.make(**given) for _ in range(members)])
+        except (RuntimeError, ValueError, AssertionError, ArithmeticError, LookupError) as error:
+            raise ModelError(
+                f"The model {card.name!r} cannot be built as its card says "
+                f"({str(error).strip().partition(chr(10))[0]:.200}). Get the model again."
+            ) from error
 
     def _checked(self, card: ModelCard) -> dict[str, Any]:
         """Arguments of the card: the right names, types and ranges, and no others."""
@@ -102,7 +104,9 @@ class Architecture:
         known = dict(self.arguments)
         if self.ensemble is not None and MEMBERS in given:
             known[MEMBERS] = int
-        fits = given.keys() == known.keys() and all(_fits(given[name], kind) for name, kind in known.items())
+        fits = given.keys() == known.keys() and all(
+            _fits(given[name], kind, _MOST.get(name, MAX_ARGUMENT)) for name, kind in known.items()
+        )
         if fits and known.get(MEMBERS) and not 2 <= int(given[MEMBERS] or 0) <= MAX_MEMBERS:
             raise ModelError(
                 f"The model {card.name!r} joins {given[MEMBERS]} members: 2 to {MAX_MEMBERS} are possible."
@@ -121,9 +125,9 @@ class Architecture:
 _KIND_WORDS = {int: f"whole number, 1 to {MAX_ARGUMENT}", bool: "true or false", str: "text"}
 
 
-def _fits(value: object, kind: type) -> bool:
+def _fits(value: object, kind: type, most: int) -> bool:
     if isinstance(value, int) and not isinstance(value, bool):
-        return kind is int and 1 <= value <= MAX_ARGUMENT
+        return kind is int and 1 <= value <= most
     return type(value) is kind
 
 
@@ -135,65 +139,79 @@ def _whole_numbers(*names: str) -> dict[str, type]:
     return dict.fromkeys(names, int)
 
 
-def _abmil(*, width: int, **arguments: Any) -> ABMIL:  # noqa: ANN401 - checked against the list below
+def _lazily(module: str, name: str) -> Callable[..., Any]:
+    """Return what makes the head of a name, without importing its module yet."""
+
+    def make(*given: Any, **arguments: Any) -> Any:  # noqa: ANN401 - checked against the list below
+        return getattr(import_module(f"napari_her2.models.{module}"), name)(*given, **arguments)
+
+    return make
+
+
+def _abmil(*, width: int, **arguments: Any) -> nn.Module:  # noqa: ANN401 - checked against the list below
     """ABMIL with the one layer in front that is usual for whole slides; a card holds no lists."""
+    from napari_her2.models.abmil import ABMIL
+
     return ABMIL(widths=(width,), **arguments)
+
+
+_joined = _lazily("ensemble", "MILEnsemble")
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "AttentionMIL": Architecture(
         "attention-mil",
-        AttentionMIL,
+        _lazily("attention_mil", "AttentionMIL"),
         _whole_numbers("features", "hidden", "classes"),
-        ensemble=MILEnsemble,
+        ensemble=_joined,
     ),
     "ABMIL": Architecture(
         "abmil",
         _abmil,
         _whole_numbers("features", "width", "hidden", "classes") | {"gated": bool},
-        ensemble=MILEnsemble,
+        ensemble=_joined,
     ),
     "CLAM": Architecture(
         "clam",
-        CLAM,
+        _lazily("clam", "CLAM"),
         _whole_numbers("features", "width", "hidden", "classes") | {"multi_branch": bool},
-        ensemble=MILEnsemble,
+        ensemble=_joined,
     ),
     "DSMIL": Architecture(
         "dsmil",
-        DSMIL,
+        _lazily("dsmil", "DSMIL"),
         _whole_numbers("features", "hidden", "classes") | {"project_values": bool, "average": bool},
-        ensemble=MILEnsemble,
+        ensemble=_joined,
     ),
     "TransMIL": Architecture(
         "transmil",
-        TransMIL,
+        _lazily("transmil", "TransMIL"),
         _whole_numbers("features", "width", "heads", "landmarks", "classes")
         | {"attention": str, "faithful": bool},
-        ensemble=MILEnsemble,
+        ensemble=_joined,
     ),
     "PatchConvNeXt": Architecture(
         "patches",
-        PatchConvNeXt,
+        _lazily("patch_classifier", "PatchConvNeXt"),
         _whole_numbers("classes", "tile_px") | {"variant": str, "fusion": str},
     ),
     "WSMCL": Architecture(
         "wsmcl",
-        WSMCL,
+        _lazily("wsmcl", "WSMCL"),
         _whole_numbers("he_features", "ihc_features", "width", "heads", "landmarks", "classes", "k"),
         stains=(PAIR,),
-        ensemble=WSMCLEnsemble,
+        ensemble=_lazily("ensemble", "WSMCLEnsemble"),
     ),
     "FieldModel": Architecture(
         "corr-a-net",
-        FieldModel,
+        _lazily("field_model", "FieldModel"),
         _whole_numbers("dim", "field_px", "classes")
         | {"predictor": str, "channels_from": str, "attention": bool},
         stains=("H&E",),
     ),
     "LowResolution": Architecture(
         "low-resolution",
-        LowResolution,
+        _lazily("low_resolution", "LowResolution"),
         _whole_numbers("classes", "size_px") | {"variant": str, "mode": str, "whiten": bool},
     ),
 }

@@ -8,7 +8,6 @@ shape and finite before it is used.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,30 +15,26 @@ from torch import nn
 
 from napari_her2.errors import ModelError
 from napari_her2.models.architectures import ARCHITECTURES
-from napari_her2.models.card import ModelCard
-from napari_her2.models.encoders import encoder_from_spec
-from napari_her2.models.weights_file import (
-    check_tensors,
-    read_metadata,
-    read_weights,
-    weights_digest,
-    write_weights,
-)
+from napari_her2.models.bundle_card import BUNDLED_FOLDER, CARD_KEY, FORMAT, SUFFIX, card_in, read_card
+from napari_her2.models.encoders import check_encoder_fits, encoder_from_spec
+from napari_her2.models.weights_file import check_tensors, read_weights, weights_digest, write_weights
+from napari_her2.models.weights_header import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from typing import TypeVar
 
     from torch import Tensor
 
+    from napari_her2.models.card import ModelCard
     from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.weights_header import TensorClaim
 
-CARD_KEY = "napari_her2"
-FORMAT = "1"
-SUFFIX = ".safetensors"
+    _Of = TypeVar("_Of")
+
 ENCODER_PREFIX = "encoder."
 HEAD_PREFIX = "head."
-BUNDLED_FOLDER = Path(__file__).parent / "weights"
-"""Models that come with the package."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,25 +75,6 @@ class ModelBundle:
         return self.encoder
 
 
-def read_card(path: Path) -> ModelCard:
-    """Read the card of a bundle; the weights are not touched.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    ModelCard
-
-    Raises
-    ------
-    ModelError
-        If the file is not a bundle that this version can read.
-    """
-    return _card(read_metadata(path), path)
-
-
 def load_bundle(
     path: Path, *, expected_sha256: str | None = None, encoder_weights: Path | None = None
 ) -> ModelBundle:
@@ -123,8 +99,13 @@ def load_bundle(
     ModelError
         If the file is not a bundle, is damaged, was changed, or does not fit this version.
     """
+    # By the header first: what a card claims must fit the file before anything is read or built.
+    header = read_header(path)
+    card = card_in(header.metadata, path)
+    _check_claims(card, header.tensors, path)
     file = read_weights(path)
-    card = _card(file.metadata, path)
+    if file.metadata != header.metadata:
+        raise ModelError(f"{path.name} changed while it was read: try again when nothing writes to it.")
     if expected_sha256 is not None and file.sha256 != expected_sha256:
         raise ModelError(
             f"{path.name} is not the file that was installed: its SHA-256 is {file.sha256[:16]}..., "
@@ -132,9 +113,6 @@ def load_bundle(
         )
     encoder_tensors = _below(file.tensors, ENCODER_PREFIX)
     head_tensors = _below(file.tensors, HEAD_PREFIX)
-    strangers = [key for key in file.tensors if not key.startswith((ENCODER_PREFIX, HEAD_PREFIX))]
-    if strangers:
-        raise ModelError(f"{path.name} holds the tensor {strangers[0]!r:.80}, which has no place in a model.")
     head = _load_head(card, head_tensors, path)
     encoder = _load_encoder(card, encoder_tensors, path, encoder_weights)
     return ModelBundle(card, encoder, head, path, file.sha256)
@@ -199,40 +177,29 @@ def _encoder_to_store(
     return card, {}
 
 
-def _card(metadata: Mapping[str, str], path: Path) -> ModelCard:
-    if CARD_KEY not in metadata:
-        raise ModelError(
-            f"{path.name} holds weights but no model card of napari-her2: it is no model that can be used "
-            f"here. Save it with napari-her2's training, or ask its author for a bundle."
-        )
-    if metadata.get("format") != FORMAT:
-        raise ModelError(
-            f"{path.name} has format {metadata.get('format', 'none')!r:.20}, this version reads {FORMAT}: "
-            f"update napari-her2."
-        )
-    card = ModelCard.from_json(metadata[CARD_KEY])
-    if card.architecture not in ARCHITECTURES:
-        raise ModelError(
-            f"{path.name} needs the architecture {card.architecture!r:.80}, which this version does not "
-            f"know (it knows {', '.join(ARCHITECTURES)}): update napari-her2."
-        )
-    if card.method != ARCHITECTURES[card.architecture].method:
-        raise ModelError(
-            f"{path.name} says that {card.architecture} is the method {card.method!r:.80}, but it is "
-            f"{ARCHITECTURES[card.architecture].method!r}. Get the model again."
-        )
-    return card
+def _check_claims(card: ModelCard, claims: Mapping[str, TensorClaim], path: Path) -> None:
+    """Refuse a card whose networks need other tensors than the header of the file lists."""
+    strangers = [key for key in claims if not key.startswith((ENCODER_PREFIX, HEAD_PREFIX))]
+    if strangers:
+        raise ModelError(f"{path.name} holds the tensor {strangers[0]!r:.80}, which has no place in a model.")
+    check_tensors(_wanted(card), _below(claims, HEAD_PREFIX), path.name)
+    bundled = _below(claims, ENCODER_PREFIX)
+    if card.encoder is not None and card.encoder.weights == "bundled":
+        check_encoder_fits(card.encoder, bundled, path.name)
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _wanted(card: ModelCard) -> Mapping[str, Tensor]:
+    """Tensors of a head, without memory."""
+    with torch.device("meta"):
+        return ARCHITECTURES[card.architecture].build(card).state_dict()
+
+
+def _below(tensors: Mapping[str, _Of], prefix: str) -> dict[str, _Of]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _load_head(card: ModelCard, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
-    # Without memory first: what a card claims must fit the tensors before anything is allocated.
-    with torch.device("meta"):
-        wanted = ARCHITECTURES[card.architecture].build(card).state_dict()
-    check_tensors(wanted, tensors, path.name)
+    check_tensors(_wanted(card), tensors, path.name)
     head = ARCHITECTURES[card.architecture].build(card)
     head.load_state_dict(tensors)
     return head.requires_grad_(False).eval()
@@ -262,6 +229,7 @@ def _load_encoder(
             f"The model {card.name!r} needs the weights of {card.encoder.name}, which are not part of it: "
             f"save them as {source.name} in {source.parent}."
         )
+    check_encoder_fits(card.encoder, read_header(source).tensors, source.name)
     encoder = encoder_from_spec(card.encoder, read_weights(source).tensors, source.name)
     if card.encoder.weights != f"sha256:{weights_digest(encoder.backbone.state_dict())}":
         raise ModelError(
@@ -279,6 +247,7 @@ def _shared_encoder(card: ModelCard, path: Path) -> PatchEncoder | None:
             spec = read_card(other).encoder
             if spec is None or wanted is None or replace(wanted, weights="bundled") != spec:
                 continue
+            check_encoder_fits(wanted, _below(read_header(other).tensors, ENCODER_PREFIX), other.name)
             encoder = encoder_from_spec(
                 wanted, _below(read_weights(other).tensors, ENCODER_PREFIX), other.name
             )

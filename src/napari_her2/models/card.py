@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from napari_her2.errors import ModelError
 from napari_her2.models import card_checks as check
+from napari_her2.outside import Reading, shown
 
 MAX_CARD_BYTES = 64 * 1024
 NOTICE = "Research use only. Not for diagnosis or treatment decisions."
@@ -25,6 +26,11 @@ SLIDE = "slide"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _WEIGHTS = re.compile(r"bundled|random|sha256:[0-9a-f]{64}")
 _CARD_FORMAT = 1
+_READING = Reading(limit=MAX_CARD_BYTES, advice="get the model again", error=ModelError)
+# Names of files: the first is none on Windows, whatever follows a dot; the others are read as paths, or as
+# the separate weights of an encoder.
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
+_TAKEN = re.compile(r".*\.(?:encoder|safetensors|pt|pth|bin|ckpt|pkl|sha256)")
 
 ArgumentValue = str | int | float | bool | None
 _Card = TypeVar("_Card", "EncoderSpec", "ModelCard")
@@ -152,6 +158,8 @@ class ModelCard:
             raise check.wrong(
                 "name", "must be 1 to 64 lower case letters, digits, dots, dashes or underscores"
             )
+        if _RESERVED.fullmatch(self.name) or _TAKEN.fullmatch(self.name):
+            raise check.wrong("name", f"must not be {self.name!r}, which no model file can be called")
         for name in ("version", "method", "architecture", "task", "licence", "guideline"):
             check.line(self, name)
         for name in ("training_data", "intended_use", "notice"):
@@ -210,10 +218,7 @@ class ModelCard:
         """
         if len(text.encode(errors="replace")) > MAX_CARD_BYTES:
             raise ModelError(f"The model card is longer than {MAX_CARD_BYTES // 1024} KB: this is no model.")
-        try:
-            values = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ModelError("The model card is not readable JSON: get the model again.") from error
+        values = _READING.parsed_json(text, "The model card")
         if not isinstance(values, dict):
             raise ModelError("The model card is not a JSON object: get the model again.")
         found = values.pop("card_format", None)
@@ -232,7 +237,7 @@ def _build(kind: type[_Card], values: dict[str, Any], prefix: str) -> _Card:
     known = {item.name for item in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise check.wrong(f"{prefix}{unknown[0]:.40}", "is unknown")
+        raise check.wrong(f"{prefix}{shown(unknown[0], 40)}", "is unknown")
     try:
         return kind(**values)
     except TypeError as error:  # a field without default that is not there
@@ -244,10 +249,6 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} has no place in a model card")
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
 
 
 def _set(target: object, name: str, value: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ MAX_TEXT = 8000
 """Characters of a text of several lines."""
 _MAX_LINE = 200
 _MAX_ITEMS = 64
+_MAX_NUMBER = 10**18
 
 
 def wrong(name: str, problem: str) -> ModelError:
@@ -54,7 +54,7 @@ def number(name: str, value: object, low: float, high: float) -> float:
     """Return a finite number in a range."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong(name, "must be a number")
-    if not math.isfinite(value) or not low <= value <= high:
+    if not low <= value <= high:  # nor anything that is no number; a whole one may be too long for a float
         raise wrong(name, f"must be from {low} to {high}")
     return float(value)
 
@@ -101,8 +101,8 @@ def arguments(name: str, value: object) -> Mapping[str, str | int | float | bool
     for key, item in _items(name, value).items():
         if isinstance(item, str) and not _is_short(item, _MAX_LINE):
             raise wrong(f"{name}.{key}", "must be a short text")
-        if isinstance(item, float) and not math.isfinite(item):
-            raise wrong(f"{name}.{key}", "must be finite")
+        if isinstance(item, int | float) and not abs(item) < _MAX_NUMBER:
+            raise wrong(f"{name}.{key}", "must be a number below 10^18")
         if item is not None and not isinstance(item, str | int | float | bool):
             raise wrong(f"{name}.{key}", "must be a text, a number, true, false or null")
         checked[key] = item

@@ -27,8 +27,12 @@ from napari_her2.models.weights_file import check_tensors, read_weights, weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeVar
 
     from napari_her2.models.card import ArgumentValue
+    from napari_her2.models.weights_header import TensorClaim
+
+    _Of = TypeVar("_Of")
 
 ALEXNET_TILE_PX = 96
 ALEXNET_DIM = 1024
@@ -204,18 +208,9 @@ def build_encoder(
     ModelError
         If the name is unknown, the tile size does not fit, or the weights cannot be had.
     """
-    arguments = dict(arguments or {})
-    pretrained = weights == "pretrained"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if name == "alexnet":
-            backbone, spec = _build_alexnet(tile_px, pretrained=pretrained, arguments=arguments)
-        elif name.startswith("timm:") and len(name) > 5:
-            backbone, spec = build_timm(name, tile_px, pretrained=pretrained, arguments=arguments)
-        else:
-            raise ModelError(
-                f"There is no encoder called {name!r}: use alexnet, or timm: and a model of timm."
-            )
+    backbone, spec = _build(
+        name, tile_px, pretrained=weights == "pretrained", arguments=dict(arguments or {}), seed=seed
+    )
     if isinstance(weights, Path):
         file = read_weights(weights)
         load_backbone(backbone, file.tensors, weights.name)
@@ -231,8 +226,36 @@ def build_encoder(
     return PatchEncoder(spec, backbone)
 
 
+def check_encoder_fits(spec: EncoderSpec, claims: Mapping[str, TensorClaim], source: str) -> None:
+    """Refuse an encoder of a card whose weights are not those that a file claims to hold.
+
+    It is built without memory for that, so that a card cannot ask for more than its file brings.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+    claims : mapping of str to TensorClaim
+        By the header of the file.
+    source : str
+        Named in messages.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be built, or needs other tensors.
+    """
+    with torch.device("meta"):
+        backbone, built = _build(spec.name, spec.tile_px, arguments=spec.arguments)
+    if built.dim != spec.dim:
+        raise ModelError(
+            f"The card says that {spec.name} gives {spec.dim} features, but it gives {built.dim}: "
+            f"the model is damaged, or made for another version of the encoder."
+        )
+    check_tensors(backbone.state_dict(), _own(backbone, claims), source)
+
+
 def encoder_from_spec(spec: EncoderSpec, tensors: Mapping[str, Tensor], source: str) -> PatchEncoder:
-    """Build the encoder of a card with given weights; nothing is downloaded.
+    """Build the encoder of a card with given weights, after `check_encoder_fits`; nothing is downloaded.
 
     Parameters
     ----------
@@ -245,14 +268,9 @@ def encoder_from_spec(spec: EncoderSpec, tensors: Mapping[str, Tensor], source: 
     -------
     PatchEncoder
     """
-    encoder = build_encoder(spec.name, tile_px=spec.tile_px, arguments=spec.arguments)
-    if encoder.spec.dim != spec.dim:
-        raise ModelError(
-            f"The card says that {spec.name} gives {spec.dim} features, but it gives {encoder.spec.dim}: "
-            f"the model is damaged, or made for another version of the encoder."
-        )
-    load_backbone(encoder.backbone, tensors, source)
-    return PatchEncoder(spec, encoder.backbone)
+    backbone, _ = _build(spec.name, spec.tile_px, arguments=spec.arguments, dim=spec.dim)
+    load_backbone(backbone, tensors, source)
+    return PatchEncoder(spec, backbone)
 
 
 def save_encoder(path: Path, encoder: PatchEncoder) -> None:
@@ -293,12 +311,35 @@ def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], source: st
     ModelError
         If they are not the weights of this encoder.
     """
-    wanted = backbone.state_dict()
-    given = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
-    heads = _head_prefixes(backbone)
-    given = {key: value for key, value in given.items() if key in wanted or not key.startswith(heads)}
-    check_tensors(wanted, given, source)
+    given = _own(backbone, tensors)
+    check_tensors(backbone.state_dict(), given, source)
     backbone.load_state_dict(given)
+
+
+def _own(backbone: nn.Module, tensors: Mapping[str, _Of]) -> dict[str, _Of]:
+    """Tensors by the names of the backbone, without those of a classifier that it has no use for."""
+    wanted, heads = backbone.state_dict().keys(), _head_prefixes(backbone)
+    given = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+    return {key: value for key, value in given.items() if key in wanted or not key.startswith(heads)}
+
+
+def _build(
+    name: str,
+    tile_px: int | None,
+    *,
+    arguments: Mapping[str, ArgumentValue],
+    pretrained: bool = False,
+    seed: int = 0,
+    dim: int | None = None,
+) -> tuple[nn.Module, EncoderSpec]:
+    """Backbone and spec of a name; a length of the features that is known need not be measured."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name == "alexnet":
+            return _build_alexnet(tile_px, pretrained=pretrained, arguments=arguments)
+        if name.startswith("timm:") and len(name) > 5:
+            return build_timm(name, tile_px, pretrained=pretrained, arguments=arguments, dim=dim)
+    raise ModelError(f"There is no encoder called {name!r}: use alexnet, or timm: and a model of timm.")
 
 
 def _head_prefixes(backbone: nn.Module) -> tuple[str, ...]:

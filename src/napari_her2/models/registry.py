@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import platformdirs
-
 from napari_her2.errors import ModelError, ModelNameTaken
-from napari_her2.models.bundle import BUNDLED_FOLDER, SUFFIX, ModelBundle, load_bundle, read_card
-from napari_her2.models.weights_file import read_weights, write_weights, write_whole
+from napari_her2.models.bundle_card import BUNDLED_FOLDER, SUFFIX, read_card
+from napari_her2.outside import Reading, expanded
 from napari_her2.own_files import is_plain, private_folder
 
 if TYPE_CHECKING:
+    from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.card import ModelCard
 
 FOLDER_VARIABLE = "NAPARI_HER2_MODELS"
 HASH_LIST = "SHA256SUMS"
+_HASHES = Reading(limit=2**20, error=ModelError)
 
 Origin = Literal["bundled", "installed"]
 
@@ -82,7 +82,11 @@ class VerifiedModel:
 def models_folder() -> Path:
     """Folder of the user's models; the environment variable NAPARI_HER2_MODELS overrides it."""
     told = os.environ.get(FOLDER_VARIABLE)
-    return Path(told) if told else Path(platformdirs.user_data_dir("napari-her2", appauthor=False)) / "models"
+    if told:
+        return Path(told)
+    import platformdirs
+
+    return platformdirs.user_data_path("napari-her2", appauthor=False) / "models"
 
 
 def list_models() -> list[ModelEntry]:
@@ -115,6 +119,8 @@ def load_model(name_or_path: str | Path) -> ModelBundle:
     ModelError
         If there is no such model, or its file is damaged, was changed, or is no model.
     """
+    from napari_her2.models.bundle import load_bundle  # PyTorch: only for those who use a model
+
     path = _as_path(name_or_path)
     if path is not None:
         return load_bundle(path)
@@ -164,7 +170,10 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
     ModelError
         If it is no good model, the name is taken, or the folder cannot be written to.
     """
-    path = Path(path).expanduser()
+    from napari_her2.models.bundle import load_bundle
+    from napari_her2.models.weights_file import write_weights, write_whole
+
+    path = expanded(path)
     bundle = load_bundle(path)
     name = bundle.card.name
     if (BUNDLED_FOLDER / f"{name}{SUFFIX}").exists():
@@ -218,6 +227,8 @@ def verify_model(name_or_path: str | Path) -> VerifiedModel:
     ModelError
         With what is wrong.
     """
+    from napari_her2.models.bundle import load_bundle
+
     path = _as_path(name_or_path)
     recorded = None
     if path is None:
@@ -230,6 +241,8 @@ def verify_model(name_or_path: str | Path) -> VerifiedModel:
 
 def write_hash_list(folder: Path = BUNDLED_FOLDER) -> None:
     """Record the hashes of the models that come with the package, after one was trained anew."""
+    from napari_her2.models.weights_file import read_weights, write_whole
+
     lines = [f"{read_weights(path).sha256}  {path.name}\n" for path in sorted(folder.glob(f"*{SUFFIX}"))]
     write_whole(folder / HASH_LIST, "".join(lines).encode())
 
@@ -263,10 +276,10 @@ def _not_followed(path: Path) -> str:
 
 def _as_path(name_or_path: str | Path) -> Path | None:
     if isinstance(name_or_path, Path):
-        return name_or_path.expanduser()
+        return expanded(name_or_path)
     separators = tuple(mark for mark in (os.sep, os.altsep, "/") if mark)
     if any(mark in name_or_path for mark in separators) or Path(name_or_path).suffix in _FILE_SUFFIXES:
-        return Path(name_or_path).expanduser()
+        return expanded(name_or_path)
     return None
 
 
@@ -300,10 +313,10 @@ def _hash_file(path: Path) -> Path:
 def _hash_in(source: Path, name: str) -> str | None:
     """Return the hash of a file in a list as sha256sum writes it, or None."""
     try:
-        lines = source.read_text(encoding="utf-8").splitlines() if source.is_file() else []
-    except (OSError, UnicodeDecodeError):
+        text = _HASHES.text(source)
+    except ModelError:
         return None
-    for line in lines:
+    for line in text.splitlines():
         digest, _, listed = line.partition("  ")
         if listed == name and len(digest) == 64:
             return digest

@@ -21,16 +21,33 @@ if TYPE_CHECKING:
 
     from napari_her2.models.card import ArgumentValue
 
-_ARGUMENTS = frozenset(
-    {"img_size", "dynamic_img_size", "patch_size", "init_values", "reg_tokens", "no_embed_class",
-     "embed_dim", "depth", "num_heads", "mlp_ratio", "class_token", "global_pool"}
+# An allow list: others make timm read a file, open the network, or build without bounds. No network that
+# was ever published goes beyond the ranges.
+_NUMBERS: Mapping[str, tuple[float, float]] = {
+    "img_size": (8, 4096),
+    "patch_size": (1, 512),
+    "init_values": (1e-12, 100),
+    "reg_tokens": (0, 64),
+    "embed_dim": (8, 8192),
+    "depth": (1, 64),
+    "num_heads": (1, 128),
+    "mlp_ratio": (0.1, 16),
+}
+_SWITCHES = frozenset({"dynamic_img_size", "no_embed_class", "class_token", "global_pool"})
+_CANNOT = (
+    RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, LookupError, AttributeError,
 )  # fmt: skip
-_MAX_ARGUMENT = 16384
+"""What timm raises on arguments that make no network."""
 _Fetched = TypeVar("_Fetched")
 
 
 def build_timm(
-    name: str, tile_px: int | None, *, pretrained: bool, arguments: Mapping[str, ArgumentValue]
+    name: str,
+    tile_px: int | None,
+    *,
+    pretrained: bool,
+    arguments: Mapping[str, ArgumentValue],
+    dim: int | None = None,
 ) -> tuple[nn.Module, EncoderSpec]:
     """Build a timm model without classifier, and the spec of its preparation.
 
@@ -44,6 +61,8 @@ def build_timm(
         Whether timm may download weights.
     arguments : mapping
         Handed to ``timm.create_model``; only sizes and switches are allowed.
+    dim : int, optional
+        Length of the features where it is known; otherwise a tile is encoded to see it.
 
     Returns
     -------
@@ -65,14 +84,14 @@ def build_timm(
 
     try:
         backbone = fetch(create, name) if pretrained else create()
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except _CANNOT as error:
         raise ModelError(f"timm cannot build {model_name!r}: {_first_line(error)}.") from error
     data = timm.data.resolve_model_data_config(backbone)
     size = data["input_size"][-1] if tile_px is None else tile_px
     spec = EncoderSpec(
         name, size, tuple(data["mean"]), tuple(data["std"]), dim=1, weights="random", arguments=arguments
     )
-    return backbone, replace(spec, dim=_measure_dim(backbone, spec))
+    return backbone, replace(spec, dim=_measure_dim(backbone, spec) if dim is None else dim)
 
 
 def _check_timm(
@@ -90,11 +109,18 @@ def _check_timm(
         hint = f" Close names: {', '.join(near)}." if near else ""
         raise ModelError(f"timm has no model called {model_name!r}.{hint}")
     for key, value in arguments.items():
-        # An allow list: others make timm read a file, open the network, or build without bounds.
-        if key not in _ARGUMENTS or (isinstance(value, int) and abs(value) > _MAX_ARGUMENT):
+        if key not in _NUMBERS and key not in _SWITCHES:
             raise ModelError(
                 f"The encoder argument {key}={value!r:.40} is not allowed; allowed are "
-                f"{', '.join(sorted(_ARGUMENTS))}."
+                f"{', '.join(sorted({*_NUMBERS, *_SWITCHES}))}."
+            )
+        if key in _SWITCHES or value is None:
+            continue
+        low, high = _NUMBERS[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ModelError(
+                f"The encoder argument {key}={value!r:.40} is not allowed: it must be from {low:g} to "
+                f"{high:g}."
             )
 
 
@@ -104,7 +130,7 @@ def _measure_dim(backbone: nn.Module, spec: EncoderSpec) -> int:
     try:
         with torch.inference_mode():
             features = backbone(torch.zeros(1, 3, spec.tile_px, spec.tile_px))
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except _CANNOT as error:
         raise ModelError(
             f"{spec.name} does not take tiles of {spec.tile_px} px ({_first_line(error)}): "
             f"use the size it was made for."

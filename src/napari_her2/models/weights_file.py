@@ -1,9 +1,4 @@
-"""Weights in safetensors files: recognised, read and written with every claim of the file checked.
-
-A safetensors file is eight bytes with the length of a JSON header, the header (name, type, shape and
-place of each tensor, and a map of texts called ``__metadata__``), and the tensors. Nothing in it can run.
-Pickles, which can, are recognised and refused.
-"""
+"""Weights in safetensors files: read and written, with every claim of the file checked."""
 
 from __future__ import annotations
 
@@ -19,6 +14,15 @@ import torch
 from safetensors import SafetensorError
 
 from napari_her2.errors import ModelError
+from napari_her2.models.weights_header import (
+    LENGTH_BYTES,
+    TensorClaim,
+    header_length,
+    open_weights,
+    parsed_header,
+    read_header,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +30,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-MAX_HEADER_BYTES = 4 * 1024 * 1024
-_LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _TYPE_NAMES = {
     torch.float64: "F64",
@@ -39,15 +41,6 @@ _TYPE_NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_PICKLE = "a pickle (a PyTorch checkpoint)"
-_FOREIGN = (
-    (b"PK\x03\x04", _PICKLE),  # torch.save since 1.6: a zip of pickles
-    (b"\x80", _PICKLE),  # pickle protocol 2 and later, followed by its number
-    (b"\x89HDF", "an HDF5 file"),
-    (b"\x1f\x8b", "a compressed archive"),
-    (b"<", "a web page, probably an error message saved in its place"),
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself"),
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,32 +60,6 @@ class WeightsFile:
     sha256: str
 
 
-def read_metadata(path: Path) -> Mapping[str, str]:
-    """Read the texts in the header, without the tensors.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    mapping of str to str
-
-    Raises
-    ------
-    ModelError
-        If the file cannot be read or is not safetensors.
-    """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = _header_length(file.read(_LENGTH_BYTES), size, path)
-            header = file.read(length)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return _metadata(header, path)
-
-
 def read_weights(path: Path) -> WeightsFile:
     """Read metadata and tensors, all checked.
 
@@ -109,17 +76,20 @@ def read_weights(path: Path) -> WeightsFile:
     ModelError
         If the file cannot be read, is not safetensors, or is damaged.
     """
+    read_header(path)  # before memory is taken for what it only claims to hold
     try:
-        data = path.read_bytes()
+        with open_weights(path) as file:
+            data = file.read()
     except OSError as error:
-        raise _unreadable(path, error) from error
-    length = _header_length(data[:_LENGTH_BYTES], len(data), path)
-    metadata = _metadata(data[_LENGTH_BYTES : _LENGTH_BYTES + length], path)
+        raise unreadable(path, error) from error
+    length = header_length(data[:LENGTH_BYTES], len(data), path)
+    start = LENGTH_BYTES + length
+    header = parsed_header(data[LENGTH_BYTES:start], len(data) - start, path)
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path.name} is damaged or cut off ({error}): get the file again.") from error
-    return WeightsFile(metadata, tensors, hashlib.sha256(data).hexdigest())
+    return WeightsFile(header.metadata, tensors, hashlib.sha256(data).hexdigest())
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -150,7 +120,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         blobs.append(blob)
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    write_whole(path, len(text).to_bytes(_LENGTH_BYTES, "little") + text + b"".join(blobs))
+    write_whole(path, len(text).to_bytes(LENGTH_BYTES, "little") + text + b"".join(blobs))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -186,14 +156,17 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from error
 
 
-def check_tensors(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str) -> None:
+def check_tensors(
+    wanted: Mapping[str, Tensor], given: Mapping[str, Tensor] | Mapping[str, TensorClaim], source: str
+) -> None:
     """Refuse weights that are not exactly those wanted, or hold values that are not numbers.
 
     Parameters
     ----------
     wanted : mapping of str to Tensor
         Of the module that takes them; may be on the meta device.
-    given : mapping of str to Tensor
+    given : mapping of str to Tensor or TensorClaim
+        The tensors, or what the header of their file says of them.
     source : str
         Named in the message.
 
@@ -211,12 +184,17 @@ def check_tensors(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], sou
         )
     for key, tensor in wanted.items():
         found = given[key]
-        if found.shape != tensor.shape or found.is_floating_point() != tensor.is_floating_point():
+        if (
+            tuple(found.shape) != tuple(tensor.shape)
+            or found.is_floating_point() != tensor.is_floating_point()
+        ):
             raise ModelError(
                 f"The weights in {source} do not fit the model: {key!r} is {_words(found)} instead of "
                 f"{_words(tensor)}. Get the right file."
             )
-        if found.is_floating_point() and not bool(torch.isfinite(found.float()).all()):
+        if isinstance(found, TensorClaim) or not found.is_floating_point():
+            continue
+        if not bool(torch.isfinite(found.float()).all()):
             raise ModelError(
                 f"The weights in {source} are damaged: {key!r} holds values that are not numbers. "
                 f"Get the file again."
@@ -250,45 +228,5 @@ def _tensor_bytes(tensor: Tensor) -> bytes:
     return plain.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _words(tensor: Tensor) -> str:
+def _words(tensor: Tensor | TensorClaim) -> str:
     return f"{'float' if tensor.is_floating_point() else 'integer'} of shape {tuple(tensor.shape)}"
-
-
-def _header_length(start: bytes, size: int, path: Path) -> int:
-    if size == 0:
-        raise ModelError(f"{path.name} is empty: get the file again.")
-    length = int.from_bytes(start, "little") if len(start) == _LENGTH_BYTES else MAX_HEADER_BYTES + 1
-    if 2 <= length <= MAX_HEADER_BYTES:
-        if length + _LENGTH_BYTES > size:
-            raise ModelError(f"{path.name} is cut off ({size} bytes): get the file again.")
-        return length
-    for magic, what in _FOREIGN:
-        if start.startswith(magic[:_LENGTH_BYTES]):
-            raise ModelError(f"{path.name} is {what}. {_advice(what)}")
-    raise ModelError(f"{path.name} is not a safetensors file. {_advice('')}")
-
-
-def _advice(what: str) -> str:
-    if what == _PICKLE:
-        return (
-            "Pickles can run any program when they are loaded, so napari-her2 never loads them: ask the "
-            "author for safetensors, or convert it where you trust it."
-        )
-    return "Models and weights are safetensors files: check the path, or get the file again."
-
-
-def _metadata(header: bytes, path: Path) -> Mapping[str, str]:
-    try:
-        parsed = json.loads(header)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path.name} is not a safetensors file. {_advice('')}") from error
-    found = parsed.get("__metadata__", {}) if isinstance(parsed, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ModelError(f"{path.name} is not a safetensors file. {_advice('')}")
-    return {str(key): value for key, value in found.items()}
-
-
-def _unreadable(path: Path, error: OSError) -> ModelError:
-    if isinstance(error, FileNotFoundError):
-        return ModelError(f"There is no file {path}: check the path.")
-    return ModelError(f"{path} could not be read ({error.strerror or error}): check the path and its rights.")

@@ -20,7 +20,7 @@ import numpy as np
 
 from napari_her2.export.atomic import whole_file
 from napari_her2.inference.result import Progress
-from napari_her2.models.bundle import SUFFIX
+from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.class_scores import SCORES
 from napari_her2_training.corr_a_net.arms import predictor_arms
 from napari_her2_training.corr_a_net.bundle import save_field_model

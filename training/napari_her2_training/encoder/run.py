@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_her2.inference.result import Progress
-from napari_her2.models.bundle import SUFFIX
+from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.encoders import save_encoder
 from napari_her2_training.encoder.make import OF_MODEL, make_encoder
 from napari_her2_training.encoder.patch_folder import read_patch_folder

@@ -12,7 +12,8 @@ from matplotlib import colormaps
 from napari_her2.errors import Her2Error
 from napari_her2.inference.result import Progress
 from napari_her2.inference.scoring import score_steps
-from napari_her2.models.bundle import SUFFIX, load_bundle
+from napari_her2.models.bundle import load_bundle
+from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import PAIR
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.features import holds_features

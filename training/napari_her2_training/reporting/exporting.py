@@ -10,7 +10,8 @@ import torch
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.architectures import ARCHITECTURES, MEMBERS
-from napari_her2.models.bundle import SUFFIX, load_bundle
+from napari_her2.models.bundle import load_bundle
+from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.registry import add_model, list_models
 from napari_her2_training.measures.arms import measure
 from napari_her2_training.measures.predictions import pooled

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from napari_her2.export.atomic import whole_file
 from napari_her2.export.csv_cells import write_records
 from napari_her2.inference.result import Progress
-from napari_her2.models.bundle import read_card
+from napari_her2.models.bundle_card import read_card
 from napari_her2.models.card import NOTICE
-from napari_her2.models.weights_file import read_metadata
+from napari_her2.models.weights_header import read_header
 from napari_her2_training.reporting.cases import misses_of, picture_steps
 from napari_her2_training.reporting.curves import draw_learning
 from napari_her2_training.reporting.evaluation import evaluate, in_words, read_run, rows_of
@@ -253,7 +253,7 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     if told["bundle"] != "written":
         facts.append(("bundle", told["bundle"]))
     else:
-        metadata = read_metadata(run.folder / told["model"])
+        metadata = read_header(run.folder / told["model"]).metadata
         facts.append(("card", f"{len(metadata['napari_her2']):,} characters, in the file of the model"))
     facts += [(name, str(value)) for name, value in told.get("versions", {}).items()]
     if digest := told.get("sha256"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.result import Progress
-from napari_her2.models.bundle import SUFFIX
+from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import SLIDE
 from napari_her2.models.weights_file import write_weights
 from napari_her2_training.cohort.checks import split_warnings

@@ -128,8 +128,11 @@ def _open_tiff(path: Path, headers: TiffHeaders, wanted: BackendName) -> tuple[B
                 f"{_INSTALL_OPENSLIDE}."
             )
         return _open_openslide(path, headers), (f"Read with OpenSlide, which knows slides of {better}.", *cut)
+    wrong = (
+        (f"tiffslide puts slides of {better} together wrongly: open it with OpenSlide.",) if better else ()
+    )
     try:
-        return _open_tiffslide(path), cut
+        return _open_tiffslide(path), (*wrong, *cut)
     except SlideError as error:
         if wanted == "tiffslide":
             raise

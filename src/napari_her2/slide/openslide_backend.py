@@ -202,8 +202,9 @@ def _tag_scale(headers: TiffHeaders, shape: tuple[int, int]) -> tuple[float | No
     for directory in headers.directories:
         if directory.shape == shape:
             numbers = directory.numbers
-            unit = numbers.get(RESOLUTION_UNIT, 2)  # inches, where it is left out
-            return tag_scale(unit, numbers.get(Y_RESOLUTION), numbers.get(X_RESOLUTION))
+            return tag_scale(
+                numbers.get(RESOLUTION_UNIT), numbers.get(Y_RESOLUTION), numbers.get(X_RESOLUTION)
+            )
     return None, None
 
 

@@ -76,6 +76,8 @@ def _impossible(directory: Directory, size: int, *, ndpi: bool) -> str:
         piece = (directory.integer(tags.TILE_LENGTH), directory.integer(tags.TILE_WIDTH))
     else:
         piece = (min(height, directory.integer(tags.ROWS_PER_STRIP, height)), width)
+    if tiled and min(piece) < 1:
+        return f"claims tiles of {piece[1]:,} x {piece[0]:,} px, so it is damaged: {again}"
     together = 1 if directory.integer(tags.PLANAR, 1) == 2 else max(1, samples)
     piece_bytes = piece[0] * piece[1] * together * -(-max(1, bits) // 8)
     if tiled and piece_bytes > MAX_TILE_BYTES:

@@ -19,6 +19,13 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(params=["float32", "bfloat16"])
+def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both precisions of features, one after the other, whatever the processor would take by itself."""
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", request.param)
+    return request.param
+
+
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the cache, the models and the trainings of the person who runs it."""

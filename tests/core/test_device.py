@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from napari_her2.errors import JobFailed, ModelError
-from napari_her2.inference import device as device_module
 from napari_her2.inference import encode as encode_module
+from napari_her2.inference import precision as precision_module
 from napari_her2.inference.device import Device, choose_device
 from napari_her2.inference.encode import EncoderRunner, agreement, encode, is_out_of_memory
 from napari_her2.models.card import EncoderSpec
@@ -46,6 +46,7 @@ def images():
 @pytest.fixture(autouse=True)
 def _nothing_compared_yet(monkeypatch):
     monkeypatch.setattr(encode_module, "_compared", {})
+    monkeypatch.delenv("NAPARI_HER2_PRECISION", raising=False)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_unknown_device_is_refused_with_the_known_ones(wanted):
 
 
 def test_cpu_without_instructions_for_bfloat16_computes_in_float32(monkeypatch):
-    monkeypatch.setattr(device_module, "_NATIVE_BF16_CPU", ("_no_such_question",))
+    monkeypatch.setattr(precision_module, "_NATIVE_BF16_CPU", ("_no_such_question",))
     device = choose_device("cpu")
     assert device.autocast_dtype is None
     assert device.name == "cpu (chosen by the user)"

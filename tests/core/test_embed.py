@@ -17,11 +17,17 @@ from torchvision.models import alexnet
 
 from napari_her2 import open_slide, score_slide
 from napari_her2.export.tables import write_result
-from napari_her2.inference.device import Device
+from napari_her2.inference.device import Device, choose_device
 from napari_her2.inference.embed import _encoded, default_batch, embed_steps
 from napari_her2.inference.prefetch import prefetched
 
 EXACT = Device(torch.device("cpu"), "cpu", "", None)
+
+
+@pytest.fixture
+def device(precision):
+    """The CPU in either precision."""
+    return choose_device("cpu")
 
 
 def finish(steps):
@@ -76,12 +82,12 @@ def test_features_are_those_of_torchvision_on_the_same_pixels(he_slide, tiny_bun
     assert np.array_equal(found.index, np.argwhere(keep))
 
 
-def test_a_second_run_reads_nothing_and_gives_the_same_bytes(he_slide, tiny_bundle):
+def test_a_second_run_reads_nothing_and_gives_the_same_bytes(he_slide, tiny_bundle, device):
     with open_slide(he_slide) as slide:
         counting = CountingSlide(slide)
         grid, keep = plan(slide, tiny_bundle)
-        first, seen = finish(embed_steps(counting, tiny_bundle.encoder, grid, keep, EXACT, batch_size=64))
-        second, again = finish(embed_steps(counting, tiny_bundle.encoder, grid, keep, EXACT))
+        first, seen = finish(embed_steps(counting, tiny_bundle.encoder, grid, keep, device, batch_size=64))
+        second, again = finish(embed_steps(counting, tiny_bundle.encoder, grid, keep, device))
     assert counting.asked == [keep.sum()]
     assert (first.cached, second.cached) == (0, keep.sum())
     assert second.features.tobytes() == first.features.tobytes()
@@ -97,15 +103,15 @@ def test_batches_of_large_tiles_are_small_on_a_cpu():
     assert default_batch(EXACT, 16) == 256
 
 
-def test_a_larger_region_embeds_only_what_is_new(he_slide, tiny_bundle):
+def test_a_larger_region_embeds_only_what_is_new(he_slide, tiny_bundle, device):
     with open_slide(he_slide) as slide:
         counting = CountingSlide(slide)
         grid, keep = plan(slide, tiny_bundle)
         part = keep.copy()
         part[: grid.shape[0] // 2] = False
-        finish(embed_steps(counting, tiny_bundle.encoder, grid, part, EXACT))
-        found, _ = finish(embed_steps(counting, tiny_bundle.encoder, grid, keep, EXACT))
-        fresh, _ = finish(embed_steps(slide, tiny_bundle.encoder, grid, keep, EXACT, cache=False))
+        finish(embed_steps(counting, tiny_bundle.encoder, grid, part, device))
+        found, _ = finish(embed_steps(counting, tiny_bundle.encoder, grid, keep, device))
+        fresh, _ = finish(embed_steps(slide, tiny_bundle.encoder, grid, keep, device, cache=False))
     assert counting.asked == [part.sum(), keep.sum() - part.sum()]
     assert found.cached == part.sum()
     assert np.array_equal(found.index, fresh.index)
@@ -141,18 +147,18 @@ def test_damaged_tiles_are_left_out_counted_and_tried_again(damaged_slide, he_sl
         assert np.allclose(row.astype(float), good[tuple(place)].astype(float), rtol=2e-3, atol=2e-3)
 
 
-def test_cancelling_stops_within_a_batch_and_the_next_run_goes_on(he_slide, tiny_bundle):
+def test_cancelling_stops_within_a_batch_and_the_next_run_goes_on(he_slide, tiny_bundle, device):
     before = set(threading.enumerate())
     with open_slide(he_slide) as slide:
         grid, keep = plan(slide, tiny_bundle)
-        steps = embed_steps(slide, tiny_bundle.encoder, grid, keep, EXACT, batch_size=16)
+        steps = embed_steps(slide, tiny_bundle.encoder, grid, keep, device, batch_size=16)
         done = [next(steps).done for _ in range(4)]
         steps.close()
         assert done == [0, 16, 32, 48]
         assert set(threading.enumerate()) <= before
-        found, _ = finish(embed_steps(slide, tiny_bundle.encoder, grid, keep, EXACT, batch_size=16))
+        found, _ = finish(embed_steps(slide, tiny_bundle.encoder, grid, keep, device, batch_size=16))
         fresh, _ = finish(
-            embed_steps(slide, tiny_bundle.encoder, grid, keep, EXACT, batch_size=16, cache=False)
+            embed_steps(slide, tiny_bundle.encoder, grid, keep, device, batch_size=16, cache=False)
         )
     assert found.cached == 48
     assert found.features.tobytes() == fresh.features.tobytes()

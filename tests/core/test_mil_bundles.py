@@ -26,13 +26,22 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def features(models, scored, he_slide):
+def features_by_precision(models, scored, he_slide):
     """Features of the tiles that are scored, read and encoded without stream and cache, by grid place."""
     encoder = load_bundle(models["abmil"]).encoder
     rows = scored.table.origins_px0.tolist()
     with open_slide(he_slide) as slide, torch.inference_mode():
         tiles = torch.from_numpy(np.stack([slide.read(0, y, x, 96, 96) for y, x in rows]))
-        return torch.cat([encoder(part) for part in tiles.split(64)]).half().float()
+        found = {}
+        for name, low in (("float32", False), ("bfloat16", True)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                found[name] = torch.cat([encoder(part) for part in tiles.split(64)]).half().float()
+    return found
+
+
+@pytest.fixture
+def features(features_by_precision, precision):
+    return features_by_precision[precision]
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +57,15 @@ def cache(cache_folder, monkeypatch):
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("kind", MIL)
-def test_a_bundle_scores_a_slide_as_its_head_scores_the_features(kind, models, features, he_slide, scored):
+def test_a_bundle_scores_a_slide_as_its_head_scores_the_features(
+    kind, models, features, he_slide, scored, precision
+):
     bundle = load_bundle(models[kind])
     assert (bundle.card.architecture, bundle.card.method) == (MIL[kind][0], kind.split("-")[0])
     result = score_slide(he_slide, bundle, device="cpu")
     with torch.inference_mode():
         expected = bundle.head(features)
+    assert result.precision == precision
     assert np.array_equal(result.table.index, scored.table.index)
     assert list(result.probabilities.values()) == pytest.approx(expected.probabilities.tolist(), abs=2e-3)
     assert np.allclose(

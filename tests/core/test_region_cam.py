@@ -204,7 +204,10 @@ def test_nothing_is_painted_over_damage(slide_path, tmp_path, model):
     ]
     far = np.ones_like(found.values, bool)
     far[12:28, 20:36] = False
-    np.testing.assert_array_equal(found.values[far], expected.values[far])
+    # Fields are batched otherwise around the damage, and kernels round by the size of the batch.
+    np.testing.assert_allclose(
+        found.values[far], expected.values[far], rtol=0, atol=1e-5 * np.nanmax(expected.values)
+    )
     around = np.isnan(found.values[12:28, 20:36])
     assert around.sum() == 64  # the damaged tile alone: sound fields reach all around it
 

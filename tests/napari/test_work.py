@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_her2._napari.sample_data import PhantomCase, ensure_phantom, phantom_layers
-from napari_her2._napari.settings import Settings, apply_folders, read_settings
+from napari_her2._napari.settings import Settings, apply_settings, read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,9 +46,19 @@ def test_settings_have_defaults_and_the_environment_is_stronger(monkeypatch: pyt
     assert read_settings() == Settings()
     monkeypatch.setenv("NAPARI_HER2_MODELS", "/given/models")
     monkeypatch.delenv("NAPARI_HER2_CACHE", raising=False)
-    apply_folders(Settings(model_folder="/set/models", cache_folder="/set/cache"))
+    monkeypatch.delenv("NAPARI_HER2_PRECISION", raising=False)
+    apply_settings(Settings(model_folder="/set/models", cache_folder="/set/cache", precision="bfloat16"))
     import os
 
+    assert os.environ["NAPARI_HER2_PRECISION"] == "bfloat16"
     assert os.environ["NAPARI_HER2_MODELS"] == "/given/models"
     assert os.environ["NAPARI_HER2_CACHE"] == "/set/cache"
-    monkeypatch.delenv("NAPARI_HER2_CACHE")
+    # Preferences changed in the same session.
+    apply_settings(Settings(cache_folder="/other/cache"))
+    assert os.environ["NAPARI_HER2_MODELS"] == "/given/models"
+    assert os.environ["NAPARI_HER2_CACHE"] == "/other/cache"
+    assert "NAPARI_HER2_PRECISION" not in os.environ
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", "float32")
+    apply_settings(Settings(precision="bfloat16"))
+    assert os.environ["NAPARI_HER2_PRECISION"] == "float32"
+    assert "NAPARI_HER2_CACHE" not in os.environ

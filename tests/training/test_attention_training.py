@@ -191,12 +191,12 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "manifest.csv"
 
 
-def test_from_slides_to_a_bundle_that_loads(cohort: Path, tmp_path: Path) -> None:
+def test_from_slides_to_a_bundle_that_loads(cohort: Path, tmp_path: Path, precision: str) -> None:
     config, out = tmp_path / "tiny.toml", tmp_path / "out"
     config.write_text(CONFIG)
     seen, path = finish(napari_her2_training.run("attention-mil", config, cohort, out))
     bundle = load_model(path)
-    assert bundle.card.name == "tiny"
+    assert (bundle.card.name, bundle.card.precision) == ("tiny", precision)
     assert "synthetic tissue (phantom)" in bundle.card.training_data
     assert "4 slides to train on" in bundle.card.training_data
     assert bundle.card.encoder.mean[1] < bundle.card.encoder.mean[0]  # eosin and haematoxylin absorb green

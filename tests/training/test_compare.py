@@ -118,7 +118,10 @@ def test_each_slide_model_learns_by_its_loss_and_its_card_builds_it(name: str, t
     assert (found.probabilities.argmax(1) == found.labels).mean() > 0.9
 
 
-def test_all_arms_by_one_split_and_only_what_is_missing_is_trained_again(tmp_path: Path) -> None:
+def test_all_arms_by_one_split_and_only_what_is_missing_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", "bfloat16")
     cohort, out, config = tmp_path / "cohort", tmp_path / "out", tmp_path / "tiny.toml"
     for _ in cohort_steps(cohort, cases=12, seed=3, size_px=768):
         pass
@@ -159,6 +162,7 @@ def test_all_arms_by_one_split_and_only_what_is_missing_is_trained_again(tmp_pat
         card = load_model(out / "arms" / arm / f"tiny-{arm}.safetensors").card
         assert (card.method, card.stain, card.classes) == (method, "IHC", CLASSES)
         assert (card.mpp_range is None) == (arm != "low-resolution")
+        assert card.precision == ("bfloat16" if arm == "abmil" else None)
         assert card.class_scores == {"0": ("0",), "Low": ("1+", "2+"), "High": ("3+",)}
         assert "5 slides to train on, 4 to choose the epoch, 3 held out" in card.training_data
     config.write_text(CONFIG.replace('abmil"', 'abmil, dsmil"', 1))

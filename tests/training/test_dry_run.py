@@ -16,23 +16,22 @@ import torch
 
 import napari_her2_training
 from napari_her2.errors import JobFailed
-from napari_her2.inference.device import Device
 from napari_her2.own_files import cache_base
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.tissue import TissueMask
 from napari_her2_training.attention_mil.config import AttentionConfig
 from napari_her2_training.cohort.embedding import embed_cases
 from napari_her2_training.cohort.manifest import read_manifest
-from napari_her2_training.config import EncoderConfig
+from napari_her2_training.config import ComputeConfig, EncoderConfig
 from napari_her2_training.dry_run import TrainingCheck, check_steps, costs, slides
 from napari_her2_training.encoder.make import frozen_encoder
 from napari_her2_training.methods import METHODS
+from napari_her2_training.running.machines import choose_machines
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from pathlib import Path
 
-CPU = Device(torch.device("cpu"), "cpu (test)", "test")
 MODEL = '[model]\nname = "tiny"\ntraining_data = "phantom"\n'
 DATA = "[data]\nvalidation = 0.5\n"
 CONFIGS: Mapping[str, str] = {
@@ -128,7 +127,7 @@ def _once(monkeypatch: pytest.MonkeyPatch) -> None:
 def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step of learning takes a second, so that what is added up can be told."""
 
-    def clock(work, device: Device) -> float:
+    def clock(work, device: object) -> float:
         work()
         return 1.0
 
@@ -197,16 +196,18 @@ def test_the_estimate_is_that_of_all_batches_of_all_epochs_and_folds(
 
 
 def test_tiles_are_counted_as_the_training_takes_them_and_the_cache_is_looked_up(
-    cohort: Path, tmp_path: Path
+    cohort: Path, tmp_path: Path, precision: str
 ) -> None:
+    device = choose_machines(ComputeConfig(device="cpu")).reader
     cases = read_manifest(cohort)
     data = AttentionConfig.parse({"model": {"name": "a", "training_data": "b"}}).data
     encoder = frozen_encoder(EncoderConfig(), 96, 0)
-    bags = finish(embed_cases(cases[:3], encoder, data, CPU, stage="x"))[1]
+    bags = finish(embed_cases(cases[:3], encoder, data, device, stage="x"))[1]
+    assert {bag.precision for bag in bags} == {precision}
     embedded = sum(len(bag.features) for bag in bags)
     found = dict(check(tmp_path, "attention-mil", cohort).facts)
     assert found["H&E slides"] == "8, 3 of them embedded already"
-    others = finish(embed_cases(cases[3:], encoder, data, CPU, stage="x"))[1]
+    others = finish(embed_cases(cases[3:], encoder, data, device, stage="x"))[1]
     taken = [len(bag.features) for bag in (*bags, *others)]
     fewest = cases[int(np.argmin(taken))].row
     assert found["H&E tiles"] == (
@@ -219,6 +220,9 @@ def test_tiles_are_counted_as_the_training_takes_them_and_the_cache_is_looked_up
     # Another encoder, or one that learns first, finds nothing there.
     other = check(tmp_path, "mil", cohort, CONFIGS["mil"].replace('"scores"', '"scores"\nstain = "he"'))
     assert "8 of them embedded already" in dict(other.facts)["H&E slides"]
+    pairs = check(tmp_path, "wsmcl", cohort)
+    assert "8 of them embedded already" in dict(pairs.facts)["H&E slides"]
+    assert "0 of them embedded already" in dict(pairs.facts)["IHC slides"]
     text = CONFIGS["attention-mil"] + "[pretraining]\nepochs = 1\nbatch_size = 4\n"
     learns = check(tmp_path, "attention-mil", cohort, text)
     assert ", 0 of them embedded already" in dict(learns.facts)["H&E tiles"]

@@ -308,12 +308,16 @@ device = "cpu"
 """
 
 
-def test_from_slides_to_a_bundle_that_shares_its_encoder(tmp_path: Path) -> None:
+def test_from_slides_to_a_bundle_that_shares_its_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", "float32")
     for _ in cohort_steps(tmp_path, cases=8, seed=3, size_px=768):
         pass
     _, path = run(tmp_path, SLIDES, tmp_path / "manifest.csv")
     bundle = load_model(path)
     assert (bundle.card.method, bundle.card.stain) == ("wsmcl", "H&E+IHC")
+    assert bundle.card.precision == "float32"
     assert "4 cases to train on, 4 to choose the epoch" in bundle.card.training_data
     assert path.stat().st_size < 1_000_000  # the encoder alone has 5 MB
     shared = load_model("demo-attention-mil").encoder

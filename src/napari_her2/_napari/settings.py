@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 PLUGIN = "napari-her2"
-_FOLDERS = {"model_folder": "NAPARI_HER2_MODELS", "cache_folder": "NAPARI_HER2_CACHE"}
+_VARIABLES = {
+    "model_folder": "NAPARI_HER2_MODELS",
+    "cache_folder": "NAPARI_HER2_CACHE",
+    "precision": "NAPARI_HER2_PRECISION",
+}
+# What the environment holds from here: Preferences may change it again.
+_set_here: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,8 @@ class Settings:
     ----------
     device : str
         "auto", "cuda", "mps" or "cpu".
+    precision : str
+        Of features: "auto", "float32" or "bfloat16"; see `napari_her2.inference.precision`.
     batch_size : int
         Tiles an encoder takes at once; 0 takes what suits the device.
     model_folder, cache_folder : str
@@ -27,6 +35,7 @@ class Settings:
     """
 
     device: str = "auto"
+    precision: str = "auto"
     batch_size: int = 0
     model_folder: str = ""
     cache_folder: str = ""
@@ -43,6 +52,7 @@ def read_settings() -> Settings:
         return Settings()
     return Settings(
         device=str(scoring.device),
+        precision=str(scoring.precision),
         batch_size=int(scoring.batch_size),
         model_folder=str(scoring.model_folder).strip(),
         cache_folder=str(scoring.cache_folder).strip(),
@@ -50,13 +60,19 @@ def read_settings() -> Settings:
     )
 
 
-def apply_folders(settings: Settings) -> None:
-    """Point the model registry and the caches to the folders that were set.
+def apply_settings(settings: Settings) -> None:
+    """Hand the folders of models and caches, and the precision, to those who read them.
 
-    They take their folders from the environment, so that the command line and napari agree;
-    what the environment already says is stronger than Preferences.
+    They read the environment, so that the command line and napari agree; what it said before napari is
+    stronger than Preferences.
     """
-    for name, variable in _FOLDERS.items():
-        folder = getattr(settings, name)
-        if folder:
-            os.environ.setdefault(variable, folder)
+    for name, variable in _VARIABLES.items():
+        value = getattr(settings, name)
+        found = os.environ.get(variable)
+        if found is not None and found != _set_here.get(variable):
+            continue  # somebody else's
+        if value in ("", "auto"):
+            os.environ.pop(variable, None)
+            _set_here.pop(variable, None)
+        else:
+            os.environ[variable] = _set_here[variable] = value

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_her2._napari.session import session_of
-from napari_her2._napari.settings import apply_folders, read_settings
+from napari_her2._napari.settings import apply_settings, read_settings
 from napari_her2._qt.text import Label
 from napari_her2._qt.theme import colours_of
 from napari_her2._qt.wheel import WheelNeedsFocus
@@ -47,7 +47,7 @@ class Dock(QWidget):
         super().__init__()
         self.session = session_of(napari_viewer)
         self.settings = read_settings()
-        apply_folders(self.settings)
+        apply_settings(self.settings)
         self.banner = Label(NOTICE, wrap=True)
         self.banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.scroll = QScrollArea()

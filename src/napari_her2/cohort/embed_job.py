@@ -122,8 +122,9 @@ class EmbedJob:
     def _request(self, slide: Slide, encoder: str, tile_px: int) -> Request:
         from napari_her2 import __version__
         from napari_her2.export.request import Request
+        from napari_her2.inference.precision import AUTO, wanted_precision
 
-        options = {
+        options: dict[str, str | float | bool | None] = {
             "backend": self.backend,
             "mpp": self.mpp,
             "tile_mpp": self.tile_mpp,
@@ -131,6 +132,8 @@ class EmbedJob:
             "tissue": self.tissue,
             "min_tissue": self.min_tissue,
         }
+        if (wanted := wanted_precision()) != AUTO:  # of which older results say nothing
+            options["precision"] = wanted
         return Request((slide.fingerprint,), encoder, options, __version__)
 
 
@@ -146,7 +149,7 @@ def _embedded(embeddings: Embeddings, target: Path) -> list[tuple[str, str]]:
     count, dim = embeddings.features.shape
     rows = [
         ("features", f"{count:,} tiles x {dim:,}, {embeddings.cached:,} from the cache"),
-        ("precision", embeddings.note or "float32"),
+        ("precision", embeddings.note or embeddings.precision),
         ("written to", str(target)),
     ]
     lost = len(embeddings.corrupt)

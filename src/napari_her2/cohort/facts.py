@@ -54,6 +54,7 @@ def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str
         ("criteria", result.guideline),
         ("reader", reader),
         ("device", result.device),
+        ("precision", result.precision),
         ("time", ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())),
     ]
     if result.regions:

@@ -129,9 +129,10 @@ class ScoreJob:
     def _request(self, slide: Slide, ihc: Slide | None, bundle: ModelBundle) -> Request:
         from napari_her2 import __version__
         from napari_her2.export.request import Request
+        from napari_her2.inference.precision import AUTO, wanted_precision
 
         chosen = self.options
-        options = {
+        options: dict[str, str | float | bool | None] = {
             "backend": self.backend,
             "mpp": self.case.mpp,
             "ihc_mpp": self.case.ihc_mpp,
@@ -142,6 +143,8 @@ class ScoreJob:
             "min_confidence": chosen.min_confidence,
             "override_fit": chosen.override_fit,
         }
+        if (wanted := wanted_precision()) != AUTO:  # of which older results say nothing
+            options["precision"] = wanted
         slides = (slide.fingerprint,) if ihc is None else (slide.fingerprint, ihc.fingerprint)
         return Request(slides, bundle.sha256, options, __version__)
 

@@ -92,6 +92,8 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
     if encoder is not None:
         words = f"{encoder.name}, {encoder.dim:,} features, weights {encoder.weights}"
         rows.insert(3, ("encoder", words))
+    if card.precision is not None:
+        rows.insert(4, ("features", f"computed in {card.precision} when it learnt"))
     rows += [(name, f"{value:.4g}") for name, value in card.metrics.items()]
     if card.temperatures:
         told = ", ".join(f"{value:.2f} ({name})" for name, value in card.temperatures.items())

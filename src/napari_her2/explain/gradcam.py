@@ -78,6 +78,7 @@ def grad_cam(
     with (
         torch.inference_mode(mode=False),
         torch.no_grad(),
+        torch.autocast(fields.device.type, enabled=False),
         evaluating(model),
         watched.at(_find(predictor, name)),
     ):
@@ -91,7 +92,7 @@ def grad_cam(
         (slopes,) = torch.autograd.grad(score, activations, allow_unused=True)
         if slopes is None:
             raise _unused(name)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(fields.device.type, enabled=False):
         maps = predictor.cam_maps(activations.detach()).float()
         weights = predictor.cam_maps(slopes).float().mean(dim=(2, 3))
         return torch.einsum("bk,bkhw->bhw", weights, maps).relu_()

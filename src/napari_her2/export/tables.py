@@ -117,6 +117,7 @@ def result_values(result: SlideResult) -> dict[str, Any]:
         "tile_px": result.grid.tile_px,
         "tissue_mm2": result.tissue_mm2,
         "device": result.device,
+        "precision": result.precision or None,
         "seconds": dict(result.seconds),
         "warnings": list(result.warnings),
         "version": result.version,

@@ -11,6 +11,7 @@ import torch
 
 from napari_her2.explain.attention import attention_maps, attention_ranks
 from napari_her2.explain.maps import TileMap
+from napari_her2.inference.precision import other_precision
 from napari_her2.inference.presentation import MIN_TILES, result_label, task_in_words
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.card import NOTICE
@@ -123,6 +124,7 @@ def assemble(
     clock: Clock,
     options: ScoringOptions,
     *,
+    precision: str,
     task: str = "",
     spread: BagUncertainty | None = None,
     regions: str | None = None,
@@ -145,6 +147,8 @@ def assemble(
     device : Device
     clock : Clock
     options : ScoringOptions
+    precision : str
+        In which the features were computed; "float32" of models that take pixels.
     task : str
         Where it is not that of the card.
     spread : BagUncertainty or None
@@ -169,6 +173,8 @@ def assemble(
     card = bundle.card
     probabilities = _chances(logits, card, head)
     score = max(card.classes, key=lambda name: probabilities[name])
+    if other := other_precision(card.precision, precision):
+        warnings = (*warnings, other)
     label, abstained = result_label(
         score,
         probabilities[score],
@@ -191,6 +197,7 @@ def assemble(
         abstained=abstained,
         uncertainty=spread,
         device=device.name,
+        precision=precision,
         seconds=clock.seconds,
         warnings=warnings,
         version=__version__,

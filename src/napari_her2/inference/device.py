@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from napari_her2.errors import JobFailed
-
-_NATIVE_BF16_CPU = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+from napari_her2.inference.precision import BFLOAT16, lower_precision, wanted_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +23,18 @@ class Device:
     reason : str
         Why this one; for a CPU, why it is not a GPU.
     autocast_dtype : torch.dtype or None
-        The lower precision that this device computes natively, None where there is none. Whether it
-        is used is decided per encoder, by comparison with float32 (`EncoderRunner`).
+        The lower precision in which features may be computed, None where there is none; see
+        `napari_her2.inference.precision`. Whether it is used is decided per encoder, by comparison with
+        float32 (`EncoderRunner`).
+    insisted : bool
+        Whether the user asked for that precision: an encoder that it does not suit is then refused.
     """
 
     torch_device: torch.device
     name: str
     reason: str
     autocast_dtype: torch.dtype | None = None
+    insisted: bool = False
 
 
 def choose_device(wanted: str = "auto") -> Device:
@@ -49,7 +52,7 @@ def choose_device(wanted: str = "auto") -> Device:
     Raises
     ------
     JobFailed
-        If a device was asked for by name and cannot be used.
+        If a device, or a precision, was asked for by name and cannot be used.
     """
     wanted = wanted.strip().lower()
     if wanted == "auto":
@@ -77,20 +80,23 @@ def _choose_automatically() -> Device:
 
 
 def _cpu(reason: str) -> Device:
-    return Device(torch.device("cpu"), f"cpu ({reason})", reason, _cpu_autocast_dtype())
+    return _device(torch.device("cpu"), f"cpu ({reason})", reason)
 
 
 def _cuda(number: int, reason: str) -> Device:
     device = torch.device("cuda", number)
-    # bfloat16 keeps the range of float32, so nothing overflows; it is native from compute capability 8.0 on.
-    native_bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
-    dtype = torch.bfloat16 if native_bf16 else torch.float16
-    return Device(device, f"cuda:{number} ({torch.cuda.get_device_name(device)})", reason, dtype)
+    # TF32 would round float32 to three digits, convolutions by default: scores are told to more.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return _device(device, f"cuda:{number} ({torch.cuda.get_device_name(device)})", reason)
 
 
 def _mps(reason: str) -> Device:
-    # float32 only: on Apple GPUs lower precision was never measured here, so it is not offered.
-    return Device(torch.device("mps"), "mps (Apple GPU)", reason, None)
+    return _device(torch.device("mps"), "mps (Apple GPU)", reason)
+
+
+def _device(device: torch.device, name: str, reason: str) -> Device:
+    return Device(device, name, reason, lower_precision(device), insisted=wanted_precision() == BFLOAT16)
 
 
 def _cuda_problem(number: int) -> str | None:
@@ -119,12 +125,3 @@ def _mps_problem() -> str | None:
     if not torch.backends.mps.is_built():
         return "this PyTorch was built without MPS"
     return None if torch.backends.mps.is_available() else "no Apple GPU was found"
-
-
-def _cpu_autocast_dtype() -> torch.dtype | None:
-    """Return bfloat16 where the CPU has instructions for it: elsewhere it is emulated, and slower."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return None
-    # PyTorch tells this through functions that it does not promise to keep: absent means no.
-    told = [getattr(torch.cpu, name, None) for name in _NATIVE_BF16_CPU]
-    return torch.bfloat16 if any(ask is not None and ask() for ask in told) else None

@@ -52,6 +52,8 @@ class Embeddings:
         What a person should know of the computation (precision, shortage of memory).
     problem : str
         Why the cache could not be used, empty where it could.
+    precision : str
+        In which they were computed: "float32", "bfloat16" or "float16".
     """
 
     features: NDArray[np.float16]
@@ -60,6 +62,7 @@ class Embeddings:
     cached: int
     note: str
     problem: str
+    precision: str = ""
 
     def warnings(self, slide: str) -> tuple[str, ...]:
         """Tell what a reader of the score should know, a sentence each; ``slide`` is its name."""
@@ -195,7 +198,7 @@ def embed_steps(
                     bag.corrupt.append(batch.corrupt)
                     yield Progress(stage, bag.done, total, "tiles", runner.note)
         problem = store.problem if store is not None else ""
-    return _collect(bag, cached, runner.note, problem)
+    return _collect(bag, cached, runner, problem)
 
 
 def count_embedded(
@@ -266,17 +269,16 @@ def refuse_damage(slide: Slide, share: float) -> None:
         )
 
 
-def _collect(bag: _Bag, cached: int, note: str, problem: str) -> Embeddings:
+def _collect(bag: _Bag, cached: int, runner: EncoderRunner, problem: str) -> Embeddings:
     if bag.done != len(bag.index):
         raise JobFailed(
             f"Only {bag.done:,} of {len(bag.index):,} tiles were read: the slide changed while it was "
             f"read, or reading stopped early. Try again."
         )
-    if bag.present.all():
-        return Embeddings(bag.features, bag.index, bag.all_corrupt(), cached, note, problem)
-    # Only a damaged file pays for this copy.
-    kept = bag.present
-    return Embeddings(bag.features[kept], bag.index[kept], bag.all_corrupt(), cached, note, problem)
+    # Only a damaged file pays for a copy.
+    kept = slice(None) if bag.present.all() else bag.present
+    found = bag.features[kept], bag.index[kept], bag.all_corrupt()
+    return Embeddings(*found, cached, runner.note, problem, runner.precision)
 
 
 def _encoded(

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from napari_her2.errors import JobFailed
+from napari_her2.inference.precision import VARIABLE, name_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +55,10 @@ class TileEncoder(Protocol):
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(B, t, t, 3) uint8 to (B, D) float."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether it gives scores, which are never computed in lower precision, rather than features."""
 
     def fingerprint(self) -> str:
         """Tell it from all others: whoever shares it gives the same numbers."""
@@ -111,15 +116,17 @@ class EncoderRunner:
     note : str
         What a person should know: the precision used, and whether memory was short. May change with `run`.
     precision : str
-        "float32", "bfloat16" or "float16": what the encoder computes in. It depends on the encoder and
-        the device alone, never on the tiles or on timing, so that a resumed run gives the same features.
+        "float32", "bfloat16" or "float16": what the encoder computes in. It depends on the encoder, the
+        device and what the user wants, never on the tiles or on timing, so that a resumed run gives the same
+        features. Encoders that are `exact` compute in float32.
     batch_limit : int
         Tiles computed at once at most, as learnt: halved whenever memory runs out.
 
     Raises
     ------
     JobFailed
-        If the encoder itself does not fit into the memory of the device.
+        If the encoder itself does not fit into the memory of the device, or the user asked for a precision
+        that does not suit it.
     """
 
     def __init__(self, encoder: TileEncoder, device: Device, *, max_batch: int = 1024) -> None:
@@ -140,7 +147,7 @@ class EncoderRunner:
     @property
     def precision(self) -> str:
         """The precision that the encoder computes in."""
-        return "float32" if self._autocast is None else _name(self._autocast)
+        return name_of(self._autocast)
 
     @property
     def note(self) -> str:
@@ -215,18 +222,28 @@ class EncoderRunner:
 
     def _forward(self, batch: torch.Tensor, autocast: torch.dtype | None) -> torch.Tensor:
         batch = batch.to(self.device.torch_device, non_blocking=True)
-        if autocast is None:
+        # Also where none is wanted: whoever calls may have autocast of their own.
+        with torch.autocast(self.device.torch_device.type, dtype=autocast, enabled=autocast is not None):
             features: torch.Tensor = self.encoder(batch)
-        else:
-            with torch.autocast(self.device.torch_device.type, dtype=autocast):
-                features = self.encoder(batch)
         return features
 
     def _choose_precision(self) -> str:
         """Use the device's lower precision where it agrees with float32; return what to tell."""
         wanted = self.device.autocast_dtype
-        if wanted is None:
+        if wanted is None or self.encoder.exact:
             return ""
+        problem = self._disagreement(wanted)
+        if not problem:
+            self._autocast = wanted
+            return name_of(wanted)
+        if self.device.insisted:
+            raise JobFailed(
+                f"{name_of(wanted)} was asked for ({VARIABLE}), but {problem}: set it to auto or float32."
+            )
+        return f"float32 ({problem})"
+
+    def _disagreement(self, wanted: torch.dtype) -> str:
+        """Why the encoder cannot be computed in a lower precision; empty where it can."""
         key = (self.encoder.fingerprint(), self.device.name, wanted)
         if key not in _compared:
             try:
@@ -234,13 +251,13 @@ class EncoderRunner:
             except (RuntimeError, MemoryError) as error:
                 _release(self.device)
                 if is_out_of_memory(error):
-                    return "float32 (memory was too short to try a lower precision)"
-                return f"float32 ({_name(wanted)} does not work with this encoder here)"
+                    return "memory was too short to try a lower precision"
+                return f"{name_of(wanted)} does not work with this encoder here"
         cosine, relative = _compared[key]
+        # Both: a common factor leaves the cosine at 1, and a small part of a large vector the error small.
         if cosine >= MIN_COSINE and relative <= MAX_RELATIVE_ERROR:
-            self._autocast = wanted
-            return _name(wanted)
-        return f"float32 ({_name(wanted)} differs too much here: cosine {cosine:.4f}, error {relative:.1%})"
+            return ""
+        return f"{name_of(wanted)} differs too much here: cosine {cosine:.4f}, error {relative:.1%}"
 
     def _compare(self, wanted: torch.dtype) -> tuple[float, float]:
         trial = torch.from_numpy(_trial_tiles(self.encoder.spec.tile_px))
@@ -314,10 +331,6 @@ def _release(device: Device) -> None:
         torch.cuda.empty_cache()
     elif device.torch_device.type == "mps":
         torch.mps.empty_cache()
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _memory_advice(device: Device, what: str) -> str:

@@ -136,6 +136,7 @@ def score_fields(
         clock,
         options,
         regions=chosen.regions,
+        precision=embeddings.precision,
         min_tiles=MIN_FIELDS,
         doubt=_doubt(confidence),
         rule=RULE,

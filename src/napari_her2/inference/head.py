@@ -54,7 +54,8 @@ def run_head(bundle: ModelBundle, device: Device, *bags: Tensor | None) -> Any: 
 
 def _apply(bundle: ModelBundle, bags: tuple[Tensor | None, ...], device: torch.device) -> Any:  # noqa: ANN401
     head = bundle.head.to(device).eval()
-    with torch.inference_mode():
+    # Whoever calls may have autocast of their own: scores are never computed in lower precision.
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         return to_cpu(head(*(None if bag is None else bag.to(device) for bag in bags)))
 
 

@@ -19,6 +19,7 @@ from napari_her2.inference.assemble import Clock, assemble
 from napari_her2.inference.encode import is_out_of_memory
 from napari_her2.inference.low_resolution_fit import doubt_of
 from napari_her2.inference.low_resolution_images import choose_tissue, look
+from napari_her2.inference.precision import FLOAT32
 from napari_her2.inference.result import Progress, ScoredSlide, TileTable
 from napari_her2.models.low_resolution import VIEWS, unview, view
 
@@ -70,6 +71,7 @@ def score_low_resolution(
         options,
         regions=chosen.regions,
         min_tiles=1,
+        precision=FLOAT32,
         doubt=doubt_of(card, seen.tissue_mm2, seen.thumbnails[0].mpp),
         rule=rule_words(seen.thumbnails),
         warnings=(*slide.warnings, *seen.warnings),
@@ -128,7 +130,7 @@ def _judge(
 
 def _explained(model: LowResolution, image: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     model.to(device).eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         logits, cams = model.explained(image.to(device))
         return logits.float().cpu(), cams.float().cpu()
 

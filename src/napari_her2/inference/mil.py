@@ -62,5 +62,6 @@ def score_bag(
         options,
         spread=spread,
         regions=chosen.regions,
+        precision=embeddings.precision,
         warnings=(*slide.warnings, *chosen.warnings, *embeddings.warnings(slide.name)),
     )

@@ -13,6 +13,7 @@ from napari_her2.inference.case_table import other_case
 from napari_her2.inference.embed import embed_steps, refuse_ruins
 from napari_her2.inference.fit import slide_stain
 from napari_her2.inference.head import run_head
+from napari_her2.inference.precision import joined
 from napari_her2.inference.result import Progress
 from napari_her2.inference.selection import choose_tiles
 from napari_her2.models.aggregator import MILOutput
@@ -121,6 +122,7 @@ def score_pair(
         options,
         task=TASKS.get(output.head, ""),
         regions=read[0].chosen.regions,
+        precision=joined([item.embeddings.precision for item in read]),
         head=output.head,
         heads=heads,
         warnings=(*warnings, *(line for item in read for line in _warnings(item))),

@@ -102,6 +102,7 @@ def score_patches(
         clock,
         options,
         regions=chosen.regions,
+        precision=embeddings.precision,
         min_tiles=least_patches(card),
         doubt=split_vote(joined, card.classes) if model.fusion == "vote" else "",
         rule=FUSIONS[model.fusion],

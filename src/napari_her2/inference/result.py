@@ -180,6 +180,9 @@ class SlideResult:
         empty where it does not say.
     class_scores : mapping of str to tuple of str
         Which scores each class holds, where the card of the model says it.
+    precision : str
+        In which the features of the tiles were computed ("float32", "bfloat16", "float16"); scores of tiles,
+        and what follows from features, are float32 always. Empty where an older version did not say.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -205,6 +208,7 @@ class SlideResult:
     rule: str = ""
     trust: Mapping[str, float] = field(default_factory=dict)
     class_scores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    precision: str = ""
 
     @property
     def slide(self) -> str:

@@ -1,7 +1,7 @@
 """Models that score each tile by itself, as embedding and its cache see them.
 
-Features are kept as float16, which is too coarse for logits: each number travels as a float16 and, in the
-second half of the vector, what that lacks.
+They are `exact`: scores are computed in float32 on every device. Features are kept as float16, which is too
+coarse for logits: each number travels as a float16 and, in the second half of the vector, what that lacks.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class TileScorer(nn.Module, ABC):
     transform : StainTransform
         Of the slide; by default colours stay as scanned.
     """
+
+    exact = True
 
     def __init__(
         self,

@@ -97,7 +97,7 @@ def bag_uncertainty(
         return None
     chosen = draw_bags(len(features), draws=draws, bag_size=bag_size, seed=seed)
     tensor = torch.as_tensor(features)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(tensor.device.type, enabled=False):
         bags = tensor[torch.from_numpy(chosen).to(tensor.device)]
         logits = head(bags.float() if bags.dtype == torch.float16 else bags).logits
     probabilities = torch.softmax(logits / temperature, dim=-1)

@@ -21,6 +21,7 @@ NOTICE = "Research use only. Not for diagnosis or treatment decisions."
 PAIR = "H&E+IHC"
 """Stain of a model that takes the H&E and the IHC slide of a case, or either alone."""
 STAINS = ("H&E", "IHC", PAIR)
+PRECISIONS = ("float32", "bfloat16", "float16")
 SLIDE = "slide"
 """The one head of most models, in the temperatures of a card."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
@@ -127,6 +128,9 @@ class ModelCard:
         Share of a tile that had to be tissue when the model learnt, and has to be when it scores.
     mpp_range : tuple of float or None
         Finest and coarsest µm per pixel that the model learnt from, where that differs from slide to slide.
+    precision : str or None
+        Of `PRECISIONS`: in which the features that the model learnt from were computed. None where nothing
+        is known of it, and for models that take pixels.
     """
 
     name: str
@@ -152,6 +156,7 @@ class ModelCard:
     min_confidence: float | None = None
     min_tissue: float | None = None
     mpp_range: tuple[float, float] | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if not check.matches(_NAME, self.name):
@@ -180,6 +185,8 @@ class ModelCard:
         _set(self, "temperatures", check.temperatures(self.temperatures))
         if self.mpp_range is not None:
             _set(self, "mpp_range", check.mpp_range(self.mpp_range))
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise check.wrong("precision", f"must be one of {', '.join(PRECISIONS)}, or null")
         for name in ("min_confidence", "min_tissue"):
             given = getattr(self, name)
             _set(self, name, None if given is None else check.number(name, given, 0.0, 1.0))

@@ -64,7 +64,14 @@ class PatchEncoder(nn.Module):
     spec : EncoderSpec
     backbone : nn.Module
         Takes normalised (B, 3, t, t) float, gives (B, D).
+
+    Attributes
+    ----------
+    exact : bool
+        False: it gives features, which may be computed in lower precision.
     """
+
+    exact = False
 
     def __init__(self, spec: EncoderSpec, backbone: nn.Module) -> None:
         super().__init__()

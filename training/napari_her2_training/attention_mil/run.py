@@ -12,10 +12,10 @@ from napari_her2_training.attention_mil.training import (
     new_head,
     train_head,
 )
-from napari_her2_training.cohort.bags import check_sizes, predict_bags
+from napari_her2_training.cohort.bags import check_sizes, precision_of, predict_bags
 from napari_her2_training.cohort.embedding import embed_cases
 from napari_her2_training.cohort.manifest import SPLITS, class_names
-from napari_her2_training.encoder.make import OF_MODEL, as_stored, make_encoder
+from napari_her2_training.encoder.make import OF_MODEL, frozen_encoder, make_encoder
 from napari_her2_training.encoder.pretraining import PatchClassifier, prepared_encoder, pretrain, start_well
 from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
 from napari_her2_training.running.cards import ModelFacts
@@ -60,7 +60,7 @@ def _train_fold(
                 cases,
                 encoder,
                 config.data,
-                run.reading_device,
+                run.device.reader,
                 stage=f"Embedding the {part} slides",
                 regions=_regions(config, folder),
             )
@@ -88,6 +88,7 @@ def _train_fold(
         tile_px=config.data.tile_px,
         mpp=config.data.mpp,
         min_tissue=config.data.min_tissue,
+        precision=precision_of(bag for own in bags.values() for bag in own),
     )
     guided = config.head.guidance and config.pretraining.regions
     return TrainedFold(
@@ -110,9 +111,9 @@ def _make_encoder(
     number: int, split: Split, run: ArmRun[AttentionConfig]
 ) -> Generator[Progress, None, PatchEncoder]:
     config, folder = run.config, run.data.parent
-    encoder = make_encoder(config.encoder, config.data.tile_px, config.compute.seed)
     if not config.pretraining.epochs:
-        return encoder if config.encoder.name.startswith(OF_MODEL) else as_stored(encoder)
+        return frozen_encoder(config.encoder, config.data.tile_px, config.compute.seed)
+    encoder = make_encoder(config.encoder, config.data.tile_px, config.compute.seed)
     if config.encoder.weights == "random" and not config.encoder.name.startswith(OF_MODEL):
         start_well(encoder, config.compute.seed)
     learn, check = split.train, split.validation

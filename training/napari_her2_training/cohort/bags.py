@@ -16,7 +16,7 @@ from napari_her2.errors import JobFailed
 from napari_her2_training.measures.predictions import Predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -33,12 +33,21 @@ class SlideBag:
     features : (N, D) float16
     tumour : (N,) bool or None
         Which tiles are tumour, where that is known.
+    precision : str
+        In which the features were computed; empty where others computed them.
     """
 
     case_id: str
     label: int
     features: NDArray[np.float16]
     tumour: NDArray[np.bool_] | None = None
+    precision: str = ""
+
+
+def precision_of(bags: Iterable[SlideBag]) -> str | None:
+    """Return the precision in which all features were computed; None where it is not known, or not one."""
+    found = {bag.precision for bag in bags}
+    return (found.pop() or None) if len(found) == 1 else None
 
 
 def check_sizes(bags: Sequence[SlideBag], size: int) -> None:

@@ -85,7 +85,8 @@ def embed_cases(
         if regions is not None:
             share = tumour_share(regions(case), grid)
             tumour = share[tuple(embedded.index.T)] >= TUMOUR_FROM
-        bags.append(SlideBag(case.case_id, label_of(case, config.mapping), embedded.features, tumour))
+        label = label_of(case, config.mapping)
+        bags.append(SlideBag(case.case_id, label, embedded.features, tumour, embedded.precision))
     yield Progress(stage, len(cases), len(cases), "slides")
     return tuple(bags)
 

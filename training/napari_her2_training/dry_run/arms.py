@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from napari_her2.inference.device import Device
     from napari_her2.slide.reader import Slide
     from napari_her2_training.arm_config import StainedCasesConfig
     from napari_her2_training.cohort.manifest import Case
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
         PatchesConfig,
     )
     from napari_her2_training.mil.config import AggregatorConfig
+    from napari_her2_training.running.machines import Machines
 
 _PATCHES_TIMED = 16
 
@@ -110,7 +110,7 @@ class PatchCounter:
 
 
 def check_low_resolution(
-    config: LowResolutionConfig, data: Path, device: Device | None, findings: Findings
+    config: LowResolutionConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a training of the low-resolution model; see `check_attention_mil`."""
     table = read_table(data, (config.data.column,), config.data, findings)
@@ -118,7 +118,7 @@ def check_low_resolution(
 
 
 def check_patches(
-    config: PatchArmConfig, data: Path, device: Device | None, findings: Findings
+    config: PatchArmConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a training of the classifier of patches; see `check_attention_mil`."""
     table = read_table(data, (config.data.column,), config.data, findings)
@@ -126,7 +126,7 @@ def check_patches(
 
 
 def check_mil(
-    config: MILConfig, data: Path, device: Device | None, findings: Findings
+    config: MILConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a training of a slide model on frozen features; see `check_attention_mil`."""
     table = read_table(data, (config.data.column,), config.data, findings)
@@ -134,7 +134,7 @@ def check_mil(
 
 
 def check_comparison(
-    config: CompareConfig, data: Path, device: Device | None, findings: Findings
+    config: CompareConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a comparison of arms, each slide as each of them looks at it; see `check_attention_mil`."""
     table = read_table(data, (config.data.column,), config.data, findings)
@@ -152,7 +152,7 @@ def check_comparison(
 
 
 def _low_resolution(
-    config: LowResolutionConfig, table: Table, device: Device | None, findings: Findings
+    config: LowResolutionConfig, table: Table, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     if not table.cases:
         return
@@ -182,7 +182,7 @@ def _low_resolution(
 
 
 def _patches(
-    config: PatchArmConfig, table: Table, device: Device | None, findings: Findings
+    config: PatchArmConfig, table: Table, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     if not table.cases:
         return
@@ -227,7 +227,7 @@ def _learn_images(
     table: Table,
     seen: Sequence[Seen],
     classes: int,
-    device: Device | None,
+    device: Machines | None,
     findings: Findings,
 ) -> Generator[Progress, None, None]:
     """Add the cost of learning from images: their side, and whether they are patches."""
@@ -271,7 +271,7 @@ def _mil(
     config: MILConfig,
     heads: Sequence[AggregatorConfig],
     table: Table,
-    device: Device | None,
+    device: Machines | None,
     findings: Findings,
 ) -> Generator[Progress, None, None]:
     if not table.cases:

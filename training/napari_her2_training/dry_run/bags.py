@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari_her2_training.dry_run.costs import Cost
     from napari_her2_training.dry_run.findings import Findings
     from napari_her2_training.dry_run.slides import Seen, TileCounter
+    from napari_her2_training.running.machines import Machines
     from napari_her2_training.wsmcl.config import PairedHeadConfig, WSMCLConfig
 
 MEASURING = "Measuring a step of learning"
@@ -47,7 +48,7 @@ _VALIDATION_PATCHES = 100
 
 
 def check_attention_mil(
-    config: AttentionConfig, data: Path, device: Device | None, findings: Findings
+    config: AttentionConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a training of attention MIL.
 
@@ -56,7 +57,7 @@ def check_attention_mil(
     config : AttentionConfig
     data : Path
         The manifest.
-    device : Device or None
+    device : Machines or None
         None measures nothing.
     findings : Findings
 
@@ -140,7 +141,7 @@ def _pretraining(
 
 
 def check_wsmcl(
-    config: WSMCLConfig, data: Path, device: Device | None, findings: Findings
+    config: WSMCLConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a training of WSMCL and its variants; see `check_attention_mil`."""
     modes = {config.pairs.mode, *(variant.config.pairs.mode for variant in config.variants)}

@@ -19,8 +19,8 @@ from napari_her2_training.running.runs import RUN_FILE
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from napari_her2.inference.device import Device
     from napari_her2_training.config import RunConfig
+    from napari_her2_training.running.machines import Machines
 
 _CHECKS: Mapping[str, tuple[str, str]] = {
     "attention-mil": ("bags", "check_attention_mil"),
@@ -35,8 +35,6 @@ _CHECKS: Mapping[str, tuple[str, str]] = {
     "encoder": ("patches", "check_encoder"),
 }
 """Module and function of each method."""
-_FULL_PRECISION_ON_CPU = frozenset(METHODS) - {"attention-mil", "wsmcl", "encoder"}
-"""Methods that never compute in lower precision there."""
 
 
 def check_steps(
@@ -104,7 +102,7 @@ def check_steps(
         # Imports torch and Lightning: not before the configuration is known to be good.
         module, function = _CHECKS[method]
         check: Any = getattr(import_module(f"napari_her2_training.dry_run.{module}"), function)
-        yield from check(settings, place, _device(settings, method, findings), findings)
+        yield from check(settings, place, _machines(settings, findings), findings)
     if out is not None:
         _check_out(Path(out).expanduser(), findings)
     known = bool(findings.seconds)
@@ -123,15 +121,14 @@ def check_steps(
     )
 
 
-def _device(settings: RunConfig, method: str, findings: Findings) -> Device | None:
-    from napari_her2.inference.device import choose_device
+def _machines(settings: RunConfig, findings: Findings) -> Machines | None:
+    """Choose on what it would run as the training does: the cache is then asked for the same features."""
+    from napari_her2_training.running.machines import choose_machines
 
-    chosen: Device | None = None
+    chosen: Machines | None = None
     with findings.noted():
-        chosen = choose_device(settings.compute.device)
+        chosen = choose_machines(settings.compute)
         findings.facts["Device"] = chosen.name
-        if chosen.torch_device.type == "cpu" and method in _FULL_PRECISION_ON_CPU:
-            chosen = replace(chosen, autocast_dtype=None)
     return chosen
 
 

@@ -27,12 +27,12 @@ from napari_her2_training.dry_run.slides import Counted, look_at_slides, warn_of
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from napari_her2.inference.device import Device
     from napari_her2.slide.reader import Slide
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.corr_a_net.config import CorrANetConfig
     from napari_her2_training.dry_run.costs import Cost
     from napari_her2_training.dry_run.findings import Findings
+    from napari_her2_training.running.machines import Machines
 
 _FIELDS_TIMED = 4
 _UNMEASURED = "too large to be measured on a CPU"
@@ -73,7 +73,7 @@ class FieldCounter:
 
 
 def check_corr_a_net(
-    config: CorrANetConfig, data: Path, device: Device | None, findings: Findings
+    config: CorrANetConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a training of Corr-A-Net; see `check_attention_mil`."""
     counts = yield from _look(config, data, findings)
@@ -82,7 +82,7 @@ def check_corr_a_net(
 
 
 def check_predictor(
-    config: CorrANetConfig, data: Path, device: Device | None, findings: Findings
+    config: CorrANetConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a training of a predictor; see `check_attention_mil`."""
     wanted = config.predictor
@@ -101,7 +101,7 @@ def check_predictor(
 
 
 def check_table(
-    config: CorrANetConfig, data: Path, device: Device | None, findings: Findings
+    config: CorrANetConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a training of the table of arms; see `check_attention_mil`."""
     counts = yield from _look(config, data, findings)
@@ -190,7 +190,7 @@ def _networks(
     arms: Sequence[NetworkArm],
     config: CorrANetConfig,
     counts: Mapping[str, int],
-    device: Device | None,
+    device: Machines | None,
     findings: Findings,
 ) -> Generator[Progress, None, None]:
     stem, own = config.encoder, config.network
@@ -222,7 +222,7 @@ def _predictors(
     arms: Sequence[Arm],
     config: CorrANetConfig,
     counts: Mapping[str, int],
-    device: Device | None,
+    device: Machines | None,
     findings: Findings,
 ) -> Generator[Progress, None, None]:
     if device is None or not counts:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_her2.inference.device import Device
     from napari_her2_training.dry_run.findings import Findings
     from napari_her2_training.encoder.config import EncoderTrainingConfig
     from napari_her2_training.encoder.patch_folder import PatchFolder
+    from napari_her2_training.running.machines import Machines
 
 _STEP = 256
 _MOST_FAULTS = 100
@@ -29,7 +29,7 @@ _MOST_NAMED = 10
 
 
 def check_encoder(
-    config: EncoderTrainingConfig, data: Path, device: Device | None, findings: Findings
+    config: EncoderTrainingConfig, data: Path, device: Machines | None, findings: Findings
 ) -> Generator[Progress, None, None]:
     """Check a pre-training: every image file is read; see `check_attention_mil`."""
     yield Progress("Looking at the patches")

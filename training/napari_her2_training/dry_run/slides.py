@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_her2.inference.device import Device
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.config import EncoderConfig
     from napari_her2_training.dry_run.findings import Findings
+    from napari_her2_training.running.machines import Machines
 
 _BYTES_A_PLACE = 8
 """A tile's row and column in the cache."""
@@ -222,7 +222,7 @@ def tile_counter(
     mpp: float,
     min_tissue: float,
     seed: int,
-    device: Device | None,
+    device: Machines | None,
     changes: bool,
     findings: Findings,
 ) -> TileCounter:
@@ -234,7 +234,7 @@ def tile_counter(
     tile_px : int
     mpp, min_tissue : float
     seed : int
-    device : Device or None
+    device : Machines or None
         None measures nothing.
     changes : bool
         Whether the encoder learns before it embeds, so that the cache cannot hold what it will give.
@@ -259,7 +259,7 @@ def tile_counter(
         findings.facts["Encoder"] = f"{encoder.name}, {built.spec.dim:,} features a tile"
         if device is not None:
             with findings.noted():
-                runner = EncoderRunner(built, device)
+                runner = EncoderRunner(built, device.reader)
     return TileCounter(tile_px=tile_px, mpp=mpp, min_tissue=min_tissue, runner=runner, look_up=real)
 
 

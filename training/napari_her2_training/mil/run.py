@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_her2.models.architectures import ARCHITECTURES
-from napari_her2_training.cohort.bags import predict_bags
+from napari_her2_training.cohort.bags import precision_of, predict_bags
 from napari_her2_training.cohort.embedding import embed_cases, read_cases
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import SPLITS, STAINS
-from napari_her2_training.encoder.make import OF_MODEL, as_stored, make_encoder
+from napari_her2_training.encoder.make import frozen_encoder
 from napari_her2_training.mil.training import MILTraining, new_aggregator, train_aggregator
 from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
 from napari_her2_training.running.cards import ModelFacts
@@ -82,8 +82,7 @@ class Embedded:
             found = yield from read_cases(missing, data, stage=stage, stain=stain)
         else:
             if self.encoder is None:
-                encoder = make_encoder(config.encoder, data.tile_px, config.compute.seed)
-                self.encoder = encoder if config.encoder.name.startswith(OF_MODEL) else as_stored(encoder)
+                self.encoder = frozen_encoder(config.encoder, data.tile_px, config.compute.seed)
             stage = f"Embedding the {STAINS[stain]} slides"
             found = yield from embed_cases(missing, self.encoder, data, device, stage=stage, stain=stain)
         self.bags |= {case.row: bag for case, bag in zip(missing, found, strict=True)}
@@ -126,7 +125,7 @@ def _train_fold(
     number: int, split: Split, run: ArmRun[MILConfig], slides: Embedded
 ) -> Generator[Progress, None, TrainedFold]:
     config, seed = run.config, run.config.compute.seed
-    yield from slides.prepare(run.cases, config, run.reading_device)
+    yield from slides.prepare(run.cases, config, run.device.reader)
     bags = {part: slides.of(cases) for part in SPLITS if (cases := getattr(split, part))}
     width = int(bags["train"][0].features.shape[1])
     head, architecture, arguments = new_aggregator(
@@ -152,6 +151,7 @@ def _train_fold(
         tile_px=config.tiles.tile_px,
         mpp=config.tiles.mpp,
         min_tissue=config.tiles.min_tissue,
+        precision=precision_of(slides.bags.values()),
     )
     said = {"": {part: predict_bags(head, own) for part, own in bags.items()}}
     why = "" if slides.encoder is not None else _UNKNOWN_ENCODER

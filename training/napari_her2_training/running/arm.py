@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from napari_her2.inference.device import choose_device
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import SLIDE
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from napari_her2.inference.device import Device
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.cohort.splits import Split
@@ -66,9 +64,7 @@ class ArmRun(Generic[Config]):
     splits : tuple of Split
     folder : RunFolder
     device : Machines
-        On which networks learn.
-    reading_device : Device
-        On which slides are embedded: as scoring will.
+        On which networks learn, and slides are embedded.
     """
 
     config: Config
@@ -77,7 +73,6 @@ class ArmRun(Generic[Config]):
     splits: tuple[Split, ...]
     folder: RunFolder
     device: Machines
-    reading_device: Device
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -161,7 +156,7 @@ def open_arm(
         check(cases, splits)
     machines = choose_machines(config.compute)
     folder = open_run(out, config, data, resume=resume)
-    return ArmRun(config, data, cases, splits, folder, machines, choose_device(config.compute.device))
+    return ArmRun(config, data, cases, splits, folder, machines)
 
 
 def run_arm(

@@ -36,6 +36,7 @@ class ModelFacts:
     mpp : float
     min_tissue : float or None
     mpp_range : tuple of float or None
+    precision : str or None
     """
 
     method: str
@@ -47,6 +48,7 @@ class ModelFacts:
     mpp: float
     min_tissue: float | None = None
     mpp_range: tuple[float, float] | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def make_card(
         min_confidence=trust.min_confidence if trust else None,
         min_tissue=facts.min_tissue,
         mpp_range=facts.mpp_range,
+        precision=facts.precision,
     )
 
 

@@ -25,20 +25,29 @@ class Machines(Device):
         Machines.
     strategy : str
         Lightning's name of how they work together.
+    reading : Device or None
+        On which slides are embedded, as scoring will: features may be computed in lower precision where
+        networks do not learn in it. None: on the device itself.
     """
 
     devices: int = 1
     nodes: int = 1
     strategy: str = "auto"
+    reading: Device | None = None
 
     @property
     def alone(self) -> bool:
         """Whether there is one only."""
         return self.devices == 1 and self.nodes == 1
 
+    @property
+    def reader(self) -> Device:
+        """The device on which slides are embedded."""
+        return self.reading or self
+
 
 def choose_machines(compute: ComputeConfig) -> Machines:
-    """Choose what networks learn on.
+    """Choose what networks learn on, and slides are embedded on: for a training and for its dry run.
 
     Parameters
     ----------
@@ -59,6 +68,7 @@ def choose_machines(compute: ComputeConfig) -> Machines:
         devices=compute.devices,
         nodes=compute.nodes,
         strategy=compute.strategy,
+        reading=device,
     )
 
 

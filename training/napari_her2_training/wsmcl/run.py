@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.card import PAIR
+from napari_her2_training.cohort.bags import precision_of
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import SPLITS, label_of
 from napari_her2_training.measures.arms import read_measured
@@ -78,7 +79,7 @@ def train_wsmcl(
         needed=("he", "ihc") if "same-case" in modes else (),
         check=lambda cases, splits: _check(cases, splits, modes, config.data.classes),
     )
-    cohort = yield from read_cohort(run.cases, config, run.reading_device)
+    cohort = yield from read_cohort(run.cases, config, run.device.reader)
     path = yield from _train(run, cohort, "")
     if config.variants:
         folders = {BASE: out}
@@ -184,6 +185,7 @@ class _Work:
             tile_px=config.data.tile_px,
             mpp=config.data.mpp,
             min_tissue=config.data.min_tissue,
+            precision=precision_of(self.cohort.bags.values()),
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_her2_training.cohort.embedding import embed_cases, read_cases
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import STAINS
-from napari_her2_training.encoder.make import OF_MODEL, as_stored, make_encoder
+from napari_her2_training.encoder.make import frozen_encoder
 from napari_her2_training.wsmcl.pairs import PairedSlides
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ def read_cohort(
     read: dict[Stain, bool] = {stain: from_files(cases, stain) for stain in STAINS}
     encoder = None
     if not all(read.values()):
-        encoder = make_encoder(config.encoder, config.data.tile_px, config.compute.seed)
-        if not config.encoder.name.startswith(OF_MODEL):
-            encoder = as_stored(encoder)
+        encoder = frozen_encoder(config.encoder, config.data.tile_px, config.compute.seed)
     bags: dict[tuple[Stain, int], SlideBag] = {}
     for stain, word in STAINS.items():
         having = [case for case in cases if getattr(case, stain) is not None]

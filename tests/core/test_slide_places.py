@@ -192,5 +192,6 @@ def test_an_aperio_header_stored_as_bytes_is_read(tmp_path, kind):
         file.seek(place + 2)
         file.write(struct.pack("<H", kind))
     with open_slide(path) as slide:
+        assert slide.backend.startswith("tiffslide")
         assert slide.mpp == (0.499, 0.499)
         assert slide.objective == 20

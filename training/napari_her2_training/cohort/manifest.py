@@ -132,7 +132,9 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
         raise JobFailed(f"{path} could not be read ({error.strerror or error}): check the path.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise JobFailed(f"{path.name} is not a CSV file in UTF-8: {error}.") from error
-    required = ("case_id", *(needed[:1] or ("he",)), "score")
+    # Without a stain that is needed, one column of slides or the other will do.
+    stains = needed[:1] or [stain for stain in STAINS if stain in columns] or ("he",)
+    required = ("case_id", stains[0], "score")
     missing = [name for name in required if name not in columns]
     if missing:
         if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,11 @@ from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import PAIR
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.features import holds_features
-from napari_her2_training.cohort.manifest import read_manifest
+from napari_her2_training.cohort.manifest import STAINS, read_manifest
 from napari_her2_training.reporting.plots import as_image, new_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from napari_her2.explain.maps import TileMap
     from napari_her2.inference.result import ScoredSlide, SlideResult
@@ -46,6 +48,8 @@ class Miss:
         Classes.
     confidence : float
         Calibrated probability of what was said.
+    number, among : int
+        Which of the slides of its case it is, in the order of the manifest, and how many were judged.
     pictures : tuple of str
         Addresses of pictures that are part of a page, one a slide.
     caption : str
@@ -57,6 +61,8 @@ class Miss:
     true: str
     said: str
     confidence: float
+    number: int = 0
+    among: int = 1
     pictures: tuple[str, ...] = ()
     caption: str = ""
 
@@ -78,11 +84,13 @@ def misses_of(run: FinishedRun) -> list[Miss]:
     if run.judged == "test":
         given = {int(run.told["fold"]): given[int(run.told["fold"])]}
     for fold, said in given.items():
-        chances = said.calibrated
+        chances, judged, seen = said.calibrated, Counter(said.cases), Counter[str]()
         for case, label, row in zip(said.cases, said.labels, chances, strict=True):
-            top = int(row.argmax())
+            top, number = int(row.argmax()), seen[case]
+            seen[case] += 1
             if top != label:
-                found.append(Miss(case, fold, run.classes[label], run.classes[top], float(row[top])))
+                true, answer = run.classes[label], run.classes[top]
+                found.append(Miss(case, fold, true, answer, float(row[top]), number, judged[case]))
     return sorted(found, key=lambda miss: -miss.confidence)
 
 
@@ -108,31 +116,34 @@ def picture_steps(
     list of Miss
         With pictures where slides can be scored.
     """
-    try:
-        cases = {case.case_id: case for case in read_manifest(Path(run.told["data"]), ())}
-    except (Her2Error, KeyError):
-        cases = {}
+    cases: dict[str, list[Case]] = defaultdict(list)
+    with suppress(Her2Error, KeyError):
+        for case in read_manifest(Path(run.told["data"]), ()):
+            cases[case.case_id].append(case)
     bundles: dict[int, ModelBundle] = {}
     shown = []
     for number, miss in enumerate(misses):
         if number < most:
             yield Progress("Looking at failed cases", number, min(most, len(misses)), "cases", miss.case)
-            shown.append((yield from _pictured(run, miss, cases.get(miss.case), bundles, device)))
+            shown.append((yield from _pictured(run, miss, cases[miss.case], bundles, device)))
         else:
             shown.append(miss)
     return shown
 
 
 def _pictured(
-    run: FinishedRun, miss: Miss, case: Case | None, bundles: dict[int, ModelBundle], device: str
+    run: FinishedRun, miss: Miss, rows: Sequence[Case], bundles: dict[int, ModelBundle], device: str
 ) -> Generator[Progress, None, Miss]:
     def without(why: str) -> Miss:
-        return Miss(miss.case, miss.fold, miss.true, miss.said, miss.confidence, caption=why)
+        return replace(miss, caption=why)
 
     if run.told["bundle"] != "written":
         return without("Slides cannot be scored with this model, so there are no maps.")
-    if case is None:
+    if not rows:
         return without("Its slides are not where the manifest was.")
+    case = _row_of(miss, rows, run)
+    if case is None:
+        return without(f"Which of the {len(rows)} rows of its case it is cannot be told from the manifest.")
     try:
         if miss.fold not in bundles:
             bundles[miss.fold] = load_bundle(model_of_fold(run, miss.fold))
@@ -146,7 +157,20 @@ def _pictured(
         return without(str(error))
     drawn = _best_map(result.slides[0], result.score)
     caption = f"{drawn.name}: {drawn.description}" if drawn else "The method draws no map over the slide."
-    return Miss(miss.case, miss.fold, miss.true, miss.said, miss.confidence, pictures, caption)
+    which = f"{paths[0].name}. " if len(rows) > 1 else ""
+    return replace(miss, pictures=pictures, caption=f"{which}{caption}")
+
+
+def _row_of(miss: Miss, rows: Sequence[Case], run: FinishedRun) -> Case | None:
+    """Return the row of its case that a miss is of; None where it cannot be told."""
+    if len(rows) == 1:
+        return rows[0]
+    he, ihc = ([case for case in rows if getattr(case, stain) is not None] for stain in STAINS)
+    both = [case for case in rows if case.he is not None and case.ihc is not None]
+    # A head for both slides was judged on rows that have both, or on all with H&E and an IHC slide of others.
+    of_stain = {STAINS["he"]: (he,), STAINS["ihc"]: (ihc,)}
+    judged = of_stain.get(run.reading) or of_stain.get(run.told["stain"], (both, he))
+    return next((of[miss.number] for of in judged if len(of) == miss.among), None)
 
 
 def model_of_fold(run: FinishedRun, fold: int) -> Path:

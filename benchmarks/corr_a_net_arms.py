@@ -71,7 +71,8 @@ def unseen_run(config: CorrANetConfig, manifest: Path, cache: Path, device: Devi
     # Only the test part is there; plan_fields insists on fields to learn from.
     split = Split(cases[:1], cases[:1], cases)
     fields = finished(plan_fields(split, config.data, manifest.parent, cache / "fields.json"))
-    return FieldRun(config, FieldStore(cache, fields), RunFolder(cache, resume=True), device)
+    folder = RunFolder(cache, resume=True)
+    return FieldRun(config, manifest, cases, (split,), folder, device, device, FieldStore(cache, fields))
 
 
 def case_means(judged: Judged, cases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.inference.selection import choose_tiles
 from napari_her2.inference.tile_scores import STAGE, TileScorer, refuse_nonsense, unpacked
 from napari_her2.models.aggregator import MILOutput
+from napari_her2.models.field_model import join_fields
 from napari_her2.slide.macenko import IDENTITY, StainTransform, fit_slide, he_transform
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ def score_fields(
     refuse_nonsense(said, card)
     logits, confidence_logits = said[:, :-1], said[:, -1]
     probabilities, confidence = torch.softmax(logits, dim=1), torch.sigmoid(confidence_logits)
-    weights = confidence / confidence.sum().clamp_min(1e-12)
-    joined = (weights[:, None] * probabilities).sum(dim=0)
+    weights, joined = join_fields(probabilities, confidence)
     output = MILOutput(joined.log(), scores=confidence_logits, attention=weights.float())
     scored = scored_slide(slide, chosen, embeddings, output, card.classes)
     scored = replace(

@@ -22,6 +22,27 @@ ChannelsFrom = Literal["correlated", "H&E"]
 CHANNELS_FROM: tuple[ChannelsFrom, ...] = ("correlated", "H&E")
 
 
+def join_fields(probabilities: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+    """Join what was said of the fields of a slide: the mean, weighted by the confidence in each.
+
+    The rule is ours; the paper scores single fields.
+
+    Parameters
+    ----------
+    probabilities : (N, C) float
+    confidence : (N,) float
+
+    Returns
+    -------
+    weights : (N,) float
+        Of the fields in the mean.
+    joined : (C,) float
+        Probabilities of the slide, not calibrated.
+    """
+    weights = confidence / confidence.sum().clamp_min(1e-12)
+    return weights, (weights[:, None] * probabilities).sum(dim=0)
+
+
 class FieldModel(nn.Module):
     """Class and confidence of fields of H&E.
 

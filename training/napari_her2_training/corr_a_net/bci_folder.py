@@ -176,6 +176,7 @@ class BCIFolder:
         return FieldList(
             tuple(SCORES.index(patch.score) for patch in patches),
             tuple(slide_name(patch.he) for patch in patches),
+            tuple(range(len(patches))),
         )
 
     def cut(self, part: str, stain: Stain) -> Iterator[NDArray[np.uint8]]:

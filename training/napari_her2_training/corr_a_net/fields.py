@@ -41,10 +41,13 @@ class FieldList:
         Class of each.
     cases : tuple of str
         Case of each; where cases are not known, the name of the field.
+    slides : tuple of int
+        Number of the slide of each: those of a slide are scored together.
     """
 
     labels: tuple[int, ...]
     cases: tuple[str, ...]
+    slides: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2.errors import JobFailed, ModelError
+from napari_her2.inference.device import choose_device
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.corr_a_net import CorrANet
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 from napari_her2.models.weights_file import check_tensors, read_weights, write_weights
-from napari_her2_training.cohort.manifest import SPLITS, STAINS, read_manifest
-from napari_her2_training.cohort.splits import make_splits
+from napari_her2_training.cohort.manifest import SPLITS, read_manifest
+from napari_her2_training.cohort.splits import Split, make_splits
 from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, NetworkArm
 from napari_her2_training.corr_a_net.bci_folder import BCIFolder, is_bci_folder
-from napari_her2_training.corr_a_net.bundle import save_field_model
+from napari_her2_training.corr_a_net.bundle import trained_fold
 from napari_her2_training.corr_a_net.fields import FieldStore
-from napari_her2_training.corr_a_net.measures import Judged, judge, measures_of
+from napari_her2_training.corr_a_net.measures import Judged, judge
 from napari_her2_training.corr_a_net.predictor import (
     LabelledFields,
     PredictorTraining,
@@ -40,43 +41,37 @@ from napari_her2_training.corr_a_net.training import (
     train_network,
 )
 from napari_her2_training.files import write_json
-from napari_her2_training.measures.arms import METRICS_FILE, measure_said
-from napari_her2_training.measures.predictions import Part, Predictions
+from napari_her2_training.measures.arms import METRICS_FILE
+from napari_her2_training.running.arm import ArmRun, TrainedFold, run_arm
+from napari_her2_training.running.cards import round_weights
 from napari_her2_training.running.machines import choose_machines
-from napari_her2_training.running.record import write_record
 from napari_her2_training.running.runs import open_run
 from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from numpy.typing import NDArray
 
-    from napari_her2.inference.device import Device
     from napari_her2.models.predictors import Predictor
     from napari_her2_training.cohort.manifest import Stain
     from napari_her2_training.corr_a_net.config import CorrANetConfig
-    from napari_her2_training.running.runs import RunFolder
 
 METHOD = "corr-a-net"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FieldRun:
-    """What all steps of a run share.
+class FieldRun(ArmRun["CorrANetConfig"]):
+    """What all steps of a run share; a folder of patches has neither cases nor a split of them.
 
     Parameters
     ----------
-    config : CorrANetConfig
+    config, data, cases, splits, folder, device, reading_device
+        See `ArmRun`.
     store : FieldStore
-    folder : RunFolder
-    device : Device
     """
 
-    config: CorrANetConfig
     store: FieldStore
-    folder: RunFolder
-    device: Device
 
     @property
     def judged(self) -> str:
@@ -124,15 +119,18 @@ def open_fields(
     """
     if is_bci_folder(data):
         folder: BCIFolder | None = BCIFolder(data, config.data)
+        cases, splits = (), (Split((), ()),)
     else:
         folder = None
-        split = make_splits(read_manifest(data, ("he", "ihc")), config.data)[0]
+        cases = read_manifest(data, ("he", "ihc"))
+        splits = make_splits(cases, config.data)
     device = choose_machines(config.compute)
     run = open_run(out, config, data, resume=resume)
     fields = run.path / "fields"
     fields.mkdir(exist_ok=True)
-    source = folder or (yield from plan_fields(split, config.data, data.parent, fields / "fields.json"))
-    return FieldRun(config, FieldStore(fields, source), run, device)
+    source = folder or (yield from plan_fields(splits[0], config.data, data.parent, fields / "fields.json"))
+    store, reading_device = FieldStore(fields, source), choose_device(config.compute.device)
+    return FieldRun(config, data, cases, splits, run, device, reading_device, store)
 
 
 def network_steps(run: FieldRun, arm: NetworkArm) -> Generator[Progress, None, CorrANet]:
@@ -162,6 +160,7 @@ def network_steps(run: FieldRun, arm: NetworkArm) -> Generator[Progress, None, C
             resume=run.folder.resume,
         )
     )
+    round_weights(network)
     save_network(path, network, arm)
     return network
 
@@ -200,7 +199,7 @@ def fields_of(run: FieldRun, arm: Arm, part: str) -> LabelledFields:
 
 def predictor_steps(
     run: FieldRun, arm: Arm, network: CorrANet | None
-) -> Generator[Progress, None, tuple[Predictor, Judged]]:
+) -> Generator[Progress, None, tuple[Predictor, dict[str, Judged]]]:
     """Train the predictor of an arm and let it judge, or load what is finished.
 
     Parameters
@@ -216,42 +215,55 @@ def predictor_steps(
 
     Returns
     -------
-    tuple of Predictor and Judged
-        What it says of the fields of the part that is judged.
+    tuple of Predictor and dict of str to Judged
+        With the weights that are kept, and what it says with them of the validation fields and of those of
+        the part that is judged.
     """
     folder = run.path("arms", arm.architecture, arm.slug)
-    weights, record = folder / f"predictor{SUFFIX}", folder / "judged.npz"
-    config, seed = run.config, run.config.compute.seed
-    parts = ("train", "validation", run.judged)
+    parts = tuple(dict.fromkeys(("train", "validation", run.judged)))
     if network is not None and arm.network is not None:
         yield from represent(run, network, arm.network, *parts)
     else:
         yield from run.prepare(*((part, stain) for part in parts for stain in STAINS_OF[arm.input]))
-    train, validation, judged = (fields_of(run, arm, part) for part in parts)
+    fields = {part: fields_of(run, arm, part) for part in parts}
+    predictor = yield from _trained_predictor(run, arm, folder / f"predictor{SUFFIX}", fields)
+    judged: dict[str, Judged] = {}
+    for part in parts[1:]:
+        record = folder / ("judged.npz" if part == run.judged else f"judged-{part}.npz")
+        if not record.exists():
+            yield Progress("Measuring", unit="fields", note=f"{arm.name}, {part}")
+            judge(predictor, fields[part], run.device).save(record)
+        judged[part] = Judged.load(record)
+    return predictor, judged
+
+
+def _trained_predictor(
+    run: FieldRun, arm: Arm, weights: Path, fields: Mapping[str, LabelledFields]
+) -> Generator[Progress, None, Predictor]:
+    config, seed = run.config, run.config.compute.seed
+    train = fields["train"]
     predictor = new_predictor(
         arm.architecture, channels=train.channels, size_px=config.data.field_px, seed=seed
     )
-    if weights.exists() and record.exists():
+    if weights.exists():
         given = read_weights(weights).tensors
         check_tensors(predictor.state_dict(), given, weights.name)
         predictor.load_state_dict(dict(given))
-        return predictor.requires_grad_(False).eval(), Judged.load(record)
-    module = PredictorTraining(predictor, train, validation, config.predictor, seed=seed)
+        return predictor.requires_grad_(False).eval()
+    module = PredictorTraining(predictor, train, fields["validation"], config.predictor, seed=seed)
     predictor = yield from in_thread(
         lambda report: train_predictor(
             module,
-            folder,
+            weights.parent,
             run.device,
             report,
             stage=f"Training {arm.architecture} on {arm.name}",
             resume=run.folder.resume,
         )
     )
-    yield Progress("Measuring", unit="fields", note=f"{arm.name}, {run.judged}")
-    found = judge(predictor, judged, run.device)
-    found.save(record)
+    round_weights(predictor)
     write_weights(weights, predictor.state_dict(), {"method": "predictor", "arm": arm.name})
-    return predictor, found
+    return predictor
 
 
 def save_network(path: Path, network: CorrANet, arm: NetworkArm) -> None:
@@ -334,36 +346,11 @@ def train_field_predictor(
             )
         network = load_network(Path(wanted.network).expanduser())
         arm = replace(arm, network=NetworkArm(network.dim, has_attention(network)))
+        round_weights(network)  # of an older training
     run = yield from open_fields(config, data, out, resume=resume)
-    predictor, judged = yield from predictor_steps(run, arm, network)
-    path = out / f"{config.model.name}{SUFFIX}"
-    if arm.deployable:
-        save_field_model(path, config, arm, network, predictor, run.counts, {run.judged: judged})
-    else:
-        path = path.with_name(f"{config.model.name}.predictor{SUFFIX}")
-        write_weights(path, predictor.state_dict(), {"method": "predictor", "arm": arm.name})
-    fields = Predictions(run.store.listed(run.judged).cases, judged.labels, judged.probabilities)
-    said = {Part(0, run.judged): fields}
-    write_record(
-        out,
-        path,
-        said,
-        config,
-        measured=measure_said(said, config.data.mapping.names, config.measure),
-        told={
-            "method": "corr-a-net",
-            "stain": "+".join(STAINS[stain] for stain in STAINS_OF[arm.input]) if network is None else "H&E",
-            "data": str(data.resolve()),
-            "fold": 0,
-            "bundle": "written" if arm.deployable else "It looks at IHC too, and scoring gives it H&E alone.",
-            "reading": "",
-            "heads": {},
-            "unit": "fields",
-            "device": run.device.name,
-            "parameters": sum(p.numel() for p in predictor.parameters()),
-            "cases": [run.counts],
-            "arm": arm.name,
-            **measures_of(judged),
-        },
-    )
-    return path
+
+    def train_fold(_number: int, _split: Split) -> Generator[Progress, None, TrainedFold]:
+        predictor, judged = yield from predictor_steps(run, arm, network)
+        return trained_fold(run, arm, network, predictor, judged)
+
+    return (yield from run_arm(run, train_fold))

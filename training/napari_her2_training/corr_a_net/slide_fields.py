@@ -66,12 +66,12 @@ class SlideFields:
 
     def listed(self, part: str) -> FieldList:
         """Say which fields a part holds."""
-        labels: list[int] = []
-        cases: list[str] = []
-        for places in self.parts[part]:
-            labels += [label_of(places.case, self.config.classes)] * len(places.corners_um)
-            cases += [places.case.case_id] * len(places.corners_um)
-        return FieldList(tuple(labels), tuple(cases))
+        each = [(number, places) for number, places in enumerate(self.parts[part]) for _ in places.corners_um]
+        return FieldList(
+            tuple(label_of(places.case, self.config.classes) for _, places in each),
+            tuple(places.case.case_id for _, places in each),
+            tuple(number for number, _ in each),
+        )
 
     def cut(self, part: str, stain: Stain) -> Iterator[NDArray[np.uint8]]:
         """Read, normalise (H&E) and average the fields of a part, a slide at a time; white outside of it."""

@@ -23,7 +23,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.class_scores import SCORES
 from napari_her2_training.corr_a_net.arms import predictor_arms
-from napari_her2_training.corr_a_net.bundle import save_field_model
+from napari_her2_training.corr_a_net.bundle import trained_fold
 from napari_her2_training.corr_a_net.measures import correlations_of, drop_of, measures_of, without_nan
 from napari_her2_training.corr_a_net.plots import draw_plots
 from napari_her2_training.corr_a_net.representation_metrics import compare_paired
@@ -37,6 +37,7 @@ from napari_her2_training.corr_a_net.run import (
 )
 from napari_her2_training.files import write_csv, write_json
 from napari_her2_training.measures.arms import METRICS_FILE
+from napari_her2_training.running.arm import calibrated, save_model
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -78,13 +79,14 @@ def train_table(
             network = networks[arm.network]
         predictor, judged = yield from predictor_steps(run, arm, network)
         if arm.deployable:
+            fold = calibrated(trained_fold(run, arm, network, predictor, judged), config)
             path = run.path("models", arm.architecture) / f"{arm.slug}{SUFFIX}"
-            save_field_model(path, config, arm, network, predictor, run.counts, {run.judged: judged})
+            save_model(path, fold, run.splits[0], config)
             if model is None and arm.network is not None:
                 # The first correlated arm is that of [network].
                 model = out / f"{config.model.name}{SUFFIX}"
-                save_field_model(model, config, arm, network, predictor, run.counts, {run.judged: judged})
-        measured[arm] = yield from _measured(run, arm, predictor, judged)
+                save_model(model, fold, run.splits[0], config)
+        measured[arm] = yield from _measured(run, arm, predictor, judged[run.judged])
     found = yield from _correlations(run, networks)
     _write_tables(out, measured, found)
     draw_plots(out, [(arm.name, arm.architecture, told) for arm, told in measured.items()], found)

@@ -168,8 +168,8 @@ def _row_of(miss: Miss, rows: Sequence[Case], run: FinishedRun) -> Case | None:
     he, ihc = ([case for case in rows if getattr(case, stain) is not None] for stain in STAINS)
     both = [case for case in rows if case.he is not None and case.ihc is not None]
     # A head for both slides was judged on rows that have both, or on all with H&E and an IHC slide of others.
-    of_stain = {STAINS["he"]: (he,), STAINS["ihc"]: (ihc,)}
-    judged = of_stain.get(run.reading) or of_stain.get(run.told["stain"], (both, he))
+    of_stain = {STAINS["he"]: [he], STAINS["ihc"]: [ihc]}
+    judged = of_stain.get(run.reading) or of_stain.get(run.told["stain"], [both, he])
     return next((of[miss.number] for of in judged if len(of) == miss.among), None)
 
 

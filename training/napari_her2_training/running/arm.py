@@ -109,6 +109,16 @@ class TrainedFold:
         What was judged.
     note : str
         What else the card is to say of the training.
+    weights : str
+        What the file of the weights alone is called after, where there is no bundle.
+    counts : mapping of str to int or None
+        What each part holds, where it is not the slides of the split.
+    sizes : str
+        The same in words for the card.
+    figures : mapping of str to float
+        Further ones for the card.
+    told : mapping
+        What else a report tells.
     """
 
     model: nn.Module
@@ -121,6 +131,11 @@ class TrainedFold:
     uncalibrated: tuple[str, ...] = ()
     unit: str = "slides"
     note: str = ""
+    weights: str = "head"
+    counts: Mapping[str, int] | None = None
+    sizes: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    told: Mapping[str, object] = field(default_factory=dict)
 
 
 def open_arm(
@@ -188,9 +203,9 @@ def run_arm(
         yield Progress("Splitting the cases", note=warning)
     folds: list[TrainedFold] = []
     for number, split in enumerate(run.splits):
-        folds.append(_calibrated((yield from train_fold(number, split)), run))
+        folds.append(calibrated((yield from train_fold(number, split)), run.config))
     if folds[0].no_bundle:
-        yield Progress("Saving the head alone", note=folds[0].no_bundle)
+        yield Progress("Saving the weights alone", note=folds[0].no_bundle)
     said: Said = {
         Part(number, part, reading): given
         for number, fold in enumerate(folds)
@@ -200,14 +215,16 @@ def run_arm(
     yield Progress("Measuring", note="intervals from resampled cases")
     found = measure_said(said, run.classes, run.config.measure)
     # By validation alone: what the test cases say must not choose what is tested.
-    best = max(range(len(folds)), key=lambda number: _rank(said, number, folds[number].reading, run))
+    best = max(range(len(folds)), key=lambda number: _rank(folds[number], run.config))
     chosen, name = folds[best], run.config.model.name
-    path = out / f"{name}{'.head' if chosen.no_bundle else ''}{SUFFIX}"
+    path = out / f"{name}{f'.{chosen.weights}' if chosen.no_bundle else ''}{SUFFIX}"
     if not is_first(run.config.compute):
         return path
     for number, fold in enumerate(folds if len(folds) > 1 else ()):
-        _save(out / path.name.replace(name, f"{name}-fold{number}", 1), number, fold, said, run)
-    _save(path, best, chosen, said, run)
+        save_model(
+            out / path.name.replace(name, f"{name}-fold{number}", 1), fold, run.splits[number], run.config
+        )
+    save_model(path, chosen, run.splits[best], run.config)
     write_record(
         out,
         path,
@@ -225,15 +242,27 @@ def run_arm(
             "unit": chosen.unit,
             "device": run.device.name,
             "parameters": sum(p.numel() for p in chosen.model.parameters()),
-            "cases": [_counts(split) for split in run.splits],
+            "cases": [fold.counts or _counts(split) for fold, split in zip(folds, run.splits, strict=True)],
+            **chosen.told,
         },
     )
     return path
 
 
-def _calibrated(fold: TrainedFold, run: ArmRun[Config]) -> TrainedFold:
-    """Give every reading the temperature that its validation slides ask for."""
-    if not run.config.measure.calibrate:
+def calibrated(fold: TrainedFold, config: CasesRunConfig) -> TrainedFold:
+    """Give every reading the temperature that its validation slides ask for.
+
+    Parameters
+    ----------
+    fold : TrainedFold
+    config : CasesRunConfig
+
+    Returns
+    -------
+    TrainedFold
+        The same, unless the configuration wants it.
+    """
+    if not config.measure.calibrate:
         return fold
     said: dict[str, Mapping[str, Predictions]] = {}
     for reading, parts in fold.said.items():
@@ -246,41 +275,41 @@ def _calibrated(fold: TrainedFold, run: ArmRun[Config]) -> TrainedFold:
     return replace(fold, said=said)
 
 
-def _counts(split: Split) -> dict[str, int]:
-    return {part: len({case.case_id for case in getattr(split, part)}) for part in SPLITS}
+def save_model(path: Path, fold: TrainedFold, split: Split, config: CasesRunConfig) -> None:
+    """Write the bundle of a fold, or its weights alone where slides cannot be scored with it.
 
+    Parameters
+    ----------
+    path : Path
+    fold : TrainedFold
+        Calibrated.
+    split : Split
+    config : CasesRunConfig
 
-def _of_fold(said: Said, number: int, reading: str, run: ArmRun[Config]) -> dict[str, Measured]:
-    """Measures of one fold alone, by part, without intervals."""
-    own = {key: given for key, given in said.items() if (key.fold, key.reading) == (number, reading)}
-    return measure_said(own, run.classes, replace(run.config.measure, resamples=0)).get(reading, {})
-
-
-def _rank(said: Said, number: int, reading: str, run: ArmRun[Config]) -> float:
-    found = _of_fold(said, number, reading, run)["validation"].measures.get(CHOSEN_BY)
-    return found.value if found else 0.0
-
-
-def _save(path: Path, number: int, fold: TrainedFold, said: Said, run: ArmRun[Config]) -> None:
+    Raises
+    ------
+    ModelError
+        If it cannot be written, or not be loaded again.
+    """
     if fold.no_bundle:
         told = {"method": fold.facts.method, "arguments": json.dumps(dict(fold.facts.arguments))}
         write_weights(path, fold.model.state_dict(), told)
         return
-    config = run.config
-    sizes = f"{split_sizes(run.splits[number], fold.unit)}; classes {config.data.mapping.told()}"
+    sizes = f"{fold.sizes or split_sizes(split, fold.unit)}; classes {config.data.mapping.told()}"
     card = make_card(
         config.model,
         config.data.mapping,
         fold.facts,
         sizes=f"{sizes}; {fold.note}" if fold.note else sizes,
-        metrics=_on_card(number, fold, said, run),
+        metrics={**_on_card(fold, config), **fold.figures},
         task=config.model.task or TASKS[fold.facts.stain],
-        trust=_trust(fold, config),
+        trust=trust_of(fold, config),
     )
     save_checked(path, card, fold.encoder, fold.model)
 
 
-def _trust(fold: TrainedFold, config: CasesRunConfig) -> Trust:
+def trust_of(fold: TrainedFold, config: CasesRunConfig) -> Trust:
+    """Say how far the answers of a calibrated fold are to be believed, by its validation slides."""
     names = {reading: reading for reading in fold.heads} if fold.heads else {fold.reading: SLIDE}
     given = {reading: parts["validation"] for reading, parts in fold.said.items() if "validation" in parts}
     temperatures = {name: given[reading].temperature for reading, name in names.items() if reading in given}
@@ -289,11 +318,26 @@ def _trust(fold: TrainedFold, config: CasesRunConfig) -> Trust:
     return Trust(temperatures, least_confidence(curve, config.measure.wanted_accuracy))
 
 
-def _on_card(number: int, fold: TrainedFold, said: Said, run: ArmRun[Config]) -> dict[str, float]:
-    names = (*ON_CARD, *(f"recall {name}" for name in run.classes))
+def _counts(split: Split) -> dict[str, int]:
+    return {part: len({case.case_id for case in getattr(split, part)}) for part in SPLITS}
+
+
+def _measured(fold: TrainedFold, reading: str, config: CasesRunConfig) -> dict[str, Measured]:
+    """Measures of one fold alone, by part, without intervals."""
+    own = {Part(0, part, reading): given for part, given in fold.said[reading].items()}
+    return measure_said(own, config.data.mapping.names, replace(config.measure, resamples=0))[reading]
+
+
+def _rank(fold: TrainedFold, config: CasesRunConfig) -> float:
+    found = _measured(fold, fold.reading, config)["validation"].measures.get(CHOSEN_BY)
+    return found.value if found else 0.0
+
+
+def _on_card(fold: TrainedFold, config: CasesRunConfig) -> dict[str, float]:
+    names = (*ON_CARD, *(f"recall {name}" for name in config.data.mapping.names))
     found: dict[str, float] = {}
     for reading, words in fold.heads.items() if fold.heads else {fold.reading: ""}.items():
-        measured = _of_fold(said, number, reading, run)
+        measured = _measured(fold, reading, config)
         for part in SPLITS[1:]:
             if part not in measured:
                 continue

@@ -14,6 +14,7 @@ import json
 import os
 import stat
 import tomllib
+import zlib
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -32,6 +33,7 @@ _MAX_DIGITS = 19
 _MAX_WHOLE = 2**63
 _MAX_DOTS = 100
 _MAX_NAME = 120
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Reading:
     advice: str = "get it again, or write it anew"
     error: type[Her2Error] = JobFailed
 
-    def bytes(self, path: Path | str) -> bytes:
+    def raw(self, path: Path | str) -> bytes:
         """Read a regular file.
 
         Raises
@@ -86,7 +88,12 @@ class Reading:
 
     def text(self, path: Path | str) -> str:
         """Read text in UTF-8 or UTF-16, with or without byte order mark."""
-        data = self.bytes(path)
+        return self.text_of(self.raw(path), path)
+
+    def text_of(self, data: bytes, path: Path | str, *, gzipped: bool = False) -> str:
+        """Decode the bytes of a file; ``gzipped`` allows that they are compressed."""
+        if gzipped and data.startswith(_GZIP):
+            data = self._unpacked(data, path)
         try:
             text = data.decode(json.detect_encoding(data))
         except UnicodeDecodeError as problem:
@@ -175,6 +182,18 @@ class Reading:
             if len(values) > len(columns):
                 row[None] = values[len(columns) :]
             yield reader.line_num, row
+
+    def _unpacked(self, data: bytes, path: Path | str) -> bytes:
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            unpacked = unpacker.decompress(data, self.limit + 1)
+        except zlib.error as problem:
+            raise self.refusal(path, f"is damaged ({problem})") from problem
+        if len(unpacked) > self.limit:
+            raise self.refusal(path, f"is larger than {_amount(self.limit)} when unpacked")
+        if not unpacker.eof:
+            raise self.refusal(path, "is cut off")
+        return unpacked
 
     def _opened(self, path: Path | str) -> io.BufferedReader:
         # Without O_NONBLOCK opening a pipe waits for whoever writes to it.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_her2.cohort.facts import scored_facts
 from napari_her2.cohort.outcome import SlideOutcome
+from napari_her2.errors import JobFailed
 from napari_her2.inference.options import ScoringOptions
 
 if TYPE_CHECKING:
@@ -169,7 +170,9 @@ def _digest(path: Path | None) -> str | None:
     """SHA-256 of a file; empty where it cannot be read, which whoever reads it says in words."""
     if path is None:
         return None
+    from napari_her2.inference.regions import REGION_FILES
+
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(REGION_FILES.raw(path)).hexdigest()
+    except JobFailed:
         return ""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# Read once, when napari is imported: no test reads or writes the Preferences of the person who runs it.
+_NAPARI = tempfile.TemporaryDirectory(prefix="napari-her2-tests-")
+os.environ["NAPARI_CONFIG"] = str(Path(_NAPARI.name) / "settings.yaml")
 
 
 @pytest.fixture(scope="session")

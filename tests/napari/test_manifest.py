@@ -87,6 +87,15 @@ def test_settings_in_the_manifest_are_those_that_are_read(manifest: PluginManife
     assert {name: value.default for name, value in declared.items()} == defaults
 
 
+def test_the_patterns_of_the_manifest_are_those_that_napari_is_told_to_prefer(
+    manifest: PluginManifest,
+) -> None:
+    from napari_her2._napari.reader import PATTERNS
+
+    (reader,) = manifest.contributions.readers
+    assert sorted(reader.filename_patterns) == sorted(PATTERNS)
+
+
 def test_what_the_manifest_names_loads_no_heavy_library(manifest: PluginManifest) -> None:
     modules = sorted({command.python_name.split(":")[0] for command in manifest.contributions.commands})
     code = (

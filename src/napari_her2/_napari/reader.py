@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2._napari.plain_text import not_markup
+from napari_her2._napari.settings import PLUGIN
 from napari_her2._napari.tiff_header import read_pages
 from napari_her2.errors import SlideError
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 # A plain TIFF may be anything, and an OME-TIFF often is a fluorescence stack: they are looked into.
 _SLIDE_SUFFIXES = frozenset((".svs", ".ndpi", ".scn", ".bif", ".qptiff", ".mrxs", ".dcm"))
 _TIFF_SUFFIXES = frozenset((".tif", ".tiff"))
+PATTERNS = tuple(
+    f"*{suffix}" for suffix in sorted((*_SLIDE_SUFFIXES, *_TIFF_SUFFIXES, ".ome.tif", ".ome.tiff"))
+)
+"""Names of files that napari asks this reader about, as the manifest lists them."""
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
@@ -34,7 +40,28 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
     """
     if not isinstance(path, str | Path):
         return None
-    return read_slide if is_slide(Path(path)) else None
+    return read_slide if is_slide(Path(path)) else _reader_of_the_rest(str(path))
+
+
+def _reader_of_the_rest(path: str) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
+    """Reader for a picture, where napari asks nobody else because the user has slides opened here.
+
+    The only other reader there is; of several napari lets the user choose.
+    """
+    from napari.plugins.utils import get_preferred_reader
+    from npe2 import PluginManager
+
+    if get_preferred_reader(path) != PLUGIN:
+        return None
+    readers = PluginManager.instance().iter_compatible_readers([path])
+    others = {reader.plugin_name for reader in readers} - {PLUGIN}
+    return partial(_read_with, others.pop()) if len(others) == 1 else None
+
+
+def _read_with(plugin: str, path: str | Sequence[str]) -> list[LayerData]:
+    import npe2
+
+    return list(npe2.read([str(path)], stack=False, plugin_name=plugin))
 
 
 def is_slide(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ class Settings:
         Empty for the usual folder.
     default_opacity : float
         Of new overlays, in [0, 1].
+    offer_reader : bool
+        Whether to offer that napari always opens slides with this plugin.
     """
 
     device: str = "auto"
@@ -40,6 +43,7 @@ class Settings:
     model_folder: str = ""
     cache_folder: str = ""
     default_opacity: float = 0.6
+    offer_reader: bool = True
 
 
 def read_settings() -> Settings:
@@ -57,7 +61,16 @@ def read_settings() -> Settings:
         model_folder=str(scoring.model_folder).strip(),
         cache_folder=str(scoring.cache_folder).strip(),
         default_opacity=float(scoring.default_opacity),
+        offer_reader=bool(scoring.offer_reader),
     )
+
+
+def stop_offering_reader() -> None:
+    """Remember that the user was asked, in napari's Preferences."""
+    from napari.settings import get_plugin_settings
+
+    with suppress(KeyError, AttributeError):  # run from a source tree that was never installed
+        get_plugin_settings(PLUGIN).scoring.offer_reader = False
 
 
 def apply_settings(settings: Settings) -> None:

@@ -65,6 +65,12 @@ class Dock(QWidget):
         self._was_docked = False
         self._has_place = False
 
+    def put_on_top(self, part: QWidget) -> None:
+        """Show something between the banner and what scrolls."""
+        layout = self.layout()
+        if isinstance(layout, QVBoxLayout):
+            layout.insertWidget(1, part)
+
     def hold(self, parts: Sequence[QWidget]) -> None:
         """Show the parts of the dock, below one another."""
         content = QWidget()

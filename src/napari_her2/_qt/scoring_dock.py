@@ -22,6 +22,7 @@ from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.message_box import MessageBox
 from napari_her2._qt.model_picker import ModelPicker
 from napari_her2._qt.progress_row import ProgressRow
+from napari_her2._qt.reader_questions import ReaderQuestions
 from napari_her2._qt.region_picker import RegionPicker
 from napari_her2._qt.result_panel import ResultPanel
 from napari_her2._qt.sections import Section
@@ -57,6 +58,7 @@ class ScoringDock(Dock):
         self._added_path = Path()
         self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
         self.message = MessageBox()
+        self.questions = ReaderQuestions(self.session)
         self.slides = SlidePicker(self.session)
         self.models = ModelPicker()
         self.regions = RegionPicker()
@@ -75,7 +77,7 @@ class ScoringDock(Dock):
         self._connect()
         parts = (self.case, self.result, self.correlated, self.cam)
         self.live_with(
-            (self.score_job, self.look_job, self.add_job, *self.slides.jobs),
+            (self.score_job, self.look_job, self.add_job, *self.slides.jobs, *self.questions.jobs),
             others=[job for part in parts for job in part.jobs],
         )
         self._show_slides()
@@ -101,12 +103,15 @@ class ScoringDock(Dock):
                 self.smooth,
             )
         )
+        self.put_on_top(self.questions)
         leave_drops_to(self)
 
     def _connect(self) -> None:
         self.slides.changed.connect(self._on_slide)
         self.slides.mpp_given.connect(self._on_mpp)
         self.slides.failed.connect(self._show_failure)
+        self.questions.opened.connect(self.slides.choose)
+        self.questions.failed.connect(self._show_failure)
         self.models.changed.connect(self._show_case)
         self.case.changed.connect(self._update_ready)
         self.case.slide_wanted.connect(self.slides.choose)
@@ -205,6 +210,7 @@ class ScoringDock(Dock):
             part.shutdown()
         self.session.slides_changed.disconnect(self._show_slides, missing_ok=True)
         self.session.models_changed.disconnect(self._look_around, missing_ok=True)
+        self.questions.shutdown()
         self.slides.shutdown()
         self.case.shutdown()
 
@@ -216,7 +222,7 @@ class ScoringDock(Dock):
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self.device.setStyleSheet(f"color: {colours.muted};")
-        named = (self.slides, self.models, self.case, self.message, self.result)
+        named = (self.questions, self.slides, self.models, self.case, self.message, self.result)
         for part in (*named, *self._models_own):
             part.set_colours(colours)
 

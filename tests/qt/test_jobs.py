@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from qtpy.QtCore import QThreadPool
 
-from napari_her2._qt.jobs import Failure, Job
+from napari_her2._qt.jobs import Failure, Job, stop_all
 from napari_her2.errors import SlideError
 from napari_her2.inference.result import Progress
 
@@ -180,6 +182,89 @@ def test_shutdown_does_not_hang_on_a_step_that_takes_long(qtbot: QtBot) -> None:
     qtbot.waitUntil(started.is_set)
     assert not job.shutdown(0.01)
     release.set()
+
+
+def held(started: threading.Event, release: threading.Event) -> Generator[Progress, None, str]:
+    started.set()
+    assert release.wait(60)
+    yield Progress("Held")
+    return "held"
+
+
+def test_long_jobs_keep_no_quick_one_waiting(qtbot: QtBot, job: Job) -> None:
+    """As on a machine of two cores, whose common pool has two threads."""
+    pool = QThreadPool.globalInstance()
+    cores = pool.maxThreadCount()
+    pool.setMaxThreadCount(2)
+    release = threading.Event()
+    long = [Job(), Job(), Job()]
+    try:
+        for one in long:
+            started = threading.Event()
+            one.start(partial(held, started, release))
+            assert started.wait(60)
+
+        def quick() -> Generator[Progress, None, str]:
+            yield Progress("Reading")
+            return "tile"
+
+        with qtbot.waitSignal(job.returned, timeout=60_000) as answer:
+            job.start(quick)
+        assert answer.args == ["tile"]
+        assert [one.running for one in long] == [True] * 3
+    finally:
+        pool.setMaxThreadCount(cores)
+        release.set()
+    assert stop_all(long, 60)
+
+
+def test_jobs_are_shut_down_together(qtbot: QtBot) -> None:
+    """The first can end only once the second was asked to: one after the other would take all the time."""
+    first, second = Job(), Job()
+    started, closed = threading.Event(), threading.Event()
+
+    def waits() -> Generator[Progress, None, None]:
+        yield Progress("Waiting")
+        started.set()
+        closed.wait(60)
+        yield Progress("Waited")
+
+    def ends() -> Generator[Progress, None, None]:
+        try:
+            while True:
+                yield Progress("Working")
+        finally:
+            closed.set()
+
+    first.start(waits)
+    second.start(ends)
+    assert started.wait(60)
+    assert stop_all((first, second), 30)
+
+
+def test_a_thread_that_ends_after_its_job_is_gone_speaks_to_nobody(qtbot: QtBot) -> None:
+    job = Job()
+    started, release = threading.Event(), threading.Event()
+    job.start(partial(held, started, release))
+    assert started.wait(60)
+    (thread,) = [one for one in threading.enumerate() if one.name.startswith("napari-her2 job")]
+    assert not job.shutdown(0)
+    del job
+    release.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    qtbot.wait(20)  # what it posted is handed out
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_exit_in_a_thread_is_no_job_that_runs_for_ever(qtbot: QtBot, job: Job) -> None:
+    def steps() -> Generator[Progress, None, None]:
+        yield Progress("Working")
+        raise SystemExit
+
+    with qtbot.waitSignal(job.cancelled, timeout=60_000):
+        job.start(steps)
+    assert not job.running
 
 
 def test_a_flood_of_progress_is_thinned_out(qtbot: QtBot, job: Job) -> None:

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import apply_settings, read_settings
+from napari_her2._qt.jobs import stop_all
 from napari_her2._qt.text import Label
 from napari_her2._qt.theme import colours_of
 from napari_her2._qt.wheel import WheelNeedsFocus
@@ -90,9 +91,9 @@ class Dock(QWidget):
         jobs : sequence of Job
             Of the dock itself.
         others : sequence of Job
-            Of parts that stop their own when they are shut down.
+            Of its parts.
         """
-        self._jobs = tuple(jobs)
+        self._jobs = (*jobs, *others)
         viewer = self.session.viewer
         if viewer is not None:
             viewer.events.theme.connect(self._take_colours)
@@ -100,7 +101,7 @@ class Dock(QWidget):
         if app is not None:
             app.aboutToQuit.connect(self.shutdown)
         # A window that closes takes its docks along without closing them one by one.
-        self.destroyed.connect(partial(_stop, (*jobs, *others)))
+        self.destroyed.connect(partial(_stop, self._jobs))
         self._take_colours()
 
     def set_colours(self, colours: Colours) -> None:
@@ -108,8 +109,7 @@ class Dock(QWidget):
 
     def shutdown(self) -> None:
         """Stop all work, wait for it, and let go of the viewer."""
-        for job in self._jobs:
-            job.shutdown()
+        stop_all(self._jobs)
         viewer = self.session.viewer
         if viewer is not None:
             viewer.events.theme.disconnect(self._take_colours)
@@ -164,5 +164,4 @@ class Dock(QWidget):
 
 
 def _stop(jobs: Sequence[Job], _dock: object = None) -> None:
-    for job in jobs:
-        job.shutdown()
+    stop_all(jobs)

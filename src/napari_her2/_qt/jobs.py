@@ -1,27 +1,32 @@
-"""Long work in a thread: a generator of Progress is driven, and reports to the main thread."""
+"""Long work in threads of its own: a generator of Progress is driven, and reports to the main thread.
+
+Every run has a thread to itself. Qt's common pool has one thread a core: two slides being scored would keep a
+click on a tile waiting, and napari waits for that pool, however long, when its window is closed.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from threading import Event
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from qtpy.QtCore import QObject, QThreadPool, Signal
-from superqt.utils import create_worker
+from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_her2.errors import Her2Error
 from napari_her2.inference.result import Progress
 
 if TYPE_CHECKING:
-    from superqt.utils import GeneratorWorker
+    from collections.abc import Iterable
 
 Steps: TypeAlias = Callable[[], Generator[Progress, None, Any]]
 
 _SECONDS_BETWEEN_REPORTS = 0.05  # more would flood the event loop of a fast machine
-_LAST_SIGNALS_MS = 200
+STOPPED_WITHIN_S = 1.5  # a window that closes waits no longer for the steps that threads are in
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,33 @@ class _Run:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.cancel = Event()
-        self.ended = Event()
+        self.cancel = threading.Event()
+        self.ended = threading.Event()
+
+
+class _Mailbox(QObject):
+    """Hands over to the main thread what threads report.
+
+    There is one, and it outlives all jobs and windows: a thread that ends late still speaks to somebody.
+    """
+
+    posted = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.posted.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+
+    def _deliver(self, report: tuple[weakref.ref[Job], int, Progress | _Outcome]) -> None:
+        to, number, what = report
+        job = to()
+        if job is not None:
+            job.receive(number, what)
+
+
+@cache
+def _mailbox() -> _Mailbox:
+    """Return the mailbox; made by the first job, in the main thread."""
+    return _Mailbox()
 
 
 class Job(QObject):
@@ -85,7 +115,7 @@ class Job(QObject):
         super().__init__()
         self._number = 0
         self._run: _Run | None = None
-        self._worker: GeneratorWorker | None = None
+        self._post = _mailbox().posted.emit
 
     @property
     def running(self) -> bool:
@@ -100,24 +130,24 @@ class Job(QObject):
         steps : callable
             Makes the generator; called in the thread.
         """
-        if self._run is not None:
-            self._run.cancel.set()
+        self.cancel()
         self._number += 1
-        run = _Run(self._number)
-        self._run = run
-        worker = create_worker(_drive, steps, run, _start_thread=False)
-        worker.yielded.connect(self._on_yielded)
-        worker.returned.connect(self._on_returned)
-        self._worker = worker
+        run = self._run = _Run(self._number)
+        # Not a daemon: Python would take the ground from under PyTorch in the midst of a step.
+        thread = threading.Thread(
+            target=_drive,
+            args=[[steps], run, weakref.ref(self), self._post],
+            name=f"napari-her2 job {run.number}",
+        )
         self.running_changed.emit(True)
-        worker.start()
+        thread.start()
 
     def cancel(self) -> None:
         """Ask the running generator to stop: it is closed after the step it is in."""
         if self._run is not None:
             self._run.cancel.set()
 
-    def shutdown(self, timeout_s: float = 10.0) -> bool:
+    def shutdown(self, timeout_s: float = STOPPED_WITHIN_S) -> bool:
         """Cancel, wait until the generator is closed, and report nothing any more.
 
         Parameters
@@ -130,57 +160,80 @@ class Job(QObject):
         bool
             Whether nothing runs any more.
         """
-        run, worker, self._run, self._worker = self._run, self._worker, None, None
+        run, self._run = self._run, None
         self._number += 1
         if run is None:
             return True
         run.cancel.set()
-        ended = run.ended.wait(timeout_s)
-        if ended and worker is not None:
-            # The thread still emits its last signals: let go of it too early and it speaks to nobody.
-            QThreadPool.globalInstance().waitForDone(_LAST_SIGNALS_MS)
-        return ended
+        return run.ended.wait(timeout_s)
 
-    def _on_yielded(self, report: tuple[int, Progress]) -> None:
-        number, progress = report
-        if number == self._number:
-            self.progressed.emit(progress)
-
-    def _on_returned(self, report: tuple[int, _Outcome] | None) -> None:
-        # None: napari is closing and has stopped all workers itself.
-        if report is None or report[0] != self._number:
+    def receive(self, number: int, what: Progress | _Outcome) -> None:
+        """Take what a thread reports, in the main thread."""
+        if number != self._number:
             return
-        # The worker is dropped before anyone is told, or its generator would keep files and memory.
-        self._run, self._worker = None, None
-        outcome = report[1]
+        if isinstance(what, Progress):
+            self.progressed.emit(what)
+            return
+        self._run = None
         self.running_changed.emit(False)
-        if outcome.kind == "returned":
-            self.returned.emit(outcome.value)
-        elif outcome.kind == "failed":
-            self.failed.emit(outcome.value)
+        if what.kind == "returned":
+            self.returned.emit(what.value)
+        elif what.kind == "failed":
+            self.failed.emit(what.value)
         else:
             self.cancelled.emit()
 
 
-def _drive(steps: Steps, run: _Run) -> Generator[tuple[int, Progress], None, tuple[int, _Outcome]]:
+def stop_all(jobs: Iterable[Job], timeout_s: float = STOPPED_WITHIN_S) -> bool:
+    """Shut jobs down together, so that all of them take no longer than one.
+
+    Parameters
+    ----------
+    jobs : iterable of Job
+    timeout_s : float
+        For all of them.
+
+    Returns
+    -------
+    bool
+        Whether nothing runs any more.
+    """
+    jobs = tuple(jobs)
+    for job in jobs:
+        job.cancel()
+    deadline = time.monotonic() + timeout_s
+    ended = [job.shutdown(max(deadline - time.monotonic(), 0.0)) for job in jobs]
+    return all(ended)
+
+
+def _drive(
+    steps: list[Steps],
+    run: _Run,
+    job: weakref.ref[Job],
+    post: Callable[[tuple[weakref.ref[Job], int, Progress | _Outcome]], None],
+) -> None:
     """Drive a generator to its end, an error or a cancel, and close it here, in the thread.
 
-    Every error becomes an outcome. superqt would swallow a RuntimeError, which is what PyTorch
-    raises when a GPU is out of memory, and the dock would show "running" for ever; and it leaves a
-    cancelled generator suspended until the garbage collector comes by.
+    Every error becomes an outcome: a thread that dies unheard would leave the dock saying "running" for ever.
     """
+
+    def report(what: Progress | _Outcome) -> None:
+        post((job, run.number, what))
+
+    outcome = _Outcome("cancelled")
     try:
-        outcome = yield from _report(steps, run)
+        # Taken out of the list, which the thread holds to its end: slides and models would stay with it.
+        outcome = _outcome(steps.pop(), run, report)
     except Her2Error as error:
         outcome = _Outcome("failed", Failure(str(error), kind=type(error)))
     except Exception as error:  # noqa: BLE001 - nothing may leave the thread unseen
         outcome = _Outcome("failed", _unforeseen(error))
     finally:
+        report(outcome)
         run.ended.set()
-    return run.number, outcome
 
 
-def _report(steps: Steps, run: _Run) -> Generator[tuple[int, Progress], None, _Outcome]:
+def _outcome(steps: Steps, run: _Run, report: Callable[[Progress], None]) -> _Outcome:
     generator = steps()
     reported, stage = 0.0, None
     try:
@@ -192,7 +245,7 @@ def _report(steps: Steps, run: _Run) -> Generator[tuple[int, Progress], None, _O
             now = time.monotonic()
             if progress.stage != stage or now - reported >= _SECONDS_BETWEEN_REPORTS:
                 reported, stage = now, progress.stage
-                yield run.number, progress
+                report(progress)
         return _Outcome("cancelled")
     finally:
         generator.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import imagecodecs
@@ -15,6 +16,7 @@ import tifffile
 from napari_her2 import open_slide
 from napari_her2.errors import SlideError
 from napari_her2.slide.files import ByteFile
+from napari_her2.slide.tiff_backend import rgb
 from napari_her2.slide.tiff_chain import MAX_DIRECTORIES, read_headers
 
 if TYPE_CHECKING:
@@ -205,3 +207,17 @@ def test_a_jpeg_tile_smaller_than_its_place_at_the_edge_is_read(tmp_path):
     )
     with open_slide(tmp_path / "edge.tif") as slide:
         assert np.abs(slide.read(0, 0, 0, 40, 30).astype(int) - small).max() <= 2
+
+
+def test_a_large_picture_with_transparency_is_blended_without_gigabytes():
+    pixels = np.zeros((3000, 3000, 4), np.uint8)
+    pixels[:1500, :, 3] = 255
+    tracemalloc.start()
+    try:
+        blended = rgb(pixels)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (blended[:1500] == 0).all()
+    assert (blended[1500:] == 255).all()
+    assert peak < 2 * blended.nbytes

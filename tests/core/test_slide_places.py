@@ -180,6 +180,18 @@ def test_where_openslide_reads_what_tiffslide_cannot_the_scale_of_the_header_is_
         assert "damaged" not in slide.warnings[0]
 
 
+def test_what_openslide_refuses_is_told_as_it_says_it(tmp_path, monkeypatch):
+    openslide = pytest.importorskip("openslide", reason="the OpenSlide extra is not installed")
+
+    def fail(path):
+        raise openslide.OpenSlideError("Bad direction attribute LEFT")
+
+    monkeypatch.setattr(openslide, "OpenSlide", fail)
+    with pytest.raises(SlideError, match="Bad direction attribute LEFT") as caught:
+        open_slide(written(tmp_path / "a.tif"), backend="openslide")
+    assert "damaged" not in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", [1, 7])
 def test_an_aperio_header_stored_as_bytes_is_read(tmp_path, kind):
     text = b"Aperio Image Library v11\r\n150x130 (64x64)|AppMag = 20|MPP = 0,4990|User = " + b"\xd5\xc5"

@@ -52,6 +52,8 @@ def read_pages(path: Path) -> tuple[TiffPage, ...]:
     tuple of TiffPage
     """
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return ()
         with path.open("rb") as file:
             return tuple(_pages(file))
     except (OSError, struct.error, OverflowError):

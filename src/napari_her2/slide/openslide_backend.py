@@ -97,10 +97,16 @@ class OpenSlideBackend:
     def _open(self) -> Any:  # noqa: ANN401 - openslide ships no types
         try:
             return openslide.OpenSlide(str(self.path))
+        except openslide.OpenSlideUnsupportedFormatError as error:
+            raise SlideError(
+                f"{self.path.name} cannot be opened as a slide: OpenSlide does not know its kind, or it is "
+                f"so badly damaged or cut off that it is not recognised; copy it again from its source, or "
+                f"export the slide as a tiled TIFF."
+            ) from error
         except (openslide.OpenSlideError, OSError) as error:
             raise SlideError(
-                f"{self.path.name} cannot be opened as a slide ({error}): it is damaged, cut off or of an "
-                f"unknown kind; copy it again from its source."
+                f"{self.path.name} cannot be opened as a slide, because OpenSlide refuses it ({error}): copy "
+                f"it again from its source, with all files that belong to it, or export it as a tiled TIFF."
             ) from error
 
     def _icc_profile(self) -> bytes | None:

@@ -41,6 +41,7 @@ _ICC_TAG = 34675
 _RGB, _YCBCR = 2, 6
 _FALLBACK_TILE = 512
 _TRIED_TILES = 5
+_BLENDED_ROWS = 512
 
 
 class TiffBackend:
@@ -286,10 +287,14 @@ def rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     colour = np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] in (1, 2) else pixels[..., :3]
-    if pixels.shape[2] in (2, 4):
-        alpha = pixels[..., -1:].astype(np.uint16)
-        colour = ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return np.ascontiguousarray(colour, dtype=np.uint8)
+    if pixels.shape[2] not in (2, 4):
+        return np.ascontiguousarray(colour, dtype=np.uint8)
+    over_white = np.empty(colour.shape, np.uint8)
+    for top in range(0, len(colour), _BLENDED_ROWS):  # a whole picture in 16 bits would be gigabytes
+        rows = slice(top, top + _BLENDED_ROWS)
+        alpha = pixels[rows, :, -1:].astype(np.uint16)
+        over_white[rows] = (colour[rows] * alpha + 255 * (255 - alpha) + 127) // 255
+    return over_white
 
 
 def _said(error: BaseException) -> str:

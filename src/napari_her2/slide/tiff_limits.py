@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 MAX_SIDE_PX = 2_000_000
 """Glass of 75 mm at 0.05 µm/px, with margin."""
-MAX_TILE_BYTES = 1 << 28
-"""A decoded tile of 8,192 x 8,192 px in four channels."""
+MAX_TILE_BYTES = 1 << 27
+"""A decoded tile of 4,096 x 4,096 px in four channels, twice; every thread holds one or two."""
 MAX_STRIP_BYTES = 1 << 29
 """A decoded strip; many writers put a whole image into one."""
 _MAX_SAMPLES, _MAX_BITS = 100, 64

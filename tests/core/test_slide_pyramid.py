@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_her2 import open_slide
-from napari_her2.slide.pyramid import HalvedLevel, LevelArray
+from napari_her2.slide.pyramid import HalvedLevel, LevelArray, dask_pyramid
 from napari_her2.slide.sources import FileTiles
-from napari_her2.slide.store import RecentTiles
+from napari_her2.slide.store import RecentBlocks, RecentTiles
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,51 @@ def test_an_array_is_indexed_like_numpy(y, x, channel):
     assert np.array_equal(array[y, x, channel], PIXELS[y, x, channel])
     assert np.array_equal(array[..., channel][y], PIXELS[..., channel][y])
     assert np.array_equal(array[y], PIXELS[y])
+
+
+class Counting(Plain):
+    """A level in memory that counts what is read of it."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        super().__init__(pixels)
+        self.read = 0
+
+    def window(self, y: int, x: int, height: int, width: int) -> np.ndarray:
+        self.read += 1
+        return super().window(y, x, height, width).copy()
+
+
+def test_blocks_that_were_shown_are_read_once_and_the_pixels_are_right():
+    level = Counting(PIXELS)
+    fine, coarse = dask_pyramid((level, Counting(PIXELS[:900, :900])), lambda: None, "slide")
+    for _ in range(3):
+        assert np.array_equal(fine[1000:2000, 10:900].compute(), PIXELS[1000:2000, 10:900])
+    assert level.read == 2
+    assert np.array_equal(coarse.compute(), PIXELS[:900, :900])
+    assert np.array_equal(fine[:900, :900].compute(), PIXELS[:900, :900])
+
+
+def test_the_blocks_kept_are_bounded_and_those_seen_last_stay():
+    kept = RecentBlocks(100)
+    for number in range(10):
+        kept.put((number,), np.zeros(30, np.uint8))
+        assert kept.get((0,)) is not None  # looked at again and again
+        assert kept.nbytes <= 100
+    assert [number for number in range(10) if kept.get((number,)) is not None] == [0, 8, 9]
+    kept.put((11,), np.zeros(101, np.uint8))
+    assert kept.get((11,)) is None
+    kept.put((9,), np.zeros(20, np.uint8))
+    assert kept.nbytes == 80
+
+
+def test_what_was_shown_of_a_slide_goes_with_its_arrays():
+    level = Counting(PIXELS)
+    arrays = dask_pyramid((level,), lambda: None, "slide")
+    arrays[0][:1024, :1024].compute()
+    gone = weakref.ref(level)
+    del arrays, level
+    gc.collect()
+    assert gone() is None
 
 
 def test_any_window_of_an_appended_level_from_many_threads():

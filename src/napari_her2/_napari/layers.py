@@ -81,6 +81,10 @@ def slide_layer(slide: Slide) -> LayerData:
             "scale": slide.mpp or (1.0, 1.0),
             "units": MICROMETRE if known else PIXEL,
             "axis_labels": AXES,
+            # napari keeps finished views of dask arrays under new keys each time, in a cache that all layers
+            # share and that outlives them: two hundred slides filled it. What was shown last is kept by the
+            # arrays themselves and goes with them (`napari_her2.slide.pyramid`).
+            "cache": False,
             "metadata": {METADATA_KEY: SlideTag(slide, slide.fingerprint)},
         },
         "image",

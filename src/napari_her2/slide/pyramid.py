@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_her2.slide.files import DamagedTile
 from napari_her2.slide.sources import BackendTiles, fill_window
-from napari_her2.slide.store import RecentTiles
+from napari_her2.slide.store import RecentBlocks, RecentTiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,7 @@ CHUNK_PX = 1024
 OVERVIEW_PX = 1000
 _CACHED_LEVEL_BYTES = 1 << 27
 _SHARED_TILE_BYTES = 3 << 24
+_SHOWN_BYTES = 1 << 27  # of blocks kept for a slide: several screens full
 _DAMAGE = (255, 0, 255)
 _DAMAGE_STRIPE = (90, 0, 90)
 _STRIPE_PX = 16
@@ -199,14 +200,25 @@ class LevelArray:
         Where the pixels come from.
     guard : callable
         Called before every read; raises SlideError where reading is not allowed.
+    recent : RecentBlocks, optional
+        Keeps the blocks that were read last; those of one slide share it.
+    number : int
+        Of the level among those that share it.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 3
 
-    def __init__(self, level: PixelLevel, guard: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        level: PixelLevel,
+        guard: Callable[[], None],
+        recent: RecentBlocks | None = None,
+        number: int = 0,
+    ) -> None:
         self._level = level
         self._guard = guard
+        self._recent, self._number = recent, number
         self.shape = level.shape
         self.chunks = (CHUNK_PX, CHUNK_PX, 3)
 
@@ -221,8 +233,19 @@ class LevelArray:
         if y[1] <= 0 or x[1] <= 0:
             pixels = np.empty((max(0, y[1]), max(0, x[1]), 3), np.uint8)
         else:
-            pixels = self._level.window(y[0], x[0], y[1], x[1])
+            pixels = self._window(y[0], x[0], y[1], x[1])
         return pixels[(y[2], x[2], keys[2])]
+
+    def _window(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Read a window; a block of the viewer's is kept, since the next view shows most of them again."""
+        if self._recent is None or y % CHUNK_PX or x % CHUNK_PX or max(height, width) > CHUNK_PX:
+            return self._level.window(y, x, height, width)
+        key = (self._number, y, x, height, width)
+        pixels = self._recent.get(key)
+        if pixels is None:
+            pixels = self._level.window(y, x, height, width)
+            self._recent.put(key, pixels)
+        return pixels
 
 
 def _span(part: slice | int, size: int) -> tuple[int, int, slice | int]:
@@ -247,15 +270,17 @@ def dask_pyramid(levels: tuple[PixelLevel, ...], guard: Callable[[], None], name
     guard : callable
         See `LevelArray`.
     name : str
-        Stable name of the slide: the viewer's chunk cache survives opening it again.
+        Stable name of the slide: the same levels have the same names whenever it is opened.
     """
     import dask.array
 
+    recent = RecentBlocks(_SHOWN_BYTES)
+
     return [
         dask.array.from_array(  # type: ignore[no-untyped-call]  # dask ships few types
-            LevelArray(level, guard),
+            LevelArray(level, guard, recent, number),
             chunks=(CHUNK_PX, CHUNK_PX, 3),
-            name=f"{name}-{number}",
+            name=f"{name}-{number}-{level.shape[0]}x{level.shape[1]}",
             asarray=False,
             fancy=False,
             meta=np.empty((0, 0, 0), np.uint8),

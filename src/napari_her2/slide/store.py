@@ -74,6 +74,44 @@ class RecentTiles:
         return cell.get(self._source, row, col)
 
 
+class RecentBlocks:
+    """Blocks of pixels that were shown last, of all levels of one slide, within a bound of memory.
+
+    It goes with its slide: nothing of a closed slide stays behind in a cache that all slides share.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Of all blocks together.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._blocks: OrderedDict[tuple[int, ...], NDArray[np.uint8]] = OrderedDict()
+        self.nbytes = 0
+
+    def get(self, key: tuple[int, ...]) -> NDArray[np.uint8] | None:
+        """Return a block, None where it is not kept."""
+        with self._lock:
+            found = self._blocks.get(key)
+            if found is not None:
+                self._blocks.move_to_end(key)
+            return found
+
+    def put(self, key: tuple[int, ...], pixels: NDArray[np.uint8]) -> None:
+        """Keep a block, which nobody may write to from now on; the ones not seen for longest make way."""
+        if pixels.nbytes > self._max_bytes:
+            return
+        pixels.flags.writeable = False
+        with self._lock:
+            before = self._blocks.pop(key, None)
+            self.nbytes += pixels.nbytes - (0 if before is None else before.nbytes)
+            self._blocks[key] = pixels
+            while self.nbytes > self._max_bytes:
+                self.nbytes -= self._blocks.popitem(last=False)[1].nbytes
+
+
 class TileStore:
     """Decoded tiles shared by the windows that touch them.
 

@@ -57,11 +57,19 @@ def seeds(folder: Path) -> list[Path]:
         "jpeg2000": {"compression": "jpeg2000", **tiled, **scale},
         "strips": {"rowsperstrip": 32, "photometric": "rgb", "metadata": None, **scale},
         "webp": {"compression": "webp", **tiled, **scale},
+        "png": {"compression": "png", **tiled, **scale},
+        "jpegxl": {"compression": "jpegxl", **tiled, **scale},
+        "planes": {"compression": "zstd", "planarconfig": "separate", **tiled},
+        "strip": {"compression": "deflate", "rowsperstrip": 192, "photometric": "rgb", "metadata": None},
+        "cmyk": {**tiled, "photometric": "separated"},
+        "grey": {"compression": "jpeg", **tiled, "photometric": "minisblack"},
     }
+    shaped = {"planes": image.transpose(2, 0, 1), "grey": image[..., 0]}
+    shaped["cmyk"] = np.concatenate([image, image[..., :1]], axis=2)
     paths = []
     for name, options in plain.items():
         paths.append(folder / f"{name}.tif")
-        tifffile.imwrite(paths[-1], image, **options)
+        tifffile.imwrite(paths[-1], shaped.get(name, image), **options)
     return [
         *paths,
         _aperio(folder / "aperio.tif", image),
@@ -240,7 +248,12 @@ def _pixels(out: bytearray, known: list[Place], order: str, rng: np.random.Gener
 
 def _frame(out: bytearray, known: list[Place], order: str, rng: np.random.Generator) -> None:
     """Change the size that a compressed tile states itself."""
-    for marker, skip, size in ((b"\xff\xc0", 5, 2), (b"\xff\x51", 6, 4)):
+    for marker, skip, size in (
+        (b"\xff\xc0", 5, 2),
+        (b"\xff\x51", 6, 4),
+        (b"IHDR", 4, 4),
+        (b"\x9d\x01\x2a", 3, 2),
+    ):
         at = out.find(marker, int(rng.integers(len(out))))
         if at >= 0:
             _put(out, at + skip + size * int(rng.integers(2)), size, _pick(rng, _NUMBERS), "big")

@@ -122,8 +122,11 @@ def test_a_slide_that_napari_opened_is_recognised_and_opened_as_slide_at_a_yes(
     (picture,) = by_napari(viewer, svs)
     assert question(dock) == "case.svs is open as a picture, which cannot be scored."
     assert list(viewer.layers) == [picture]
+    beside = []
+    viewer.layers.events.inserted.connect(lambda event: beside.append(len(viewer.layers)))
     with qtbot.waitSignal(dock.questions.opened):
         dock.questions.yes.click()
+    assert beside == [1]  # never beside its picture: µm and pixels do not go together
     (layer,) = viewer.layers
     assert slide_tag(layer) is not None
     assert layer.name == "case"

@@ -73,4 +73,4 @@ def tile_in_words(tiles: Labels, position: Sequence[float]) -> str:
 
 
 def _short(value: Any) -> str:  # noqa: ANN401 - whatever a table of features holds
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+    return f"{value + 0.0:.4g}" if isinstance(value, float | np.floating) else str(value)  # never "-0"

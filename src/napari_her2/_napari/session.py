@@ -80,11 +80,6 @@ class Session:
         tag = slide_tag(layer) if layer is not None else None
         return None if tag is None else tag.slide
 
-    def slides(self) -> list[tuple[Image, Slide]]:
-        """Layers of our slides, and what they show."""
-        layers = self.slide_layers()
-        return [(layer, tag.slide) for layer in layers if (tag := slide_tag(layer)) is not None]
-
     def give_mpp(self, slide_id: str, mpp: float) -> None:
         """Take µm/px from the user for a slide that does not state it, and rescale its layer.
 

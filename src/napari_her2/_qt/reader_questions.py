@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 
-from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.reader_choice import is_preferred, pictures_of_slides, prefer
 from napari_her2._napari.settings import read_settings, stop_offering_reader
 from napari_her2._qt.question_bar import QuestionBar
 from napari_her2._qt.slide_opener import SlideOpener
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from qtpy.QtWidgets import QWidget
 
     from napari_her2._napari.reader_choice import Picture
     from napari_her2._napari.session import Session
+    from napari_her2.slide.reader import Slide
 
 _ALWAYS = (
     "Always open slides with napari-her2? napari's own reader, which it offers first, makes pictures of "
@@ -58,6 +59,7 @@ class ReaderQuestions(QuestionBar):
         self.opener = SlideOpener(session)
         self.jobs = (self.opener.job,)
         self.answered.connect(self._on_answer)
+        self.opener.arriving.connect(self._make_room)
         self.opener.opened.connect(self._on_opened)
         self.opener.failed.connect(self._on_failed)
         session.slides_changed.connect(self.look)
@@ -108,20 +110,20 @@ class ReaderQuestions(QuestionBar):
             self._declined.update(paths)
         self.look()
 
-    def _on_opened(self, slide_id: str) -> None:
-        """Take away the pictures of the slides that are open now."""
+    def _make_room(self, slides: Sequence[Slide]) -> None:
+        """Take away the pictures of the slides that are coming.
+
+        Before, not after: napari numbers a name that is there already, and says in a pop-up that a picture
+        in pixels and a slide in µm do not go together.
+        """
         viewer = self._session.viewer
-        if viewer is None:
-            return
-        slides = {slide.path.resolve(): (layer, slide) for layer, slide in self._session.slides()}
-        for picture in pictures_of_slides(viewer, self._known):
-            found = slides.get(picture.path.resolve())
-            if picture.path in self._wanted and found is not None:
+        paths = {slide.path.resolve() for slide in slides}
+        for picture in [] if viewer is None else pictures_of_slides(viewer, self._known):
+            if picture.path in self._wanted and picture.path.resolve() in paths:
                 for layer in picture.layers:
                     viewer.layers.remove(layer)
-                # The picture had its name, and napari numbers those that come later.
-                found[0].name = one_line(found[1].name)
-        viewer.reset_view()
+
+    def _on_opened(self, slide_id: str) -> None:
         self.opened.emit(slide_id)
         self._end()
 

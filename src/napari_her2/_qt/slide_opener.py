@@ -36,12 +36,15 @@ class SlideOpener(QObject):
     Attributes
     ----------
     job : Job
+    arriving : Signal(tuple of Slide)
+        They were opened and are about to be put into the viewer.
     opened : Signal(str)
         Id of the slide, the first of several, which was opened now or is open already.
     failed : Signal(Failure)
         Something could not be opened; what else was asked for is open.
     """
 
+    arriving = Signal(object)
     opened = Signal(str)
     failed = Signal(object)
 
@@ -101,6 +104,8 @@ class SlideOpener(QObject):
             for slide in opened.slides:
                 slide.close()
             return
+        if opened.slides:
+            self.arriving.emit(opened.slides)
         ids = add_slides(viewer, opened.slides)
         if ids:
             self.opened.emit(ids[0])

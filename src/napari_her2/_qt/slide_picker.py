@@ -169,7 +169,7 @@ class SlidePicker(QWidget):
         self.warnings.setVisible(bool(slide and slide.warnings))
         if slide is None:
             self.facts.setText(
-                "Drop slides here, or press Open…. File > Open Sample > HER2 phantom opens a synthetic case."
+                "Drop slides here, or open one. File > Open Sample > HER2 phantom is a synthetic case."
             )
             return
         self.facts.setText(" · ".join(slide_facts(slide)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_her2._napari.plain_text import not_markup
 from napari_her2._napari.settings import PLUGIN
@@ -61,7 +61,8 @@ def _reader_of_the_rest(path: str) -> Callable[[str | Sequence[str]], list[Layer
 def _read_with(plugin: str, path: str | Sequence[str]) -> list[LayerData]:
     import npe2
 
-    return list(npe2.read([str(path)], stack=False, plugin_name=plugin))
+    read: Any = npe2.read([str(path)], stack=False, plugin_name=plugin)
+    return list(read)
 
 
 def is_slide(path: Path) -> bool:

@@ -124,18 +124,19 @@ class Session:
     def _forget(self, slide_id: str) -> None:
         """Drop what was computed of a slide, and of the case that it belongs to."""
         result, viewer = self._results.get(slide_id), self.viewer
+        if viewer is None:
+            return
         of_case = [slide_id] if result is None else [slide.fingerprint for slide in result.slides]
         if self._pairing is not None and slide_id in self._pairing.ids:
             self.unpair()  # its alignment is in µm
         for known in of_case:
             self._results.pop(known, None)
             self._overlays.pop(known, None)
-        for layer in [] if viewer is None else companions(viewer, slide_id):
+        for layer in companions(viewer, slide_id):
             if not isinstance(tag_of(layer), RegionTag) and layer in viewer.layers:
                 viewer.layers.remove(layer)
         for known in of_case:
-            if viewer is not None:
-                remove_overlays(viewer, known)
+            remove_overlays(viewer, known)
             self.result_changed.emit(known)
 
     def result(self, slide_id: str) -> SlideResult | None:

@@ -117,8 +117,10 @@ class ReaderQuestions(QuestionBar):
         in pixels and a slide in µm do not go together.
         """
         viewer = self._session.viewer
+        if viewer is None:
+            return
         paths = {slide.path.resolve() for slide in slides}
-        for picture in [] if viewer is None else pictures_of_slides(viewer, self._known):
+        for picture in pictures_of_slides(viewer, self._known):
             if picture.path in self._wanted and picture.path.resolve() in paths:
                 for layer in picture.layers:
                     viewer.layers.remove(layer)

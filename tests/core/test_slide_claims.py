@@ -16,8 +16,8 @@ import tifffile
 from napari_her2 import open_slide
 from napari_her2.errors import SlideError
 from napari_her2.slide.files import ByteFile
-from napari_her2.slide.tiff_backend import rgb
 from napari_her2.slide.tiff_chain import MAX_DIRECTORIES, read_headers
+from napari_her2.slide.tiff_colour import rgb
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_her2.errors import SlideError
 from napari_her2.slide.dicom import DICOM_HEAD_BYTES, dicom_slide, is_dicom
-from napari_her2.slide.files import ByteFile
+from napari_her2.slide.files import ByteFile, NotBrightfield
 from napari_her2.slide.tiff_chain import DESCRIPTION, SOFTWARE, XMP, read_headers
 from napari_her2.slide.tiff_limits import refuse_impossible
 
@@ -134,7 +134,8 @@ def _open_tiff(path: Path, headers: TiffHeaders, wanted: BackendName) -> tuple[B
     try:
         return _open_tiffslide(path), (*wrong, *cut)
     except SlideError as error:
-        if wanted == "tiffslide":
+        # Pixels that are no brightfield image stay so: OpenSlide would show them as one.
+        if wanted == "tiffslide" or isinstance(error, NotBrightfield):
             raise
         try:
             backend = _open_openslide(path, headers)

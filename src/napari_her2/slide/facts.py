@@ -224,12 +224,19 @@ def ome_facts(xml: str, shape: tuple[int, int]) -> tuple[object, object, float |
         pixels = image.find("{*}Pixels")
         if pixels is None or (pixels.get("SizeY"), pixels.get("SizeX")) != (str(shape[0]), str(shape[1])):
             continue
-        return (
-            _physical_size(pixels.attrib, "PhysicalSizeY"),
-            _physical_size(pixels.attrib, "PhysicalSizeX"),
-            _ome_objective(root, image),
-        )
+        return image_facts(root, image)
     return None
+
+
+def image_facts(root: ElementTree.Element, image: ElementTree.Element) -> tuple[object, object, float | None]:
+    """Physical pixel size and objective of one Image of an OME-XML; see `ome_facts`."""
+    pixels = image.find("{*}Pixels")
+    attributes = {} if pixels is None else pixels.attrib
+    return (
+        _physical_size(attributes, "PhysicalSizeY"),
+        _physical_size(attributes, "PhysicalSizeX"),
+        _ome_objective(root, image),
+    )
 
 
 def _physical_size(attributes: Mapping[str, str], name: str) -> object:

@@ -21,6 +21,10 @@ class DamagedTile(SlideError):
     """The stored bytes of a tile are missing or cannot be decoded."""
 
 
+class NotBrightfield(SlideError):
+    """The pixels are no 8-bit brightfield colours: another library would show them, but wrongly."""
+
+
 class _Handle:
     """An open file descriptor that closes when nobody uses it any more."""
 

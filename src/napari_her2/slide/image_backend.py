@@ -19,7 +19,7 @@ import simplejpeg  # type: ignore[import-untyped]  # it ships no types
 from napari_her2.errors import SlideError
 from napari_her2.slide.facts import NOT_STATED, SlideFacts
 from napari_her2.slide.sources import BackendTiles
-from napari_her2.slide.tiff_backend import rgb
+from napari_her2.slide.tiff_colour import rgb
 
 if TYPE_CHECKING:
     from pathlib import Path

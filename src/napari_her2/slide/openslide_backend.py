@@ -14,8 +14,8 @@ from napari_her2.slide.files import DamagedTile
 from napari_her2.slide.header_scale import aperio_fields, leica_scale, tag_scale
 from napari_her2.slide.openslide_levels import LevelWindows
 from napari_her2.slide.sources import BackendTiles
-from napari_her2.slide.tiff_backend import rgb
 from napari_her2.slide.tiff_chain import DESCRIPTION, RESOLUTION_UNIT, X_RESOLUTION, Y_RESOLUTION
+from napari_her2.slide.tiff_colour import rgb
 from napari_her2.slide.tiff_limits import MAX_SIDE_PX, MAX_STRIP_BYTES, MAX_TILE_BYTES
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """Tile sources: one level of a slide as a grid of tiles, each decoded by itself.
 
-`FileTiles` decodes the file's own tiles straight from their compressed bytes; `BackendTiles` cuts
-a level that only the backend can decode into tiles of its own. Everything that reads pixels (reads,
-display, tile stream) goes through one of the two.
+`FileTiles` decodes the file's own tiles straight from their compressed bytes (`joined_tiles` puts them
+together where a tile of the file is no handy tile of the slide); `BackendTiles` cuts a level that only the
+backend can decode into tiles of its own. Everything that reads pixels goes through one of them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import cv2
 import numpy as np
 
 from napari_her2.slide.files import DamagedTile
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari_her2.slide.files import ByteFile
 
 WHITE = 255
+_ROWS_AT_ONCE = 64
 
 
 class TileSource(Protocol):
@@ -80,6 +82,55 @@ def fill_window(
             out[a - y : b - y, c - x : d - x] = tile_of(row, col)[a - top : b - top, c - left : d - left]
 
 
+def unstored_tile(
+    source: TileSource, row: int, col: int, finer: TileSource | None, channels: int = 3
+) -> NDArray[np.uint8]:
+    """Tile that the file does not hold: made from a finer level by averaging, white where there is none.
+
+    Parameters
+    ----------
+    source : TileSource
+        The level.
+    row, col : int
+        Place of the tile.
+    finer : TileSource or None
+    channels : int
+
+    Returns
+    -------
+    (height, width, channels) uint8
+    """
+    tile_h, tile_w = source.tile_shape
+    out = np.full((tile_h, tile_w, channels), WHITE, np.uint8)
+    if finer is None:
+        return out
+    top, left = row * tile_h, col * tile_w
+    width = min(tile_w, source.shape[1] - left)
+    bottom = min(top + tile_h, source.shape[0])
+    for y in range(top, bottom, _ROWS_AT_ONCE):  # far from the finer level a whole tile is a lot of it
+        height = min(_ROWS_AT_ONCE, bottom - y)
+        window = _finer_window(finer.shape, source.shape, (y, left, height, width))
+        if isinstance(finer, FileTiles) and finer.blank(*window):
+            continue
+        small = cv2.resize(finer.read(*window), (width, height), interpolation=cv2.INTER_AREA)
+        out[y - top : y - top + height, :width] = small
+    return out
+
+
+def _finer_window(
+    finer: tuple[int, int], coarse: tuple[int, int], window: tuple[int, int, int, int]
+) -> tuple[int, int, int, int]:
+    """Return the window of a finer level that a window (y, x, height, width) of a coarser one covers."""
+    starts, sizes = [], []
+    for axis in (0, 1):
+        scale = finer[axis] / coarse[axis]
+        start = min(round(window[axis] * scale), finer[axis] - 1)
+        stop = min(max(round((window[axis] + window[axis + 2]) * scale), start + 1), finer[axis])
+        starts.append(start)
+        sizes.append(stop - start)
+    return starts[0], starts[1], sizes[0], sizes[1]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FileTiles:
     """The tiles of one TIFF directory, decoded from their compressed bytes.
@@ -93,13 +144,16 @@ class FileTiles:
     offsets, counts : (rows * columns,) int64
         Where the bytes of each tile lie, row by row.
     decoder : callable
-        Compressed bytes to pixels.
+        Compressed bytes of a tile, and its number, to pixels.
+    finer : TileSource, optional
+        The next finer level.
+    channels : int
+        Samples a pixel: 3, or 1 where a plane of a colour is stored alone.
 
     Notes
     -----
-    A tile with offset 0 and 0 bytes was never stored (a sparse TIFF: background that the scanner
-    skipped) and is white. A tile with an offset but no bytes, or with bytes beyond the end of the
-    file, is damaged.
+    A tile of 0 bytes was never stored (a sparse TIFF: background that the scanner skipped). It is made from
+    the finer level, and white where there is none. A tile with bytes beyond the end of the file is damaged.
     """
 
     file: ByteFile
@@ -108,6 +162,8 @@ class FileTiles:
     offsets: NDArray[np.int64]
     counts: NDArray[np.int64]
     decoder: Decoder
+    finer: TileSource | None = None
+    channels: int = 3
 
     @property
     def columns(self) -> int:
@@ -122,7 +178,7 @@ class FileTiles:
     @property
     def sparse(self) -> NDArray[np.bool_]:
         """(rows * columns,) tiles that were never stored."""
-        return np.asarray((self.offsets == 0) & (self.counts == 0))
+        return np.asarray(self.counts == 0)
 
     @property
     def missing(self) -> NDArray[np.bool_]:
@@ -149,28 +205,40 @@ class FileTiles:
         """
         number = row * self.columns + col
         offset, count = int(self.offsets[number]), int(self.counts[number])
-        if offset == 0 and count == 0:
-            return np.full((*self.tile_shape, 3), WHITE, np.uint8)
-        if offset <= 0 or count <= 0 or offset + count > self.file.size:
+        if count == 0:
+            return unstored_tile(self, row, col, self.finer, self.channels)
+        if offset <= 0 or count < 0 or offset + count > self.file.size:
             raise DamagedTile(self._place(row, col, "its bytes are not in the file, which may be cut off"))
         data = self.file.read_at(offset, count)
         if len(data) < count:
             raise DamagedTile(self._place(row, col, "the file ends before its data do"))
         try:
-            pixels = self.decoder(data)
+            pixels = self.decoder(data, number)
         except DamagedTile as error:
             raise DamagedTile(self._place(row, col, str(error))) from error
         need_h = min(self.tile_shape[0], self.shape[0] - row * self.tile_shape[0])
         need_w = min(self.tile_shape[1], self.shape[1] - col * self.tile_shape[1])
-        if pixels.ndim != 3 or pixels.shape[0] < need_h or pixels.shape[1] < need_w or pixels.shape[2] != 3:
+        whole = pixels.ndim == 3 and pixels.shape[0] >= need_h and pixels.shape[1] >= need_w
+        if not whole or pixels.shape[2] != self.channels:
             raise DamagedTile(self._place(row, col, f"it decodes to the wrong shape {pixels.shape}"))
         return pixels
 
     def read(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Pixels of a window inside the level, (height, width, 3) uint8."""
-        out = np.empty((height, width, 3), np.uint8)
+        out = np.empty((height, width, self.channels), np.uint8)
         fill_window(out, y, x, self, self.tile)
         return out
+
+    def blank(self, y: int, x: int, height: int, width: int) -> bool:
+        """Whether nothing of a window is stored, here and in all finer levels: it is white."""
+        rows = slice(y // self.tile_shape[0], (y + height - 1) // self.tile_shape[0] + 1)
+        cols = slice(x // self.tile_shape[1], (x + width - 1) // self.tile_shape[1] + 1)
+        if self.counts.reshape(self.rows, self.columns)[rows, cols].any():
+            return False
+        if self.finer is None:
+            return True
+        window = _finer_window(self.finer.shape, self.shape, (y, x, height, width))
+        return isinstance(self.finer, FileTiles) and self.finer.blank(*window)
 
     def _place(self, row: int, col: int, reason: str) -> str:
         y, x = row * self.tile_shape[0], col * self.tile_shape[1]

@@ -1,47 +1,48 @@
-"""Slides read with tiffslide: Aperio SVS, OME-TIFF, NDPI, SCN, generic tiled TIFF.
+"""Slides read with tiffslide: Aperio SVS, OME-TIFF, NDPI, Philips, generic TIFF.
 
-tiffslide understands the container; the tiles themselves are decoded by `FileTiles` wherever the
-codec and the layout allow it, and through tiffslide otherwise.
+tiffslide and tifffile read the headers; which image is what is found by `tiff_images`, the tiles are decoded
+by `tiff_levels`, and what their samples mean is known by `tiff_colour`.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import struct
 import threading
 import warnings
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import tifffile
 import tiffslide
 
 from napari_her2.errors import SlideError
-from napari_her2.slide import decode
+from napari_her2.slide.decode import JPEG
 from napari_her2.slide.facts import SlideFacts, stated_facts
-from napari_her2.slide.files import ByteFile, DamagedTile
-from napari_her2.slide.sources import BackendTiles, FileTiles
+from napari_her2.slide.files import ByteFile, DamagedTile, NotBrightfield
+from napari_her2.slide.tiff_images import find_images
+from napari_her2.slide.tiff_levels import all_fail, level_of
 from napari_her2.slide.tiffslide_facts import header_facts, in_words, read_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from napari_her2.slide.sources import TileSource
+    from napari_her2.slide.tiff_levels import Level
 
 # Without a handler Python prints tifffile's complaints about damaged files to the terminal;
 # an application that configures logging still gets them.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _ICC_TAG = 34675
-_RGB, _YCBCR = 2, 6
-_FALLBACK_TILE = 512
-_TRIED_TILES = 5
-_BLENDED_ROWS = 512
+_TRIED_PX = 512
+_DARK = 64
+_IRREGULAR = (
+    "Every stored tile that was tried has irregular JPEG data, a habit of the writer of this file: damage "
+    "inside a tile cannot be told from it."
+)
 
 
 class TiffBackend:
@@ -57,13 +58,13 @@ class TiffBackend:
         self.path = path
         self.name = f"tiffslide {tiffslide.__version__}"
         self._lock = threading.Lock()
-        self._irregular = False
         self._file = ByteFile(path)
         self._notes: list[str] = []
         # As a stream: tiffslide takes a name for an address, where "::" and "~" mean something.
         self._stream = path.open("rb")
         try:
-            self._slide = tiffslide.TiffSlide(self._stream)
+            # Files that its OME-XML names besides it are left alone: a slide is one file.
+            self._slide = tiffslide.TiffSlide(self._stream, tifffile_options={"_multifile": False})
         except Exception as error:  # parsers of damaged files fail in every way there is
             self._file.close()
             self._stream.close()
@@ -72,14 +73,17 @@ class TiffBackend:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 self._properties, failure = read_properties(self._slide)
-                self.levels: tuple[TileSource, ...] = self._find_levels()
-                self.associated_images: tuple[str, ...] = tuple(self._slide.associated_images)
+                self._contents = find_images(self._slide.ts_tifffile, path.name)
+                self._notes += self._contents.notes
+                self._found = self._find_levels()
             self._notes += in_words(caught)
             if failure:
                 self._notes.append(
                     f"The header of the maker of the scanner cannot be understood ({failure}): the file is "
                     f"read as a plain TIFF."
                 )
+            self.levels: tuple[TileSource, ...] = tuple(level.source for level in self._found)
+            self.associated_images: tuple[str, ...] = tuple(self._contents.associated)
             self.facts = self._find_facts()
         except SlideError:
             self.close()
@@ -101,8 +105,12 @@ class TiffBackend:
         (h, w, 3) uint8
         """
         try:
-            with self._lock:
-                return np.asarray(self._slide.associated_images[name].convert("RGB"), np.uint8)
+            image = self._contents.associated[name]
+            with self._lock:  # its tags are read from the stream when they are first needed
+                level = level_of(self._file, image, None, strict=False)
+            return level.source.read(0, 0, *image.shape)
+        except SlideError as error:
+            raise SlideError(f"The {name} image of {self.path.name} cannot be read: {error}") from error
         except Exception as error:
             raise SlideError(
                 f"The {name} image of {self.path.name} cannot be read: {_said(error)}."
@@ -115,108 +123,31 @@ class TiffBackend:
             self._slide.close()
             self._stream.close()
 
-    def _find_levels(self) -> tuple[TileSource, ...]:
-        axes = self._properties["tiffslide.series-axes"]
-        series = self._slide.ts_tifffile.series[self._properties["tiffslide.series-index"]]
-        if axes not in ("YXS", "CYX", "YX") or np.dtype(series.dtype) != np.uint8:
-            raise SlideError(
-                f"{self.path.name} is not an 8-bit brightfield image ({series.dtype} with axes {axes}): "
-                f"export it as 8-bit RGB first."
+    def _find_levels(self) -> list[Level]:
+        """Levels of the slide, the finest first: each may be made from the finer one where it has gaps."""
+        found: list[Level] = []
+        strict = True
+        for image in self._contents.levels:
+            finer = found[-1].source if found else None
+            level = level_of(self._file, image, finer, strict=strict)
+            if not found and int(image.pages[0].compression) == JPEG and all_fail(level.stored[0]):
+                lenient = level_of(self._file, image, finer, strict=False)
+                if not all_fail(lenient.stored[0]):
+                    level, strict = lenient, False
+                    self._notes.append(_IRREGULAR)
+            found.append(level)
+        if found[0].channels and _is_dark(found[-1].source):
+            raise NotBrightfield(
+                f"{self.path.name} holds three dark channels, as fluorescence images do, and no brightfield "
+                f"colours: open the H&E or IHC slide itself."
             )
-        composed = "tiffslide.series-composition" in self._properties
-        levels: list[TileSource] = []
-        for number, (width, height) in enumerate(self._slide.level_dimensions):
-            shape = (int(height), int(width))
-            if min(shape) < 1:
-                raise SlideError(f"{self.path.name} has an empty level {number}: copy it again.")
-            if not composed:
-                self._check_places(series.levels[number], number)
-            direct = None if composed or axes != "YXS" else self._direct(series.levels[number], shape, number)
-            levels.append(direct or self._through_tiffslide(number, shape, series.levels[number]))
-        return tuple(levels)
-
-    def _check_places(self, level: Any, number: int) -> None:  # noqa: ANN401 - tifffile
-        """Refuse a level whose directory does not say where its data lie: readers would show black."""
-        for page in level.pages:
-            if page is None or not len(page.dataoffsets) or len(page.dataoffsets) != len(page.databytecounts):
-                raise SlideError(
-                    f"{self.path.name} does not say where the pixels of level {number} lie, so it was cut "
-                    f"off or is damaged: copy it again from its source."
-                )
-
-    def _direct(self, level: Any, shape: tuple[int, int], number: int) -> FileTiles | None:  # noqa: ANN401 - tifffile
-        """Tiles of a level that can be decoded from their bytes; None where codec or layout forbid it."""
-        if len(level.pages) != 1:
-            return None
-        page, key = level.pages[0], level.keyframe
-        fits = (
-            key.is_tiled
-            and (key.imagelength, key.imagewidth) == shape
-            and key.samplesperpixel == 3
-            and key.planarconfig == 1
-            and key.bitspersample == 8
-            and key.sampleformat == 1
-            and key.fillorder == 1
-            and not key.extrasamples
-            and getattr(key, "jpegheader", None) is None  # NDPI: slices of one huge JPEG
-        )
-        if not fits:
-            return None
-        tile_shape = (int(key.tilelength), int(key.tilewidth))
-        decoder = _decoder_of(page, key, tile_shape, strict=not self._irregular)
-        total = math.ceil(shape[0] / tile_shape[0]) * math.ceil(shape[1] / tile_shape[1])
-        if decoder is None or len(page.dataoffsets) != total or len(page.databytecounts) != total:
-            return None
-        offsets = np.asarray(page.dataoffsets, np.int64)
-        counts = np.asarray(page.databytecounts, np.int64)
-        tiles = FileTiles(self._file, shape, tile_shape, offsets, counts, decoder)
-        if number > 0 or key.compression != decode.JPEG or not _all_fail(tiles):
-            return tiles
-        lenient = _decoder_of(page, key, tile_shape, strict=False)
-        if lenient is None or _all_fail(replace(tiles, decoder=lenient)):
-            return tiles
-        self._irregular = True
-        self._notes.append(
-            "Every stored tile that was tried has irregular JPEG data, a habit of the writer of this file: "
-            "damage inside a tile cannot be told from it."
-        )
-        return replace(tiles, decoder=lenient)
-
-    def _through_tiffslide(self, number: int, shape: tuple[int, int], level: Any) -> BackendTiles:  # noqa: ANN401
-        key = level.keyframe
-        # Strips run across the slide: tiles as wide as the slide decode each of them once.
-        tile_shape = (_FALLBACK_TILE, _FALLBACK_TILE) if key.is_tiled else (_FALLBACK_TILE // 2, shape[1])
-        return BackendTiles(shape, tile_shape, self._reader(number))
-
-    def _reader(self, number: int) -> Callable[[int, int, int, int], NDArray[np.uint8]]:
-        downsample = float(self._slide.level_downsamples[number])
-
-        def level0(position: int) -> int:
-            # tiffslide divides by the downsample and truncates: find what it maps to our pixel.
-            guess = math.ceil(position * downsample)
-            while int(guess / downsample) < position:
-                guess += 1
-            return guess
-
-        def read(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
-            try:
-                with self._lock:  # its seeks and reads share one file position
-                    pixels = self._slide.read_region(
-                        (level0(x), level0(y)), number, (width, height), as_array=True
-                    )
-            except Exception as error:  # decoders fail in every way there is
-                raise DamagedTile(
-                    f"{self.path.name} is damaged near y {y}, x {x} of level {number}: {_said(error)}. "
-                    f"Copy the slide again from its source."
-                ) from error
-            return rgb(np.asarray(pixels))
-
-        return read
+        return found
 
     def _find_facts(self) -> SlideFacts:
         shape = self.levels[0].shape
-        vendor, objective, mpp, source = header_facts(self._slide, self._properties, shape)
-        tag = self._slide.ts_tifffile.pages[0].tags.get(_ICC_TAG)
+        tiff, page = self._slide.ts_tifffile, self._contents.levels[0].pages[0]
+        vendor, objective, mpp, source = header_facts(tiff, page, self._properties, self._contents.ome)
+        tag = page.tags.get(_ICC_TAG) or tiff.pages[0].tags.get(_ICC_TAG)
         return stated_facts(
             vendor=vendor,
             objective=objective,
@@ -230,11 +161,11 @@ class TiffBackend:
     def _gaps(self) -> list[str]:
         """Sentences about tiles whose bytes are not in the file."""
         sentences = []
-        for number, level in enumerate(self.levels):
-            if not isinstance(level, FileTiles):
-                continue
-            missing, total = int(level.missing.sum()), len(level.offsets)
-            if missing == total and number == 0:
+        for number, level in enumerate(self._found):
+            missing = sum(int(tiles.missing.sum()) for tiles in level.stored)
+            sparse = sum(int(tiles.sparse.sum()) for tiles in level.stored)
+            total = sum(len(tiles.offsets) for tiles in level.stored)
+            if missing + sparse == total and number == 0:
                 raise SlideError(
                     f"{self.path.name} holds no pixel data of its full resolution, so the file was cut off: "
                     f"copy it again from its source."
@@ -247,54 +178,17 @@ class TiffBackend:
         return sentences
 
 
-def _all_fail(tiles: FileTiles) -> bool:
-    """Whether none of a few tiles from all over the level can be decoded; False where there are too few."""
-    present = np.flatnonzero(~tiles.missing & ~tiles.sparse)
-    if len(present) < _TRIED_TILES:
-        return False
-    for number in present[np.linspace(0, len(present) - 1, _TRIED_TILES).astype(int)].tolist():
+def _is_dark(level: TileSource) -> bool:
+    """Whether a few places of a level are dark on average, as fluorescence is and glass never."""
+    means = []
+    for part in (0.1, 0.3, 0.5, 0.7, 0.9):
+        height, width = (min(side, _TRIED_PX) for side in level.shape)
+        y, x = int((level.shape[0] - height) * part), int((level.shape[1] - width) * part)
         try:
-            tiles.tile(*divmod(number, tiles.columns))
+            means.append(float(level.read(y, x, height, width).mean()))
         except DamagedTile:
             continue
-        return False
-    return True
-
-
-def _decoder_of(page: Any, key: Any, tile_shape: tuple[int, int], *, strict: bool) -> decode.Decoder | None:  # noqa: ANN401
-    compression, photometric = int(key.compression), int(key.photometric)
-    if compression == decode.JPEG and photometric in (_RGB, _YCBCR):
-        stored_as_rgb = photometric == _RGB and not key.is_jfif
-        return decode.jpeg_decoder(page.jpegtables, tile_shape, stored_as_rgb=stored_as_rgb, strict=strict)
-    if compression in decode.JPEG_2000 and (photometric == _RGB or compression == decode.APERIO_J2K_YCBCR):
-        return decode.jpeg2000_decoder(tile_shape, stored_as_ycbcr=compression == decode.APERIO_J2K_YCBCR)
-    if photometric == _RGB and key.predictor in (1, 2):
-        return decode.raw_decoder(compression, tile_shape, differenced=key.predictor == 2)
-    return None
-
-
-def rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Any 8-bit pixels as RGB: grey is repeated, transparency is laid over white.
-
-    Parameters
-    ----------
-    pixels : (h, w) or (h, w, 1 to 4) uint8
-
-    Returns
-    -------
-    (h, w, 3) uint8
-    """
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    colour = np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] in (1, 2) else pixels[..., :3]
-    if pixels.shape[2] not in (2, 4):
-        return np.ascontiguousarray(colour, dtype=np.uint8)
-    over_white = np.empty(colour.shape, np.uint8)
-    for top in range(0, len(colour), _BLENDED_ROWS):  # a whole picture in 16 bits would be gigabytes
-        rows = slice(top, top + _BLENDED_ROWS)
-        alpha = pixels[rows, :, -1:].astype(np.uint16)
-        over_white[rows] = (colour[rows] * alpha + 255 * (255 - alpha) + 127) // 255
-    return over_white
+    return bool(means) and sum(means) / len(means) < _DARK
 
 
 def _said(error: BaseException) -> str:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 from tifffile import RESUNIT
 from tiffslide.tiffslide import _PropertyParser
 
-from napari_her2.slide.facts import TIFF_RESOLUTION, as_float, ome_facts
+from napari_her2.slide.facts import TIFF_RESOLUTION, as_float, image_facts
 from napari_her2.slide.header_scale import aperio_fields, tag_scale
 
 if TYPE_CHECKING:
     import warnings
     from collections.abc import Iterable
 
+    from tifffile import TiffFile
     from tiffslide import TiffSlide
+
+    from napari_her2.slide.ome import OmeImage
 
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 270, 282, 283, 296
 _APERIO = "Aperio "
@@ -44,10 +47,10 @@ def read_properties(slide: TiffSlide) -> tuple[dict[str, Any], str]:
         return slide.properties, ""
     except Exception as error:  # noqa: BLE001 - whatever a header holds
         parser = _PropertyParser
-        properties = parser.new_metadata() | {"tiffslide.series-index": 0}
-        properties |= parser.collect_level_info(slide.ts_tifffile.series[0])
-        slide.__dict__["properties"] = properties  # where tiffslide keeps what it has parsed
-        return properties, str(error) or type(error).__name__
+        known = parser.new_metadata()
+        # Images that tiffslide takes for none of its kinds (focal planes, planes of colour) are read by us.
+        said = "" if isinstance(error, NotImplementedError) else str(error) or type(error).__name__
+        return known, said
 
 
 def _forget_useless_resolution(page: Any) -> None:  # noqa: ANN401 - tifffile
@@ -62,17 +65,22 @@ def _forget_useless_resolution(page: Any) -> None:  # noqa: ANN401 - tifffile
 
 
 def header_facts(
-    slide: TiffSlide, properties: dict[str, Any], shape: tuple[int, int]
+    tiff: TiffFile,
+    page: Any,  # noqa: ANN401 - tifffile
+    properties: dict[str, Any],
+    ome: OmeImage | None,
 ) -> tuple[str | None, object, tuple[object, object], str]:
     """Vendor, objective and scale as the header states them.
 
     Parameters
     ----------
-    slide : TiffSlide
+    tiff : TiffFile
+    page : TiffPage
+        The slide at its full resolution.
     properties : dict
         As `read_properties` gives them.
-    shape : tuple of int
-        (height, width) of level 0, pixels.
+    ome : OmeImage or None
+        What the OME-XML says about the slide.
 
     Returns
     -------
@@ -83,24 +91,24 @@ def header_facts(
     source : str
         Where the scale comes from.
     """
-    page = slide.ts_tifffile.series[properties["tiffslide.series-index"]].pages[0]
     vendor, objective = properties.get("tiffslide.vendor"), properties.get("tiffslide.objective-power")
     mpp: tuple[object, object] = _page_scale(page)
     source = TIFF_RESOLUTION
-    description = _text(slide.ts_tifffile.pages[0])
-    fields = aperio_fields(description) if description.startswith(_APERIO) else {}
+    description = next((text for text in (_text(page), _text(tiff.pages[0])) if text.startswith(_APERIO)), "")
+    fields = aperio_fields(description)
     stated = properties.get("tiffslide.mpp-y"), properties.get("tiffslide.mpp-x")
     if fields.get("MPP"):
         mpp, source = (fields["MPP"], fields["MPP"]), "Aperio header"
-    elif not fields and None not in stated and not _same(stated, mpp):
+    elif vendor and not description and None not in stated and not _same(stated, mpp):
         mpp, source = stated, f"{str(vendor).capitalize()} header"
-    xml = slide.ts_tifffile.ome_metadata
-    ome = ome_facts(xml, shape) if xml else None
-    if ome and (ome[0] is not None or ome[1] is not None):
-        mpp, source = (ome[0], ome[1]), "OME-XML"
-    if fields:
+    if ome is not None:
+        y, x, power = image_facts(ome.root, ome.element)
+        objective = power or objective
+        if y is not None or x is not None:
+            mpp, source = (y, x), "OME-XML"
+    if description:
         vendor, objective = "aperio", fields.get("AppMag")
-    return vendor, ome[2] if ome and ome[2] else objective, mpp, source
+    return vendor, objective, mpp, source
 
 
 def _page_scale(page: Any) -> tuple[float | None, float | None]:  # noqa: ANN401 - tifffile

@@ -27,9 +27,11 @@ MAX_MPP = 100.0
 _GLASS_UM = (90_000.0, 30_000.0)
 # Resolutions of screens, printers and document scanners, dots per inch: image editors write them into files
 # whose scale they do not know. As px/cm they come rounded, so 0.2 % apart is the same.
-_PRINT_DPI = (72, 75, 90, 96, 100, 120, 144, 150, 180, 192, 200, 220, 240, 250, 266, 288, 300, 350, 360, 400)
-_PRINT_DPI += (450, 480, 500, 600, 720, 800, 900, 1000, 1200, 1440, 1600, 1800, 2000, 2400, 2880, 3000, 3200)
-_PRINT_DPI += (3600, 4000, 4800, 6400, 7200, 9600, 12800)
+_PRINT_DPI = (
+    *(72, 75, 90, 96, 100, 120, 144, 150, 180, 192, 200, 220, 240, 250, 266, 288, 300, 350, 360, 400, 450),
+    *(480, 500, 600, 720, 800, 900, 1000, 1200, 1440, 1600, 1800, 2000, 2400, 2880, 3000, 3200, 3600, 4000),
+    *(4800, 6400, 7200, 9600, 12800),
+)
 _SAME_DPI = 2e-3
 # 40x is 0.25 µm/px on most scanners, 20x 0.5.
 _OBJECTIVE_TIMES_MPP = 10.0

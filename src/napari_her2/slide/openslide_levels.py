@@ -101,7 +101,7 @@ def shifts(places: NDArray[np.int64], downsample: float) -> NDArray[np.float64]:
         Pixels of the level, on one axis.
     downsample : float
     """
-    return np.abs(np.rint(places * downsample) / downsample - places)
+    return np.asarray(np.abs(np.rint(places * downsample) / downsample - places))
 
 
 def block_starts(side: int, downsample: float) -> list[int]:

@@ -112,9 +112,8 @@ def header_facts(
 
 
 def _page_scale(page: Any) -> tuple[float | None, float | None]:  # noqa: ANN401 - tifffile
-    tags = page.tags
-    values = (tags.valueof(code) for code in (_UNIT, _Y_RESOLUTION, _X_RESOLUTION))
-    return tag_scale(*values, _text(page))
+    unit, y, x = (page.tags.valueof(code) for code in (_UNIT, _Y_RESOLUTION, _X_RESOLUTION))
+    return tag_scale(unit, y, x, _text(page))
 
 
 def _text(page: Any) -> str:  # noqa: ANN401 - tifffile

@@ -38,7 +38,9 @@ class HandSlide:
         self.mpp_source = "given by the user" if mpp else "not stated"
         self.name = name
         self.path = Path(f"/slides/{name}.svs")
+        self.slide_id = f"id of {name}"
         self.fingerprint = f"fingerprint of {name}"
+        self.identity = SimpleNamespace(known=self.fingerprint, head=f"head of {name}")
         self.warnings = ()
         self.closed = False
 
@@ -94,7 +96,9 @@ def make_result(slide: HandSlide | None = None, *, tile_px: int = 50, corrupt: i
     scored = ScoredSlide(
         name=slide.name,
         path=slide.path,
+        slide_id=slide.slide_id,
         fingerprint=slide.fingerprint,
+        sha256_head=slide.identity.head,
         stain="H&E",
         table=TileTable(index, grid.origins_px0(index), attention, evidence),
         maps=tuple(maps),
@@ -230,7 +234,9 @@ def make_image_result(slide: HandSlide | None = None, *, images: int = 1) -> Sli
     scored = ScoredSlide(
         name=slide.name,
         path=slide.path,
+        slide_id=slide.slide_id,
         fingerprint=slide.fingerprint,
+        sha256_head=slide.identity.head,
         stain="IHC",
         table=TileTable(index, grid.origins_px0(index), None, None),
         maps=tuple(maps),

@@ -31,6 +31,10 @@ class JobFailed(Her2Error):
     """Long work (scoring, embedding, training, writing) could not be finished."""
 
 
+class SlideChanged(JobFailed):
+    """The file of a slide was changed while it was in use; nothing that was made of it is kept."""
+
+
 class ClusterLost(JobFailed):
     """The cluster went away in the midst of a cohort; what is finished is kept."""
 

@@ -21,7 +21,17 @@ from napari_her2.slide.grid import TileGrid
 from scored import make_field_result, make_result, without_attention
 
 CONTRACT = {
-    *("slide", "slide_sha256_head", "model", "task", "score", "label", "probabilities", "confidence"),
+    *(
+        "slide",
+        "slide_sha256",
+        "slide_sha256_head",
+        "model",
+        "task",
+        "score",
+        "label",
+        "probabilities",
+        "confidence",
+    ),
     *(
         "abstained",
         "tiles",
@@ -173,7 +183,7 @@ def test_features_are_written_x_first_as_clam_and_trident_read_them(tmp_path):
     index = np.array([[0, 3], [2, 1]])
     features = np.array([[1, 2, 3], [4, 5, 6]], np.float16)
     embeddings = Embeddings(features, index, np.empty((0, 2), np.int64), 0, "", "")
-    source = FeatureSource("case", "f" * 64, "alexnet", "e" * 64, "1")
+    source = FeatureSource("case", "f" * 64, "a" * 64, "alexnet", "e" * 64, "1")
     write_features(tmp_path / "case.h5", embeddings, grid, source)
     with h5py.File(tmp_path / "case.h5") as file:
         assert file["features"].dtype == np.float32

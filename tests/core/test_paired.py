@@ -108,7 +108,7 @@ def test_either_slide_alone_is_answered_by_its_own_head(both, small_pair, pair_m
 
 def test_the_paired_slide_has_maps_of_its_own(both, small_pair):
     with open_slide(small_pair.ihc) as slide:
-        seen = both.seen_from(slide.fingerprint)
+        seen = both.seen_from(slide.slide_id)
         assert seen.slide == slide.name
         assert seen.grid.slide_shape_px0 == slide.shape
     assert seen.probabilities == both.probabilities

@@ -188,7 +188,7 @@ def test_what_a_run_left_between_two_renames_is_a_finished_result_again(tmp_path
     workshop = tmp_path / f".{folder.name}-ab12_xyz"
     (workshop / "new").mkdir(parents=True)
     folder.rename(workshop / "old")
-    found = result_folder(folder.name, make_result().slide_sha256_head, tmp_path)
+    found = result_folder(folder.name, make_result().slide_sha256, make_result().slide_sha256_head, tmp_path)
     assert finished_result(found, REQUEST) is not None
     assert (found / "manual.json").read_text() == "mine"
     assert hidden(tmp_path) == []

@@ -71,7 +71,7 @@ def test_a_case_is_scored_from_the_dock(viewer: Viewer, qtbot: QtBot, random_pai
         roles = {
             getattr(tag_of(layer), "role", None)
             for layer in viewer.layers
-            if tag_of(layer).slide_id == scored.fingerprint
+            if tag_of(layer).slide_id == scored.slide_id
         }
         assert {"attention", "tissue", "top tiles", "tiles"} <= roles
         assert "evidence" not in roles

@@ -99,7 +99,7 @@ def test_it_goes_with_its_slide_even_where_nothing_was_scored() -> None:
     viewer, slide = with_slide()
     session_of(viewer)
     show_cam(viewer, make_cam(), slide, 0.5)
-    assert cam_of(viewer, "fingerprint of case-1") is not None
+    assert cam_of(viewer, "id of case-1") is not None
     viewer.layers.remove(slide)
     assert not viewer.layers
 

@@ -91,7 +91,7 @@ def test_another_class_replaces_the_map_and_leaves_grad_cam_of_a_part_alone(view
     assert own.name.startswith("Grad-CAM High")
     np.testing.assert_allclose(own.data[0, 0], 0.5)
     assert own.contrast_limits[1] == pytest.approx(float(cam_limits(own.data)[1]))
-    np.testing.assert_array_equal(cam_of(viewer, slide.fingerprint).data, 7.0)
+    np.testing.assert_array_equal(cam_of(viewer, slide.slide_id).data, 7.0)
     show_cam(viewer, computed, layer, 0.6)
     assert shown.layer("class Grad-CAM") is own
 
@@ -130,8 +130,8 @@ def test_the_image_that_the_model_saw_lies_in_its_place_below_the_maps(viewer: V
     np.testing.assert_allclose(corner, (520, 1260), atol=1e-6)
     show_seen(viewer, layer, result, 0)
     assert sum(tag_of(item) == tag_of(seen) for item in viewer.layers) == 1
-    remove_seen(viewer, slide.fingerprint)
-    assert seen_of(viewer, slide.fingerprint) is None
+    remove_seen(viewer, slide.slide_id)
+    assert seen_of(viewer, slide.slide_id) is None
 
 
 def test_the_view_moves_to_a_place_of_a_slide_and_never_further_away(viewer: ViewerModel) -> None:

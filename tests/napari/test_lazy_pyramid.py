@@ -191,7 +191,7 @@ def test_the_layer_lies_on_its_slide():
     layer = viewer.add_layer(representation_layer(make_source(prepared.pyramid), prepared, below))
     assert "correlated representation from H&E (hand-model)" in layer.name
     assert "IHC" not in layer.name
-    assert representation_of(viewer, slide.fingerprint) is layer
+    assert representation_of(viewer, slide.slide_id) is layer
     assert representation_of(viewer, "another") is None
     assert layer.units == below.units
     for corner in ((-0.5, -0.5), (95.5, 127.5)):

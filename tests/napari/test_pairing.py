@@ -33,7 +33,7 @@ class Case:
         self.session: Session = session_of(self.viewer)
         self.he_slide, self.ihc_slide = make_slide(), make_slide((500, 400), name="case-1-ihc")
         self.he, self.ihc = self.add(self.he_slide), self.add(self.ihc_slide)
-        self.ids = (self.he_slide.fingerprint, self.ihc_slide.fingerprint)
+        self.ids = (self.he_slide.slide_id, self.ihc_slide.slide_id)
         self.result = with_tissue(make_pair(self.he_slide, self.ihc_slide))
 
     def add(self, slide: HandSlide) -> Image:
@@ -188,7 +188,7 @@ def test_the_slider_fades_the_upper_slide_with_its_overlays(case: Case) -> None:
 def test_slides_without_a_size_are_no_pair(case: Case) -> None:
     unknown = make_slide(mpp=None, name="unknown")
     case.add(unknown)
-    assert case.session.pair(case.ids[0], unknown.fingerprint) is None
+    assert case.session.pair(case.ids[0], unknown.slide_id) is None
     assert case.session.pair(case.ids[0], case.ids[0]) is None
     assert case.session.pair(case.ids[0], "absent") is None
     assert case.session.pairing is None

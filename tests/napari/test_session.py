@@ -54,14 +54,14 @@ def test_two_slides_keep_their_results_apart() -> None:
     second.translate = (0.0, 400.0)
     for slide in (he, ihc):
         session.set_result(make_result(slide), OverlayLook())
-    moved = session.overlays(ihc.fingerprint).layer("attention")
+    moved = session.overlays(ihc.slide_id).layer("attention")
     # A slide that was moved aside has its maps over itself.
     np.testing.assert_allclose(
         moved.data_to_world((-0.5, -0.5)), second.data_to_world((-0.5, -0.5)), atol=1e-9
     )
     viewer.layers.remove(first)
-    assert session.result(he.fingerprint) is None
-    assert session.result(ihc.fingerprint) is not None
+    assert session.result(he.slide_id) is None
+    assert session.result(ihc.slide_id) is not None
     assert not [layer for layer in viewer.layers if layer.name.endswith("case-1")]
     assert [layer for layer in viewer.layers if layer.name.endswith("· case-2")]
 
@@ -71,7 +71,7 @@ def test_a_result_that_comes_after_its_slide_was_closed_is_dropped() -> None:
     slide = make_slide()
     session_of(viewer).set_result(make_result(slide), OverlayLook())
     assert len(viewer.layers) == 0
-    assert session_of(viewer).result(slide.fingerprint) is None
+    assert session_of(viewer).result(slide.slide_id) is None
 
 
 def test_an_overlay_that_the_user_deleted_stays_away() -> None:
@@ -80,7 +80,7 @@ def test_an_overlay_that_the_user_deleted_stays_away() -> None:
     add(viewer, slide)
     session = session_of(viewer)
     session.set_result(make_result(slide), OverlayLook())
-    overlays = session.overlays(slide.fingerprint)
+    overlays = session.overlays(slide.slide_id)
     viewer.layers.remove(overlays.layer("attention"))
     overlays.set_attention_scale("raw")
     overlays.set_opacity(0.2)

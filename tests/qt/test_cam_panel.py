@@ -101,7 +101,7 @@ def test_the_viewed_field_is_explained_through_the_dock(
     with qtbot.waitSignal(dock.cam.cam_job.returned, timeout=SLOW_MS) as told:
         dock.cam.progress.start.click()
         assert dock.cam.progress.cancel.isVisibleTo(dock)
-    shown = cam_of(viewer, slide.fingerprint)
+    shown = cam_of(viewer, slide.slide_id)
     assert shown is not None
     assert "Grad-CAM 2+ (" in shown.name
     # The same, straight from the core.
@@ -154,7 +154,7 @@ def test_cancel_closes_the_work_and_shows_nothing(
     with qtbot.waitSignal(dock.cam.cam_job.cancelled, timeout=SLOW_MS):
         dock.cam.progress.cancel.click()
     assert closed == [True]
-    assert cam_of(viewer, slide.fingerprint) is None
+    assert cam_of(viewer, slide.slide_id) is None
     assert dock.cam.progress.start.isVisibleTo(dock)
 
 

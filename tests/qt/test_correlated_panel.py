@@ -56,7 +56,7 @@ def panel(
     panel = CorrelatedPanel(session_of(viewer), Settings())
     qtbot.addWidget(panel)
     panel.set_model(SimpleNamespace(name="hand-model", card=replace(card, method="corr-a-net")))
-    panel.set_slide(pyramid.slide.fingerprint)
+    panel.set_slide(pyramid.slide.slide_id)
     yield panel
     pyramid.go_on.set()
     panel.shutdown()

@@ -157,7 +157,7 @@ def test_the_image_is_laid_over_the_slide_and_follows_what_is_chosen(
     qtbot: QtBot, scored: Callable[[], ScoringDock], viewer: ViewerModel, answer: list[SlideResult]
 ) -> None:
     dock = scored()
-    seen, slide_id = dock.result.seen_images, answer[-1].slide_sha256_head
+    seen, slide_id = dock.result.seen_images, answer[-1].slide_id
     seen.over.click()
     assert seen_of(viewer, slide_id).name.endswith("(1 of 2) · case-1")
     seen.next.click()
@@ -184,7 +184,7 @@ def test_ish_changes_the_category_and_never_the_prediction(
     form.score.setCurrentText("2+")
     assert card.category.text() == "By your own reading: HER2-positive (2+, ISH positive)"
     assert (card.label.text(), card.bars.accessibleName(), card.facts.text()) == before
-    shown = dock.session.result(answer[-1].slide_sha256_head)
+    shown = dock.session.result(answer[-1].slide_id)
     assert shown.probabilities == answer[-1].probabilities
     assert (shown.score, shown.label) == ("Low", LOW)
     form.score.setCurrentIndex(0)

@@ -115,11 +115,11 @@ def test_the_answer_for_a_case_goes_with_the_value_of_one_of_its_slides(
     add_slide(he)
     add_slide(ihc)
     dock._on_scored(make_pair(he, ihc))
-    assert dock.session.pair(he.fingerprint, ihc.fingerprint) is not None
+    assert dock.session.pair(he.slide_id, ihc.slide_id) is not None
     dock.slides.combo.setCurrentIndex(0)
     give(dock, 0.25)
     assert overlays(viewer) == []
-    assert dock.session.result(ihc.fingerprint) is None
+    assert dock.session.result(ihc.slide_id) is None
 
 
 def test_the_value_stays_while_it_is_used(

@@ -316,7 +316,7 @@ def test_the_pathologists_own_score_is_kept_and_never_mixed(
     assert form.category.text() == "equivocal: ISH required"
     form.ish.setCurrentText("negative")
     assert "HER2-low" in form.category.text()
-    assert session_of(viewer).manual(slide.fingerprint) == ManualScore("2+", "negative")
+    assert session_of(viewer).manual(slide.slide_id) == ManualScore("2+", "negative")
     assert dock.result.card.label.text() == "2+ (equivocal, ISH required)"
 
 

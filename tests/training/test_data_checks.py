@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_her2.errors import JobFailed
+from napari_her2.slide.content_hash import head_sha256
 from napari_her2_training.attention_mil.config import AttentionConfig
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.cohort import checks
@@ -48,7 +49,7 @@ def test_files_that_differ_in_the_middle_alone_are_two_slides(tmp_path: Path) ->
     # As uncompressed scans are: size, header and white edge are the same.
     edge = b"\xff" * MIB
     a, b = write(tmp_path / "a.tif", edge + b"one" + edge), write(tmp_path / "b.tif", edge + b"two" + edge)
-    assert checks.fingerprint(a) == checks.fingerprint(b)
+    assert head_sha256(a) == head_sha256(b)
     assert content_faults([case(2, a), case(3, b)]) == []
     c = write(tmp_path / "c.tif", edge + b"two" + edge)
     assert content_faults([case(2, a), case(3, b), case(4, c)]) == [
@@ -60,7 +61,7 @@ def test_nothing_is_read_of_files_whose_sizes_differ(tmp_path: Path, monkeypatch
     def refuse(_: Path) -> str:
         raise AssertionError("it was opened")
 
-    monkeypatch.setattr(checks, "fingerprint", refuse)
+    monkeypatch.setattr(checks, "content_sha256", refuse)
     cases = [case(row, write(tmp_path / f"{row}.svs", b"x" * row)) for row in range(2, 9)]
     assert content_faults(cases) == []
 
@@ -76,11 +77,17 @@ def test_a_copy_of_the_ihc_slide_may_serve_two_he_slides_of_its_case_alone(tmp_p
     assert "Row 2: ihc k.svs is the same slide as he he2.svs in row 2" in fault
 
 
+DICOM_HEAD = (
+    b"\0" * 128 + b"DICM" + b"\x08\x00\x08\x00CS\x1c\x00ORIGINAL\\PRIMARY\\VOLUME\\NONE"
+    b"\x20\x00\x0e\x00UI\x06\x001.2.84"
+)
+
+
 def test_slides_of_many_files_are_compared_by_all_of_them(tmp_path: Path) -> None:
     for name, pixels in (("a", b"1" * 99), ("b", b"2" * 99), ("c", b"1" * 99)):
         write(tmp_path / f"{name}.mrxs", b"the same start")
         write(tmp_path / name / "Data0000.dat", pixels)
-        write(tmp_path / f"dicom_{name}" / f"{name}.dcm", pixels)
+        write(tmp_path / f"dicom_{name}" / f"{name}.dcm", DICOM_HEAD + pixels)
     cases = [case(row, tmp_path / f"{name}.mrxs") for row, name in enumerate("abc", 2)]
     assert content_faults(cases) == [
         "Row 4: he c.mrxs is the same slide as he a.mrxs in row 2, under another name."

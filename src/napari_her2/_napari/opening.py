@@ -98,7 +98,7 @@ def add_slides(viewer: ViewerModel, slides: Sequence[Slide]) -> list[str]:
     """
     for slide in slides:
         tags = [tag for layer in viewer.layers if (tag := slide_tag(layer)) is not None]
-        if any(tag.slide_id == slide.fingerprint for tag in tags):
+        if any(tag.slide_id == slide.slide_id for tag in tags):
             slide.close()
             continue
         data, options, _ = slide_layer(slide)
@@ -106,7 +106,7 @@ def add_slides(viewer: ViewerModel, slides: Sequence[Slide]) -> list[str]:
         viewer.add_image(data, **options, translate=left)
     if slides:
         viewer.reset_view()
-    return [slide.fingerprint for slide in slides]
+    return [slide.slide_id for slide in slides]
 
 
 def _free_place(viewer: ViewerModel, scale: tuple[float, float]) -> tuple[float, float]:

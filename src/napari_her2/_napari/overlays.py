@@ -69,7 +69,7 @@ class OverlaySet:
         leading: bool = True,
     ) -> None:
         self._viewer = weakref.ref(viewer)
-        self.slide_id = result.slide_sha256_head
+        self.slide_id = result.slide_id
         self.result = result
         self.look = look
         self._leading = leading

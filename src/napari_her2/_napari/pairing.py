@@ -12,7 +12,8 @@ from psygnal import Signal
 from napari_her2._napari.alignment import Alignment
 from napari_her2._napari.alignment_store import keep_alignment, kept_alignment
 from napari_her2._napari.placement import bounds, companions, place_of
-from napari_her2.errors import JobFailed
+from napari_her2._napari.tags import slide_tag
+from napari_her2.errors import Her2Error, JobFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
     from numpy.typing import NDArray
+
+    from napari_her2.slide.reader import Slide
 
 Arrangement = Literal["side by side", "stacked"]
 
@@ -40,7 +43,7 @@ class Pairing:
     he, ihc : Image
         Layers of the slides, held weakly.
     ids : tuple of 2 str
-        Fingerprints of the slides, in that order.
+        `Slide.slide_id` of the slides, in that order.
 
     Attributes
     ----------
@@ -48,6 +51,9 @@ class Pairing:
         Arrangement, alignment or fade changed.
     marking : bool
         Whether clicks in the window mark points to align by, and nothing else.
+    recalled : bool
+        Whether the alignment of the last time was looked for. It is kept by the fingerprints of the slides,
+        which take time to find where the files are large: find them in a thread, then call `recall`.
     """
 
     changed = Signal()
@@ -60,8 +66,9 @@ class Pairing:
         self.fade = 0.5
         self.marking = False
         self._own_move = False
-        self.alignment = kept_alignment(*ids) or Alignment.identity()
-        self._saved = self.alignment
+        self.alignment = self._saved = Alignment.identity()
+        self.recalled = False
+        self._recall()
         ihc.events.affine.connect(self._on_affine)
         self._arrange()
 
@@ -80,7 +87,7 @@ class Pairing:
 
     @property
     def front(self) -> tuple[str, str]:
-        """Fingerprints of the slides, the one that is seen better first: a click is meant for it."""
+        """Ids of the slides, the one that is seen better first: a click is meant for it."""
         he, ihc = self.ids
         return (he, ihc) if self.shown < 0.5 else (ihc, he)
 
@@ -101,8 +108,16 @@ class Pairing:
         self._arrange()
         self.changed.emit()
 
-    def keep(self) -> None:
-        """Keep the alignment for the case, where it changed.
+    @property
+    def slides(self) -> tuple[Slide, ...]:
+        """Both slides; none once one was closed."""
+        layers = self.layers or ()
+        return tuple(tag.slide for layer in layers if (tag := slide_tag(layer)) is not None)
+
+    def recall(self) -> None:
+        """Align the slides as the last time, now that their fingerprints are known.
+
+        What the user aligned meanwhile goes before, and is kept.
 
         Raises
         ------
@@ -110,8 +125,24 @@ class Pairing:
             If it cannot be written.
         """
         if self.alignment is not self._saved:
-            keep_alignment(*self.ids, self.alignment)
+            self.keep()
+        elif self._recall():
+            self._arrange()
+            self.changed.emit()
+
+    def keep(self) -> None:
+        """Keep the alignment for the case, where it changed and the fingerprints of the slides are known.
+
+        Raises
+        ------
+        JobFailed
+            If it cannot be written.
+        """
+        known = self._fingerprints() if self.alignment is not self._saved else None
+        if known is not None:
+            keep_alignment(*known, self.alignment)
             self._saved = self.alignment
+            self.recalled = True
 
     def release(self) -> None:
         """Leave the slides where they are, and fully seen."""
@@ -119,6 +150,25 @@ class Pairing:
         if ihc is not None:
             ihc.events.affine.disconnect(self._on_affine)
             ihc.opacity = 1.0
+
+    def _fingerprints(self) -> tuple[str, str] | None:
+        """Fingerprints of the slides, None where finding them would hold the window up."""
+        try:
+            known = [slide.identity.known for slide in self.slides]
+        except Her2Error:  # a file was changed or is gone: nothing is known of it
+            return None
+        if len(known) != 2 or known[0] is None or known[1] is None:
+            return None
+        return known[0], known[1]
+
+    def _recall(self) -> bool:
+        """Take the alignment that was kept; tell whether there was one."""
+        known = self._fingerprints()
+        self.recalled = known is not None
+        kept = None if known is None else kept_alignment(*known)
+        if kept is not None:
+            self.alignment = self._saved = kept
+        return kept is not None
 
     def _arrange(self) -> None:
         layers, viewer = self.layers, self._viewer()

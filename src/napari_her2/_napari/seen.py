@@ -44,7 +44,7 @@ def seen_layer(result: SlideResult, number: int) -> LayerData:
         "units": MICROMETRE,
         "axis_labels": AXES,
         "blending": "translucent",
-        "metadata": {METADATA_KEY: OverlayTag(ROLE, result.slide_sha256_head)},
+        "metadata": {METADATA_KEY: OverlayTag(ROLE, result.slide_id)},
     }
     return thumbnail.rgb, options, "image"
 
@@ -60,7 +60,7 @@ def show_seen(viewer: ViewerModel, slide_layer: Image, result: SlideResult, numb
     number : int
         Of the image, from 0.
     """
-    remove_seen(viewer, result.slide_sha256_head)
+    remove_seen(viewer, result.slide_id)
     layer = make_layer(seen_layer(result, number), slide_layer)
     active = viewer.layers.selection.active
     viewer.layers.insert(viewer.layers.index(slide_layer) + 1, layer)

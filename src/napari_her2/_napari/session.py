@@ -106,7 +106,7 @@ class Session:
         self._forget(slide_id)
         data, options, _ = slide_layer(slide)
         layer.data = data
-        layer.metadata = {**layer.metadata, METADATA_KEY: SlideTag(slide, tag.slide_id)}
+        layer.metadata = {**layer.metadata, METADATA_KEY: SlideTag(slide, slide.slide_id)}
         for shown in (layer, *self._regions_of(slide_id)):
             shown.units = MICROMETRE
             shown.scale = options["scale"]
@@ -126,7 +126,7 @@ class Session:
         result, viewer = self._results.get(slide_id), self.viewer
         if viewer is None:
             return
-        of_case = [slide_id] if result is None else [slide.fingerprint for slide in result.slides]
+        of_case = [slide_id] if result is None else [slide.slide_id for slide in result.slides]
         if self._pairing is not None and slide_id in self._pairing.ids:
             self.unpair()  # its alignment is in µm
         for known in of_case:
@@ -155,7 +155,7 @@ class Session:
         viewer = self.viewer
         if viewer is None:
             return
-        scored = [slide.fingerprint for slide in result.slides]
+        scored = [slide.slide_id for slide in result.slides]
         shown = [(slide_id, layer) for slide_id in scored if (layer := self.layer_of(slide_id)) is not None]
         with active_kept(viewer, shown[0][1] if shown else None):
             for slide_id, layer in shown:
@@ -169,7 +169,7 @@ class Session:
 
     def overlay_sets(self, result: SlideResult) -> list[OverlaySet]:
         """Overlays of all slides of a result that are open and were not scored anew since."""
-        sets = [self._overlays.get(slide.fingerprint) for slide in result.slides]
+        sets = [self._overlays.get(slide.slide_id) for slide in result.slides]
         return [shown for shown in sets if shown is not None and shown.result.slides[0] in result.slides]
 
     @property
@@ -183,7 +183,7 @@ class Session:
         Parameters
         ----------
         he_id, ihc_id : str
-            Fingerprints; the first slide stays, the second one moves.
+            The first slide stays, the second one moves.
 
         Returns
         -------

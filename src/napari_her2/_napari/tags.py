@@ -47,7 +47,7 @@ class SlideTag(_Shared):
     ----------
     slide : Slide
     slide_id : str
-        Fingerprint of the file: the same slide opened twice has one result.
+        `Slide.slide_id`: the same file opened twice has one result.
     """
 
     slide: Slide

@@ -68,6 +68,13 @@ def scoring(
     )
 
 
+def identifying(slides: Sequence[Slide]) -> Generator[Progress, None, None]:
+    """Find the fingerprints of slides, which reads all of their files."""
+    from napari_her2.inference.unchanged import identified
+
+    yield from identified(*slides)
+
+
 def looking_around(settings: Settings) -> Generator[Progress, None, Equipment]:
     """Find models, which takes a moment, and then the device, for which PyTorch is loaded; in a thread."""
     yield Progress("Looking for models")

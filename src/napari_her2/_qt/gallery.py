@@ -57,7 +57,7 @@ class Strip:
     @property
     def slide_id(self) -> str:
         """Fingerprint of the slide."""
-        return self.lookup.result.slide_sha256_head
+        return self.lookup.result.slide_id
 
 
 def strips_of(lookups: Sequence[TileLookup]) -> list[Strip]:

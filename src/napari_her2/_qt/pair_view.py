@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer, Signal
@@ -9,7 +10,8 @@ from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QPushButton, 
 
 from napari_her2._napari.alignment import POINTS, Alignment
 from napari_her2._napari.landmarks import Landmarks
-from napari_her2._qt.jobs import Failure
+from napari_her2._napari.work import identifying
+from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.pointer import Pointer
 from napari_her2._qt.slide_drag import SlideDrag
 from napari_her2._qt.text import Label
@@ -60,6 +62,9 @@ class PairView(QWidget):
         self._keep.setSingleShot(True)
         self._keep.setInterval(_KEEP_AFTER_MS)
         self._keep.timeout.connect(self._on_keep)
+        self._identifying = Job()
+        self._identifying.returned.connect(self._on_identified)
+        self._identifying.failed.connect(self.failed)
         self._arrange()
         self._connect()
         self.set_colours(Colours())
@@ -73,6 +78,7 @@ class PairView(QWidget):
         """Keep what changed and let go of the viewer."""
         self._stop_tools()
         self._on_keep()
+        self._identifying.shutdown()
         self._session.pairing_changed.disconnect(self._on_pairing, missing_ok=True)
         if self._pairing is not None:
             self._pairing.changed.disconnect(self._on_changed, missing_ok=True)
@@ -134,8 +140,19 @@ class PairView(QWidget):
         self._pairing = self._session.pairing
         if self._pairing is not None:
             self._pairing.changed.connect(self._on_changed)
+            if not self._pairing.recalled:
+                self._identifying.start(partial(identifying, self._pairing.slides))
             self._show_all()
         self._show()
+
+    def _on_identified(self) -> None:
+        """Lay the slides as the last time; those of an older pairing are not asked for any more."""
+        if self._pairing is None or self._pairing.recalled:
+            return
+        try:
+            self._pairing.recall()
+        except Her2Error as error:
+            self.failed.emit(Failure(str(error)))
 
     def _on_changed(self) -> None:
         self._keep.start()

@@ -138,7 +138,7 @@ class ResultPanel(QWidget):
         result = self._session.result(self._slide_id)
         if result is None or len(result.slides) < 2:
             return self._slide_id
-        return next((slide.fingerprint for slide in result.slides if slide.stain == "H&E"), self._slide_id)
+        return next((slide.slide_id for slide in result.slides if slide.stain == "H&E"), self._slide_id)
 
     @property
     def _overlay_sets(self) -> list[OverlaySet]:

@@ -307,7 +307,7 @@ class ScoringDock(Dock):
 
     def _on_scored(self, result: SlideResult) -> None:
         look = OverlayLook(opacity=self.settings.default_opacity)
-        before = self.session.overlays(result.slide_sha256_head)
+        before = self.session.overlays(result.slide_id)
         if before is not None:
             look = OverlayLook(
                 attention_scale=before.look.attention_scale,

@@ -123,7 +123,7 @@ class SeenImages(QWidget):
         if viewer is None or result is None:
             return
         self.over.blockSignals(True)
-        self.over.setChecked(seen_of(viewer, result.slide_sha256_head) is not None)
+        self.over.setChecked(seen_of(viewer, result.slide_id) is not None)
         self.over.blockSignals(False)
 
     def _show(self) -> None:
@@ -153,11 +153,11 @@ class SeenImages(QWidget):
         viewer, result = self._session.viewer, self._result
         if viewer is None or result is None:
             return
-        layer = self._session.layer_of(result.slide_sha256_head)
+        layer = self._session.layer_of(result.slide_id)
         if wanted and layer is not None:
             show_seen(viewer, layer, result, self._number)
         else:
-            remove_seen(viewer, result.slide_sha256_head)
+            remove_seen(viewer, result.slide_id)
 
     def _on_clicked(self, y: float, x: float) -> None:
         viewer, result = self._session.viewer, self._result
@@ -166,7 +166,7 @@ class SeenImages(QWidget):
         thumbnail = result.thumbnails[self._number]
         half = _FIELD_PX / thumbnail.size_px / 2
         self.picture.set_pixels(thumbnail.rgb, (y - half, x - half, y + half, x + half))
-        layer = self._session.layer_of(result.slide_sha256_head)
+        layer = self._session.layer_of(result.slide_id)
         if layer is None:
             return
         side = thumbnail.size_px

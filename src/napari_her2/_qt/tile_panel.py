@@ -78,7 +78,7 @@ class TilePanel(QWidget):
         self.tile_job.cancel()
         self._chosen = None
         self.inspector.clear()
-        slides = [] if result is None else [slide.fingerprint for slide in result.slides]
+        slides = [] if result is None else [slide.slide_id for slide in result.slides]
         self._lookups = {}
         for slide_id in slides:
             if result is not None and self._session.slide_of(slide_id) is not None:

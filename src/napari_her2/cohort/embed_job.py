@@ -93,12 +93,14 @@ class EmbedJob:
         from napari_her2.inference.device import choose_device
         from napari_her2.inference.embed import embed_steps, refuse_ruins
         from napari_her2.inference.fit import check_grid
+        from napari_her2.inference.unchanged import identified
         from napari_her2.slide.reader import open_slide
 
         encoder = tool.encoder
         device = choose_device(self.device)
         with open_slide(self.path, mpp=self.mpp, backend=self.backend) as slide:  # type: ignore[arg-type]
             target = self.out / f"{slide.name}.h5"
+            yield from identified(slide)
             request = self._request(slide, tool.fingerprint, encoder.spec.tile_px)
             if self.skip_finished and holds_features(target, request):
                 return _skipped(self.path, target)
@@ -112,7 +114,12 @@ class EmbedJob:
             )
             refuse_ruins(slide, embeddings)
             source = FeatureSource(
-                slide.name, slide.fingerprint, encoder.spec.name, tool.fingerprint, request.version
+                slide.name,
+                slide.fingerprint,
+                slide.identity.head,
+                encoder.spec.name,
+                tool.fingerprint,
+                request.version,
             )
             write_features(target, embeddings, grid, source, request)
             facts = [("reader", slide.backend), ("device", device.name), *_embedded(embeddings, target)]

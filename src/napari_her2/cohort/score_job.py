@@ -104,12 +104,14 @@ class ScoreJob:
         from napari_her2.export.result_files import finished_result, result_folder
         from napari_her2.export.tables import write_result
         from napari_her2.inference.scoring import score_steps
+        from napari_her2.inference.unchanged import identified
 
         case = self.case
         with ExitStack() as stack:
             slide = stack.enter_context(self._open(case.path, case.mpp))
             ihc = None if case.ihc is None else stack.enter_context(self._open(case.ihc, case.ihc_mpp))
-            folder = result_folder(slide.name, slide.fingerprint, self.out)
+            yield from identified(slide, ihc)
+            folder = result_folder(slide.name, slide.fingerprint, slide.identity.head, self.out)
             request = self._request(slide, ihc, bundle)
             finished = finished_result(folder, request) if self.skip_finished else None
             if finished is not None:

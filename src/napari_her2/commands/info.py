@@ -51,7 +51,7 @@ def slide_values(slide: Slide) -> dict[str, Any]:
         ],
         "associated_images": list(slide.associated_images),
         "icc_profile_bytes": len(slide.icc_profile or b""),
-        "sha256_head": slide.fingerprint,
+        "sha256_head": slide.identity.head,
         "warnings": list(slide.warnings),
     }
 

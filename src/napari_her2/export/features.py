@@ -25,7 +25,7 @@ class FeatureSource:
 
     Parameters
     ----------
-    slide, fingerprint : str
+    slide, fingerprint, sha256_head : str
         Name of the slide, and of its file's content.
     encoder, weights : str
         Name of the encoder, and fingerprint of its weights.
@@ -35,6 +35,7 @@ class FeatureSource:
 
     slide: str
     fingerprint: str
+    sha256_head: str
     encoder: str
     weights: str
     version: str
@@ -89,7 +90,8 @@ def write_features(
         file.attrs.update(
             {
                 "slide": source.slide,
-                "slide_sha256_head": source.fingerprint,
+                "slide_sha256": source.fingerprint,
+                "slide_sha256_head": source.sha256_head,
                 "encoder": source.encoder,
                 "encoder_sha256": source.weights,
                 "corrupt_tiles": len(embeddings.corrupt),

@@ -56,15 +56,15 @@ def _is_file_of_result(name: str) -> bool:
     return name in _OURS or _IMAGE.fullmatch(name) is not None
 
 
-def result_folder(slide: str, fingerprint: str, out_dir: Path) -> Path:
+def result_folder(slide: str, sha256: str, sha256_head: str, out_dir: Path) -> Path:
     """Where the result of a slide goes; nothing is made yet, but what a killed run left is put back.
 
     Parameters
     ----------
     slide : str
         Name of the slide.
-    fingerprint : str
-        Of the slide.
+    sha256, sha256_head : str
+        Fingerprint of the slide, and what results of older versions know a slide by.
     out_dir : Path
 
     Returns
@@ -83,10 +83,12 @@ def result_folder(slide: str, fingerprint: str, out_dir: Path) -> Path:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return target
     try:
-        found = read_result(target / RESULT_FILE)["slide_sha256_head"]
+        found = read_result(target / RESULT_FILE)
+        same = found["slide_sha256"] == sha256 if "slide_sha256" in found else None
+        same = found["slide_sha256_head"] == sha256_head if same is None else same
     except (OSError, ValueError, KeyError):
         raise JobFailed(f"{target} holds something other than a result: choose another folder.") from None
-    if found != fingerprint:
+    if not same:
         raise JobFailed(
             f"{target} holds the result of another slide of the same name: choose another folder."
         )

@@ -56,14 +56,14 @@ def write_result(result: SlideResult, out_dir: Path, request: Request | None = N
     JobFailed
         If it cannot be written, or a folder of that name holds something else.
     """
-    target = result_folder(result.slide, result.slide_sha256_head, out_dir)
+    target = result_folder(result.slide, result.slide_sha256, result.slide_sha256_head, out_dir)
     with whole_folder(target, is_of_result) as folder:
         asked = {} if request is None else {"request": request.values()}
         _write_json(folder / RESULT_FILE, result_values(result) | asked)
         _write_slide(folder, result)
         for other in result.slides[1:]:
             (folder / other.stain).mkdir()
-            _write_slide(folder / other.stain, result.seen_from(other.fingerprint))
+            _write_slide(folder / other.stain, result.seen_from(other.slide_id))
     return target
 
 
@@ -81,6 +81,7 @@ def result_values(result: SlideResult) -> dict[str, Any]:
     spread = result.uncertainty
     return {
         "slide": result.slide_path.name,
+        "slide_sha256": result.slide_sha256,
         "slide_sha256_head": result.slide_sha256_head,
         "model": result.model,
         "model_sha256": result.model_sha256,
@@ -128,7 +129,8 @@ def result_values(result: SlideResult) -> dict[str, Any]:
 def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
     return {
         "slide": slide.path.name,
-        "slide_sha256_head": slide.fingerprint,
+        "slide_sha256": slide.fingerprint,
+        "slide_sha256_head": slide.sha256_head,
         "stain": slide.stain,
         "looks_like": slide.looks_like,
         "tiles": len(slide.table),

@@ -97,7 +97,9 @@ def scored_slide(
     return ScoredSlide(
         name=slide.name,
         path=slide.path,
+        slide_id=slide.slide_id,
         fingerprint=slide.fingerprint,
+        sha256_head=slide.identity.head,
         stain=chosen.stain,
         looks_like=chosen.looks_like,
         mpp_source=slide.mpp_source,

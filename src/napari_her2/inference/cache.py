@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_LIMIT_GB = 20.0
+_KEY_VERSION = 2  # 1 knew a slide by the ends of its file, and two slides may share those
 _MAGIC = b"HER2EMB1"
 _HEADER = struct.Struct("<8sIII")  # magic, tiles, features per tile, CRC-32 of the body
 _SUFFIX = ".features"
@@ -48,7 +49,7 @@ class CacheKey:
     Parameters
     ----------
     slide : str
-        Fingerprint of the slide file.
+        Its fingerprint, of all its content.
     shape_px0 : tuple of int
         (height, width) of level 0.
     slide_mpp : tuple of float
@@ -77,7 +78,8 @@ class CacheKey:
     @property
     def digest(self) -> str:
         """Name of the store: SHA-256 of the values above, hexadecimal."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        values = {"key": _KEY_VERSION, **asdict(self)}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def cache_folder() -> Path:
@@ -175,6 +177,7 @@ class FeatureStore:
         self.path = (folder or cache_folder()) / f"{key.digest}{_SUFFIX}"
         self._within = folder is None
         self.problem = ""
+        self._loaded = 0
         self._file: BinaryIO | None = None
         self._lock = FileLock(self.path.with_suffix(".lock"))
 
@@ -214,6 +217,7 @@ class FeatureStore:
                 end = self._read_blocks(self._file, sink)
                 self._file.truncate(end)
                 self._file.seek(end)
+                self._loaded = end
             elif is_plain(self.path) and not (self._within and self.path.parent.is_symlink()):
                 with open_own(self.path, "rb") as file:
                     self._read_blocks(file, sink)
@@ -240,6 +244,12 @@ class FeatureStore:
         except OSError as error:
             self._cut(start)
             self._give_up(error)
+
+    def take_back(self) -> None:
+        """Take back all that was appended since it was loaded: the slide was not what it was taken for."""
+        if self._file is not None:
+            self._cut(self._loaded)
+            self._file.seek(self._loaded)
 
     def _read_blocks(
         self, file: BinaryIO, sink: Callable[[NDArray[np.int32], NDArray[np.float16]], None]

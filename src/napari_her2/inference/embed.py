@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.errors import JobFailed, SlideError
+from napari_her2.errors import JobFailed, SlideChanged, SlideError
 from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache, stored_tiles
 from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.prefetch import prefetched
 from napari_her2.inference.result import Progress
+from napari_her2.inference.unchanged import identified, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -173,15 +174,18 @@ def embed_steps(
     ------
     JobFailed
         If memory does not suffice for a single tile, or the encoder gives no numbers.
+    SlideChanged
+        If the file was changed meanwhile: what was embedded is not kept.
     SlideError
         If the slide cannot be read.
     """
+    yield from identified(slide)
     fingerprint = encoder.fingerprint() if cache else ""
     runner = EncoderRunner(encoder, device)
     bag = _Bag(keep, encoder.spec.dim)
     total = len(bag.index)
     key = _cache_key(slide, grid, fingerprint, runner)
-    with _open_store(key, encoder.spec.dim, used=cache) as store:
+    with _open_store(key, encoder.spec.dim, used=cache) as store, _one_slide(slide, store):
         if store is not None:
             store.load(bag.fill)
         cached = int(bag.present.sum())
@@ -193,6 +197,7 @@ def embed_steps(
             with closing(_encoded(tiles, runner)) as batches:
                 for batch, features in batches:
                     if store is not None:
+                        slide.identity.check_unchanged()
                         store.append(batch.index, features)
                     bag.fill(batch.index, features)
                     bag.corrupt.append(batch.corrupt)
@@ -311,6 +316,18 @@ def _close(tiles: Iterator[TileBatch]) -> None:
     close = getattr(tiles, "close", None)
     if close is not None:
         close()
+
+
+@contextmanager
+def _one_slide(slide: Slide, store: FeatureStore | None) -> Iterator[None]:
+    """Keep nothing of a slide that turns out to have changed since it was identified."""
+    try:
+        with unchanged(slide):
+            yield
+    except SlideChanged:
+        if store is not None:
+            store.take_back()
+        raise
 
 
 @contextmanager

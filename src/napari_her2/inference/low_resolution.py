@@ -157,7 +157,9 @@ def _scored(
     return ScoredSlide(
         name=slide.name,
         path=slide.path,
+        slide_id=slide.slide_id,
         fingerprint=slide.fingerprint,
+        sha256_head=slide.identity.head,
         stain=card.stain,
         table=TileTable(
             index=seen.index, origins_px0=grid.origins_px0(seen.index), attention=None, evidence=None

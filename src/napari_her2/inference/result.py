@@ -91,8 +91,12 @@ class ScoredSlide:
     ----------
     name : str
     path : Path
+    slide_id : str
+        Of the open slide (`Slide.slide_id`): the viewer lays the result over it.
     fingerprint : str
-        Of the slide file (`Slide.fingerprint`).
+        Of all its content (`Slide.fingerprint`).
+    sha256_head : str
+        SHA-256 over the size and the first and last MiB of its file (`Identity.head`).
     stain : str
         What the slide was scored as: "H&E" or "IHC".
     looks_like : str
@@ -116,7 +120,9 @@ class ScoredSlide:
 
     name: str
     path: Path
+    slide_id: str
     fingerprint: str
+    sha256_head: str
     stain: str
     table: TileTable
     maps: tuple[TileMap, ...]
@@ -221,9 +227,19 @@ class SlideResult:
         return self.slides[0].path
 
     @property
-    def slide_sha256_head(self) -> str:
-        """Fingerprint of the slide file."""
+    def slide_id(self) -> str:
+        """Which open slide it is."""
+        return self.slides[0].slide_id
+
+    @property
+    def slide_sha256(self) -> str:
+        """Fingerprint of the slide, of all its content."""
         return self.slides[0].fingerprint
+
+    @property
+    def slide_sha256_head(self) -> str:
+        """SHA-256 over the size and the first and last MiB of the slide file."""
+        return self.slides[0].sha256_head
 
     @property
     def table(self) -> TileTable:
@@ -303,16 +319,16 @@ class SlideResult:
                 return tile_map
         raise KeyError(f"{kind} {class_name or ''}".strip())
 
-    def seen_from(self, fingerprint: str) -> SlideResult:
-        """Return the same result with the slide of this fingerprint first.
+    def seen_from(self, slide_id: str) -> SlideResult:
+        """Return the same result with this slide first.
 
         Raises
         ------
         KeyError
             If the slide was not scored here.
         """
-        own = [slide for slide in self.slides if slide.fingerprint == fingerprint]
+        own = [slide for slide in self.slides if slide.slide_id == slide_id]
         if not own:
-            raise KeyError(fingerprint)
-        others = [slide for slide in self.slides if slide.fingerprint != fingerprint]
+            raise KeyError(slide_id)
+        others = [slide for slide in self.slides if slide.slide_id != slide_id]
         return replace(self, slides=(*own, *others))

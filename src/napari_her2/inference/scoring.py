@@ -15,6 +15,7 @@ from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.paired import score_pair
 from napari_her2.inference.patches import score_patches
 from napari_her2.inference.result import Progress, SlideResult
+from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.models.card import PAIR
 from napari_her2.models.field_model import FieldModel
 from napari_her2.models.low_resolution import LowResolution
@@ -89,6 +90,8 @@ def score_steps(
         runs_on = choose_device(device)
         first = slide if isinstance(slide, Slide) else stack.enter_context(open_slide(slide))
         second = ihc if ihc is None or isinstance(ihc, Slide) else stack.enter_context(open_slide(ihc))
+        yield from identified(first, second)
+        stack.enter_context(unchanged(first, second))
         if card.stain == PAIR:
             return (yield from score_pair(first, second, bundle, regions, runs_on, chosen))
         score = next((steps for kind, steps in _BY_HEAD if isinstance(bundle.head, kind)), score_bag)

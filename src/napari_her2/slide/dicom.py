@@ -80,6 +80,29 @@ def dicom_slide(path: Path) -> tuple[Path, tuple[str, ...]]:
     return _only_one(folder, volumes), (f"The slide lies in {folder.name}, one directory deeper.",)
 
 
+def dicom_series(volume: Path) -> tuple[Path, ...]:
+    """List the files of a slide: all of its series that lie in one folder, whatever they show.
+
+    Parameters
+    ----------
+    volume : Path
+        The file that holds the slide itself.
+
+    Returns
+    -------
+    tuple of Path
+        ``volume`` first.
+    """
+    own = _part(volume)
+    beside = (entry for entry in sorted(volume.parent.iterdir()) if entry.is_file() and entry != volume)
+    if own is None or not own.series:
+        return (volume,)
+    return (
+        volume,
+        *(part.path for part in map(_part, beside) if part is not None and part.series == own.series),
+    )
+
+
 def _volume_of(path: Path) -> tuple[Path, tuple[str, ...]]:
     """Return the volume of the series that a file belongs to; the file itself where that is not known."""
     chosen = _part(path)

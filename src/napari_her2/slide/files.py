@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import threading
@@ -13,8 +12,6 @@ from napari_her2.errors import SlideError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_MIB = 1 << 20
 
 
 class DamagedTile(SlideError):
@@ -78,27 +75,3 @@ class ByteFile:
     def close(self) -> None:
         """Let go of the file."""
         self._handle = None
-
-
-def fingerprint(path: Path) -> str:
-    """Identity of a file's content: SHA-256 over its size and its first and last MiB.
-
-    Parameters
-    ----------
-    path : Path
-        File to identify; a slide of gigabytes takes a millisecond.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        digest.update(size.to_bytes(8, "little"))
-        file.seek(0)
-        digest.update(file.read(_MIB))
-        file.seek(max(0, size - _MIB))
-        digest.update(file.read(_MIB))
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 from napari_her2.errors import SlideError
 from napari_her2.slide.backends import BackendName, open_backend
 from napari_her2.slide.facts import MAX_MPP, MIN_MPP, as_float, plausible_mpp
+from napari_her2.slide.identity import Identity
 from napari_her2.slide.whole_slide import Slide
 
 __all__ = ["Slide", "open_slide"]
@@ -61,8 +62,9 @@ def open_slide(
             raise SlideError(f"{place.name} is no file but a pipe or a device: choose the file of a slide.")
         if stat.S_ISREG(mode) and place.stat().st_size == 0:
             raise SlideError(f"{place.name} is an empty file: copy the slide again from its source.")
+        identity = Identity(place)  # first: what is read from now on belongs to the files as they are now
         opened, notes = open_backend(place, backend)
-        return Slide(place, opened, notes, given)
+        return Slide(place, opened, notes, given, identity)
     except (FileNotFoundError, NotADirectoryError):
         raise SlideError(f"There is no file {place}: check the path.") from None
     except OSError as error:

@@ -12,7 +12,6 @@ import numpy as np
 
 from napari_her2.errors import SlideError
 from napari_her2.slide.facts import GIVEN_BY_USER
-from napari_her2.slide.files import fingerprint
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.names import slide_name
 from napari_her2.slide.pyramid import CorruptRegion, PixelLevel, build_levels, dask_pyramid
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.slide.backends import Backend
+    from napari_her2.slide.identity import Identity
     from napari_her2.slide.tissue import Preset, TissueMask
 
 _MAX_READ_PIXELS = 1 << 30
@@ -73,8 +73,11 @@ class Slide:
     associated_images : tuple of str
     warnings : tuple of str
         What a user should know, a sentence each.
-    fingerprint : str
-        SHA-256 over the size and the first and last MiB of the file.
+    slide_id : str
+        Tells open slides apart without reading them: the same file opened twice has one. It does not outlive
+        a change or a copy of the file; that is what `fingerprint` is for.
+    identity : Identity
+        Of the files as they were when the slide was opened.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Slide:
         backend: Backend,
         notes: tuple[str, ...],
         mpp: tuple[float, float] | None,
+        identity: Identity,
     ) -> None:
         self._pid = os.getpid()
         self._backend = backend
@@ -105,7 +109,8 @@ class Slide:
         self.level_shapes = tuple(level.shape for level in backend.levels)
         self.shape = self.level_shapes[0]
         self.level_downsamples = tuple((self.shape[0] / h, self.shape[1] / w) for h, w in self.level_shapes)
-        self.fingerprint = fingerprint(backend.path)
+        self.identity = identity
+        self.slide_id = identity.key
 
     def __repr__(self) -> str:
         mpp = "µm/px not stated" if self.mpp is None else f"{self.mpp[1]:g} x {self.mpp[0]:g} µm/px"
@@ -127,6 +132,11 @@ class Slide:
     def close(self) -> None:
         """Close the file; further reads raise SlideError."""
         self._closer()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over the whole content of the files. Gigabytes take seconds: see `Identity.steps`."""
+        return self.identity.value()
 
     def read(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Pixels of a window of a level.
@@ -202,7 +212,7 @@ class Slide:
             listed by `corrupt_regions`.
         """
         self._guard()
-        return dask_pyramid(self._levels(), self._guard, f"her2-{self.fingerprint[:32]}")
+        return dask_pyramid(self._levels(), self._guard, f"her2-{self.slide_id[:32]}")
 
     def corrupt_regions(self) -> tuple[CorruptRegion, ...]:
         """Damaged places met so far while displaying."""

@@ -6,14 +6,14 @@ of tiles) is checked by the dry run, and by the training just before it learns.
 
 from __future__ import annotations
 
-import filecmp
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import JobFailed
+from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.models.class_scores import EQUIVOCAL, POSITIVE
-from napari_her2.slide.files import fingerprint
+from napari_her2.slide.identity import content_sha256
+from napari_her2.slide.slide_files import slide_parts
 from napari_her2_training.classes import ish_positive
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from napari_her2_training.cohort.splits import Split
 
 _STAINS = ("he", "ihc")
-_MIRAX = ".mrxs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +39,9 @@ class _Named:
 def content_faults(cases: Sequence[Case]) -> list[str]:
     """Find slides, or files of features, that are there under two names.
 
-    Files of different sizes differ. Of those of one size the first and the last MiB are compared, by the
-    very fingerprint that the cache tells slides by; only where these agree too are the files read whole,
-    since uncompressed scans can share size, header and a white edge. So a cohort of compressed slides costs
-    one look into the folder, and nobody is accused of a copy that is none.
+    Files of different sizes differ. Those of one size are read whole, for the very identity that the cache
+    tells slides by: uncompressed scans can share size, header and a white edge. So a cohort of compressed
+    slides costs one look into the folder, and nobody is accused of a copy that is none.
 
     Parameters
     ----------
@@ -64,30 +62,32 @@ def content_faults(cases: Sequence[Case]) -> list[str]:
             if path is None or path.resolve() in seen:
                 continue
             seen.add(path.resolve())
-            size = sum(part.stat().st_size for part in _parts(path))
+            size = _size(path)
             if size:
                 by_size[size].append(_Named(case, column, path))
     faults: list[tuple[int, str]] = []
     for alike in by_size.values():
         if len(alike) > 1:
-            faults += _same_among(alike)
+            faults += _same_among(_of_one_size(alike))
     return [text for _, text in sorted(faults)]
 
 
 def _same_among(alike: Sequence[_Named]) -> Iterable[tuple[int, str]]:
-    first: dict[tuple[str, ...], list[_Named]] = defaultdict(list)
+    first: dict[str, _Named] = {}
     for named in alike:
         try:
-            prints = tuple(sorted(fingerprint(part) for part in _parts(named.path)))
-            same = next((other for other in first[prints] if _equal(other.path, named.path)), None)
+            same = first.setdefault(content_sha256(named.path), named)
         except OSError as error:
             reason = error.strerror or error
             text = f"{named.column} {named.path.name} cannot be read ({reason}): check its rights."
             yield named.case.row, f"Row {named.case.row}: {text}"
             continue
-        if same is None:
-            first[prints].append(named)
-        elif not (same.column == named.column == "ihc" and same.case.case_id == named.case.case_id):
+        except Her2Error as error:
+            yield named.case.row, f"Row {named.case.row}: {error}"
+            continue
+        if same is named:
+            continue
+        if not (same.column == named.column == "ihc" and same.case.case_id == named.case.case_id):
             yield (
                 named.case.row,
                 f"Row {named.case.row}: {named.column} {named.path.name} is the same slide as {same.column} "
@@ -95,16 +95,24 @@ def _same_among(alike: Sequence[_Named]) -> Iterable[tuple[int, str]]:
             )
 
 
-def _parts(path: Path) -> list[Path]:
-    """Return the files of a slide: a folder of DICOM, or a MIRAX file with the folder beside it."""
-    folder = path.with_suffix("") if path.suffix.lower() == _MIRAX else path
-    inside = sorted(item for item in folder.rglob("*") if item.is_file()) if folder.is_dir() else []
-    return inside if path.is_dir() else [path, *inside]
+def _size(path: Path) -> int:
+    """Bytes of the file that a row names, or of those in a folder: nothing is opened."""
+    files = [item for item in path.iterdir() if item.is_file()] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
-def _equal(one: Path, other: Path) -> bool:
-    pairs = zip(sorted(_parts(one), key=fingerprint), sorted(_parts(other), key=fingerprint), strict=False)
-    return all(filecmp.cmp(mine, theirs, shallow=False) for mine, theirs in pairs)
+def _of_one_size(alike: Sequence[_Named]) -> list[_Named]:
+    """Leave out the slides that no other has as many bytes as, those in further files counted."""
+    sizes: dict[int, list[_Named]] = defaultdict(list)
+    unreadable = []
+    for named in alike:
+        try:
+            size = sum(part.path.stat().st_size for part in slide_parts(named.path))
+        except (Her2Error, OSError):
+            unreadable.append(named)  # reading it whole will tell why
+        else:
+            sizes[size].append(named)
+    return [*unreadable, *(named for same in sizes.values() if len(same) > 1 for named in same)]
 
 
 def ish_warnings(cases: Sequence[Case]) -> list[str]:

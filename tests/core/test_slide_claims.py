@@ -131,6 +131,18 @@ def test_tiles_and_images_larger_than_a_slide_or_its_file_are_refused(tmp_path, 
         open_slide(path, backend=backend)
 
 
+@pytest.mark.parametrize(("code", "value"), [(WIDTH, -64), (LENGTH, -1), (LENGTH, 0), (WIDTH, 0)])
+def test_an_image_without_pixels_is_refused(tmp_path, code, value):
+    path = tiled(tmp_path / "signed.tif", compression="deflate")
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].tags[code].offset
+    with path.open("r+b") as file:
+        file.seek(place + 2)
+        file.write(struct.pack("<HIi", 9, 1, value))  # a signed LONG
+    with pytest.raises(SlideError, match="copy it again"):
+        open_slide(path)
+
+
 def test_a_huge_image_in_one_compressed_piece_is_refused_with_what_to_do(tmp_path):
     path = written(tmp_path / "strip.tif", rowsperstrip=128, compression="deflate")
     state(path, {WIDTH: 100_000, LENGTH: 100_000, ROWS: 100_000})

@@ -113,6 +113,18 @@ def test_the_slide_is_opened_where_its_label_or_overview_was_chosen(dicom, kind)
         assert not any("only the" in warning for warning in right.warnings)
 
 
+def test_of_two_copies_of_a_dicom_file_the_chosen_one_is_opened(shared_data, tmp_path):
+    pytest.importorskip("openslide", reason="the OpenSlide extra is not installed")
+    source = shared_data / "slides" / "camelyon_node_jpeg.dcm"
+    copies = [shutil.copyfile(source, tmp_path / name) for name in ("a.dcm", "b.dcm")]
+    for copy in copies:
+        try:
+            with open_slide(copy) as slide:
+                assert slide._backend.path == copy
+        except SlideError as error:
+            assert copy.name in str(error)  # noqa: PT017 - OpenSlide may not take two of a kind
+
+
 def test_a_label_alone_is_refused_as_what_it_is(dicom, tmp_path):
     label = shutil.copyfile(kinds(dicom)["LABEL"], tmp_path / "label.dcm")
     with pytest.raises(SlideError, match="only the label of a slide"):

@@ -109,7 +109,8 @@ def _volume_of(path: Path) -> tuple[Path, tuple[str, ...]]:
     if chosen is None or not chosen.kind:
         return path, ()
     same = [part for part in _volumes(path.parent) if part.series == chosen.series]
-    largest = max(same, key=lambda part: part.size, default=None)
+    # Of two copies it is the chosen one.
+    largest = max(same, key=lambda part: (part.size, part.path == path), default=None)
     if chosen.kind == "VOLUME":
         return largest.path if largest else path, ()
     word = _IN_WORDS.get(chosen.kind, chosen.kind.lower())

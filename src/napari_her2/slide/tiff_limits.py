@@ -69,6 +69,8 @@ def _impossible(directory: Directory, size: int, *, ndpi: bool) -> str:
     samples, bits = directory.integer(tags.SAMPLES, 1), directory.integer(tags.BITS, 1)
     if samples > _MAX_SAMPLES or bits > _MAX_BITS:
         return f"claims {samples:,} channels of {bits:,} bits, which no slide has: {again}"
+    if min(height, width) < 0:
+        return f"claims an image of {width:,} x {height:,} px, so it is damaged: {again}"
     if max(height, width) > MAX_SIDE_PX:
         return f"claims an image of {width:,} x {height:,} px, more than fits on glass: {again}"
     tiled = tags.TILE_WIDTH in directory.numbers or tags.TILE_LENGTH in directory.numbers

@@ -12,6 +12,7 @@ from napari.utils._proxies import PublicOnlyProxy
 
 from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.manual import ManualScore, write_manual
+from napari_her2._napari.overlays import overlays_of
 from napari_her2._napari.regions import ellipse_outline
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tile import TileLookup, read_tile
@@ -177,3 +178,19 @@ def test_a_slide_that_was_active_is_let_go_with_its_layer() -> None:
     del slide, layer
     gc.collect()
     assert seen() is None
+
+
+def test_new_overlays_are_there_before_the_old_ones_go() -> None:
+    """Else the canvas is drawn in between without the layer that it drew last, which crashes vispy."""
+    viewer, slide = ViewerModel(), make_slide()
+    add(viewer, slide)
+    session = session_of(viewer)
+    session.set_result(make_result(slide), OverlayLook())
+    before = overlays_of(viewer, slide.fingerprint)
+    names, left = [layer.name for layer in before], []
+    viewer.layers.events.removed.connect(
+        lambda event: left.append(set(overlays_of(viewer, slide.fingerprint)) - set(before))
+    )
+    session.set_result(make_result(slide), OverlayLook())
+    assert [len(new) for new in left] == [len(before)] * len(before)
+    assert [layer.name for layer in overlays_of(viewer, slide.fingerprint)] == names

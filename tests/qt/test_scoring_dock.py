@@ -304,6 +304,32 @@ def test_a_region_layer_that_is_gone_never_means_the_whole_slide(
     assert not asked
 
 
+def test_a_region_layer_that_was_deleted_stays_chosen_until_another_is(
+    qtbot: QtBot, make_dock: object, viewer: ViewerModel, add_slide: object, asked: list[dict[str, object]]
+) -> None:
+    dock = make_dock()
+    first, second = make_slide(), make_slide(name="case-2")
+    add_slide(first)
+    add_slide(second)
+    dock.slides.choose(first.fingerprint)
+    dock.regions.add.click()
+    name = dock.regions.layer_name
+    viewer.layers.remove(name)
+    for _ in range(2):
+        assert dock.regions.combo.currentText() == f"{name} (deleted)"
+        dock.score()
+        assert f'"{name}" is gone' in dock.message.text.text()
+    dock.slides.choose(second.fingerprint)  # of which nothing was deleted
+    assert dock.regions.layer_name == ""
+    dock.slides.choose(first.fingerprint)
+    assert dock.regions.layer_name == name
+    dock.score()
+    assert not asked
+    dock.regions.combo.setCurrentIndex(0)
+    score(qtbot, dock)
+    assert [one["regions"] for one in asked] == [None]
+
+
 def test_the_pathologists_own_score_is_kept_and_never_mixed(
     qtbot: QtBot, make_dock: object, viewer: ViewerModel, add_slide: object, asked: list[dict[str, object]]
 ) -> None:

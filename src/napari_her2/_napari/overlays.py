@@ -75,11 +75,24 @@ class OverlaySet:
         self._leading = leading
         self._fade = 1.0
         self._hidden: list[Layer] = []
-        remove_overlays(viewer, self.slide_id)
-        at = viewer.layers.index(slide_layer) + 1
-        for position, data in enumerate(result_layers(result, look)):
-            viewer.layers.insert(at + position, make_layer(data, slide_layer))
+        self._replace(viewer, slide_layer, overlays_of(viewer, self.slide_id))
         self._show_colorbar()
+
+    def _replace(self, viewer: ViewerModel, slide_layer: Image, before: list[Layer]) -> None:
+        """Put the overlays over the slide, and only then take away those before.
+
+        vispy (0.17, under napari 0.9.2) may crash with software OpenGL at the first drawing after the layer
+        that was drawn last was taken away: something of a deleted program is still in use.
+        """
+        at = viewer.layers.index(slide_layer) + 1
+        made = [(make_layer(data, slide_layer), data[1]) for data in result_layers(self.result, self.look)]
+        for position, (layer, _) in enumerate(made):
+            viewer.layers.insert(at + position, layer)
+        for layer in before:
+            if layer in viewer.layers:
+                viewer.layers.remove(layer)
+        for layer, options in made:
+            layer.name = options["name"]  # napari numbers a second layer of one name
 
     def layers(self) -> list[Layer]:
         """Return the layers of the set that are still in the viewer, lowest first."""

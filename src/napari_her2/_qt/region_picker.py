@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WHOLE_SLIDE = "Whole slide"
+_DELETED = " (deleted)"
 _PRESETS = (
     ("automatic", "auto"),
     ("resection: large pieces", "resection"),
@@ -56,11 +57,14 @@ class RegionPicker(QWidget):
         layout.setSpacing(4)
         layout.addLayout(where)
         layout.addLayout(how)
+        self._of = ""
+        self._said: dict[str, str] = {}  # what was chosen for each slide
+        self.combo.currentIndexChanged.connect(self._on_choice)
         self.set_layers([])
 
     @property
     def layer_name(self) -> str:
-        """Name of the chosen layer; empty for the whole slide."""
+        """Name of the chosen layer, which may have been deleted since; empty for the whole slide."""
         return str(self.combo.currentData() or "")
 
     @property
@@ -68,16 +72,37 @@ class RegionPicker(QWidget):
         """Preset of the tissue mask: "auto", "resection" or "biopsy"."""
         return str(self.tissue.currentData())
 
-    def set_layers(self, names: Sequence[str], chosen: str = "") -> None:
-        """Show the layers that hold regions; the choice stays where it can."""
-        wanted = chosen or self.layer_name
+    def set_layers(self, names: Sequence[str], chosen: str = "", *, of: str = "") -> None:
+        """Show the layers that hold regions; what was chosen stays chosen, also where it was deleted.
+
+        Parameters
+        ----------
+        names : sequence of str
+        chosen : str
+            The one to choose; by default the choice for the slide stays. A layer that is gone is no reason
+            to take the whole slide instead: that is for the reader to say.
+        of : str
+            Id of the slide.
+        """
+        wanted = chosen or self._said.get(of, "")
+        self._of = of
         self.combo.blockSignals(True)
         self.combo.clear()
         self.combo.addItem(WHOLE_SLIDE, "")
         for name in names:
             self.combo.addItem(name, name)
-        self.combo.setCurrentIndex(1 + list(names).index(wanted) if wanted in names else 0)
+        if wanted and wanted not in names:
+            self.combo.addItem(wanted + _DELETED, wanted)
+        self.combo.setCurrentIndex(max(self.combo.findData(wanted), 0))
         self.combo.blockSignals(False)
+        self._on_choice()
+
+    def keep_only(self, slide_ids: Sequence[str]) -> None:
+        """Forget what was chosen for slides that are closed."""
+        self._said = {key: name for key, name in self._said.items() if key in slide_ids}
+
+    def _on_choice(self) -> None:
+        self._said[self._of] = self.layer_name
 
     def set_ready(self, ready: bool) -> None:
         """Whether there is a slide to draw on."""

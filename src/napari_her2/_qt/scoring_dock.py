@@ -238,6 +238,7 @@ class ScoringDock(Dock):
         slides = self._open_slides()
         self.slides.set_slides(slides)
         known = [key for key, _, _ in slides]
+        self.regions.keep_only(known)
         if self.score_job.running and not set(self._scored_ids) <= set(known):
             self.score_job.cancel()
         self._show_regions()
@@ -255,7 +256,7 @@ class ScoringDock(Dock):
     def _show_regions(self, chosen: str = "") -> None:
         viewer = self.session.viewer
         layers = region_layers(viewer, self.slides.slide_id) if viewer is not None else []
-        self.regions.set_layers([layer.name for layer in layers], chosen)
+        self.regions.set_layers([layer.name for layer in layers], chosen, of=self.slides.slide_id)
         self.regions.set_ready(bool(self.slides.slide_id))
 
     def _update_ready(self) -> None:
@@ -356,7 +357,9 @@ class ScoringDock(Dock):
         viewer, slide_layer = self.session.viewer, self.session.layer_of(self.slides.slide_id)
         if viewer is None or slide_layer is None or name not in viewer.layers:
             self._show_regions()
-            raise Her2Error(f'The layer "{name}" is gone: choose the region again.')
+            raise Her2Error(
+                f'The layer "{name}" is gone: choose another region, or the whole slide, under Region.'
+            )
         return polygons(viewer.layers[name], slide_layer)
 
     def _add_region(self) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from napari_her2._napari.sample_data import PhantomCase, ensure_phantom, phantom_folder
 from napari_her2._napari.torch_import import load_torch
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+CASE = PhantomCase("small", "3+", seed=5, size_px=1536, mpp=0.5)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,6 +21,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gl)
             if not os.environ.get("DISPLAY"):
                 item.add_marker(pytest.mark.skip(reason="there is no display: run under xvfb-run"))
+
+
+@pytest.fixture(scope="session")
+def phantom_of_session(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small phantom case, made once."""
+    folder = tmp_path_factory.mktemp("phantom")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_HER2_CACHE", str(folder))
+        ensure_phantom(CASE)
+    return folder / "phantom"
+
+
+@pytest.fixture
+def phantom(phantom_of_session: Path) -> None:
+    """The small phantom case lies in the cache of the test."""
+    shutil.copytree(phantom_of_session, phantom_folder(), dirs_exist_ok=True)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ CASE = PhantomCase("small", "3+", seed=5, size_px=1536, mpp=0.5)
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., Viewer]) -> Viewer:
+def viewer(make_napari_viewer: Callable[..., Viewer], phantom: None) -> Viewer:
     viewer = make_napari_viewer(show=True)
     for data, options, _ in phantom_layers(CASE):
         viewer.add_image(data, **options)

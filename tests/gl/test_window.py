@@ -71,7 +71,7 @@ def test_a_map_covers_its_tile_to_the_pixel(viewer: Viewer) -> None:
     np.testing.assert_array_equal(np.abs(covered - bare).max(axis=-1) > 20, tile)
 
 
-def test_a_phantom_slide_is_drawn_with_its_tissue(viewer: Viewer) -> None:
+def test_a_phantom_slide_is_drawn_with_its_tissue(viewer: Viewer, phantom: None) -> None:
     for data, options, _ in phantom_layers(CASE):
         viewer.add_image(data, **options)
     viewer.reset_view()
@@ -82,7 +82,9 @@ def test_a_phantom_slide_is_drawn_with_its_tissue(viewer: Viewer) -> None:
 
 
 @pytest.mark.slow
-def test_a_slide_is_scored_from_the_dock(viewer: Viewer, qtbot: QtBot, random_model: str) -> None:
+def test_a_slide_is_scored_from_the_dock(
+    viewer: Viewer, qtbot: QtBot, random_model: str, phantom: None
+) -> None:
     # PyTorch may be loaded only now, when OpenGL already is: see load_torch.
     for data, options, _ in phantom_layers(CASE):
         viewer.add_image(data, **options)
@@ -160,7 +162,7 @@ def test_closing_the_viewer_stops_the_work_of_its_docks(
     ],
 )
 def test_the_demonstration_saves_its_window(
-    tmp_path: Path, random_model: str, model: str, shown: tuple[str, ...]
+    tmp_path: Path, random_model: str, phantom: None, model: str, shown: tuple[str, ...]
 ) -> None:
     target, name = tmp_path / "demo.png", random_model if model == "random" else model
     code = (
@@ -195,7 +197,7 @@ def test_the_demonstration_without_a_display_says_what_to_do(monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_the_command_opens_a_window_with_the_dock_and_the_slides() -> None:
+def test_the_command_opens_a_window_with_the_dock_and_the_slides(phantom: None) -> None:
     code = (
         "import sys, napari\n"
         "from qtpy.QtCore import QTimer\n"

@@ -186,11 +186,11 @@ def test_new_overlays_are_there_before_the_old_ones_go() -> None:
     add(viewer, slide)
     session = session_of(viewer)
     session.set_result(make_result(slide), OverlayLook())
-    before = overlays_of(viewer, slide.fingerprint)
+    before = overlays_of(viewer, slide.slide_id)
     names, left = [layer.name for layer in before], []
     viewer.layers.events.removed.connect(
-        lambda event: left.append(set(overlays_of(viewer, slide.fingerprint)) - set(before))
+        lambda event: left.append(set(overlays_of(viewer, slide.slide_id)) - set(before))
     )
     session.set_result(make_result(slide), OverlayLook())
     assert [len(new) for new in left] == [len(before)] * len(before)
-    assert [layer.name for layer in overlays_of(viewer, slide.fingerprint)] == names
+    assert [layer.name for layer in overlays_of(viewer, slide.slide_id)] == names

@@ -311,7 +311,7 @@ def test_a_region_layer_that_was_deleted_stays_chosen_until_another_is(
     first, second = make_slide(), make_slide(name="case-2")
     add_slide(first)
     add_slide(second)
-    dock.slides.choose(first.fingerprint)
+    dock.slides.choose(first.slide_id)
     dock.regions.add.click()
     name = dock.regions.layer_name
     viewer.layers.remove(name)
@@ -319,9 +319,9 @@ def test_a_region_layer_that_was_deleted_stays_chosen_until_another_is(
         assert dock.regions.combo.currentText() == f"{name} (deleted)"
         dock.score()
         assert f'"{name}" is gone' in dock.message.text.text()
-    dock.slides.choose(second.fingerprint)  # of which nothing was deleted
+    dock.slides.choose(second.slide_id)  # of which nothing was deleted
     assert dock.regions.layer_name == ""
-    dock.slides.choose(first.fingerprint)
+    dock.slides.choose(first.slide_id)
     assert dock.regions.layer_name == name
     dock.score()
     assert not asked

@@ -306,6 +306,9 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
     def column(values: NDArray[np.floating], digits: int) -> NDArray[np.float64]:
         return np.concatenate([[np.nan], np.round(values.astype(np.float64), digits)])
 
+    def small(values: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.concatenate([[np.nan], _significant(values.astype(np.float64))])
+
     columns: dict[str, NDArray[np.generic]] = {"index": np.arange(len(table) + 1)}
     if table.probabilities is not None:
         names = np.array([one_line(result.named(name)) for name in result.classes], object)[
@@ -316,20 +319,28 @@ def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
         if table.confidence is not None:
             columns["confidence (learnt)"] = column(table.confidence, 3)
         if table.attention is not None:
-            columns["weight in the score"] = column(table.attention, 6)
+            columns["weight in the score"] = small(table.attention)
         return columns
     percentiles = tile_percentiles(result)
     if table.attention is not None and percentiles is not None:
         columns["attention percentile"] = column(100 * percentiles, 1)
-        columns["attention weight"] = column(table.attention, 6)
+        columns["attention weight"] = small(table.attention)
     if table.evidence is not None:
         for position, name in enumerate(result.classes):
-            columns[f"evidence {one_line(result.named(name))}"] = column(table.evidence[:, position], 2)
+            columns[f"evidence {one_line(result.named(name))}"] = small(table.evidence[:, position])
     for tile_map in result.maps:
         if tile_map.kind == "signed Grad-CAM" and tile_map.class_name is not None:
             values = tile_map.values[table.index[:, 0], table.index[:, 1]]
-            columns[f"Grad-CAM {one_line(result.named(tile_map.class_name))}"] = column(values, 4)
+            columns[f"Grad-CAM {one_line(result.named(tile_map.class_name))}"] = small(values)
     return columns
+
+
+def _significant(values: NDArray[np.float64], digits: int = 3) -> NDArray[np.float64]:
+    """Round to so many digits that say something: shares of one tile in thousands are small."""
+    with np.errstate(divide="ignore"):
+        power = digits - 1 - np.floor(np.log10(np.abs(values)))
+    factor = 10.0 ** np.where(np.isfinite(power), power, 0)
+    return np.asarray(np.round(values * factor) / factor, np.float64)
 
 
 def map_layer(

@@ -137,7 +137,7 @@ def _j2k_packets(data: bytes) -> int:
         columns = math.ceil(math.ceil(width / part) / (1 << (log & 15))) + between
         rows = math.ceil(math.ceil(height / part) / (1 << (log >> 4))) + between
         packets += rows * columns
-    return min(packets * layers * components, len(data))
+    return int(min(packets * layers * components, len(data)))
 
 
 def _j2k_zeroed(data: bytes, start: int, end: int) -> bool:

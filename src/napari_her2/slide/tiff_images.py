@@ -216,7 +216,7 @@ def _same_aspect(shape: tuple[int, int], of: tuple[int, int]) -> bool:
 def _alike(page: Any, base: Any) -> bool:  # noqa: ANN401 - tifffile
     """Whether two pages hold pixels of the same kind."""
     kinds = {int(page.photometric), int(base.photometric)}
-    return (
+    return bool(
         (len(kinds) == 1 or kinds == {RGB, YCBCR})
         and page.samplesperpixel == base.samplesperpixel
         and page.bitspersample == base.bitspersample

@@ -9,11 +9,14 @@ import numpy as np
 
 from napari_her2.errors import SlideError
 from napari_her2.slide import decode
+from napari_her2.slide.files import DamagedTile
 from napari_her2.slide.joined_tiles import PlaneTiles, RecutTiles
 from napari_her2.slide.sources import FileTiles
 from napari_her2.slide.tiff_colour import RGB, YCBCR, meaning_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_her2.slide.files import ByteFile
     from napari_her2.slide.sources import TileSource
     from napari_her2.slide.tiff_colour import Meaning
@@ -83,7 +86,7 @@ def level_of(file: ByteFile, image: TiffImage, finer: TileSource | None, *, stri
 
 def _places(
     file: ByteFile, image: TiffImage, planes: bool
-) -> tuple[tuple[int, int], list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]:
+) -> tuple[tuple[int, int], list[NDArray[np.int64]], list[NDArray[np.int64]]]:
     """Tile shape, and where the bytes of each plane's tiles lie."""
     key = image.pages[0]
     height, width = image.shape
@@ -92,7 +95,8 @@ def _places(
     else:
         tile_shape = min(int(key.rowsperstrip) or height, height), int(key.imagewidth)
     total = -(-height // tile_shape[0]) * -(-width // tile_shape[1])
-    offsets, counts = [], []
+    offsets: list[NDArray[np.int64]] = []
+    counts: list[NDArray[np.int64]] = []
     for page in image.pages:
         number = int(page.samplesperpixel) if planes else 1
         if page.imagedepth > 1 or min(len(page.dataoffsets), len(page.databytecounts)) < total * number:
@@ -118,10 +122,10 @@ def _one_raw_strip(key: Any, tile_shape: tuple[int, int], height: int) -> bool: 
 
 def _raw_bands(
     key: Any,  # noqa: ANN401 - tifffile
-    offsets: np.ndarray[Any, Any],
-    counts: np.ndarray[Any, Any],
+    offsets: NDArray[np.int64],
+    counts: NDArray[np.int64],
     shape: tuple[int, int],
-) -> tuple[tuple[int, int], list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]:
+) -> tuple[tuple[int, int], list[NDArray[np.int64]], list[NDArray[np.int64]]]:
     """Cut one uncompressed strip into bands: their bytes lie one behind the other."""
     row_bytes = key.samplesperpixel * key.imagewidth
     tops = np.arange(0, shape[0], _BAND_ROWS, dtype=np.int64)
@@ -193,7 +197,7 @@ def all_fail(tiles: FileTiles) -> bool:
     for number in present[np.linspace(0, len(present) - 1, _TRIED_TILES).astype(int)].tolist():
         try:
             tiles.tile(*divmod(number, tiles.columns))
-        except decode.DamagedTile:
+        except DamagedTile:
             continue
         return False
     return True

@@ -1,0 +1,467 @@
+"""Kinds of TIFF that people meet: odd orders of images, colours, gaps, strips; others read them alike."""
+
+from __future__ import annotations
+
+import io
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+import cv2
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from napari_her2 import open_slide
+from napari_her2.errors import SlideError
+from napari_her2.slide import decode, tiff_levels
+from napari_her2.slide.files import DamagedTile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RNG = np.random.default_rng(13)
+
+
+def picture(height: int = 256, width: int = 320) -> np.ndarray:
+    """Bright, smooth and coloured, as stained tissue on glass is."""
+    y, x = np.indices((height, width))
+    waves = np.stack([np.sin(y / 17) + np.cos(x / 23), np.cos(y / 11 + x / 31), np.sin(x / 13)], axis=-1)
+    return (180 + 30 * waves).clip(0, 255).astype(np.uint8)
+
+
+IMAGE = picture()
+
+
+def halved(image: np.ndarray, times: int = 1) -> np.ndarray:
+    size = (image.shape[1] >> times, image.shape[0] >> times)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def whole(path: Path, level: int = 0) -> np.ndarray:
+    with open_slide(path) as slide:
+        return slide.read(level, 0, 0, *slide.level_shapes[level])
+
+
+def um(value: float) -> dict[str, object]:
+    return {f"PhysicalSize{axis}{end}": v for axis in "XY" for end, v in (("", value), ("Unit", "µm"))}
+
+
+# The slide among the images
+
+
+def test_the_slide_is_the_largest_tiled_image_though_the_macro_comes_first(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        writer.write(
+            IMAGE[:96, :80],
+            photometric="rgb",
+            tile=(64, 64),
+            metadata={"axes": "YXS", "Name": "macro", **um(16)},
+        )
+        writer.write(
+            IMAGE,
+            photometric="rgb",
+            tile=(64, 64),
+            subifds=1,
+            metadata={"axes": "YXS", "Name": "HE", **um(0.5)},
+        )
+        writer.write(halved(IMAGE), photometric="rgb", tile=(64, 64), subfiletype=1)
+    with open_slide(path) as slide:
+        assert slide.level_shapes == (IMAGE.shape[:2], (128, 160))
+        assert slide.mpp == (0.5, 0.5)
+        assert slide.associated_images == ("macro",)
+        assert np.array_equal(slide.associated_image("macro"), IMAGE[:96, :80])
+
+
+def test_a_label_page_in_front_is_no_level_and_no_slide(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(IMAGE[:64, :64], photometric="rgb", tile=(64, 64), metadata=None, description="label")
+        writer.write(
+            IMAGE, photometric="rgb", tile=(64, 64), metadata=None, resolution=(2e4, 2e4), resolutionunit=3
+        )
+        writer.write(halved(IMAGE), photometric="rgb", tile=(64, 64), metadata=None, subfiletype=1)
+    with open_slide(path) as slide:
+        assert slide.level_shapes == (IMAGE.shape[:2], (128, 160))
+        assert slide.associated_images == ("label",)
+        assert slide.mpp == pytest.approx((0.5, 0.5))
+        assert np.array_equal(slide.read(1, 0, 0, 128, 160), halved(IMAGE))
+
+
+@pytest.mark.parametrize("thumbnail", [False, True])
+def test_all_levels_of_an_svs_are_found_with_and_without_a_thumbnail(tmp_path, thumbnail):
+    path = tmp_path / "a.svs"
+    head = "Aperio Image Library v11\r\n320x256 (64x64) JPEG/RGB|AppMag = 20|MPP = 0.5"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(IMAGE, photometric="rgb", tile=(64, 64), metadata=None, description=head)
+        if thumbnail:
+            writer.write(halved(IMAGE, 2), photometric="rgb", metadata=None, description="Aperio\r\n-> 80x64")
+        for times in (1, 2, 3):
+            writer.write(
+                halved(IMAGE, times),
+                photometric="rgb",
+                tile=(64, 64),
+                metadata=None,
+                subfiletype=1,
+                description=head,
+            )
+        writer.write(
+            IMAGE[:50, :40], photometric="rgb", metadata=None, subfiletype=1, description="A\nlabel 40x50"
+        )
+        writer.write(
+            IMAGE[:40, :90], photometric="rgb", metadata=None, subfiletype=9, description="A\nmacro 90x40"
+        )
+    openslide = pytest.importorskip("openslide", reason="the OpenSlide extra is not installed")
+    with open_slide(path) as slide, openslide.OpenSlide(path) as other:
+        assert [shape[::-1] for shape in slide.level_shapes] == list(other.level_dimensions)
+        assert set(slide.associated_images) == {"label", "macro"} | ({"thumbnail"} if thumbnail else set())
+        assert slide.associated_image("label").shape == (50, 40, 3)
+        assert slide.associated_image("macro").shape == (40, 90, 3)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_each_file_of_an_ome_set_has_its_own_pixels_and_scale(tmp_path, renamed):
+    ids = [f"urn:uuid:{uuid.uuid4()}" for _ in "ab"]
+    parts = IMAGE[:128, :128], IMAGE[128:, 128:256]
+
+    def entry(number: int, mpp: float) -> str:
+        return (
+            f'<Image ID="Image:{number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYCZT" Type="uint8" '
+            f'SizeX="128" SizeY="128" SizeC="3" SizeZ="1" SizeT="1" PhysicalSizeX="{mpp}" '
+            f'PhysicalSizeY="{mpp}"><Channel ID="Channel:{number}:0" SamplesPerPixel="3"/>'
+            f'<TiffData IFD="0" PlaneCount="1">'
+            f'<UUID FileName="{"ab"[number]}.ome.tif">{ids[number]}</UUID></TiffData></Pixels></Image>'
+        )
+
+    for number, name in enumerate("ab"):
+        xml = (
+            f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{ids[number]}">{entry(0, 0.25)}{entry(1, 0.5)}</OME>'
+        )
+        file = tmp_path / (f"case {name}.ome.tif" if renamed else f"{name}.ome.tif")
+        tifffile.imwrite(
+            file, parts[number], photometric="rgb", tile=(64, 64), description=xml, metadata=None
+        )
+        with open_slide(file) as slide:
+            assert np.array_equal(slide.read(0, 0, 0, 128, 128), parts[number])
+            assert slide.mpp == (0.25, 0.25) if number == 0 else slide.mpp == (0.5, 0.5)
+            assert slide.associated_images == ()
+
+
+# Channels
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize("layout", ["pages", "planes", "samples"])
+def test_fluorescence_is_refused_as_such(tmp_path, count, layout):
+    path = tmp_path / "a.ome.tif"
+    dark = np.stack([255 - IMAGE[..., channel % 3] for channel in range(count)]) // 2
+    if layout == "samples":
+        dark = np.moveaxis(dark, 0, -1)
+    tifffile.imwrite(
+        path,
+        dark,
+        ome=layout == "pages",
+        photometric="minisblack",
+        planarconfig={"planes": "separate", "samples": "contig"}.get(layout),
+        tile=(64, 64),
+        metadata={"axes": "CYX"} if layout == "pages" else None,
+    )
+    with pytest.raises(SlideError, match="fluorescence"):
+        open_slide(path)
+
+
+def test_fluorescence_that_its_header_names_is_refused_though_it_is_bright(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    channels = {"Name": ["DAPI", "FITC", "Cy5"]}
+    tifffile.imwrite(
+        path,
+        np.moveaxis(IMAGE, -1, 0),
+        ome=True,
+        photometric="minisblack",
+        tile=(64, 64),
+        metadata={"axes": "CYX", "Channel": channels},
+    )
+    with pytest.raises(SlideError, match="fluorescence"):
+        open_slide(path)
+
+
+@pytest.mark.parametrize(
+    "options", [{"photometric": "minisblack"}, {"photometric": "rgb", "planarconfig": 2}]
+)
+def test_planes_of_a_brightfield_image_keep_scale_and_levels(tmp_path, options):
+    path = tmp_path / "a.ome.tif"
+    levels = [IMAGE, halved(IMAGE), halved(IMAGE, 2)]
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for number, level in enumerate(levels):
+            more = {"subfiletype": 1} if number else {"subifds": 2, "metadata": {"axes": "CYX", **um(0.25)}}
+            writer.write(np.moveaxis(level, -1, 0), tile=(64, 64), compression="lzw", **more, **options)
+    with open_slide(path) as slide:
+        assert slide.mpp == (0.25, 0.25)
+        assert len(slide.level_shapes) == 3
+        for number, level in enumerate(levels):
+            assert np.array_equal(slide.read(number, 0, 0, *level.shape[:2]), level)
+
+
+def test_the_first_focal_plane_is_read_and_the_others_are_told(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    stack = np.stack([IMAGE, 255 - IMAGE])
+    tifffile.imwrite(
+        path, stack, ome=True, photometric="rgb", tile=(64, 64), metadata={"axes": "ZYXS", **um(0.25)}
+    )
+    with open_slide(path) as slide:
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), IMAGE)
+        assert slide.mpp == (0.25, 0.25)
+        assert any("2 images" in warning for warning in slide.warnings)
+
+
+# Colours
+
+
+@pytest.mark.parametrize("kind", ["uint16", "12 in 16", "float32"])
+def test_other_than_8_bits_is_refused_by_every_library(tmp_path, kind):
+    scale = {"uint16": 257, "12 in 16": 16, "float32": 1 / 255}[kind]
+    pixels = (IMAGE.astype(float) * scale).astype("float32" if kind == "float32" else "uint16")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(64, 64))
+    with pytest.raises(SlideError, match="8-bit"):
+        open_slide(tmp_path / "a.tif")
+
+
+CODECS = [None, "lzw", "deflate", "packbits", "zstd"]
+
+
+@pytest.mark.parametrize("compression", CODECS)
+@pytest.mark.parametrize("layout", [{"tile": (64, 64)}, {"rowsperstrip": 50}])
+@pytest.mark.parametrize(
+    "kind", ["palette", "inverted", "cmyk", "premultiplied", "straight", "unspecified", "two more"]
+)
+def test_colours_are_those_that_pil_shows(tmp_path, kind, compression, layout):
+    path = tmp_path / "a.tif"
+    alpha = np.full(IMAGE.shape[:2], 255, np.uint8)
+    alpha[:, :160] = 128
+    pil = Image.fromarray(IMAGE)
+    options: dict[str, object] = {"photometric": "rgb"}
+    truth = IMAGE
+    if kind == "palette":
+        reduced = pil.quantize(256)
+        pixels, truth = np.asarray(reduced), np.asarray(reduced.convert("RGB"))
+        table = np.zeros((256, 3), np.uint16)
+        colours = np.array(reduced.getpalette()).reshape(-1, 3)
+        table[: len(colours)] = colours * 257
+        options = {"photometric": "palette", "colormap": table.T}
+    elif kind == "inverted":
+        pixels, truth = 255 - IMAGE[..., 0], IMAGE[..., :1].repeat(3, 2)
+        options = {"photometric": "miniswhite"}
+    elif kind == "cmyk":
+        ink = pil.convert("CMYK")
+        pixels, truth = np.asarray(ink), np.asarray(ink.convert("RGB"))
+        options = {"photometric": "separated"}
+    elif kind in ("premultiplied", "straight"):
+        white = Image.new("RGBA", pil.size, "white")
+        seen = Image.fromarray(np.dstack([IMAGE, alpha]))
+        truth = np.asarray(Image.alpha_composite(white, seen).convert("RGB"))
+        scaled = (IMAGE * (alpha[..., None] / 255)).round().astype(np.uint8)
+        pixels = np.dstack([scaled if kind == "premultiplied" else IMAGE, alpha])
+        options["extrasamples"] = ["assocalpha" if kind == "premultiplied" else "unassalpha"]
+    else:
+        more = [np.zeros_like(alpha)] * (1 if kind == "unspecified" else 2)
+        pixels, options["extrasamples"] = np.dstack([IMAGE, *more]), ["unspecified"] * len(more)
+    tifffile.imwrite(path, pixels, compression=compression, metadata=None, **layout, **options)
+    assert np.abs(whole(path).astype(int) - truth).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["ycbcr", "cielab"])
+@pytest.mark.parametrize("compression", ["none", "lzw"])
+def test_colour_differences_without_jpeg_are_converted(tmp_path, kind, compression):
+    path = tmp_path / "a.tif"
+    if kind == "ycbcr":
+        stored, code = np.asarray(Image.fromarray(IMAGE).convert("YCbCr")), 6
+    else:
+        stored, code = cv2.cvtColor(IMAGE, cv2.COLOR_RGB2LAB), 8
+        stored = stored ^ np.array([0, 128, 128], np.uint8)
+    tags = [(530, "H", 2, (1, 1), True)] if kind == "ycbcr" else []
+    tifffile.imwrite(
+        path, stored, photometric="rgb", tile=(64, 64), compression=compression, extratags=tags, metadata=None
+    )
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].tags["PhotometricInterpretation"].valueoffset
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(code.to_bytes(2, "little"))
+    assert np.abs(whole(path).astype(int) - IMAGE).mean() < 1
+
+
+# What is not stored
+
+
+def zero_tile(path: Path, page: int, number: int, *, offset_too: bool) -> None:
+    with tifffile.TiffFile(path) as tiff:
+        tags = [tiff.pages[page].tags[code] for code in (325, 324)]
+        places = [(tag.valueoffset, {3: 2, 4: 4, 16: 8}[tag.dtype]) for tag in tags]
+    with path.open("r+b") as file:
+        for place, size in places if offset_too else places[:1]:
+            file.seek(place + number * size)
+            file.write(bytes(size))
+
+
+@pytest.mark.parametrize("offset_too", [False, True])
+@pytest.mark.parametrize(
+    "compression", [None, "lzw", "deflate", "zstd", "jpeg", "jpeg2000", "webp", "png", "jpegxl"]
+)
+def test_what_is_not_stored_is_white_in_every_codec(tmp_path, compression, offset_too):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, IMAGE, photometric="rgb", tile=(64, 64), compression=compression, metadata=None)
+    stored = whole(path)
+    zero_tile(path, 0, 6, offset_too=offset_too)
+    with open_slide(path) as slide:
+        pixels = slide.read(0, 0, 0, *slide.shape)
+        assert slide.warnings == ()
+    gap = slice(64, 128), slice(64, 128)
+    assert (pixels[gap] == 255).all()
+    stored[gap] = 255
+    assert np.array_equal(pixels, stored)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4, 5])
+def test_what_is_not_stored_is_white_with_any_number_of_samples(tmp_path, samples):
+    path = tmp_path / "a.tif"
+    pixels = np.dstack([IMAGE, IMAGE])[..., :samples].squeeze()
+    grey = samples < 3
+    extra = {1: [], 2: ["unassalpha"], 4: ["unassalpha"], 5: ["unspecified"] * 2}[samples]
+    more = {"extrasamples": extra, "planarconfig": "contig"} if extra else {}
+    tifffile.imwrite(
+        path, pixels, photometric="minisblack" if grey else "rgb", tile=(64, 64), metadata=None, **more
+    )
+    zero_tile(path, 0, 6, offset_too=True)
+    assert (whole(path)[64:128, 64:128] == 255).all()
+
+
+@pytest.mark.parametrize("offset_too", [False, True])
+def test_a_gap_in_a_coarse_level_is_made_from_the_finer_one(tmp_path, offset_too):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for times in (0, 1, 2):
+            level = halved(IMAGE, times) if times else IMAGE
+            writer.write(level, photometric="rgb", tile=(64, 64), metadata=None, subfiletype=min(times, 1))
+    for page, number in ((1, 1), (2, 0)):  # the coarsest from one that is made itself
+        zero_tile(path, page, number, offset_too=offset_too)
+    zero_tile(path, 0, 0, offset_too=True)
+    truth = IMAGE.copy()
+    truth[:64, :64] = 255
+    assert np.array_equal(whole(path, 1)[:64, 64:128], halved(truth)[:64, 64:128])
+    seen, expected = whole(path, 2), halved(IMAGE, 2)
+    assert np.abs(seen.astype(int) - expected).max() <= 2  # the level between is stored at this corner
+    with open_slide(path) as slide:
+        assert slide.warnings == ()
+
+
+# Strips
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_one_strip_for_the_whole_image_is_decoded_once(tmp_path, monkeypatch, compression):
+    path = tmp_path / "a.tif"
+    image = picture(1200, 700)
+    tifffile.imwrite(
+        path, image, photometric="rgb", rowsperstrip=1200, compression=compression, metadata=None
+    )
+    monkeypatch.setattr(tiff_levels, "_LARGE_PIXELS", 1 << 16)
+    decoded = []
+    plain = decode.raw_decoder
+
+    def counted(*arguments, **named):
+        decoder = plain(*arguments, **named)
+        return lambda data, number=0: decoded.append(len(data)) or decoder(data, number)
+
+    monkeypatch.setattr(decode, "raw_decoder", counted)
+    with open_slide(path) as slide:
+        for y in range(0, 1200, 100):
+            assert np.array_equal(slide.read(0, y, 50, 100, 300), image[y : y + 100, 50:350])
+        threads = [threading.Thread(target=slide.read, args=(0, 0, 0, 300, 300)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if compression:
+        assert len(decoded) == 1
+    else:
+        assert max(decoded) < path.stat().st_size / 4
+
+
+# JPEG 2000
+
+
+def j2k(image: np.ndarray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG2000", no_jp2=True, **options)
+    return stream.getvalue()
+
+
+def test_empty_packets_of_jpeg_2000_are_no_damage():
+    blank = np.full((256, 256, 3), 240, np.uint8)
+    layers = list(range(400, 0, -2))
+    plain = j2k(blank, quality_layers=layers, num_resolutions=6, irreversible=True)
+    body = plain.removesuffix(b"\xff\xd9")
+    # OpenJPEG calls a packet present that includes nothing (0x80); others call it empty (0x00).
+    count = len(body) - len(body.rstrip(b"\x80"))
+    data = body[:-count] + bytes(count) + b"\xff\xd9"
+    assert count > 256
+    decoder = decode.jpeg2000_decoder((256, 256), stored_as_ycbcr=False)
+    assert np.array_equal(decoder(data, 0), imagecodecs.jpeg2k_decode(plain))
+
+
+def test_zeroed_jpeg_2000_with_many_layers_is_still_damage():
+    noise = RNG.integers(0, 255, (256, 256, 3)).astype(np.uint8)
+    data = j2k(noise, quality_layers=list(range(40, 0, -2)), num_resolutions=6, irreversible=True)
+    third = len(data) // 3
+    decoder = decode.jpeg2000_decoder((256, 256), stored_as_ycbcr=False)
+    with pytest.raises(DamagedTile, match="corrupt"):
+        decoder(data[:third] + bytes(third) + data[2 * third :], 0)
+
+
+# Any layout
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    shape=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    layout=st.sampled_from(
+        [
+            {"tile": (16, 32)},
+            {"tile": (64, 64)},
+            {"rowsperstrip": 1},
+            {"rowsperstrip": 7},
+            {"rowsperstrip": 999},
+        ]
+    ),
+    compression=st.sampled_from([None, "lzw", "deflate", "zstd", "packbits", "png", "webp", "jpeg2000"]),
+    planar=st.booleans(),
+    predictor=st.booleans(),
+    order=st.sampled_from("<>"),
+)
+def test_any_layout_equals_tifffile(tmp_path_factory, shape, layout, compression, planar, predictor, order):
+    path = tmp_path_factory.mktemp("any") / "a.tif"
+    image = IMAGE[: shape[0], : shape[1]]
+    whole_pictures = compression in ("png", "webp", "jpeg2000")
+    planar = planar and compression != "webp"
+    options = {"planarconfig": "separate"} if planar else {}
+    tifffile.imwrite(
+        path,
+        np.moveaxis(image, -1, 0) if planar else image,
+        photometric="rgb",
+        compression=compression,
+        predictor=predictor and compression in ("lzw", "deflate", "zstd"),
+        byteorder=order,
+        metadata=None,
+        **({"compressionargs": {"lossless": True}} if compression == "webp" else {}),
+        **({"tile": (64, 64)} if whole_pictures else layout),
+        **options,
+    )
+    truth = tifffile.imread(path)
+    truth = np.moveaxis(truth, 0, -1) if planar else truth
+    assert np.array_equal(whole(path), truth.reshape(image.shape))

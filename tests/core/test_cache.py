@@ -166,6 +166,20 @@ def test_every_part_of_the_key_counts():
     assert len(digests | {key.digest}) == len(others) + 1
 
 
+def test_a_store_that_is_only_read_counts_as_used():
+    paths = []
+    for number in range(2):
+        with FeatureStore(make_key(f"slide {number}"), DIM) as store:
+            read_all(store)
+            store.append(*make_batch(number))
+        os.utime(store.path, (1000 + number, 1000 + number))
+        paths.append(store.path)
+    with FeatureStore(make_key("slide 0"), DIM) as store:
+        assert read_all(store)
+    shrink_cache(limit=paths[0].stat().st_size)
+    assert [path.exists() for path in paths] == [True, False]
+
+
 def test_the_store_not_used_for_longest_goes_first_and_one_in_use_stays():
     paths = []
     for number in range(3):

@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from napari_her2.cli import app
 from napari_her2.cohort import Case, embed_cohort_steps, score_cohort_steps
 from napari_her2.cohort.outcome import SlideOutcome
+from napari_her2.cohort.score_job import ScoreJob
 from napari_her2.cohort.table import write_score_table
 from napari_her2.errors import JobFailed
+from napari_her2.inference.result import Progress
 
 
 def finish(steps):
@@ -107,6 +109,24 @@ def test_a_slide_that_fails_stops_no_other(he_slide, tiny_model, tmp_path):
     assert [outcome.state for outcome in told] == ["failed", "done"]
     assert "no file" in str(report.of("failed")[0].error)
     assert report.of("done")[0].written == tmp_path / "out" / he_slide.stem
+
+
+@pytest.mark.parametrize("error", [ValueError("nobody foresaw this"), MemoryError(), RecursionError("deep")])
+def test_an_unforeseen_error_of_one_slide_stops_no_other(error, he_slide, tiny_model, tmp_path, monkeypatch):
+    other = shutil.copy(he_slide, tmp_path / "other.svs")
+
+    def steps(job, bundle):
+        yield Progress("Finding tissue")
+        if job.path == other:
+            raise error
+        return SlideOutcome(job.path, "done", "done")
+
+    monkeypatch.setattr(ScoreJob, "steps", steps)
+    report, _ = score([other, he_slide], tiny_model, tmp_path / "out")
+    assert [outcome.state for outcome in report.outcomes] == ["failed", "done"]
+    assert report.outcomes[0].error is error
+    with (tmp_path / "out" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["error"] for row in csv.DictReader(file)] == [str(error)]
 
 
 def test_several_slides_share_a_table_with_those_that_failed(he_slide, tiny_model, small_pair, tmp_path):

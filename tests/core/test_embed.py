@@ -128,6 +128,29 @@ def test_other_weights_do_not_take_the_features_of_these(he_slide, tiny_bundle):
     assert found.cached == 0
 
 
+@pytest.mark.parametrize(
+    "change", ["nothing", "µm/px of the slide", "µm/px of the tiles", "precision", "version"]
+)
+def test_features_are_taken_from_the_cache_only_where_they_would_be_the_same(
+    change, he_slide, tiny_bundle, monkeypatch
+):
+    def embed(*, slide_mpp=0.5, mpp=0.5):
+        with open_slide(he_slide, mpp=slide_mpp) as slide:
+            grid = slide.tile_grid(96, mpp)
+            keep = np.zeros(grid.shape, np.bool_)
+            keep[3, 3:6] = True
+            return finish(embed_steps(slide, tiny_bundle.encoder, grid, keep, choose_device("cpu")))[0]
+
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", "float32")
+    assert embed().cached == 0
+    if change == "precision":
+        monkeypatch.setenv("NAPARI_HER2_PRECISION", "bfloat16")
+    if change == "version":
+        monkeypatch.setattr("napari_her2.__version__", "9.9")
+    scales = {"µm/px of the slide": {"slide_mpp": 0.51}, "µm/px of the tiles": {"mpp": 0.51}}
+    assert embed(**scales.get(change, {})).cached == (3 if change == "nothing" else 0)
+
+
 def test_damaged_tiles_are_left_out_counted_and_tried_again(damaged_slide, he_slide, tiny_bundle):
     with open_slide(damaged_slide) as slide, open_slide(he_slide) as whole:
         grid, keep = plan(whole, tiny_bundle)

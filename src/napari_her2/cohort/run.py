@@ -13,7 +13,7 @@ from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcom
 from napari_her2.cohort.score_job import Case, ScoreJob
 from napari_her2.cohort.sources import EncoderSource, ModelSource, absolute
 from napari_her2.cohort.table import write_score_table
-from napari_her2.errors import Her2Error, JobFailed
+from napari_her2.errors import JobFailed
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.slide.names import slide_name
 
@@ -172,7 +172,7 @@ def _here(stage: str, jobs: Sequence[SlideJob[Any]], tool: Any) -> Steps:  # noq
     for done, job in enumerate(jobs, start=1):
         try:
             outcome = yield from _named(job, tool)
-        except (Her2Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - what nobody foresaw costs one slide too, as on a cluster
             _forget_locals(error)
             outcome = SlideOutcome.failure(job.path, error)
         outcomes.append(outcome)

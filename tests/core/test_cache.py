@@ -166,7 +166,7 @@ def test_every_part_of_the_key_counts():
     assert len(digests | {key.digest}) == len(others) + 1
 
 
-def test_a_store_that_is_only_read_counts_as_used():
+def test_a_store_that_is_opened_counts_as_used():
     paths = []
     for number in range(2):
         with FeatureStore(make_key(f"slide {number}"), DIM) as store:
@@ -174,8 +174,8 @@ def test_a_store_that_is_only_read_counts_as_used():
             store.append(*make_batch(number))
         os.utime(store.path, (1000 + number, 1000 + number))
         paths.append(store.path)
-    with FeatureStore(make_key("slide 0"), DIM) as store:
-        assert read_all(store)
+    with FeatureStore(make_key("slide 0"), DIM):
+        pass  # not even read: reading cuts the file at its end, which may touch it or not
     shrink_cache(limit=paths[0].stat().st_size)
     assert [path.exists() for path in paths] == [True, False]
 

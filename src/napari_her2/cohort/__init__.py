@@ -6,6 +6,7 @@ from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcom
 from napari_her2.cohort.run import embed_cohort_steps, score_cohort_steps
 from napari_her2.cohort.score_job import Case
 from napari_her2.cohort.sources import EncoderSource
+from napari_her2.cohort.tls import TlsFiles
 
 __all__ = [
     "Case",
@@ -13,6 +14,7 @@ __all__ = [
     "CohortReport",
     "EncoderSource",
     "SlideOutcome",
+    "TlsFiles",
     "embed_cohort_steps",
     "score_cohort_steps",
 ]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import json
 import secrets
 import threading
+import traceback
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2 import __version__
-from napari_her2.cohort.worker import Needs, WorkerUnfit, other_version, prepare_aside, run_job
-from napari_her2.errors import ClusterLost, JobFailed
+from napari_her2.cohort.answer import read_answer
+from napari_her2.cohort.loop import running_loop
+from napari_her2.cohort.tls import open_to_the_network, security_of
+from napari_her2.cohort.worker import Needs, other_version, prepare_aside, run_job
+from napari_her2.errors import ClusterLost, Her2Error, JobFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,10 +27,12 @@ if TYPE_CHECKING:
 
     from napari_her2.cohort.jobs import SlideJob, Source
     from napari_her2.cohort.outcome import SlideOutcome
+    from napari_her2.cohort.tls import TlsFiles
 
-CONNECT_S = 5.0
-"""A scheduler that is there answers within milliseconds."""
-_GATHER_S = 10.0
+CONNECT_S = 60.0
+"""A scheduler that is there answers within milliseconds, on a busy machine within seconds."""
+_GATHER_S = 60.0
+_MOST_WORDS = 2000
 _NAME = "napari-her2"
 _UNINSTALLED = "0+unknown"
 
@@ -45,6 +52,13 @@ class Cluster:
         self._client = client
         self.address = address
         self._news = threading.Event()
+        self._asked: dict[Future[str], SlideJob[Any]] = {}
+
+    def warning(self) -> str:
+        """Warn where others can reach the cluster without TLS; empty where they cannot."""
+        own = self._client.scheduler_info().get("address")
+        found = (self._client.scheduler.address, *([own] if isinstance(own, str) else []), *self.workers())
+        return open_to_the_network(found)
 
     def workers(self) -> frozenset[str]:
         """Addresses of the workers that are there now.
@@ -80,11 +94,13 @@ class Cluster:
                 raise _unfit(address, "has no napari-her2: install the same version on every machine")
         for address, problem in self._client.run(prepare_aside, needs, on_error="return").items():
             # Whoever was lost meanwhile is given nothing, and needs no words.
-            if problem is not None and not isinstance(problem, OSError | TimeoutError):
-                told = str(problem) if isinstance(problem, WorkerUnfit) else f"cannot start: {problem}"
-                raise _unfit(address, told)
+            if type(problem) is str:
+                if problem:
+                    raise _unfit(address, problem[:_MOST_WORDS])
+            elif not isinstance(problem, OSError | TimeoutError):
+                raise _unfit(address, f"cannot start: {problem}"[:_MOST_WORDS])
 
-    def submit(self, job: SlideJob[Any], needs: Needs, worker: str) -> Future[SlideOutcome]:
+    def submit(self, job: SlideJob[Any], needs: Needs, worker: str) -> Future[str]:
         """Hand a slide to a worker, and to no other."""
         future = self._client.submit(
             run_job,
@@ -96,6 +112,7 @@ class Cluster:
             key=f"{_NAME}-{secrets.token_hex(8)}",
         )
         future.add_done_callback(lambda _: self._news.set())
+        self._asked[future] = job
         return future
 
     def wait(self, seconds: float) -> None:
@@ -104,36 +121,44 @@ class Cluster:
         # Before anybody looks: what is done from here on is news for the next time.
         self._news.clear()
 
-    def result(self, future: Future[SlideOutcome]) -> SlideOutcome | Exception | None:
+    def result(self, future: Future[str]) -> SlideOutcome | Her2Error | None:
         """Return the outcome of a slide that is done, the error it ended with, or None if it is lost."""
         from distributed import KilledWorker
 
+        job = self._asked.pop(future)
         if future.cancelled():
             return None
         if future.status == "error":
             error = future.exception(timeout=_GATHER_S)
-            return None if isinstance(error, KilledWorker) or not isinstance(error, Exception) else error
+            if isinstance(error, KilledWorker):
+                return None
+            # Tasks of ours raise nothing: dask itself failed, to load one for example.
+            text = f"{type(error).__name__}: {error}"[:_MOST_WORDS]
+            return JobFailed(f"dask could not run the slide ({text}): see the log of the worker.")
         try:
             # The worker may have died since: its task then waits for ever.
-            outcome: SlideOutcome = future.result(timeout=_GATHER_S)
-            return outcome
+            return read_answer(future.result(timeout=_GATHER_S), job)
         except (OSError, TimeoutError, CancelledError, KilledWorker):
             return None
 
-    def cancel(self, futures: Sequence[Future[SlideOutcome]]) -> None:
+    def cancel(self, futures: Sequence[Future[str]]) -> None:
         """Take slides back; workers stop at the next batch of tiles."""
+        for future in futures:
+            self._asked.pop(future, None)
         if self._client.status == "running" and futures:
             self._client.cancel(list(futures))
 
 
 @contextmanager
-def connect(address: str) -> Iterator[Cluster]:
+def connect(address: str, tls: TlsFiles | None = None) -> Iterator[Cluster]:
     """Connect to a running scheduler.
 
     Parameters
     ----------
     address : str
-        "tcp://host:8786", or the file that ``dask scheduler --scheduler-file`` wrote (.json).
+        "tcp://host:8786" or "tls://host:8786", or the file that ``dask scheduler --scheduler-file`` wrote
+        (.json).
+    tls : TlsFiles, optional
 
     Yields
     ------
@@ -142,7 +167,7 @@ def connect(address: str) -> Iterator[Cluster]:
     Raises
     ------
     JobFailed
-        If dask.distributed is not installed, or nothing answers there.
+        If dask.distributed is not installed, the certificates do not fit, or nothing answers there.
     """
     try:
         from distributed import Client
@@ -151,21 +176,27 @@ def connect(address: str) -> Iterator[Cluster]:
             f"Work on a cluster needs the package {error.name}: install napari-her2 with its cluster extra "
             f'(pip install "napari-her2[cluster]").'
         ) from error
-    try:
-        # Read here: distributed would wait for an absent file for ever.
-        is_file = address.endswith(".json")
-        where = json.loads(Path(address).read_text(encoding="utf-8"))["address"] if is_file else address
-        # Not the default of this process: what else it computes with dask stays here.
-        client = Client(where, timeout=CONNECT_S, set_as_default=False, name=_NAME)
-    except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
-        raise JobFailed(
-            f"No dask scheduler answers at {address} within {CONNECT_S:g} s: check the address "
-            f"(tcp://host:8786) and that the scheduler runs."
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            # Read here: distributed would wait for an absent file for ever.
+            is_file = address.endswith(".json")
+            where = json.loads(Path(address).read_text(encoding="utf-8"))["address"] if is_file else address
+            security = security_of(str(where), tls)
+            loop = stack.enter_context(running_loop(CONNECT_S))
+            # Not the default of this process: what else it computes with dask stays here.
+            client = Client(
+                where, loop=loop, timeout=CONNECT_S, set_as_default=False, name=_NAME, security=security
+            )
+        except (OSError, TimeoutError, ValueError, KeyError, TypeError, RecursionError) as error:
+            # A client that is half made closes itself when it goes, for which it needs the loop.
+            traceback.clear_frames(error.__traceback__)
+            gc.collect()
+            raise JobFailed(
+                f"No dask scheduler answers at {address} within {CONNECT_S:g} s: check the address "
+                f"(tcp://host:8786, or tls://host:8786 and its certificates) and that the scheduler runs."
+            ) from error
+        stack.callback(client.close)
         yield Cluster(client, address)
-    finally:
-        client.close()
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from napari_her2.cohort.answer import WorkerUnfit
 from napari_her2.cohort.outcome import CohortProgress, SlideOutcome
-from napari_her2.cohort.worker import WorkerUnfit
 from napari_her2.errors import ClusterLost, JobFailed, ModelError, SlideError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Dispatcher:
         self._retries = retries
         self._outcomes: list[SlideOutcome | None] = [None] * len(jobs)
         self._waiting = deque(_Turn(place, job) for place, job in enumerate(jobs))
-        self._running: dict[Future[SlideOutcome], tuple[_Turn, str]] = {}
+        self._running: dict[Future[str], tuple[_Turn, str]] = {}
         self._unfit: dict[str, str] = {}
         self._idle_since: float | None = None
 

@@ -35,6 +35,10 @@ class SlideJob(Protocol[T_contra]):
         """File of the slide."""
 
     @property
+    def out(self) -> Path:
+        """Folder that its result goes to."""
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Every file that is read."""
 

@@ -67,9 +67,12 @@ class CohortProgress(Progress):
         As of `Progress`.
     outcome : SlideOutcome or None
         Of the slide that this step finished.
+    warning : str
+        What concerns all slides and should be known; empty where there is nothing.
     """
 
     outcome: SlideOutcome | None = None
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

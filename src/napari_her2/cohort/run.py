@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
     from napari_her2.cohort.jobs import SlideJob, Source
+    from napari_her2.cohort.tls import TlsFiles
     from napari_her2.slide.tissue import Preset
 
     Steps = Generator[CohortProgress, None, CohortReport]
@@ -35,6 +36,7 @@ def score_cohort_steps(
     out: Path | str,
     *,
     scheduler: str | None = None,
+    tls: TlsFiles | None = None,
     retries: int = RETRIES,
     skip_finished: bool = False,
     device: str = "auto",
@@ -52,7 +54,7 @@ def score_cohort_steps(
     out : Path or str
         Folder for the results, a folder a slide in it; of several slides ``scores.csv`` has a row each.
     scheduler : str, optional
-        Address of a dask scheduler ("tcp://host:8786"), or the file it wrote for others to find it. Its
+        Address of a dask scheduler ("tls://host:8786"), or the file it wrote for others to find it. Its
         workers, one for each GPU, score the slides; slides, model and ``out`` lie where every worker sees
         them under the same path. Without it the slides are scored here, one after the other.
     retries : int
@@ -95,7 +97,9 @@ def score_cohort_steps(
     if scheduler is None:
         report = yield from _here("Scoring slides", jobs, bundle)
     else:
-        report = yield from _there("Scoring slides", jobs, source.pinned(bundle), out, scheduler, retries)
+        report = yield from _there(
+            "Scoring slides", jobs, source.pinned(bundle), out, scheduler, tls, retries
+        )
     if len(jobs) > 1:
         write_score_table(out, report.outcomes)
     return report
@@ -107,6 +111,7 @@ def embed_cohort_steps(
     out: Path | str,
     *,
     scheduler: str | None = None,
+    tls: TlsFiles | None = None,
     retries: int = RETRIES,
     skip_finished: bool = False,
     tile_mpp: float | None = None,
@@ -127,7 +132,7 @@ def embed_cohort_steps(
         A model (its encoder) by name or file; `EncoderSource` for others.
     out : Path or str
         Folder for the files, one a slide.
-    scheduler, retries, skip_finished
+    scheduler, tls, retries, skip_finished
         As for `score_cohort_steps`.
     tile_mpp : float, optional
         µm/px of the tiles; by default that of the model, else 0.5.
@@ -163,7 +168,7 @@ def embed_cohort_steps(
     _refuse_doubles(jobs)
     if scheduler is None:
         return (yield from _here("Embedding slides", jobs, tool))
-    return (yield from _there("Embedding slides", jobs, source.pinned(tool), out, scheduler, retries))
+    return (yield from _there("Embedding slides", jobs, source.pinned(tool), out, scheduler, tls, retries))
 
 
 def _here(stage: str, jobs: Sequence[SlideJob[Any]], tool: Any) -> Steps:  # noqa: ANN401 - of any source
@@ -204,7 +209,13 @@ def _forget_locals(error: BaseException) -> None:
 
 
 def _there(
-    stage: str, jobs: Sequence[SlideJob[Any]], source: Source[Any], out: Path, scheduler: str, retries: int
+    stage: str,
+    jobs: Sequence[SlideJob[Any]],
+    source: Source[Any],
+    out: Path,
+    scheduler: str,
+    tls: TlsFiles | None,
+    retries: int,
 ) -> Steps:
     """Let the workers of a cluster work."""
     # Loads dask.distributed, an extra.
@@ -214,9 +225,11 @@ def _there(
         raise JobFailed("A slide cannot be tried less than once: give a number of retries from 0 on.")
     files = [path for job in jobs for path in job.files]
     yield CohortProgress("Looking for the cluster", note=scheduler)
-    with connect(scheduler) as cluster, shared_needs(source, files, out) as needs:
-        workers = cluster.workers()
-        yield CohortProgress("Checking the workers", 0, len(workers), "workers", "each loads the model")
+    with connect(scheduler, tls) as cluster, shared_needs(source, files, out) as needs:
+        found, warning = len(cluster.workers()), cluster.warning()
+        yield CohortProgress(
+            "Checking the workers", 0, found, "workers", "each loads the model", warning=warning
+        )
         cluster.admit(needs)
         return CohortReport((yield from Dispatcher(cluster, needs, jobs, retries).steps(stage)))
 

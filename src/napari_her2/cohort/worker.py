@@ -15,6 +15,7 @@ from pathlib import Path  # noqa: TC003 - needs travel
 from typing import TYPE_CHECKING, Any
 
 from napari_her2 import __version__
+from napari_her2.cohort.answer import NotWanted, WorkerUnfit, answer_of
 from napari_her2.errors import Her2Error, JobFailed
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.5
 """How often a slide that waits for its turn looks whether it is still wanted."""
-
-
-class WorkerUnfit(JobFailed):
-    """A worker lacks what the cohort needs; the message goes on after "The worker at ADDRESS"."""
-
-
-class NotWanted(JobFailed):
-    """Nobody waits for the slide any more: whoever asked cancelled, or is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +89,18 @@ def prepare(needs: Needs) -> Any:  # noqa: ANN401 - what the source loads
         return _tools[needs.source.identity]
 
 
-async def prepare_aside(needs: Needs) -> None:
-    """Do `prepare` in a thread, so that the worker answers its scheduler meanwhile."""
-    await asyncio.to_thread(prepare, needs)
+async def prepare_aside(needs: Needs) -> str:
+    """Do `prepare` in a thread, so that the worker answers its scheduler; return what is missing."""
+    try:
+        await asyncio.to_thread(prepare, needs)
+    except WorkerUnfit as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - told to whoever asked, who could not load it
+        return f"cannot start: {type(error).__name__}: {error}"
+    return ""
 
 
-def run_job(job: SlideJob[Any], needs: Needs) -> SlideOutcome:
+def run_job(job: SlideJob[Any], needs: Needs) -> str:
     """Do the work on one slide, unless and until it is not wanted any more.
 
     Parameters
@@ -111,15 +110,13 @@ def run_job(job: SlideJob[Any], needs: Needs) -> SlideOutcome:
 
     Returns
     -------
-    SlideOutcome
-
-    Raises
-    ------
-    WorkerUnfit
-        If this worker should not have been given it.
-    Her2Error, OSError
-        If the slide failed.
+    str
+        As of `answer_of`; nothing is raised.
     """
+    return answer_of(lambda: _outcome(job, needs))
+
+
+def _outcome(job: SlideJob[Any], needs: Needs) -> SlideOutcome:
     wanted = _wanted_by_the_scheduler()
     with alone(wanted), closing(job.steps(prepare(needs))) as steps:
         while True:

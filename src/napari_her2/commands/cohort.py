@@ -14,15 +14,40 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome
+    from napari_her2.cohort.tls import TlsFiles
     from napari_her2.inference.result import Progress
 
-__all__ = ["RETRIES", "RETRIES_HELP", "SCHEDULER_HELP", "SKIP_HELP", "drive_cohort"]
+__all__ = [
+    "RETRIES",
+    "RETRIES_HELP",
+    "SCHEDULER_HELP",
+    "SKIP_HELP",
+    "TLS_CA_HELP",
+    "TLS_CERT_HELP",
+    "TLS_KEY_HELP",
+    "drive_cohort",
+    "given_tls",
+]
 
 SCHEDULER_HELP = (
-    "Address of a dask scheduler, tcp://host:8786, or the file that it wrote (.json): its workers do it."
+    "Address of a dask scheduler (tls://host:8786, tcp://127.0.0.1:8786), or the file that it wrote (.json): "
+    "its workers do it."
 )
+TLS_CA_HELP = "Certificate of the authority of a cluster with TLS (PEM)."
+TLS_CERT_HELP = "Your own certificate for it (PEM)."
+TLS_KEY_HELP = "The key of that certificate (PEM); by default in the same file."
 RETRIES_HELP = "On a cluster: how often a slide that failed is tried again, elsewhere if possible."
 SKIP_HELP = "Leave alone what an earlier run finished: same slide, model, options and version."
+
+
+def given_tls(scheduler: str | None, ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles | None:
+    """Put the certificates of a cluster together, or refuse them where there is none."""
+    from napari_her2.cohort.tls import tls_files
+
+    found = tls_files(ca, cert, key)
+    if found is not None and scheduler is None:
+        raise typer.BadParameter("certificates belong to a cluster: give --scheduler too.")
+    return found
 
 
 def drive_cohort(
@@ -45,6 +70,9 @@ def drive_cohort(
     """
 
     def tell(step: Progress) -> Callable[[], None] | None:
+        warning: str = getattr(step, "warning", "")
+        if warning:
+            return lambda: say(warning)
         outcome: SlideOutcome | None = getattr(step, "outcome", None)
         if outcome is None or (slides == 1 and outcome.error is not None):
             return None

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from napari_her2.commands.cohort import RETRIES, RETRIES_HELP, SCHEDULER_HELP, SKIP_HELP, drive_cohort
+from napari_her2.commands.cohort import (
+    RETRIES,
+    RETRIES_HELP,
+    SCHEDULER_HELP,
+    SKIP_HELP,
+    TLS_CA_HELP,
+    TLS_CERT_HELP,
+    TLS_KEY_HELP,
+    drive_cohort,
+    given_tls,
+)
 from napari_her2.commands.info import BACKEND_HELP, MPP_HELP
 from napari_her2.commands.score import DEVICE_HELP, TISSUE_HELP
 from napari_her2.slide.names import slide_name
@@ -40,6 +50,9 @@ def embed(
     cache: Annotated[bool, typer.Option(help="Keep embeddings on disk for the next run.")] = True,
     backend: Annotated[str, typer.Option(help=BACKEND_HELP)] = "auto",
     scheduler: Annotated[str | None, typer.Option(help=SCHEDULER_HELP)] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help=TLS_CA_HELP)] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help=TLS_CERT_HELP)] = None,
+    tls_key: Annotated[Path | None, typer.Option(help=TLS_KEY_HELP)] = None,
     retries: Annotated[int, typer.Option(min=0, help=RETRIES_HELP)] = RETRIES,
     skip_finished: Annotated[bool, typer.Option("--skip-finished", help=SKIP_HELP)] = False,
 ) -> None:
@@ -62,6 +75,7 @@ def embed(
         EncoderSource(encoder, weights, pretrained, tile_px),
         out,
         scheduler=scheduler,
+        tls=given_tls(scheduler, tls_ca, tls_cert, tls_key),
         retries=retries,
         skip_finished=skip_finished,
         tile_mpp=tile_mpp,

@@ -5,10 +5,24 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from patience import PatientBot
+
+if TYPE_CHECKING:
+    from pytestqt.qtbot import QtBot
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def qtbot(qapp: object, request: pytest.FixtureRequest) -> QtBot:
+    """The bot of pytest-qt, with patience."""
+    return PatientBot(request)
+
+
 # Read once, when napari is imported: no test reads or writes the Preferences of the person who runs it.
 _NAPARI = tempfile.TemporaryDirectory(prefix="napari-her2-tests-")
 os.environ["NAPARI_CONFIG"] = str(Path(_NAPARI.name) / "settings.yaml")

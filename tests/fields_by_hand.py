@@ -37,7 +37,7 @@ class HandPyramid:
         return np.stack([y, x, np.full_like(y, level), np.zeros_like(y)]).astype(np.float16)
 
     def field(self, key: FieldKey) -> CorrelatedField:
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(300)
         self.computed.append((key, threading.current_thread().name))
         side = self.field_px
         values = np.full((CHANNELS, side, side), np.nan, np.float16)

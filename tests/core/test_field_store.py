@@ -121,7 +121,7 @@ def test_a_view_that_moves_while_fields_arrive_breaks_nothing():
         assert all(kept.field.key == at for at, kept in found.items())
         assert store.nbytes <= 8 * FIELD_BYTES
     stop.set()
-    thread.join(5)
+    thread.join(300)
     assert not thread.is_alive()
 
 

@@ -57,11 +57,11 @@ def test_the_slider_fades_one_slide_into_the_other(viewer: Viewer) -> None:
 @pytest.mark.slow
 def test_a_case_is_scored_from_the_dock(viewer: Viewer, qtbot: QtBot, random_pair_model: str) -> None:
     _, dock = viewer.window.add_plugin_dock_widget("napari-her2", "HER2 Scoring")
-    qtbot.waitUntil(lambda: not dock.look_job.running, timeout=60_000)
+    qtbot.waitUntil(lambda: not dock.look_job.running, timeout=300_000)
     dock.models.combo.setCurrentText(random_pair_model)
     dock.slides.combo.setCurrentIndex(0)
     assert dock.case.picker.combo.currentText() == "small_HER2"
-    with qtbot.waitSignal(dock.score_job.running_changed, timeout=200_000, check_params_cb=lambda on: not on):
+    with qtbot.waitSignal(dock.score_job.running_changed, timeout=600_000, check_params_cb=lambda on: not on):
         dock.progress.start.click()
     assert dock.message.text.text() == ""
     result = dock.session.result(dock.slides.slide_id)
@@ -76,7 +76,7 @@ def test_a_case_is_scored_from_the_dock(viewer: Viewer, qtbot: QtBot, random_pai
         assert {"attention", "tissue", "top tiles", "tiles"} <= roles
         assert "evidence" not in roles
     gallery = dock.result.tiles.gallery
-    qtbot.waitUntil(lambda: len(gallery.strips[3].unread) == 0, timeout=60_000)
-    with qtbot.waitSignal(dock.result.tiles.tile_read, timeout=20_000):
+    qtbot.waitUntil(lambda: len(gallery.strips[3].unread) == 0, timeout=300_000)
+    with qtbot.waitSignal(dock.result.tiles.tile_read, timeout=300_000):
         gallery.lists[3].itemClicked.emit(gallery.lists[3].item(0))
     assert dock.result.tiles.inspector.picture.isVisible()

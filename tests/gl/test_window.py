@@ -45,7 +45,7 @@ def add(viewer: Viewer, slide: HandSlide) -> Any:
 
 def open_dock(viewer: Viewer, qtbot: QtBot) -> ScoringDock:
     _, dock = viewer.window.add_plugin_dock_widget("napari-her2", "HER2 Scoring")
-    qtbot.waitUntil(lambda: not dock.look_job.running, timeout=60_000)
+    qtbot.waitUntil(lambda: not dock.look_job.running, timeout=300_000)
     return dock
 
 
@@ -93,7 +93,7 @@ def test_a_slide_is_scored_from_the_dock(
     dock.models.combo.setCurrentText(random_model)
     dock.slides.combo.setCurrentIndex(0)
     qtbot.waitUntil(dock.progress.start.isEnabled)
-    with qtbot.waitSignal(dock.score_job.running_changed, timeout=120_000, check_params_cb=lambda on: not on):
+    with qtbot.waitSignal(dock.score_job.running_changed, timeout=600_000, check_params_cb=lambda on: not on):
         dock.progress.start.click()
     assert dock.message.text.text() == ""
     result = dock.session.result(dock.slides.slide_id)
@@ -102,7 +102,7 @@ def test_a_slide_is_scored_from_the_dock(
     roles = {getattr(tag_of(layer), "role", None) for layer in viewer.layers}
     assert {"attention", "evidence", "tissue", "top tiles", "tiles"} <= roles
     assert dock.result.card.task.text() == "H&E-based prediction of the HER2 IHC score"
-    with qtbot.waitSignal(dock.result.tiles.tile_job.returned, timeout=20_000):
+    with qtbot.waitSignal(dock.result.tiles.tile_job.returned, timeout=300_000):
         dock.result.tiles.inspect(dock.result.tiles.first_tile)
     assert dock.result.tiles.inspector.picture.isVisible()
 
@@ -126,7 +126,7 @@ def test_closing_the_dock_in_the_window_stops_its_work(
     dock.score_job.start(lambda: endless(None, ""))
     qtbot.waitUntil(started.is_set)
     viewer.window.remove_dock_widget(widget)
-    assert closed.wait(10)
+    assert closed.wait(300)
     assert not dock.score_job.running
 
 
@@ -149,7 +149,7 @@ def test_closing_the_viewer_stops_the_work_of_its_docks(
     qtbot.waitUntil(started.is_set)
     del dock
     viewer.close()
-    qtbot.waitUntil(closed.is_set, timeout=10_000)
+    qtbot.waitUntil(closed.is_set, timeout=300_000)
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_the_demonstration_saves_its_window(
         f"run_demo(Path({str(target)!r}), case=PhantomCase('small', '3+', 5, 1536, 0.5),"
         f" model={name!r}, size=(1366, 768))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     shot = imageio.imread(target)
     assert shot.shape[1] >= 1200
@@ -217,7 +217,7 @@ def test_the_command_opens_a_window_with_the_dock_and_the_slides(phantom: None) 
     )
     pair = ensure_phantom(CASE)
     arguments = [sys.executable, "-c", code, "open", str(pair.he), str(pair.ihc)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines() == ["small_HE; small_HER2", "small_HE True", "True"]
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from napari_her2._qt.scoring_dock import ScoringDock
 
-SLOW_MS = 120_000
+SLOW_MS = 600_000
 
 
 @pytest.fixture(scope="module")

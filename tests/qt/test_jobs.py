@@ -109,7 +109,7 @@ def test_cancel_closes_the_generator_in_its_thread(qtbot: QtBot, job: Job) -> No
     started, closed = threading.Event(), []
     with qtbot.waitSignal(job.cancelled):
         job.start(lambda: endless(started, closed))
-        assert started.wait(10)
+        assert started.wait(300)
         job.cancel()
     assert len(closed) == 1
     assert closed[0] != threading.get_ident()
@@ -140,7 +140,7 @@ def test_only_the_latest_start_reports(qtbot: QtBot, job: Job) -> None:
     def slow() -> Generator[Progress, None, str]:
         yield Progress("Old")
         started.set()
-        release.wait(10)
+        release.wait(300)
         return "old"
 
     def quick() -> Generator[Progress, None, str]:
@@ -148,7 +148,7 @@ def test_only_the_latest_start_reports(qtbot: QtBot, job: Job) -> None:
         return "new"
 
     job.start(slow)
-    assert started.wait(10)
+    assert started.wait(300)
     with qtbot.waitSignal(job.returned):
         job.start(quick)
     release.set()
@@ -163,7 +163,7 @@ def test_shutdown_waits_until_the_generator_is_closed(qtbot: QtBot) -> None:
     started, closed = threading.Event(), []
     job.start(lambda: endless(started, closed))
     qtbot.waitUntil(started.is_set)
-    assert job.shutdown(10)
+    assert job.shutdown(300)
     assert closed
     qtbot.wait(20)
     assert reports == []
@@ -175,7 +175,7 @@ def test_shutdown_does_not_hang_on_a_step_that_takes_long(qtbot: QtBot) -> None:
 
     def steps() -> Generator[Progress, None, None]:
         started.set()
-        release.wait(10)
+        release.wait(300)
         yield Progress("Late")
 
     job.start(steps)

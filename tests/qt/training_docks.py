@@ -18,7 +18,7 @@ METHODS = tuple(
     MethodChoice(name, f"What {name} learns from", (ConfigChoice("tiny", "The tiny protocol."),))
     for name in ("trains", "ends", "table", "fails", "deaf", "refuses")
 )
-TIMEOUT_MS = 240_000  # a busy machine takes a minute to load PyTorch
+TIMEOUT_MS = 300_000  # a busy machine takes a minute to load PyTorch
 
 
 def reopen_napari() -> None:

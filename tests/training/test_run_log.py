@@ -258,7 +258,7 @@ def test_a_process_that_was_killed_is_lost_whoever_has_its_number_now(tmp_path: 
 def test_sigterm_ends_the_command_as_ctrl_c_does(tmp_path: Path) -> None:
     with start_endless(tmp_path) as process:
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors == "napari-her2: Cancelled. Go on with --resume.\n"
     assert (tmp_path / "closed").exists()
@@ -268,7 +268,7 @@ def test_sigterm_ends_the_command_as_ctrl_c_does(tmp_path: Path) -> None:
 def test_a_stop_file_ends_the_command_with_a_plain_line(tmp_path: Path) -> None:
     with start_endless(tmp_path) as process:
         (tmp_path / "stop").touch()
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert (
         errors == "napari-her2: The training was stopped as asked; it can be resumed. Go on with --resume.\n"

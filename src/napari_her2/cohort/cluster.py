@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 import json
 import secrets
 import threading
-import traceback
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -170,12 +168,13 @@ def connect(address: str, tls: TlsFiles | None = None) -> Iterator[Cluster]:
         If dask.distributed is not installed, the certificates do not fit, or nothing answers there.
     """
     try:
-        from distributed import Client
+        import distributed  # noqa: F401 - an extra, without which nothing here works
     except ImportError as error:
         raise JobFailed(
             f"Work on a cluster needs the package {error.name}: install napari-her2 with its cluster extra "
             f'(pip install "napari-her2[cluster]").'
         ) from error
+
     with ExitStack() as stack:
         try:
             # Read here: distributed would wait for an absent file for ever.
@@ -184,18 +183,14 @@ def connect(address: str, tls: TlsFiles | None = None) -> Iterator[Cluster]:
             security = security_of(str(where), tls)
             loop = stack.enter_context(running_loop(CONNECT_S))
             # Not the default of this process: what else it computes with dask stays here.
-            client = Client(
+            client = _client_class(stack)(
                 where, loop=loop, timeout=CONNECT_S, set_as_default=False, name=_NAME, security=security
             )
         except (OSError, TimeoutError, ValueError, KeyError, TypeError, RecursionError) as error:
-            # A client that is half made closes itself when it goes, for which it needs the loop.
-            traceback.clear_frames(error.__traceback__)
-            gc.collect()
             raise JobFailed(
                 f"No dask scheduler answers at {address} within {CONNECT_S:g} s: check the address "
                 f"(tcp://host:8786, or tls://host:8786 and its certificates) and that the scheduler runs."
             ) from error
-        stack.callback(client.close)
         yield Cluster(client, address)
 
 
@@ -236,6 +231,19 @@ def shared_needs(source: Source[Any], files: Sequence[Path], out: Path) -> Itera
     finally:
         with suppress(OSError):
             token.unlink()
+
+
+def _client_class(stack: ExitStack) -> type[Client]:
+    from distributed import Client
+
+    class Closed(Client):  # type: ignore[misc]  # distributed is not typed
+        """Closed with the stack also where it could not connect: later its loop is gone."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+            stack.callback(self.close)
+            super().__init__(*arguments, **options)
+
+    return Closed
 
 
 def _unfit(address: str, reason: str) -> JobFailed:

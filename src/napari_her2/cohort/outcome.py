@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -90,3 +91,11 @@ class CohortReport:
     def of(self, state: State) -> tuple[SlideOutcome, ...]:
         """Return the outcomes of a state."""
         return tuple(outcome for outcome in self.outcomes if outcome.state == state)
+
+
+def forget_locals(error: BaseException) -> None:
+    """Free what the frames of an error hold, arrays of a slide among it; where it was raised stays known."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__

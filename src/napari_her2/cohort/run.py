@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.cohort.dispatch import Dispatcher
 from napari_her2.cohort.embed_job import EmbedJob
-from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome
+from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome, forget_locals
 from napari_her2.cohort.score_job import Case, ScoreJob
 from napari_her2.cohort.sources import EncoderSource, ModelSource, absolute
 from napari_her2.cohort.table import write_score_table
@@ -178,7 +177,7 @@ def _here(stage: str, jobs: Sequence[SlideJob[Any]], tool: Any) -> Steps:  # noq
         try:
             outcome = yield from _named(job, tool)
         except Exception as error:  # noqa: BLE001 - what nobody foresaw costs one slide too, as on a cluster
-            _forget_locals(error)
+            forget_locals(error)
             outcome = SlideOutcome.failure(job.path, error)
         outcomes.append(outcome)
         yield CohortProgress(stage, done, len(jobs), "slides", job.path.name, outcome=outcome)
@@ -198,14 +197,6 @@ def _named(job: SlideJob[Any], tool: Any) -> Generator[CohortProgress, None, Sli
         return outcome
     finally:
         steps.close()
-
-
-def _forget_locals(error: BaseException) -> None:
-    """Free what the frames of an error hold, arrays of a slide among it; where it was raised stays known."""
-    link: BaseException | None = error
-    while link is not None:
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
 
 
 def _there(

@@ -311,8 +311,13 @@ def test_a_worker_killed_in_the_midst_costs_no_slide(
     two_workers, address, slides, alone, tiny_model, tmp_path, shared
 ):
     """The last test, for what is killed here stays dead: to start it again would load PyTorch once more."""
+
+    async def stays_dead():
+        return None
+
     for nanny in two_workers.workers.values():
-        nanny.auto_restart = False
+        # Dask would close the new worker too, some seconds after it took a slide.
+        nanny.instantiate = stays_dead
     with distributed.Client(address, set_as_default=False) as client:
         pids = client.run(os.getpid)
     shutil.rmtree(shared / "embeddings", ignore_errors=True)  # what earlier tests embedded

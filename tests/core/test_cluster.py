@@ -71,6 +71,7 @@ def address(two_workers):
 def no_workers():
     with (
         running_loop(WAIT_S) as loop,
+        dask.config.set({"distributed.comm.timeouts.connect": WAIT_S}),
         distributed.LocalCluster(n_workers=0, loop=loop, dashboard_address=None, processes=False) as cluster,
     ):
         yield cluster

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import dask
 import pytest
 from typer.testing import CliRunner
 
@@ -45,6 +46,7 @@ def scheduler(certificates):
     security = distributed.Security(require_encryption=True, **files)
     with (
         running_loop(PATIENCE_S) as loop,
+        dask.config.set({"distributed.comm.timeouts.connect": PATIENCE_S}),
         distributed.LocalCluster(
             n_workers=0,
             loop=loop,

@@ -130,6 +130,50 @@ def test_closing_the_dock_in_the_window_stops_its_work(
     assert not dock.score_job.running
 
 
+@pytest.mark.slow
+def test_closing_the_window_while_it_scores_ends_the_process_with_no_thread_left() -> None:
+    """The step that scoring is in ends when the window is gone: nobody waits for it without end."""
+    code = (
+        "import sys, threading, napari\n"
+        "from qtpy.QtCore import QTimer\n"
+        "from napari_her2.inference.result import Progress\n"
+        "from napari_her2._qt import scoring_dock\n"
+        "started, closing, closed = threading.Event(), threading.Event(), []\n"
+        "def endless(slide, model, **options):\n"
+        "    try:\n"
+        "        while True:\n"
+        "            yield Progress('Embedding tiles')\n"
+        "            started.set()\n"
+        "            closing.wait(60)\n"
+        "    finally:\n"
+        "        closed.append(True)\n"
+        "def looking_around(settings):\n"
+        "    yield Progress('Looking')\n"
+        "    return scoring_dock.Equipment((), (), 'cpu')\n"
+        "scoring_dock.looking_around = looking_around  # loads no PyTorch\n"
+        "def close():\n"
+        "    (dock,) = viewer.window.dock_widgets.values()\n"
+        "    if not started.is_set():\n"
+        "        if not dock.score_job.running:\n"
+        "            dock.score_job.start(lambda: endless(None, ''))\n"
+        "        return QTimer.singleShot(100, close)\n"
+        "    viewer.close()\n"
+        "    print('window closed in a step:', not closed)\n"
+        "    closing.set()\n"
+        "viewer = napari.Viewer(show=True)\n"
+        "viewer.window.add_plugin_dock_widget('napari-her2', 'HER2 Scoring')\n"
+        "QTimer.singleShot(100, close)\n"
+        "napari.run()\n"
+        "jobs = [one for one in threading.enumerate() if one.name.startswith('napari-her2 job')]\n"
+        "for one in jobs: one.join(60)\n"
+        "print('left:', [one.name for one in jobs if one.is_alive()], 'generator closed:', closed)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = done.stdout.splitlines()[-2:]
+    assert told == ["window closed in a step: True", "left: [] generator closed: [True]"]
+
+
 def test_closing_the_viewer_stops_the_work_of_its_docks(
     make_napari_viewer: Callable[..., Viewer], qtbot: QtBot
 ) -> None:

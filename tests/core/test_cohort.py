@@ -77,6 +77,12 @@ def test_other_options_are_another_request(he_slide, tiny_model, again):
     assert state([Case(he_slide, mpp=0.5)], tiny_model, again) == ["done"]
 
 
+def test_another_stain_that_the_user_names_is_another_request(he_slide, tiny_model, again):
+    assert state([he_slide], tiny_model, again, stain="H&E") == ["done"]
+    assert state([he_slide], tiny_model, again, stain="H&E") == ["skipped"]
+    assert state([he_slide], tiny_model, again) == ["done"]
+
+
 @pytest.mark.parametrize("damage", ["model_sha256", "version", "slides", None])
 def test_a_result_of_something_else_is_not_taken(he_slide, tiny_model, again, damage):
     path = again / he_slide.stem / "result.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from itertools import product
 
@@ -173,6 +174,21 @@ def test_damage_takes_out_its_place_and_no_more(damaged_slide, he_slide):
     for side in (np.ptp(rows) + 1, np.ptp(cols) + 1):
         assert 64 + 2 * 8 <= side <= 64 + 2 * 8 + 2 * 8
     np.testing.assert_array_equal(broken.values[:, ~lost], sound.values[:, ~lost])
+
+
+def test_a_pixel_is_lost_from_the_least_share_of_damage_on(slide, monkeypatch):
+    """A pixel of the representation is the mean of 4 x 4 of the slide: one of these is enough."""
+
+    def one_pixel_lost(*arguments, **options):
+        area = read_area(*arguments, **options)
+        lost = np.zeros(area.rgb.shape[:2], np.bool_)
+        lost[lost.shape[0] // 2, lost.shape[1] // 2] = True
+        return replace(area, damaged=lost)
+
+    monkeypatch.setattr("napari_her2.explain.correlated.read_area", one_pixel_lost)
+    field = make_pyramid(slide, make_network(attention=False)).field(FieldKey(0, 1, 1))
+    assert field.damaged
+    assert np.isnan(field.values[:, 32, 32]).all()
 
 
 def test_a_slide_without_scale_is_refused(tmp_path):

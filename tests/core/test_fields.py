@@ -62,6 +62,34 @@ def test_each_tile_says_what_the_model_says_of_it(scored_fields, field_model, sm
             assert np.isclose(scored_fields.table.confidence[at], said.confidence[0], atol=2e-3)
 
 
+def test_a_slide_is_the_mean_of_its_tiles_weighted_by_the_confidence_in_each(
+    small_pair, field_model, monkeypatch
+):
+    def by_colour(_, tiles):
+        """What a trained network does and one with random weights does not: differ from tile to tile."""
+        colours = tiles.mean(dim=(2, 3))
+        return torch.cat([colours, colours[:, :1] - colours[:, 1:2], colours[:, 1:2] - 0.7], dim=1) * 12
+
+    monkeypatch.setattr(FieldEncoder, "say", by_colour)
+    result = score_slide(small_pair.he, field_model, device="cpu", cache=False)
+    table = result.table
+    assert np.ptp(table.confidence) > 0.2  # or a plain mean would be the same
+    weights = table.confidence.astype(np.float64) / table.confidence.sum(dtype=np.float64)
+    said = np.array([result.probabilities[name] for name in result.classes])
+    assert np.allclose(said, weights @ table.probabilities, atol=1e-5)
+    assert np.abs(said - table.probabilities.mean(axis=0)).max() > 1e-3
+    assert np.allclose(table.attention, weights, atol=1e-6)
+
+
+def test_a_temperature_divides_the_logarithms_of_the_slide_not_of_its_tiles(small_pair, tmp_path):
+    plain = make_field_bundle(tmp_path / "plain.safetensors")
+    warm = make_field_bundle(tmp_path / "warm.safetensors", temperatures={"slide": 2.5})
+    before, after = (score_slide(small_pair.he, model, device="cpu") for model in (plain, warm))
+    given = np.array([before.probabilities[name] for name in before.classes]) ** (1 / 2.5)
+    assert np.allclose([after.probabilities[name] for name in before.classes], given / given.sum(), atol=1e-6)
+    assert np.array_equal(before.table.probabilities, after.table.probabilities)
+
+
 def test_logits_survive_the_store_within_rounding(field_model):
     bundle = load_bundle(field_model)
     encoder = FieldEncoder(bundle.head, tile_px=256, transform=IDENTITY)

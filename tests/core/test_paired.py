@@ -62,6 +62,19 @@ def both(small_pair, pair_model):
     return score_slide(small_pair.he, pair_model, small_pair.ihc, device="cpu", cache=False)
 
 
+def test_each_head_has_its_own_temperature(small_pair, pair_model, both):
+    bundle = load_bundle(pair_model)
+    temperatures = {"fusion": 2.0, "H&E": 0.5, "IHC": 4.0}
+    warm = replace(bundle, card=replace(bundle.card, temperatures=temperatures))
+    result = score_slide(small_pair.he, warm, small_pair.ihc, device="cpu", cache=False)
+    for head, temperature in temperatures.items():
+        before, after = (np.array(list(of.heads[head].values())) for of in (both, result))
+        expected = before ** (1 / temperature)
+        assert np.allclose(after, expected / expected.sum(), atol=1e-5)
+        assert np.abs(after - before).max() > 1e-3
+    assert result.probabilities == result.heads["fusion"]
+
+
 def features_of(path, bundle):
     with open_slide(path) as slide:
         grid = slide.tile_grid(96, 0.5)

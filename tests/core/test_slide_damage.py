@@ -13,6 +13,7 @@ import tifffile
 
 from napari_her2 import open_slide
 from napari_her2.errors import SlideError
+from napari_her2.slide.area import read_area
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,33 @@ def test_tiles_on_a_corrupt_stored_tile_are_left_out_and_reported(stored, image,
     assert [len(batch.images) for batch in batches] == [16] * 7 + [4]
     for image, (row, col) in zip(np.concatenate([b.images for b in batches]), index, strict=True):
         assert np.array_equal(image, good[row * 32 : row * 32 + 32, col * 32 : col * 32 + 32])
+
+
+@pytest.mark.parametrize(("tile_px", "mpp"), [(60, 0.5), (30, 1.0)])
+def test_a_tile_that_damage_only_just_reaches_is_left_out_too(stored, tile_px, mpp):
+    damage(stored, 2 * 6 + 3, garbage)
+    with open_slide(stored) as slide:
+        batches = list(slide.tiles(tile_px=tile_px, mpp=mpp, tissue_only=False))
+        rows, cols = slide.tile_grid(tile_px, mpp).shape
+    side = round(tile_px * mpp / 0.5)
+    reached = [
+        [row, col]
+        for row in range(rows)
+        for col in range(cols)
+        if row * side < 192 and (row + 1) * side > 128 and col * side < 256 and (col + 1) * side > 192
+    ]
+    assert [3, 4] in reached  # of which damage takes 5 %
+    assert np.concatenate([batch.corrupt for batch in batches]).tolist() == reached
+
+
+def test_a_pixel_of_an_area_is_damaged_from_the_least_share_of_damage_on(stored):
+    damage(stored, 2 * 6 + 3, garbage)  # pixels 128 to 192 down, 192 to 256 across
+    with open_slide(stored) as slide:
+        area = read_area(slide, origin_um=(0.0, 0.0), size_px=3, mpp=50.0)  # of 100 px each
+    # Of the pixel in the middle 5 % are damaged, of the one beside it 36 %.
+    assert area.damaged[1, 1]
+    assert area.damaged[1, 2]
+    assert not area.damaged[:, 0].any()
 
 
 def test_reading_a_corrupt_place_names_it(stored):

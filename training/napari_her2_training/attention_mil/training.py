@@ -11,6 +11,7 @@ Differences from the paper
 - Where tumour outlines are known, attention and votes may be guided by them ([head] guidance); the paper
   has none.
 - The epoch of the lowest validation loss is kept, and the last one beside it.
+- The norm of the gradient is clipped at 1.
 """
 
 from __future__ import annotations

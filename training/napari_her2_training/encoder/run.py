@@ -9,6 +9,7 @@ Differences from the paper
 --------------------------
 - Of optimiser, epochs and augmentation of the pre-training nothing is known; all of them are our choice.
 - The mean and the deviation of the patches themselves normalise them, and travel with the weights.
+- The norm of the gradient is clipped at 1.
 """
 
 from __future__ import annotations

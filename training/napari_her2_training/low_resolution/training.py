@@ -7,6 +7,10 @@ nothing of how they trained, so all of it is our choice.
 Images are mirrored, turned and made a little larger, brighter or stronger in contrast. Hue and saturation
 stay as they are: how brown the tissue is, is the signal. The epoch with the best macro F1 over the validation
 slides is kept, a later one of equals.
+
+Differences from the paper
+--------------------------
+- Everything above, of which the abstract says nothing; the norm of the gradient is clipped at 1, as well.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@ One slide a time, as all their authors do, gradients summed over a few; Adam. Th
 over the validation slides is kept, a later one of equals. Losses are those of
 `napari_her2_training.mil.losses`.
 
-Differences from the published code
------------------------------------
+Differences from the paper
+--------------------------
 - One protocol for all architectures, where each paper has an optimiser, a schedule and a rule of stopping of
   its own (TransMIL: Lookahead with RAdam, DSMIL: a cosine): what is compared is the architecture.
 - Slides can be thinned to some of their tiles each time they are learnt from; the order of rows stays.
+- The norm of the gradient is clipped at 1, for all alike.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ class Fit:
     accumulate : int
         Batches a step of the optimiser.
     clip : float or None
-        Largest norm of the gradient.
+        Largest norm of the gradient. Methods of papers that clip nothing give None, or name it under
+        "Differences from the paper".
     ties : str
         Which of equally good epochs is kept, the "first" or the "last".
     """

@@ -42,7 +42,7 @@ _STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Places:
+class Places:
     """Fields of a case: corners in µm, (y, x)."""
 
     case: Case
@@ -59,7 +59,7 @@ class SlideFields:
     config : FieldDataConfig
     """
 
-    def __init__(self, parts: Mapping[str, Sequence[_Places]], config: FieldDataConfig) -> None:
+    def __init__(self, parts: Mapping[str, Sequence[Places]], config: FieldDataConfig) -> None:
         self.parts = parts
         self.config = config
         self.field_px = config.field_px
@@ -134,7 +134,7 @@ def plan_fields(
         write_json(record, known)
     parts = {
         part: tuple(
-            _Places(case, tuple((y, x) for y, x in known[str(case.row)])) for case in getattr(split, part)
+            Places(case, tuple((y, x) for y, x in known[str(case.row)])) for case in getattr(split, part)
         )
         for part in SPLITS
     }

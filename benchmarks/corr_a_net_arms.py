@@ -72,7 +72,7 @@ def unseen_run(config: CorrANetConfig, manifest: Path, cache: Path, device: Devi
     split = Split(cases[:1], cases[:1], cases)
     fields = finished(plan_fields(split, config.data, manifest.parent, cache / "fields.json"))
     folder = RunFolder(cache, resume=True)
-    return FieldRun(config, manifest, cases, (split,), folder, device, device, FieldStore(cache, fields))
+    return FieldRun(config, manifest, cases, (split,), folder, device, FieldStore(cache, fields))
 
 
 def case_means(judged: Judged, cases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

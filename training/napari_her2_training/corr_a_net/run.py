@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2.errors import JobFailed, ModelError
-from napari_her2.inference.device import choose_device
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.corr_a_net import CorrANet
@@ -66,7 +65,7 @@ class FieldRun(ArmRun["CorrANetConfig"]):
 
     Parameters
     ----------
-    config, data, cases, splits, folder, device, reading_device
+    config, data, cases, splits, folder, device
         See `ArmRun`.
     store : FieldStore
     """
@@ -117,11 +116,12 @@ def open_fields(
     -------
     FieldRun
     """
+    folder: BCIFolder | None = None
+    cases: tuple[Case, ...] = ()
+    splits: tuple[Split, ...] = (Split((), ()),)
     if is_bci_folder(data):
-        folder: BCIFolder | None = BCIFolder(data, config.data)
-        cases, splits = (), (Split((), ()),)
+        folder = BCIFolder(data, config.data)
     else:
-        folder = None
         cases = read_manifest(data, ("he", "ihc"))
         splits = make_splits(cases, config.data)
     device = choose_machines(config.compute)
@@ -129,8 +129,7 @@ def open_fields(
     fields = run.path / "fields"
     fields.mkdir(exist_ok=True)
     source = folder or (yield from plan_fields(splits[0], config.data, data.parent, fields / "fields.json"))
-    store, reading_device = FieldStore(fields, source), choose_device(config.compute.device)
-    return FieldRun(config, data, cases, splits, run, device, reading_device, store)
+    return FieldRun(config, data, cases, splits, run, device, FieldStore(fields, source))
 
 
 def network_steps(run: FieldRun, arm: NetworkArm) -> Generator[Progress, None, CorrANet]:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.models.predictors import Predictor
-    from napari_her2_training.cohort.manifest import Stain
+    from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.corr_a_net.config import CorrANetConfig
 
 METHOD = "corr-a-net"

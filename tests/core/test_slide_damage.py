@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,6 +136,30 @@ def test_damage_is_drawn_in_magenta_never_white_and_the_rest_is_shown(stored, im
     assert {tuple(colour) for colour in drawn.tolist()} == {(255, 0, 255), (90, 0, 90)}
     assert np.abs(whole[:64].astype(int) - image[:64]).mean() < 40
     assert thumbnail[48, 80, 1] < 40  # the middle of the damage has no green
+
+
+def test_a_damaged_strip_as_wide_as_the_slide_is_drawn_only_where_it_is_seen(tmp_path):
+    path = tmp_path / "wide.tif"
+    tifffile.imwrite(
+        path,
+        np.full((64, 60_000, 3), 200, np.uint8),
+        photometric="rgb",
+        rowsperstrip=64,
+        compression="deflate",
+        metadata=None,
+    )
+    damage(path, 0, garbage)
+    with open_slide(path) as slide:
+        finest = slide.pyramid()[0]
+        tracemalloc.start()
+        try:
+            drawn = finest[:64, 30_000:30_100].compute()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert {tuple(colour) for colour in drawn.reshape(-1, 3).tolist()} == {(255, 0, 255), (90, 0, 90)}
+    assert np.array_equal(drawn[1, :-1], drawn[0, 1:])  # the stripes are diagonal
+    assert peak < 30_000_000  # hatch over the whole strip takes 30 MB in numbers of 64 bits, and 11 MB more
 
 
 def test_all_tiles_damaged_yields_only_the_report(stored):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from numpy.typing import NDArray
 
-    from napari_her2.slide.sources import TileSource
+    from napari_her2.slide.sources import Pixels, TileSource
 
 CHUNK_PX = 1024
 OVERVIEW_PX = 1000
@@ -69,20 +69,33 @@ class PixelLevel(Protocol):
         """Pixels, (height, width, 3) uint8."""
 
 
-def damage_pattern(height: int, width: int) -> NDArray[np.uint8]:
+def damage_pattern(height: int, width: int, y: int = 0, x: int = 0) -> NDArray[np.uint8]:
     """Magenta diagonal hatch: the picture of pixels that are not there.
 
     Parameters
     ----------
     height, width : int
         Pixels.
+    y, x : int
+        Where in a larger hatch it begins.
 
     Returns
     -------
     (height, width, 3) uint8
     """
-    diagonal = np.add.outer(np.arange(height), np.arange(width)) // _STRIPE_PX % 4 == 0
-    return np.where(diagonal[..., None], np.array(_DAMAGE_STRIPE, np.uint8), np.array(_DAMAGE, np.uint8))
+    diagonal = np.arange(y + x, y + x + height + width) // _STRIPE_PX % 4 == 0
+    line = np.where(diagonal[:, None], np.array(_DAMAGE_STRIPE, np.uint8), np.array(_DAMAGE, np.uint8))
+    # Every row is the line, one pixel further on.
+    rows = np.lib.stride_tricks.as_strided(line, (height, width, 3), (line.strides[0], *line.strides))
+    return np.ascontiguousarray(rows)
+
+
+class _Hatch:
+    """The picture of a damaged tile, drawn only where it is seen: a tile may be as wide as the slide."""
+
+    def __getitem__(self, place: tuple[slice, slice]) -> NDArray[np.uint8]:
+        rows, columns = place
+        return damage_pattern(rows.stop - rows.start, columns.stop - columns.start, rows.start, columns.start)
 
 
 class FileLevel:
@@ -114,7 +127,7 @@ class FileLevel:
                 pass  # tile by tile, to draw only what is damaged
         tile_h, tile_w = self._source.tile_shape
 
-        def tile_of(row: int, col: int) -> NDArray[np.uint8]:
+        def tile_of(row: int, col: int) -> Pixels:
             top, left = row * tile_h, col * tile_w
             # A tile across the border of this window is needed by the neighbour, too.
             whole = y <= top and x <= left and top + tile_h <= y + height and left + tile_w <= x + width
@@ -122,7 +135,7 @@ class FileLevel:
                 return self._source.tile(row, col) if whole else self._shared.tile(row, col)
             except DamagedTile as error:
                 self._note(CorruptRegion(self._level, top, left, tile_h, tile_w, str(error)))
-                return damage_pattern(tile_h, tile_w)
+                return _Hatch()
 
         out = np.empty((height, width, 3), np.uint8)
         fill_window(out, y, x, self._source, tile_of)

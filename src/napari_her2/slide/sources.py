@@ -27,6 +27,13 @@ WHITE = 255
 _ROWS_AT_ONCE = 64
 
 
+class Pixels(Protocol):
+    """Pixels of which a part can be cut: an array, or what draws the part."""
+
+    def __getitem__(self, place: tuple[slice, slice], /) -> NDArray[np.uint8]:
+        """Cut a part, (height, width, 3) uint8."""
+
+
 class TileSource(Protocol):
     """One level as tiles."""
 
@@ -50,7 +57,7 @@ def fill_window(
     y: int,
     x: int,
     source: TileSource,
-    tile_of: Callable[[int, int], NDArray[np.uint8]],
+    tile_of: Callable[[int, int], Pixels],
 ) -> None:
     """Fill an image with the window of a level whose corner is (y, x); white outside the level.
 

@@ -228,7 +228,7 @@ def _first_of_image(images: tuple[OmeImage, ...], page: Any) -> bool:  # noqa: A
     image = image_of_page(images, page.index, _shape(page))
     if image is None or not image.planes:
         return not page.subfiletype & _REDUCED
-    return page.index == min(image.planes.values())
+    return bool(page.index == min(image.planes.values()))
 
 
 def _name(page: Any, base: Any, images: tuple[OmeImage, ...]) -> str:  # noqa: ANN401 - tifffile

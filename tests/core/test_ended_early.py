@@ -1,0 +1,92 @@
+"""Scoring from the command line that is ended early: nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="needs the signals and limits of POSIX"),
+]
+
+# Small batches, so that there is a middle; behind the third of them it may be told to wait.
+CHILD = textwrap.dedent("""
+    import os, sys, time
+    from napari_her2.cli import main
+    from napari_her2.inference import embed
+    from napari_her2.inference.cache import FeatureStore
+
+    embed.default_batch = lambda *_: 16
+    keep, kept = FeatureStore.append, []
+
+    def append(self, index, features):
+        keep(self, index, features)
+        kept.append(len(index))
+        if len(kept) == 3 and "WAIT" in os.environ:
+            print("waiting", flush=True)
+            time.sleep(600)
+
+    FeatureStore.append = append
+    sys.argv = ["napari-her2", *sys.argv[1:]]
+    main()
+""")
+
+
+def start(slide, model, out, cache, **variables):
+    command = [sys.executable, "-c", CHILD, "score", str(slide), "--model", str(model), "--out", str(out)]
+    environment = os.environ | {"NAPARI_HER2_CACHE": str(cache)} | variables
+    return subprocess.Popen(
+        [*command, "--device", "cpu"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def score(*arguments, **variables):
+    with start(*arguments, **variables) as child:
+        out, errors = child.communicate()
+    return child.returncode, out + errors
+
+
+def written(out, slide):
+    """Bytes of every file of a result, without the seconds that it took."""
+    folder = out / slide.stem
+    found = {item.name: item.read_bytes() for item in folder.iterdir()}
+    values = json.loads(found.pop("result.json"))
+    assert values.pop("seconds")
+    return found | {"result.json": json.dumps(values)}
+
+
+@pytest.fixture(scope="module")
+def fresh(he_slide, tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fresh")
+    code, told = score(he_slide, tiny_model, folder / "out", folder / "cache")
+    assert code == 0, told
+    return written(folder / "out", he_slide)
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_ended_leaves_no_result_and_the_next_one_gives_the_same_bytes(
+    ended_by, he_slide, tiny_model, tmp_path, fresh
+):
+    arguments = (he_slide, tiny_model, tmp_path / "out", tmp_path / "cache")
+    with start(*arguments, WAIT="1") as child:
+        assert any(line.strip() == "waiting" for line in child.stdout)
+        child.send_signal(ended_by)
+        child.communicate()
+    assert child.returncode != 0
+    assert not (tmp_path / "out" / he_slide.stem / "result.json").exists()
+    (store,) = (tmp_path / "cache" / "embeddings").glob("*.features")
+    assert store.stat().st_size > 0
+    code, told = score(*arguments)
+    assert code == 0, told
+    assert written(tmp_path / "out", he_slide) == fresh

@@ -203,7 +203,7 @@ class Reading:
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise self.error(
-                f"{shown(str(path))} cannot be read ({reason}): check the path and its rights."
+                f"{shown(str(path))} could not be read ({reason}): check the path and its rights."
             ) from problem
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()

@@ -128,7 +128,7 @@ def test_an_ihc_slide_for_a_model_without_use_for_it(refused, small_pair):
 
 
 def test_regions_that_cannot_be_read(refused, he_slide, tmp_path):
-    assert "cannot be read" in refused(he_slide, "--regions", tmp_path / "none.geojson")
+    assert "could not be read" in refused(he_slide, "--regions", tmp_path / "none.geojson")
 
 
 def test_a_device_that_is_not_there(refused, he_slide):

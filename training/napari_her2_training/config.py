@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
+import os
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
 
 from napari_her2.errors import JobFailed
+from napari_her2.outside import MiB, Reading, expanded, shown
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.config_keys import key, near, read_section
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from napari_her2_training.classes import ClassMapping
 
+_CONFIGS = Reading(
+    limit=MiB // 4, advice="correct it, or begin with a configuration that comes with the package"
+)
 Config = TypeVar("Config", bound="RunConfig")
 
 
@@ -267,9 +271,9 @@ class RunConfig:
         values = {name: section for name, section in values.items() if name != PUBLISHED}
         for name, section in values.items():
             if name not in kinds:
-                raise JobFailed(f"The configuration has no section [{name}]{near(name, kinds)}.")
+                raise JobFailed(f"The configuration has no section [{shown(name, 60)}]{near(name, kinds)}.")
             if not isinstance(section, dict):
-                raise JobFailed(f"[{name}] must be a section with keys, not {section!r:.80}.")
+                raise JobFailed(f"[{shown(name, 60)}] must be a section with keys, not {section!r:.80}.")
         sections = {name: read_section(name, kind, values) for name, kind in kinds.items()}
         return cls(**sections, published=published)
 
@@ -308,14 +312,7 @@ def read_config(path: Path | str, kind: type[Config]) -> Config:
     JobFailed
         Naming the key and what is wrong with it.
     """
-    path = Path(path).expanduser()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JobFailed(f"{path} could not be read ({error.strerror or error}): check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise JobFailed(f"{path.name} is not valid TOML: {error}.") from error
-    return kind.parse(values)
+    return kind.parse(_CONFIGS.toml(expanded(path)))
 
 
 def _published(given: object) -> tuple[Published, ...]:
@@ -336,8 +333,8 @@ def _published(given: object) -> tuple[Published, ...]:
 
 def find_config(path: str | PathLike[str]) -> Path:
     """Return the file of a configuration: a path, or the name of one that comes with the package."""
-    given = Path(path).expanduser()
+    given = expanded(path)
     own = Path(__file__).parent / "configs" / f"{given.stem}.toml"
-    if not given.exists() and given.parent == Path() and own.exists():
+    if not os.path.exists(given) and given.parent == Path() and own.exists():
         return own
     return given

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import math
 from dataclasses import MISSING, field, fields
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed
+from napari_her2.outside import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _REQUIRED = object()
+_MOST = 2**53  # beyond it a whole number is none as a decimal one
 
 
 def key(
@@ -69,7 +70,7 @@ def read_section(name: str, kind: type, values: Mapping[str, object]) -> Any:  #
     checked: dict[str, object] = {}
     for key, value in given.items():  # type: ignore[attr-defined]
         if key not in known:
-            raise JobFailed(f"[{name}] has no key {key!r}{near(key, known)}.")
+            raise JobFailed(f"[{name}] has no key {shown(key, 60)!r}{near(key, known)}.")
         checked[key] = _value(f"[{name}] {key}", str(known[key].type), known[key].metadata, value)
     try:
         return kind(**checked)
@@ -97,7 +98,7 @@ def _value(key: str, kind: str, rules: Mapping[str, Any], value: object) -> obje
     whole = kind == "int"
     word = f"{_range_word(rules)}{'whole ' if whole else ''}number{_range_end(rules)}"
     fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not fits or not math.isfinite(value) or not _within(value, rules):  # type: ignore[arg-type]
+    if not fits or not -_MOST <= value <= _MOST or not _within(value, rules):  # type: ignore[arg-type]
         raise JobFailed(f"{key} must be a {word}, not {value!r:.80}.")
     return value if whole else float(value)  # type: ignore[arg-type]
 

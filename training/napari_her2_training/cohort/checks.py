@@ -6,25 +6,29 @@ of tiles) is checked by the dry run, and by the training just before it learns.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.models.class_scores import EQUIVOCAL, POSITIVE
+from napari_her2.slide.dicom import DICOM_HEAD_BYTES, is_dicom
 from napari_her2.slide.identity import content_sha256
 from napari_her2.slide.slide_files import slide_parts
 from napari_her2_training.classes import ish_positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
 
 _STAINS = ("he", "ihc")
+_MOST_FILES, _MOST_LOOKED_AT = 10_000, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,9 @@ def content_faults(cases: Sequence[Case]) -> list[str]:
     for case in cases:
         for column in _STAINS:
             path: Path | None = getattr(case, column)
-            if path is None or path.resolve() in seen:
+            if path is None or real(path) in seen:
                 continue
-            seen.add(path.resolve())
+            seen.add(real(path))
             size = _size(path)
             if size:
                 by_size[size].append(_Named(case, column, path))
@@ -113,6 +117,43 @@ def _of_one_size(alike: Sequence[_Named]) -> list[_Named]:
         else:
             sizes[size].append(named)
     return [*unreadable, *(named for same in sizes.values() if len(same) > 1 for named in same)]
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a folder, or one right in it, holds files of DICOM."""
+    return any(_is_dicom(path) for path in _files_in(folder)[:_MOST_LOOKED_AT])
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Files of a folder, and of the folders right in it: no slide lies deeper, and a home folder is deep."""
+    found: list[Path] = []
+    folders = [folder]
+    for place in folders:
+        try:
+            with os.scandir(place) as entries:
+                for entry in islice(entries, _MOST_FILES):
+                    if entry.is_file():
+                        found.append(Path(entry.path))
+                    elif place is folder and entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+        except OSError:  # no folder, or one that may not be looked into
+            continue
+        if len(found) > _MOST_FILES:
+            break
+    return sorted(found)
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(DICOM_HEAD_BYTES))
+    except OSError:
+        return False
+
+
+def real(path: Path) -> Path:
+    """Return a path without links, also where there is nothing or the links go round in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def ish_warnings(cases: Sequence[Case]) -> list[str]:

@@ -6,14 +6,18 @@ type and values are checked.
 
 from __future__ import annotations
 
+import math
 import pickle
+import struct
+import zipfile
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 import torch
 
 from napari_her2.errors import JobFailed
+from napari_her2.outside import is_regular
+from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +30,13 @@ if TYPE_CHECKING:
 HDF5_SUFFIXES = (".h5", ".hdf5")
 TENSOR_SUFFIXES = (".pth", ".pt")
 DATASET = "features"
+MAX_BYTES = 8 * 2**30
+"""Of the features of a slide: a million tiles of 2,048 numbers."""
+_LOADING_ERRORS = (
+    OSError, RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
+    AssertionError, ArithmeticError, MemoryError, struct.error,
+)  # fmt: skip
+"""What PyTorch raises on files that are damaged."""
 
 
 def holds_features(path: Path) -> bool:
@@ -79,8 +90,8 @@ def read_features(path: Path) -> NDArray[np.float16]:
         features = features[0]
     if features.ndim != 2 or features.dtype.kind != "f":
         raise JobFailed(
-            f"{path.name} holds {features.dtype} of shape {features.shape}, not one row of decimal numbers "
-            f"a tile: extract its features again."
+            f"{path.name} holds {features.dtype!s:.60} of shape {features.shape}, not one row of decimal "
+            f"numbers a tile: extract its features again."
         )
     if not len(features) or not features.shape[1]:
         raise JobFailed(f"{path.name} holds no tile: leave the case out.")
@@ -94,18 +105,19 @@ def read_features(path: Path) -> NDArray[np.float16]:
 
 
 def _hdf5(path: Path) -> NDArray[np.generic]:
-    try:
-        with h5py.File(path, "r") as file:
-            found = file.get(DATASET)
-            if not isinstance(found, h5py.Dataset):
-                raise JobFailed(f"{path.name} has no dataset {DATASET!r}: write it as CLAM and TRIDENT do.")
-            features: NDArray[np.generic] = found[()]
-    except OSError as error:
-        raise JobFailed(f"{path.name} is damaged, or no HDF5 file ({error}): get it again.") from error
-    return np.asarray(features)
+    with open_dataset(path, DATASET) as found:
+        count = math.prod(found.shape) * found.dtype.itemsize
+        if count > MAX_BYTES:
+            raise _too_large(path, count)
+        try:
+            values: NDArray[np.generic] = found[()]
+        except HDF5_ERRORS as error:
+            raise damaged_hdf5(path, error) from error
+    return np.asarray(values)
 
 
 def _tensor(path: Path) -> NDArray[np.generic]:
+    _check_archive(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -113,10 +125,41 @@ def _tensor(path: Path) -> NDArray[np.generic]:
             f"{path.name} holds more than a tensor. A pickle can run any program when it is loaded, so only "
             f"tensors are: save the features alone, with torch.save(features, file)."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except _LOADING_ERRORS as error:
         raise JobFailed(f"{path.name} is damaged, or no tensor of PyTorch: get it again.") from error
     if not isinstance(found, torch.Tensor):
         raise JobFailed(
             f"{path.name} holds {type(found).__name__} instead of a tensor: save the features alone."
         )
+    plain = found.layout == torch.strided and found.device.type == "cpu" and not found.is_quantized
+    # One number can be stored, and shown as a billion: only as many as the file holds are taken.
+    if not plain or found.numel() * found.element_size() > found.untyped_storage().nbytes():
+        raise JobFailed(f"{path.name} holds no plain table of numbers: save it with features.contiguous().")
+    found = found.detach()
     return found.float().numpy() if found.is_floating_point() else found.numpy()
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what PyTorch would unpack into more memory than the file is large."""
+    if not is_regular(path):
+        raise JobFailed(f"{path.name} is no file: check the path.")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise _too_large(path, size)
+    if not zipfile.is_zipfile(path):  # as PyTorch wrote until 1.5
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise JobFailed(f"{path.name} is damaged, or no tensor of PyTorch: get it again.") from error
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > size:
+        raise JobFailed(f"{path.name} is packed as PyTorch never does it: save the features alone.")
+
+
+def _too_large(path: Path, count: int) -> JobFailed:
+    return JobFailed(
+        f"{path.name} holds {count / 2**30:,.1f} GB of features, more than {MAX_BYTES // 2**30} GB: "
+        f"check how they were extracted."
+    )

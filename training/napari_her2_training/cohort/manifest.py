@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_her2.errors import JobFailed
+from napari_her2.outside import MiB, Reading, expanded, is_regular, shown
 from napari_her2_training.classes import SCORE_NAMES, class_mapping
-from napari_her2_training.cohort.checks import content_faults
+from napari_her2_training.cohort.checks import content_faults, holds_dicom, real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from napari_her2_training.classes import ClassMapping
 
@@ -22,6 +23,8 @@ STAINS: Mapping[Stain, str] = {"he": "H&E", "ihc": "IHC"}
 SPLITS = ("train", "validation", "test")
 _KNOWN = ("case_id", "he", "ihc", "score", "ish", "fold", "split")
 _MOST_FAULTS = 20
+_MAX_FAULT, _MOST_DIGITS = 400, 6
+_TABLES = Reading(limit=64 * MiB, advice="save the table of cases anew, as CSV in UTF-8 with commas")
 
 
 class ManifestFaults(JobFailed):
@@ -36,6 +39,7 @@ class ManifestFaults(JobFailed):
     """
 
     def __init__(self, name: str, faults: list[str]) -> None:
+        faults = [shown(fault, _MAX_FAULT) for fault in faults]
         self.faults = tuple(faults)
         count = len(faults)
         more = f" And {count - _MOST_FAULTS} more." if count > _MOST_FAULTS else ""
@@ -122,16 +126,9 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     JobFailed
         Naming every faulty row, the first twenty of them.
     """
-    path = Path(path).expanduser()
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise JobFailed(f"{path} could not be read ({error.strerror or error}): check the path.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise JobFailed(f"{path.name} is not a CSV file in UTF-8: {error}.") from error
+    path = expanded(path)
+    table = _TABLES.table(path)
+    columns, rows = table.columns, table.rows
     # Without a stain that is needed, one column of slides or the other will do.
     stains = needed[:1] or [stain for stain in STAINS if stain in columns] or ("he",)
     required = ("case_id", stains[0], "score")
@@ -159,7 +156,7 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
 
 def _case(
     number: int,
-    row: Mapping[str | None, object],
+    row: Mapping[Any, Any],
     folder: Path,
     needed: Sequence[Stain],
     faults: list[str],
@@ -167,26 +164,24 @@ def _case(
     def say(fault: str) -> None:
         faults.append(f"Row {number}: {fault}.")
 
-    values = {
-        key.strip(): (value or "").strip() for key, value in row.items() if isinstance(value, str) and key
-    }
+    values = {key: value.strip() for key, value in row.items() if isinstance(value, str) and key}
     if None in row:
         say("more values than columns")
     case_id, score = values.get("case_id", ""), values.get("score", "")
     if not case_id:
         say("no case_id")
     if score not in SCORE_NAMES:
-        say(f"score {score!r} is none of 0, 1+, 2+, 3+")
+        say(f"score {score!r:.40} is none of 0, 1+, 2+, 3+")
     he, ihc = (_slide(values.get(stain, ""), stain, folder, stain in needed, say) for stain in STAINS)
-    if not needed and he is None and ihc is None:
+    if not needed and not any(values.get(stain) for stain in STAINS):
         say("neither he nor ihc")
-    if he is not None and ihc is not None and he.resolve() == ihc.resolve():
+    if he is not None and ihc is not None and real(he) == real(ihc):
         say(f"he and ihc are the same file, {he.name}")
     split, fold = values.get("split") or None, values.get("fold") or None
     if split is not None and split not in SPLITS:
-        say(f"split {split!r} is none of {', '.join(SPLITS)}")
-    if fold is not None and not fold.isdecimal():
-        say(f"fold {fold!r} is not a whole number")
+        say(f"split {split!r:.40} is none of {', '.join(SPLITS)}")
+    if fold is not None and not (fold.isdecimal() and len(fold) <= _MOST_DIGITS):
+        say(f"fold {fold!r:.40} is not a whole number")
         fold = None
     return Case(
         number, case_id, he, ihc, SCORE_NAMES.get(score, "0"), values.get("ish", ""),
@@ -199,10 +194,17 @@ def _slide(value: str, column: Stain, folder: Path, needed: bool, say: Callable[
         if needed:
             say(f"no {column}")
         return None
-    path = folder / Path(value).expanduser()
-    if not path.exists():
-        say(f"{column} {value} does not exist")
-    return path
+    path = folder / expanded(value)
+    name = shown(value)
+    if is_regular(path) or holds_dicom(path):
+        return path
+    if not os.path.lexists(path):
+        say(f"{column} {name} does not exist")
+    elif path.is_dir():
+        say(f"{column} {name} is a folder without DICOM files: name the slide itself")
+    else:
+        say(f"{column} {name} is no file that can be read")
+    return None
 
 
 def _faults_between(cases: Sequence[Case]) -> list[str]:
@@ -212,12 +214,12 @@ def _faults_between(cases: Sequence[Case]) -> list[str]:
     for case in cases:
         by_case[case.case_id].append(case)
         if case.he is not None:
-            first = by_slide.setdefault(case.he.resolve(), case)
+            first = by_slide.setdefault(real(case.he), case)
             if first is not case:
                 faults.append(f"Row {case.row}: the slide {case.he.name} is in row {first.row} already.")
         if case.ihc is not None:
             # Of one case it may serve several H&E slides.
-            first = by_slide.setdefault(case.ihc.resolve(), case)
+            first = by_slide.setdefault(real(case.ihc), case)
             if first.case_id != case.case_id:
                 faults.append(
                     f"Row {case.row}: the slide {case.ihc.name} is that of case {first.case_id} in row "

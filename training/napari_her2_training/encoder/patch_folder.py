@@ -19,11 +19,11 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from napari_her2.errors import JobFailed
+from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
 from napari_her2_training.cohort.manifest import SPLITS
 
 if TYPE_CHECKING:
@@ -322,13 +322,10 @@ def _hdf5_labels(pixels: Path, config: PatchFolderConfig) -> NDArray[np.int64]:
 
 
 def _dataset(path: Path, name: str, *, values: bool = True) -> tuple[tuple[int, ...], NDArray[np.generic]]:
-    try:
-        with h5py.File(path, "r") as file:
-            found = file.get(name)
-            if not isinstance(found, h5py.Dataset):
-                raise JobFailed(f"{path.name} has no dataset {name!r}, as the files of PatchCamelyon have.")
-            if name == "x" and found.dtype != np.uint8:
-                raise JobFailed(f"{path.name} holds {found.dtype}, not bytes.")
+    with open_dataset(path, name) as found:
+        if name == "x" and found.dtype != np.uint8:
+            raise JobFailed(f"{path.name} holds {found.dtype!s:.60}, not bytes: get it again.")
+        try:
             return tuple(found.shape), np.asarray(found[()] if values else 0)
-    except OSError as error:
-        raise JobFailed(f"{path.name} is damaged, or no HDF5 file ({error}): get it again.") from error
+        except HDF5_ERRORS as error:
+            raise damaged_hdf5(path, error) from error

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
-import h5py
 import numpy as np
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
+from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
 from napari_her2_training.encoder.patches import Patches
 from napari_her2_training.files import array_file
 
@@ -95,13 +95,13 @@ class HDF5Images:
     def __getitem__(self, index: slice | NDArray[np.integer]) -> NDArray[np.uint8]:
         rows = self.rows[index]
         images = np.zeros((len(rows), self.tile_px, self.tile_px, 3), np.uint8)
-        try:
-            with h5py.File(self.path, "r") as file:
+        with open_dataset(self.path, "x") as found:
+            try:
                 # One by one: a list of rows costs HDF5 many times as much.
                 for place, row in enumerate(rows.tolist()):
-                    images[place] = resized(file["x"][row], self.tile_px)
-        except OSError as error:
-            raise JobFailed(f"{self.path.name} is damaged ({error}): get it again.") from error
+                    images[place] = resized(found[row], self.tile_px)
+            except HDF5_ERRORS as error:
+                raise damaged_hdf5(self.path, error) from error
         return images
 
 

@@ -65,11 +65,14 @@ class Reading:
         What to do next, the end of every sentence.
     error : type
         Raised, a `Her2Error`.
+    nan : bool
+        Whether decimal numbers in JSON may be NaN or infinite, as in measures that could not be taken.
     """
 
     limit: int = 16 * MiB
     advice: str = "get it again, or write it anew"
     error: type[Her2Error] = JobFailed
+    nan: bool = False
 
     def raw(self, path: Path | str) -> bytes:
         """Read a regular file.
@@ -109,7 +112,8 @@ class Reading:
     def parsed_json(self, text: str, name: Path | str) -> Any:  # noqa: ANN401 - JSON
         """Parse JSON that was read; ``name`` is told where it is refused."""
         try:
-            value = json.loads(text, parse_int=_whole, parse_float=_decimal, parse_constant=_decimal)
+            decimal = float if self.nan else _decimal
+            value = json.loads(text, parse_int=_whole, parse_float=decimal, parse_constant=decimal)
             if "\\u" in text:  # half a surrogate pair is no character, and cannot be printed
                 json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as problem:
@@ -123,6 +127,14 @@ class Reading:
         except RecursionError as problem:
             raise self.refusal(name, f"is nested more than {MAX_DEPTH} levels deep") from problem
         return self._shallow(value, name)
+
+    def json_object(self, path: Path | str, *needed: str) -> dict[str, Any]:
+        """Read JSON that is an object with the needed fields, among others."""
+        value = self.json(path)
+        if not isinstance(value, dict) or any(name not in value for name in needed):
+            missing = next((name for name in needed if not isinstance(value, dict) or name not in value), "")
+            raise self.refusal(path, f"holds no {missing}" if missing else "is no object in JSON")
+        return value
 
     def toml(self, path: Path | str) -> dict[str, Any]:
         """Read TOML; see the module for what it may hold."""

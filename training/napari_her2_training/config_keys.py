@@ -98,7 +98,7 @@ def _value(key: str, kind: str, rules: Mapping[str, Any], value: object) -> obje
     whole = kind == "int"
     word = f"{_range_word(rules)}{'whole ' if whole else ''}number{_range_end(rules)}"
     fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not fits or not -_MOST <= value <= _MOST or not _within(value, rules):  # type: ignore[arg-type]
+    if not fits or not -_MOST <= value <= _MOST or not _within(value, rules):  # type: ignore[arg-type, operator]
         raise JobFailed(f"{key} must be a {word}, not {value!r:.80}.")
     return value if whole else float(value)  # type: ignore[arg-type]
 

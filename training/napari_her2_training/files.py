@@ -10,12 +10,17 @@ import numpy as np
 
 from napari_her2.export.atomic import whole_file
 from napari_her2.export.csv_cells import write_records
+from napari_her2.outside import MiB, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+
+OWN_FILES = Reading(limit=64 * MiB, advice="train again in another folder, or get the file back", nan=True)
+"""How files of finished trainings are read: they may have been through other hands."""
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

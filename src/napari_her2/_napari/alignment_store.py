@@ -11,11 +11,12 @@ import numpy as np
 
 from napari_her2._napari.alignment import Alignment
 from napari_her2.errors import JobFailed
+from napari_her2.outside import Reading
 from napari_her2.own_files import private_folder, read_own, write_own
 
 FOLDER_VARIABLE = "NAPARI_HER2_ALIGNMENTS"
 _FORMAT = 1
-_MAX_BYTES = 16 * 1024
+_KEPT = Reading(limit=16 * 1024)
 
 
 def alignment_folder() -> Path:
@@ -90,7 +91,7 @@ def _path(fixed_id: str, moving_id: str) -> Path:
 def _read(fixed_id: str, moving_id: str) -> Alignment | None:
     path = _path(fixed_id, moving_id)
     try:
-        kept = json.loads(read_own(path, _MAX_BYTES))
+        kept = _KEPT.parsed_json(read_own(path, _KEPT.limit).decode(), path)
         if not isinstance(kept, dict) or kept.get("format") != _FORMAT:
             return None
         if (kept.get("fixed"), kept.get("moving")) != (fixed_id, moving_id):
@@ -100,7 +101,7 @@ def _read(fixed_id: str, moving_id: str) -> Alignment | None:
             return None
         return Alignment(np.vstack([rows, (0.0, 0.0, 1.0)]))
     # An alignment is quickly set again: a damaged file must not keep a slide from opening.
-    except (OSError, ValueError, TypeError, RecursionError, JobFailed):
+    except (OSError, ValueError, TypeError, OverflowError, JobFailed):
         return None
 
 

@@ -5,14 +5,15 @@ The training package writes these files (its module ``run_log`` says how); nothi
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from napari_her2.errors import JobFailed
 from napari_her2.inference.locks import FileLock
 from napari_her2.inference.result import Progress
+from napari_her2.outside import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 PROGRESS_FILE, PROCESS_FILE, LOCK_FILE, STOP_FILE = "progress.jsonl", "process.json", "run.lock", "stop"
 RUN_FILE, REPORT_FILE, PREDICTIONS_FILE = "run.json", "report.html", "predictions.csv"
 
-_MAX_PROCESS_BYTES = 64 * 1024
+_PROCESS = Reading(limit=64 * 1024, nan=True)
 _CHUNK_BYTES = 128 * 1024  # some ten milliseconds of parsing: a window stays fluent meanwhile
 
 State: TypeAlias = Literal["running", "finished", "stopped", "failed", "lost"]
@@ -295,16 +296,15 @@ def is_alive(out: Path) -> bool:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        with path.open("rb") as file:
-            return _parse(file.read(_MAX_PROCESS_BYTES))
-    except OSError:
+        return _parse(_PROCESS.raw(path))
+    except JobFailed:
         return None
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:
     try:
-        told = json.loads(text)
-    except (ValueError, RecursionError):
+        told = _PROCESS.parsed_json(text.decode(), "the log")
+    except (JobFailed, UnicodeDecodeError):
         return None
     return told if isinstance(told, dict) else None
 

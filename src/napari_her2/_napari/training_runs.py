@@ -23,6 +23,7 @@ from napari_her2._napari.training_log import (
     read_process,
 )
 from napari_her2.errors import JobFailed
+from napari_her2.outside import Reading
 from napari_her2.own_files import private_folder, read_own, write_own
 
 TRAIN_LOG = "train.log"
@@ -31,7 +32,7 @@ STATE_VARIABLE = "NAPARI_HER2_TRAININGS"
 _EXTRA = ("lightning", "torchmetrics", "sklearn", "kornia", "matplotlib", "jinja2")
 _FORMAT = 1
 _MOST_KNOWN = 20
-_MAX_BYTES = 256 * 1024
+_KNOWN = Reading(limit=256 * 1024)
 _LAST_WORDS_BYTES = 8 * 1024
 _SAID = "napari-her2: "  # how the command line begins what it says to a person
 
@@ -283,13 +284,13 @@ def known_runs() -> tuple[RunRequest, ...]:
     """Return the runs that were started or opened on this computer, the latest first."""
     path = state_file()
     try:
-        told = json.loads(read_own(path, _MAX_BYTES))
+        told = _KNOWN.parsed_json(read_own(path, _KNOWN.limit).decode(), path)
         if not isinstance(told, dict) or told.get("format") != _FORMAT:
             return ()
         names = [field.name for field in fields(RunRequest)]
         return tuple(RunRequest(**{name: str(run[name]) for name in names}) for run in told["runs"])
     # The list is a convenience: a damaged file must not keep the dock from opening.
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, JobFailed, ValueError, TypeError, KeyError):
         return ()
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from napari_her2.errors import JobFailed
+from napari_her2.outside import MiB, Reading
 
 MANIFEST = "manifest.csv"
-MAX_BYTES = 16 * 2**20
+_TABLES = Reading(limit=16 * MiB)
 _SLIDE_COLUMNS = ("he", "ihc")
 
 
@@ -27,7 +27,7 @@ def other_case(first: Path, second: Path) -> tuple[str, str, str] | None:
     """
     for folder in dict.fromkeys((first.parent, second.parent)):
         listed = _cases(folder / MANIFEST)
-        one, two = (listed.get(path.resolve()) for path in (first, second))
+        one, two = (listed.get(Path(os.path.realpath(path))) for path in (first, second))
         if one and two and not one & two:
             return min(one), min(two), MANIFEST
     return None
@@ -37,15 +37,12 @@ def _cases(manifest: Path) -> dict[Path, set[str]]:
     """Cases of each slide; empty where there is no manifest that can be read."""
     found: dict[Path, set[str]] = {}
     try:
-        if manifest.stat().st_size > MAX_BYTES:
-            return {}
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                case_id = (row.get("case_id") or "").strip()
-                for column in _SLIDE_COLUMNS:
-                    name = (row.get(column) or "").strip()
-                    if case_id and name:
-                        found.setdefault((manifest.parent / name).resolve(), set()).add(case_id)
-    except (OSError, ValueError, csv.Error):  # it is no affair of scoring what else lies in the folder
+        for _, row in _TABLES.table(manifest).rows:
+            case_id = (row.get("case_id") or "").strip()
+            for column in _SLIDE_COLUMNS:
+                name = (row.get(column) or "").strip()
+                if case_id and name:
+                    found.setdefault(Path(os.path.realpath(manifest.parent / name)), set()).add(case_id)
+    except JobFailed:  # it is no affair of scoring what else lies in the folder
         return {}
     return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.card import NOTICE
 from napari_her2_training.config import MeasureConfig
+from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.arms import Measured
 from napari_her2_training.reporting.html import REPORT_FILE, write_page
 from napari_her2_training.reporting.page import cell, interval_words
@@ -66,7 +66,7 @@ def write_comparison_page(folder: Path) -> Path:
         If its record is damaged.
     """
     try:
-        told = json.loads((folder / COMPARISON_FILE).read_text(encoding="utf-8"))
+        told = OWN_FILES.json_object(folder / COMPARISON_FILE)
         rows = [
             Row(
                 row.pop("arm"),
@@ -86,7 +86,7 @@ def write_comparison_page(folder: Path) -> Path:
             "mapping": told["mapping"],
             "published": [{**entry, "value": f"{entry['value']:.3f}"} for entry in told["published"]],
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JobFailed(f"{folder / COMPARISON_FILE} is damaged ({error}): compare again.") from error
     names = (*IN_TABLE, *(f"recall {name}" for name in classes))
     cases = max(row.measured.cases for row in rows)

@@ -8,7 +8,6 @@ what is taken for what, and ``OUT/report.html`` all of it on a page.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from napari_her2.inference.result import Progress
 from napari_her2_training.comparison.page import COMPARISON_FILE, IN_TABLE, Row, write_comparison_page
 from napari_her2_training.comparison.plots import draw_confusion
-from napari_her2_training.files import write_csv, write_json
+from napari_her2_training.files import OWN_FILES, write_csv, write_json
 from napari_her2_training.low_resolution.config import LowResolutionConfig, PatchArmConfig
 from napari_her2_training.low_resolution.run import train_low_resolution, train_patches
 from napari_her2_training.measures.arms import METRICS_FILE, Measured
@@ -82,7 +81,7 @@ def _named(config: Own, arm: str) -> Own:
 
 
 def _rows(arm: str, folder: Path) -> list[Row]:
-    told = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    told = OWN_FILES.json_object(folder / METRICS_FILE, "judged", "measured", "parameters")
     judged = told["judged"]
     return [
         Row(arm, reading, told["parameters"], judged, Measured.of_told(parts[judged]))

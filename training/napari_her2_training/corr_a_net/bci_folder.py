@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from sklearn.model_selection import train_test_split
 
@@ -29,6 +28,7 @@ from napari_her2.slide.macenko import fit_macenko, he_transform, sample_pixels
 from napari_her2.slide.names import slide_name
 from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.corr_a_net.fields import FieldList, averaged, check_he
+from napari_her2_training.pictures import read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -201,15 +201,7 @@ class BCIFolder:
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
         side = self.config.tile_px
-        try:
-            stored = np.frombuffer(path.read_bytes(), np.uint8)
-        except OSError as error:
-            raise JobFailed(
-                f"{_place(path)} could not be read ({error.strerror or error}): check it."
-            ) from error
-        image = cv2.imdecode(stored, cv2.IMREAD_COLOR_RGB) if len(stored) else None
-        if image is None:
-            raise JobFailed(f"{_place(path)} is damaged, or no PNG image: get it again.")
+        image = read_picture(path)
         height, width = image.shape[:2]
         if (height, width) != (side, side):
             raise JobFailed(

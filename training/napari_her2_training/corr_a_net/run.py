@@ -39,7 +39,7 @@ from napari_her2_training.corr_a_net.training import (
     represent_steps,
     train_network,
 )
-from napari_her2_training.files import write_json
+from napari_her2_training.files import OWN_FILES, write_json
 from napari_her2_training.measures.arms import METRICS_FILE
 from napari_her2_training.running.arm import ArmRun, TrainedFold, run_arm
 from napari_her2_training.running.cards import round_weights
@@ -281,7 +281,7 @@ def load_network(path: Path) -> CorrANet:
     """
     given = read_weights(path)
     try:
-        arguments = json.loads(given.metadata["arguments"])
+        arguments = OWN_FILES.parsed_json(given.metadata["arguments"], path)
         dim, attention = int(arguments["dim"]), bool(arguments["attention"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path.name} is no Corr-A-Net: give the file that training it wrote.") from error

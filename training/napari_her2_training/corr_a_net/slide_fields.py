@@ -6,7 +6,6 @@ one lies there on the other. H&E is normalised by one Macenko fit a slide, as sc
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from napari_her2_training.cohort.manifest import SPLITS, label_of
 from napari_her2_training.cohort.outlines import tumour_share
 from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
 from napari_her2_training.corr_a_net.fields import FieldList, averaged
-from napari_her2_training.files import write_json
+from napari_her2_training.files import OWN_FILES, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -121,7 +120,7 @@ def plan_fields(
     """
     cases = [(part, case) for part in SPLITS for case in getattr(split, part)]
     if record.exists():
-        known = json.loads(record.read_text(encoding="utf-8"))
+        known = OWN_FILES.json_object(record)
     else:
         known = {}
         for number, (part, case) in enumerate(cases):

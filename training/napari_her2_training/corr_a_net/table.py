@@ -12,7 +12,6 @@ numbers, PNG files beside them the pictures. Each arm that needs H&E alone also 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ from napari_her2_training.corr_a_net.run import (
     represent,
     representations_file,
 )
-from napari_her2_training.files import write_csv, write_json
+from napari_her2_training.files import OWN_FILES, write_csv, write_json
 from napari_her2_training.measures.arms import METRICS_FILE
 from napari_her2_training.running.arm import calibrated, save_model
 
@@ -112,7 +111,7 @@ def _measured(
     """Measures of an arm, with its drop in accuracy; kept, since Grad-CAM takes its time."""
     path = run.path("arms", arm.architecture, arm.slug) / _MEASURES
     if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known: dict[str, Any] = OWN_FILES.json_object(path)
         return known
     yield Progress("Measuring", unit="fields", note=f"{arm.name}: drop in accuracy")
     fields = fields_of(run, arm, run.judged)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from napari_her2.errors import JobFailed
@@ -23,6 +22,7 @@ from napari_her2_training.dry_run.bags import MEASURING
 from napari_her2_training.dry_run.cases import check_regions, read_table
 from napari_her2_training.dry_run.costs import network_cost, predictor_cost
 from napari_her2_training.dry_run.slides import Counted, look_at_slides, warn_of_download
+from napari_her2_training.pictures import read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -150,11 +150,11 @@ def _look_at_patches(
             patch = folder.parts[part][0]
             for path in (patch.he, patch.ihc):
                 began = time.perf_counter()
-                image = cv2.imread(str(path))
+                image = read_picture(path)
                 taken = time.perf_counter() - began
                 side = config.data.tile_px
-                if image is None or image.shape[:2] != (side, side):
-                    size = "no image" if image is None else f"{image.shape[1]} x {image.shape[0]} px"
+                if image.shape[:2] != (side, side):
+                    size = f"{image.shape[1]} x {image.shape[0]} px"
                     raise JobFailed(f"{path.name} is {size}; [data] tile_px is {side}.")
                 findings.spend("cutting fields", taken * len(labels))
         findings.warn(

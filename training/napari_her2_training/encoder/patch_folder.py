@@ -13,7 +13,6 @@ Images are PNG, JPEG or TIFF. Whose patch one is says ``groups.csv`` in the fold
 
 from __future__ import annotations
 
-import csv
 import re
 import warnings
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from napari_her2.errors import JobFailed
+from napari_her2.outside import MiB, Reading
 from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
 from napari_her2_training.cohort.manifest import SPLITS
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari_her2_training.encoder.config import PatchFolderConfig
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_TABLES = Reading(limit=64 * MiB, advice="save it anew, as CSV in UTF-8 with commas")
 GROUPS_FILE = "groups.csv"
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)
@@ -202,25 +203,28 @@ def _groups(folder: Path, config: PatchFolderConfig, paths: Sequence[Path]) -> d
     """Whose patch each is; empty where nothing says it."""
     file = folder / GROUPS_FILE
     if config.groups:
-        pattern = re.compile(config.groups)
+        pattern = _pattern(config.groups)
         matches = {path: pattern.search(path.name) for path in paths}
         lost = [path for path, match in matches.items() if match is None]
         _refuse(lost, folder, f"do not fit [data] groups ({config.groups!r})")
         return {path: match[1] or "" for path, match in matches.items() if match is not None}
     if not file.is_file():
         return {}
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-            columns = set(reader.fieldnames or ())
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise JobFailed(f"{GROUPS_FILE} is not a CSV file in UTF-8: {error}.") from error
-    if not {"file", "group"} <= columns:
+    table = _TABLES.table(file)
+    if not {"file", "group"} <= set(table.columns):
         raise JobFailed(f"{GROUPS_FILE} needs the columns file and group.")
-    told = {folder / row["file"]: (row["group"] or "").strip() for row in rows if row["file"]}
+    told = {folder / row["file"]: (row["group"] or "").strip() for _, row in table.rows if row["file"]}
     _refuse([path for path in paths if not told.get(path)], folder, f"have no group in {GROUPS_FILE}")
     return {path: told[path] for path in paths}
+
+
+def _pattern(groups: str) -> re.Pattern[str]:
+    try:
+        return re.compile(groups)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise JobFailed(
+            f"[data] groups {groups!r:.80} is no regular expression ({error}): correct it."
+        ) from error
 
 
 def _refuse(paths: Sequence[Path], folder: Path, why: str) -> None:

@@ -17,6 +17,7 @@ from napari_her2.inference.result import Progress
 from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
 from napari_her2_training.encoder.patches import Patches
 from napari_her2_training.files import array_file
+from napari_her2_training.pictures import read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -177,13 +178,7 @@ def read_patch(file: Path, config: PatchFolderConfig) -> NDArray[np.uint8]:
         Naming the file, where it cannot be read or has another size.
     """
     name = "/".join(file.parts[-2:])
-    try:
-        stored = np.frombuffer(file.read_bytes(), np.uint8)
-    except OSError as error:
-        raise JobFailed(f"{name} could not be read ({error.strerror or error}): check it.") from error
-    image = cv2.imdecode(stored, cv2.IMREAD_COLOR_RGB) if len(stored) else None
-    if image is None:
-        raise JobFailed(f"{name} is damaged, or no image: get it again, or take it out.")
+    image = read_picture(file)
     height, width = image.shape[:2]
     if height != width or (width != config.tile_px and not config.resize):
         advice = "cut squares" if height != width else "set [data] tile_px, or resize = true"

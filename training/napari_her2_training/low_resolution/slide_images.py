@@ -6,7 +6,6 @@ which means that the slide is finished. A run that was stopped goes on with the 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from napari_her2.slide.reader import open_slide
 from napari_her2.slide.thumbnail import read_thumbnails
 from napari_her2_training.cohort.manifest import STAINS, label_of
 from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
-from napari_her2_training.files import array_file, write_json
+from napari_her2_training.files import OWN_FILES, array_file, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -82,7 +81,7 @@ class SlideImages:
         self.files = tuple(files)
         self.cases = tuple(case.case_id for case in cases)
         self.labels = np.array([label_of(case, mapping) for case in cases], np.int64)
-        facts = [json.loads(_facts(file).read_text(encoding="utf-8")) for file in files]
+        facts = [OWN_FILES.json_object(_facts(file), "weights", "mpp") for file in files]
         counts = [len(fact["weights"]) for fact in facts]
         self.weights = np.concatenate([_shares(fact["weights"]) for fact in facts])
         self.mpp = np.array([fact["mpp"] for fact in facts], np.float64)

@@ -6,12 +6,12 @@ deviation. The interval is the percentile bootstrap over cases of that very numb
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.bootstrap import resample_cases, resampled_measures
 from napari_her2_training.measures.metrics import class_recalls, confusion, slide_metrics
 
@@ -183,7 +183,7 @@ def read_measured(folder: Path) -> dict[str, dict[str, Measured]]:
     -------
     dict of str to dict of str to Measured
     """
-    told = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["measured"]
+    told = OWN_FILES.json_object(folder / METRICS_FILE, "measured")["measured"]
     return {
         reading: {part: Measured.of_told(values) for part, values in parts.items()}
         for reading, parts in told.items()

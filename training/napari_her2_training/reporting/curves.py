@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2.errors import JobFailed
+from napari_her2_training.files import OWN_FILES
 from napari_her2_training.reporting.plots import draw_curves
 from napari_her2_training.running.log import PROGRESS_FILE
 
@@ -51,15 +52,15 @@ def read_epochs(folder: Path) -> dict[str, dict[str, dict[float, float]]]:
     """
     found: dict[str, dict[str, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
     try:
-        lines = (folder / PROGRESS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = OWN_FILES.raw(folder / PROGRESS_FILE).decode(errors="replace").splitlines()
+    except JobFailed:
         return {}
     for line in lines:
         try:
-            entry = json.loads(line)
+            entry = OWN_FILES.parsed_json(line, PROGRESS_FILE)
             values = {str(name): float(value) for name, value in entry["values"].items()}
             stage = str(entry["stage"])
-        except (ValueError, KeyError, TypeError, AttributeError):  # a line that a crash cut off
+        except (JobFailed, ValueError, KeyError, TypeError, AttributeError):  # a line that a crash cut off
             continue
         epoch = values.pop(_EPOCH, None)
         if epoch is not None:

@@ -6,12 +6,13 @@ the run went.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed
+from napari_her2.outside import expanded, is_regular
 from napari_her2_training.config import MeasureConfig
+from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.arms import METRICS_FILE, Measured, measure
 from napari_her2_training.measures.calibration import reliability, risk_coverage
 from napari_her2_training.measures.predictions import PREDICTIONS_FILE, pooled, read_predictions
@@ -98,18 +99,18 @@ def read_run(folder: Path) -> FinishedRun:
     JobFailed
         If there is none, or it is not finished.
     """
-    folder = folder.expanduser()
+    folder = expanded(folder)
     try:
-        told = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-    except OSError as error:
+        told = OWN_FILES.json_object(folder / METRICS_FILE)
+    except JobFailed as error:
+        if is_regular(folder / METRICS_FILE):
+            raise
         inside = sorted(str(file.parent) for file in folder.glob(f"*/*/{METRICS_FILE}"))
         if inside:
             raise JobFailed(f"{folder} holds several models: choose one of {', '.join(inside)}.") from error
         raise JobFailed(
             f"{folder} holds no finished training: choose the folder of one, or resume the one in it."
         ) from error
-    except ValueError as error:
-        raise JobFailed(f"{folder / METRICS_FILE} is damaged ({error}): train again.") from error
     if not (folder / PREDICTIONS_FILE).exists():
         raise JobFailed(
             f"The training in {folder} judged no slides by itself, so there is nothing to report: choose "

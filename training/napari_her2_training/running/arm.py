@@ -18,6 +18,7 @@ from napari_her2_training.cohort.checks import split_warnings
 from napari_her2_training.cohort.manifest import SPLITS, read_manifest
 from napari_her2_training.cohort.splits import make_splits
 from napari_her2_training.config import CasesRunConfig
+from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.arms import METRICS_FILE, measure_said
 from napari_her2_training.measures.calibration import fit_temperature, least_confidence, risk_coverage
 from napari_her2_training.measures.predictions import Part
@@ -197,7 +198,7 @@ def run_arm(
     out, finished = run.folder.path, run.folder.path / METRICS_FILE
     if finished.exists():
         yield Progress("Training", note="finished before")
-        path: Path = out / json.loads(finished.read_text(encoding="utf-8"))["model"]
+        path: Path = out / str(OWN_FILES.json_object(finished, "model")["model"])
         return path
     for warning in split_warnings(run.cases, run.splits, run.config.data.mapping):
         yield Progress("Splitting the cases", note=warning)

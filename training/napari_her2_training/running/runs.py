@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.files import write_json
+from napari_her2_training.files import OWN_FILES, write_json
 from napari_her2_training.running.ranks import is_first
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> R
     try:
         out.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            known = json.loads(file.read_text(encoding="utf-8"))
+            known = OWN_FILES.json_object(file)
             # Those that learn together with the first find its folder.
             if not resume and is_first(config.compute):
                 raise JobFailed(f"{out} holds a run already: go on with --resume, or choose another folder.")

@@ -8,7 +8,7 @@ caller ("unworded"). The exit status is 1 if there was any.
     python benchmarks/fuzz.py tiff --count 10000 --seed 0
     python benchmarks/fuzz.py tiff --only 1234 --keep /tmp/fuzz       # one case again, its file kept
 
-A new kind of file is a module beside this one with a `KIND`, named in `KINDS`.
+A new kind of file is a module beside this one with a `KIND`, or several in `KINDS`, named in `KINDS` here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
-KINDS = {"tiff": "fuzz_tiff"}
+_FILES = ("bundle", "geojson", "table", "toml", "json", "hdf5", "pth", "picture")
+KINDS = {"tiff": "fuzz_tiff", **dict.fromkeys(_FILES, "fuzz_files")}
 """Kind of file to the module beside this one that makes it."""
 FINE = ("works", "refused")
 _CASES_A_CHILD = 500
@@ -78,7 +79,8 @@ class Limits(NamedTuple):
 
 
 def load(name: str) -> Kind:
-    kind: Kind = importlib.import_module(KINDS[name]).KIND
+    module = importlib.import_module(KINDS[name])
+    kind: Kind = module.KINDS[name] if hasattr(module, "KINDS") else module.KIND
     return kind
 
 
@@ -116,6 +118,9 @@ def child(name: str, pipe: Connection, max_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries complain of every case
     kind = load(name)
+    with tempfile.TemporaryDirectory() as own:  # what the first use imports is held against no case
+        for path in kind.seeds(Path(own)):
+            kind.use(path)
     pipe.send("ready")
     while (path := pipe.recv()) is not None:
         pipe.send(judged(kind.use, Path(path), max_bytes))

@@ -335,6 +335,6 @@ def find_config(path: str | PathLike[str]) -> Path:
     """Return the file of a configuration: a path, or the name of one that comes with the package."""
     given = expanded(os.fspath(path))
     own = Path(__file__).parent / "configs" / f"{given.stem}.toml"
-    if not os.path.exists(given) and given.parent == Path() and own.exists():
+    if not os.path.exists(given) and given.parent == Path() and os.path.exists(own):
         return own
     return given

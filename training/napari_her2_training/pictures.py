@@ -22,12 +22,14 @@ _PICTURES = Reading(limit=256 * MiB, advice="get it again, or take it out")
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Path, kind: str = "image") -> NDArray[np.uint8]:
     """Decode a picture.
 
     Parameters
     ----------
     path : Path
+    kind : str
+        What it should be, in words.
 
     Returns
     -------
@@ -49,9 +51,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
             )
         found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     except (cv2.error, ValueError, struct.error) as error:
-        raise _damaged(name) from error
+        raise _damaged(name, kind) from error
     if found is None:
-        raise _damaged(name)
+        raise _damaged(name, kind)
     return np.asarray(found, np.uint8)
 
 
@@ -66,5 +68,5 @@ def _size(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _damaged(name: str) -> JobFailed:
-    return JobFailed(f"{name} is damaged, or no picture: get it again, or take it out.")
+def _damaged(name: str, kind: str) -> JobFailed:
+    return JobFailed(f"{name} is damaged, or no {kind}: get it again, or take it out.")

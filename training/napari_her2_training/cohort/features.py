@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 import struct
+import warnings
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,10 @@ def _hdf5(path: Path) -> NDArray[np.generic]:
 def _tensor(path: Path) -> NDArray[np.generic]:
     _check_archive(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # It warns of kinds of tensors that are refused below anyhow.
+            warnings.simplefilter("ignore", UserWarning)
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise JobFailed(
             f"{path.name} holds more than a tensor. A pickle can run any program when it is loaded, so only "
@@ -146,9 +150,9 @@ def _check_archive(path: Path) -> None:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise _too_large(path, size)
-    if not zipfile.is_zipfile(path):  # as PyTorch wrote until 1.5
-        return
     try:
+        if not zipfile.is_zipfile(path):  # as PyTorch wrote until 1.5
+            return
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:

@@ -201,7 +201,7 @@ class BCIFolder:
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
         side = self.config.tile_px
-        image = read_picture(path)
+        image = read_picture(path, "PNG image")
         height, width = image.shape[:2]
         if (height, width) != (side, side):
             raise JobFailed(

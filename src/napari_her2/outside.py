@@ -120,7 +120,7 @@ class Reading:
             raise self.refusal(name, "holds half a character") from problem
         except json.JSONDecodeError as problem:
             raise self.refusal(
-                name, f"is not readable JSON ({problem.msg}, line {problem.lineno})"
+                name, f"is damaged, or no JSON ({problem.msg}, line {problem.lineno})"
             ) from problem
         except ValueError as problem:
             raise self.refusal(name, f"holds {problem}") from problem

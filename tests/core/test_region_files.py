@@ -118,7 +118,7 @@ REFUSED = {
     "on one line": (json.dumps(polygon([[0, 0], [5, 5], [9, 9]])), "holds no polygon"),
     "brackets": ("[" * 100_000, "nested"),
     "deep": ("[" * 200 + "]" * 200, "nested"),
-    "nothing": ("", "not readable JSON"),
+    "nothing": ("", "no JSON"),
     "zeros": ("\0" * 100, "NUL"),
 }
 

@@ -1,4 +1,4 @@
-"""Scoring from the command line that is ended early: nothing is lost."""
+"""Scoring from the command line that is ended early, finds no room, or is not alone: nothing is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [
 
 # Small batches, so that there is a middle; behind the third of them it may be told to wait.
 CHILD = textwrap.dedent("""
-    import os, sys, time
+    import os, resource, sys, time
     from napari_her2.cli import main
     from napari_her2.inference import embed
     from napari_her2.inference.cache import FeatureStore
@@ -34,6 +34,9 @@ CHILD = textwrap.dedent("""
             time.sleep(600)
 
     FeatureStore.append = append
+    if "MOST_BYTES" in os.environ:
+        most = int(os.environ["MOST_BYTES"])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     sys.argv = ["napari-her2", *sys.argv[1:]]
     main()
 """)
@@ -89,4 +92,32 @@ def test_a_run_that_is_ended_leaves_no_result_and_the_next_one_gives_the_same_by
     assert store.stat().st_size > 0
     code, told = score(*arguments)
     assert code == 0, told
+    assert written(tmp_path / "out", he_slide) == fresh
+
+
+def test_three_processes_on_one_cache_and_one_output_end_with_one_whole_result(
+    he_slide, tiny_model, tmp_path, fresh
+):
+    arguments = (he_slide, tiny_model, tmp_path / "out", tmp_path / "cache")
+    children = [start(*arguments) for _ in range(3)]
+    told = [child.communicate() for child in children]
+    assert [child.returncode for child in children] == [0, 0, 0], told
+    after = written(tmp_path / "out", he_slide)
+    # Whoever could not write the cache says so in its result.
+    values, expected = json.loads(after.pop("result.json")), json.loads(fresh["result.json"])
+    values["warnings"] = [line for line in values["warnings"] if "another program" not in line.lower()]
+    assert values == expected
+    assert after == {name: data for name, data in fresh.items() if name != "result.json"}
+    code, told = score(*arguments)
+    assert code == 0, told
+    assert written(tmp_path / "out", he_slide) == fresh
+
+
+def test_without_room_for_a_result_the_older_one_stays(he_slide, tiny_model, tmp_path, fresh):
+    arguments = (he_slide, tiny_model, tmp_path / "out", tmp_path / "cache")
+    assert score(*arguments)[0] == 0
+    code, told = score(*arguments, MOST_BYTES="1000")
+    assert code == 1
+    assert "Traceback" not in told
+    assert "cannot be written" in told
     assert written(tmp_path / "out", he_slide) == fresh

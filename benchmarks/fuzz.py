@@ -23,6 +23,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -120,7 +121,8 @@ def child(name: str, pipe: Connection, max_bytes: int) -> None:
     kind = load(name)
     with tempfile.TemporaryDirectory() as own:  # what the first use imports is held against no case
         for path in kind.seeds(Path(own)):
-            kind.use(path)
+            with suppress(Her2Error):
+                kind.use(path)
     pipe.send("ready")
     while (path := pipe.recv()) is not None:
         pipe.send(judged(kind.use, Path(path), max_bytes))

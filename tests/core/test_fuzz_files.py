@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-KINDS = ("bundle", "geojson", "table", "toml", "json", "hdf5", "pth", "picture")
+KINDS = (
+    pytest.param("bundle", marks=pytest.mark.slow),
+    "geojson",
+    "table",
+    "toml",
+    "json",
+    "hdf5",
+    "pth",
+    "picture",
+)
 COUNT = 300
 
 

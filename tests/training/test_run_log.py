@@ -217,6 +217,7 @@ from napari_her2_training.running.log import Started, logged
 
 def endless():
     try:
+        (out / "begun").touch()
         while True:
             yield Progress("Training")
             time.sleep(0.02)
@@ -238,7 +239,8 @@ def start_endless(out: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", ENDLESS, str(out)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    while (record := read_process(out)) is None or record.state != "running":
+    # The state is told before the first step of the training, which alone has anything to close.
+    while not (out / "begun").exists() or (record := read_process(out)) is None or record.state != "running":
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     return process

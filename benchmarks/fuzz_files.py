@@ -149,8 +149,11 @@ def _in_header(data: bytes, rng: np.random.Generator) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header = data[8 : 8 + length]
     found = re.search(rb'"napari_her2":("(?:[^"\\]|\\.)*")', header)
-    if found and rng.integers(4):
-        card = json.loads(found[1]).encode()
+    try:  # an earlier change may have left no text there
+        card = json.loads(found[1]).encode() if found and rng.integers(4) else b""
+    except ValueError:
+        card = b""
+    if found and card:
         for _ in range(int(rng.integers(1, 4))):
             card = _TEXT[int(rng.integers(7))](card, rng)
         text = json.dumps(card.decode("utf-8", "surrogateescape")).encode()

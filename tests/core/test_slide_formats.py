@@ -43,7 +43,7 @@ def test_tiled_lossless_images_are_decoded_directly(tmp_path, options):
         {"tile": (64, 48), "compression": "png"},
     ],
 )
-def test_other_layouts_are_read_through_the_backend(tmp_path, options):
+def test_strips_planes_and_other_codecs_are_read_as_well(tmp_path, options):
     image = IMAGE.transpose(2, 0, 1) if "planarconfig" in options else IMAGE
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", **options)
     with open_slide(tmp_path / "a.tif") as slide:

@@ -191,3 +191,11 @@ def test_any_resolution_tag_gives_a_scale_or_none():
     assert tag_scale(3, 40_000.0, 20_000.0) == (0.25, 0.5)
     for values in [(3, (1,), 4), ("x", 4, 4), (3, None, 4), (None, 4, 4), (3, (1, 2, 3), 4)]:
         assert tag_scale(*values) == (None, None)
+
+
+@pytest.mark.parametrize(("y", "believed"), [(40_000, True), (20_000, True), (8_000, False), (118, False)])
+def test_a_scale_far_longer_than_wide_is_not_believed(tmp_path, y, believed):
+    path = written(tmp_path / "a.tif", resolution=(40_000, y), resolutionunit="CENTIMETER")
+    with open_slide(path) as slide:
+        assert slide.mpp == (pytest.approx((1e4 / y, 0.25)) if believed else None)
+        assert bool(slide.warnings) != believed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 import uuid
 from typing import TYPE_CHECKING
@@ -151,6 +152,52 @@ def test_each_file_of_an_ome_set_has_its_own_pixels_and_scale(tmp_path, renamed)
             assert np.array_equal(slide.read(0, 0, 0, 128, 128), parts[number])
             assert slide.mpp == (0.25, 0.25) if number == 0 else slide.mpp == (0.5, 0.5)
             assert slide.associated_images == ()
+
+
+@pytest.mark.parametrize(
+    ("root", "stated", "mpp"),
+    [
+        ("", [("old.ome.tif", "1")], 0.25),  # renamed, and the XML names no UUID of its own
+        ('UUID="urn:uuid:9"', [("old.ome.tif", "1")], 0.25),  # saved anew and renamed
+        ('UUID="URN:UUID:1"', [("old.ome.tif", "1"), ("b.ome.tif", "2")], 0.25),
+        ('UUID="urn:uuid:9"', [("now.ome.tif", "1"), ("b.ome.tif", "2")], 0.25),  # saved anew
+        ('UUID="urn:uuid:9"', [("a.ome.tif", "1"), ("now.ome.tif", "2")], 0.5),
+        ('UUID="urn:uuid:2"', [("now.ome.tif", "1"), ("b.ome.tif", "2")], 0.5),  # named as the other was
+        ('UUID="urn:uuid:9"', [("a.ome.tif", "1"), ("b.ome.tif", "2")], None),  # nobody can know
+    ],
+)
+def test_a_file_of_a_set_is_known_by_its_uuid_then_by_its_name(tmp_path, root, stated, mpp):
+    images = "".join(
+        f'<Image ID="Image:{number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYCZT" Type="uint8" '
+        f'SizeX="320" SizeY="256" SizeC="3" SizeZ="1" SizeT="1" PhysicalSizeX="{scale}" '
+        f'PhysicalSizeY="{scale}"><Channel ID="Channel:{number}:0" SamplesPerPixel="3"/><TiffData IFD="0" '
+        f'PlaneCount="1"><UUID FileName="{name}">urn:uuid:{code}</UUID></TiffData></Pixels></Image>'
+        for number, ((name, code), scale) in enumerate(zip(stated, ("0,25", "0.5"), strict=False))
+    )
+    xml = f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" {root}>'
+    path = tmp_path / "now.ome.tif"
+    tifffile.imwrite(
+        path, IMAGE, photometric="rgb", tile=(64, 64), description=f"{xml}{images}</OME>", metadata=None
+    )
+    with open_slide(path) as slide:
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), IMAGE)
+        assert slide.mpp == (None if mpp is None else (mpp, mpp))
+
+
+def test_a_label_in_tiles_is_not_taken_for_a_slide_in_strips(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(IMAGE, photometric="rgb", rowsperstrip=32, metadata=None)
+        writer.write(IMAGE[:64, :48], photometric="rgb", tile=(64, 64), metadata=None)
+    assert np.array_equal(whole(path), IMAGE)
+
+
+def test_an_overview_in_strips_is_not_taken_for_a_region_in_tiles(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(picture(300, 500), photometric="rgb", rowsperstrip=32, metadata=None)
+        writer.write(IMAGE, photometric="rgb", tile=(64, 64), metadata=None)
+    assert np.array_equal(whole(path), IMAGE)
 
 
 # Channels
@@ -427,41 +474,61 @@ def test_zeroed_jpeg_2000_with_many_layers_is_still_damage():
 # Any layout
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAYOUTS = [{"tile": (16, 32)}, {"tile": (64, 64)}, *({"rowsperstrip": rows} for rows in (1, 7, 999))]
+WHOLE_PICTURES = ("png", "webp", "jpeg2000")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     shape=st.tuples(st.integers(1, 150), st.integers(1, 150)),
-    layout=st.sampled_from(
-        [
-            {"tile": (16, 32)},
-            {"tile": (64, 64)},
-            {"rowsperstrip": 1},
-            {"rowsperstrip": 7},
-            {"rowsperstrip": 999},
-        ]
-    ),
-    compression=st.sampled_from([None, "lzw", "deflate", "zstd", "packbits", "png", "webp", "jpeg2000"]),
-    planar=st.booleans(),
+    layout=st.sampled_from(LAYOUTS),
+    compression=st.sampled_from([None, "lzw", "deflate", "zstd", "packbits", *WHOLE_PICTURES]),
+    kind=st.sampled_from(["rgb", "planes", "grey", "inverted", "two more", "two more planes"]),
     predictor=st.booleans(),
     order=st.sampled_from("<>"),
+    big=st.booleans(),
+    levels=st.integers(1, 3),
 )
-def test_any_layout_equals_tifffile(tmp_path_factory, shape, layout, compression, planar, predictor, order):
+def test_any_layout_equals_tifffile(
+    tmp_path_factory, shape, layout, compression, kind, predictor, order, big, levels
+):
     path = tmp_path_factory.mktemp("any") / "a.tif"
     image = IMAGE[: shape[0], : shape[1]]
-    whole_pictures = compression in ("png", "webp", "jpeg2000")
-    planar = planar and compression != "webp"
-    options = {"planarconfig": "separate"} if planar else {}
-    tifffile.imwrite(
-        path,
-        np.moveaxis(image, -1, 0) if planar else image,
-        photometric="rgb",
-        compression=compression,
-        predictor=predictor and compression in ("lzw", "deflate", "zstd"),
-        byteorder=order,
-        metadata=None,
-        **({"compressionargs": {"lossless": True}} if compression == "webp" else {}),
-        **({"tile": (64, 64)} if whole_pictures else layout),
-        **options,
-    )
-    truth = tifffile.imread(path)
-    truth = np.moveaxis(truth, 0, -1) if planar else truth
-    assert np.array_equal(whole(path), truth.reshape(image.shape))
+    options: dict[str, object] = {"photometric": "rgb"}
+    if compression in WHOLE_PICTURES:
+        layout = {"tile": (64, 64)}
+        kind = "rgb" if compression == "webp" or kind.startswith("two") else kind
+    if kind.startswith("two"):
+        image = np.dstack([image, image[..., :2]])
+        options["extrasamples"] = ["unspecified"] * 2
+    if kind in ("grey", "inverted"):
+        image, options["photometric"] = image[..., 0], "minisblack" if kind == "grey" else "miniswhite"
+    if kind.endswith("planes"):
+        image, options["planarconfig"] = np.moveaxis(image, -1, 0), "separate"
+    axes = (-2, -1) if kind.endswith("planes") or image.ndim == 2 else (0, 1)
+    with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as writer:
+        for number in range(levels):  # every second, fourth pixel: any smaller picture will do
+            step = 1 << number
+            cut = [slice(None)] * image.ndim
+            cut[axes[0]] = cut[axes[1]] = slice(0, None, step)
+            writer.write(
+                np.ascontiguousarray(image[tuple(cut)]),
+                compression=compression,
+                predictor=predictor and compression in ("lzw", "deflate", "zstd"),
+                metadata=None,
+                subfiletype=min(number, 1),
+                **({"compressionargs": {"lossless": True}} if compression == "webp" else {}),
+                **layout,
+                **options,
+            )
+    with tifffile.TiffFile(path) as tiff:
+        stored = [page.asarray() for page in tiff.pages]
+    with open_slide(path) as slide:
+        sizes = [truth.shape[axes[0]] * truth.shape[axes[1]] for truth in stored]
+        assert len(slide.level_shapes) == 1 + sum(a > b for a, b in itertools.pairwise(sizes))
+        for number, (height, width) in enumerate(slide.level_shapes):
+            truth = stored[number]
+            truth = np.moveaxis(truth, 0, -1) if kind.endswith("planes") else truth
+            truth = truth[..., None].repeat(3, axis=2) if truth.ndim == 2 else truth[..., :3]
+            truth = 255 - truth if kind == "inverted" else truth
+            assert np.array_equal(slide.read(number, 0, 0, height, width), truth)

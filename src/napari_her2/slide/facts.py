@@ -33,6 +33,7 @@ _PRINT_DPI = (
     *(4800, 6400, 7200, 9600, 12800),
 )
 _SAME_DPI = 2e-3
+_MOST_STRETCHED = 4.0  # pixels of scanners are square, or nearly; line scanners at worst some times as long
 # 40x is 0.25 µm/px on most scanners, 20x 0.5.
 _OBJECTIVE_TIMES_MPP = 10.0
 _CONTRADICTION = 1.5
@@ -130,7 +131,7 @@ def checked_mpp(
     if y is None and x is None:
         return None, NOT_STATED, ()
     mpp_y, mpp_x = as_float(y), as_float(x)
-    if mpp_y is None or mpp_x is None or not plausible_mpp((mpp_y, mpp_x)):
+    if mpp_y is None or mpp_x is None or not plausible_mpp((mpp_y, mpp_x)) or _stretched(mpp_y, mpp_x):
         reason = "which no scanner makes"
     elif source == TIFF_RESOLUTION and _for_printing(mpp_y) and _for_printing(mpp_x):
         reason = f"which is {25400 / mpp_x:.0f} dots per inch, a resolution for printing"
@@ -175,6 +176,10 @@ def stated_facts(
     if judged is not None and power is not None:
         doubts += _contradiction(power, judged)
     return SlideFacts(vendor, power, judged, source, icc_profile, (*warnings, *doubts))
+
+
+def _stretched(mpp_y: float, mpp_x: float) -> bool:
+    return not 1 / _MOST_STRETCHED <= mpp_y / mpp_x <= _MOST_STRETCHED
 
 
 def _for_printing(mpp: float) -> bool:

@@ -55,7 +55,8 @@ def own_images(xml: str | None, file_name: str) -> tuple[OmeImage, ...]:
         root = ElementTree.fromstring(xml or "")
     except (ElementTree.ParseError, ValueError):
         return ()
-    found = (_image(root, element, file_name) for element in root.iterfind("{*}Image"))
+    own = _names_of_this_file(root, file_name)
+    found = (_image(root, element, own) for element in root.iterfind("{*}Image"))
     return tuple(image for image in found if image is not None)
 
 
@@ -80,7 +81,26 @@ def image_of_page(images: tuple[OmeImage, ...], number: int, shape: tuple[int, i
     return None
 
 
-def _image(root: ElementTree.Element, element: ElementTree.Element, file_name: str) -> OmeImage | None:
+def _names_of_this_file(root: ElementTree.Element, file_name: str) -> set[tuple[str, str]]:
+    """Names (UUID, FileName) in the XML that mean this file.
+
+    Its UUID is surest, for files are renamed; programs that save a file anew change its UUID, and then its
+    name tells; where the XML knows one file alone, it is this one.
+    """
+    stated = {_file(entry) for entry in root.iterfind("{*}Image/{*}Pixels/{*}TiffData/{*}UUID")}
+    uuid = root.get("UUID", "").strip().lower()
+    by_uuid = {names for names in stated if uuid and names[0] == uuid}
+    by_name = {names for names in stated if names[1] == file_name}
+    return by_uuid or by_name or (stated if len(stated) == 1 else set())
+
+
+def _file(entry: ElementTree.Element) -> tuple[str, str]:
+    return (entry.text or "").strip().lower(), entry.get("FileName", "")
+
+
+def _image(
+    root: ElementTree.Element, element: ElementTree.Element, own: set[tuple[str, str]]
+) -> OmeImage | None:
     pixels = element.find("{*}Pixels")
     if pixels is None:
         return None
@@ -91,21 +111,13 @@ def _image(root: ElementTree.Element, element: ElementTree.Element, file_name: s
     data = pixels.findall("{*}TiffData")
     planes: dict[tuple[int, int, int], int] = {}
     for entry in data:
-        if _is_own(root, entry, file_name):
+        named = entry.find("{*}UUID")
+        if named is None or _file(named) in own:
             planes.update(_planes(entry, pixels.get("DimensionOrder", "XYCZT")[2:5], sizes))
     if data and not planes:
         return None
     fluorescence = any(_is_fluorescent(channel) for channel in channels)
     return OmeImage(element.get("Name", ""), root, element, planes, sizes["C"], fluorescence)
-
-
-def _is_own(root: ElementTree.Element, entry: ElementTree.Element, file_name: str) -> bool:
-    uuid = entry.find("{*}UUID")
-    if uuid is None:
-        return True
-    if root.get("UUID") and uuid.text:
-        return uuid.text.strip() == root.get("UUID")
-    return uuid.get("FileName") in (None, file_name)
 
 
 def _planes(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tifffile import TiffFile
 
 _REDUCED, _MASK, _MACRO = 1, 4, 9  # values of the tag NewSubfileType; 9 is Aperio's own
+_TILED_COUNTS = 16
 _PAGE_NAME = 285
 _NAMED = re.compile(r"\b(label|macro|thumbnail|overview)\b", re.IGNORECASE)
 _DESCRIPTION_CHARACTERS = 300
@@ -105,7 +106,8 @@ def _from_series(tiff: TiffFile, name: str) -> TiffContents:
     known = [series for series in tiff.series if series.keyframe is not None and _size(series.keyframe)]
     if not known:
         raise SlideError(f"{name} holds no image: it is damaged or no slide; copy it again from its source.")
-    slide = max(known, key=lambda series: (bool(series.keyframe.is_tiled), _size(series.keyframe)))
+    base = _largest([series.keyframe for series in known])
+    slide = next(series for series in known if series.keyframe is base)
     pages = [page for page in slide.pages if page is not None]
     samples = int(slide.keyframe.samplesperpixel)
     count = slide.sizes.get("channel", 1) if samples == 1 else 1
@@ -130,7 +132,12 @@ def _from_series(tiff: TiffFile, name: str) -> TiffContents:
 
 
 def _largest(pages: Sequence[Any]) -> Any:  # noqa: ANN401 - tifffile
-    return max(pages, key=lambda page: (bool(page.is_tiled), _size(page)))
+    """Return the slide's own page: the largest, where a tiled one counts for many without tiles.
+
+    An overview in strips may be larger than a tiled region of a slide; a label in tiles never comes near a
+    slide in strips.
+    """
+    return max(pages, key=lambda page: _size(page) * (_TILED_COUNTS if page.is_tiled else 1))
 
 
 def _channels(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_her2.slide.tiff_images import TiffImage
 
 _BAND_ROWS = 256
+_THIN_ROWS = 64
 _RECUT_TILE = 512
 _LARGE_PIXELS = 1 << 23
 """A tile or strip of more is decoded once and held, and cut into smaller ones."""
@@ -179,8 +180,9 @@ def _recut(source: TileSource, *, tiled: bool) -> TileSource:
     if height * width > _LARGE_PIXELS:
         size = (_RECUT_TILE, _RECUT_TILE) if tiled else (min(height, _BAND_ROWS), width)
         return RecutTiles(source, size, hold=True)
-    if not tiled and height < _BAND_ROWS:
-        return RecutTiles(source, (-(-_BAND_ROWS // height) * height, width))
+    if height < (_THIN_ROWS if tiled else _BAND_ROWS):  # NDPI: tiles of 8 rows, one for each restart
+        joined = (-(-_BAND_ROWS // height) * height, -(-_BAND_ROWS // width) * width)
+        return RecutTiles(source, joined)
     return source
 
 

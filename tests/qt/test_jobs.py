@@ -260,11 +260,15 @@ def test_a_thread_that_ends_after_its_job_is_gone_speaks_to_nobody(qtbot: QtBot)
 def test_an_exit_in_a_thread_is_no_job_that_runs_for_ever(qtbot: QtBot, job: Job) -> None:
     def steps() -> Generator[Progress, None, None]:
         yield Progress("Working")
+        threads.append(threading.current_thread())
         raise SystemExit
 
+    threads: list[threading.Thread] = []
     with qtbot.waitSignal(job.cancelled, timeout=60_000):
         job.start(steps)
     assert not job.running
+    threads[0].join(60)  # its exit is heard within this test, which expects it
+    assert not threads[0].is_alive()
 
 
 def test_a_flood_of_progress_is_thinned_out(qtbot: QtBot, job: Job) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as imageio
@@ -22,7 +24,6 @@ from scored import HandSlide, make_result, make_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
     from pytestqt.qtbot import QtBot
 
@@ -228,6 +229,46 @@ def test_the_demonstration_saves_its_window(
     assert shot.shape[1] >= 1200
     assert shot[..., :3].std() > 20
     assert any(all(words in name for words in shown) for name in done.stdout.split("; "))
+
+
+@pytest.mark.slow
+def test_overlays_are_deleted_by_hand_and_made_again_without_a_crash() -> None:
+    """The scale bar, which comes with the slide, is drawn too: see `OverlaySet._replace`."""
+    code = (
+        "import napari\n"
+        "from qtpy.QtWidgets import QApplication\n"
+        "from napari_her2._napari.layers import OverlayLook, slide_layer\n"
+        "from napari_her2._napari.overlays import overlays_of\n"
+        "from napari_her2._napari.session import session_of\n"
+        "from scored import make_result, make_slide\n"
+        "viewer = napari.Viewer(show=True)\n"
+        "def draw():\n"
+        "    for _ in range(3):\n"
+        "        QApplication.processEvents()\n"
+        "        viewer.window._qt_viewer.canvas._scene_canvas.update(); QApplication.processEvents()\n"
+        "session, slide = session_of(viewer), make_slide()\n"
+        "data, options, _ = slide_layer(slide)\n"
+        "viewer.add_image(data, **options)\n"
+        "for _ in range(3):\n"
+        "    session.set_result(make_result(slide), OverlayLook())\n"
+        "    draw()\n"
+        "    for layer in overlays_of(viewer, slide.slide_id):\n"
+        "        viewer.layers.remove(layer)\n"
+        "    draw()\n"
+        "    print(len(viewer.layers), flush=True)\n"
+        "viewer.close()"
+    )
+    folder = str(Path(__file__).resolve().parents[1])
+    paths = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["1", "1", "1"]
 
 
 def test_the_demonstration_without_a_display_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,8 +81,11 @@ class OverlaySet:
     def _replace(self, viewer: ViewerModel, slide_layer: Image, before: list[Layer]) -> None:
         """Put the overlays over the slide, and only then take away those before.
 
-        vispy (0.17, under napari 0.9.2) may crash with software OpenGL at the first drawing after the layer
-        that was drawn last was taken away: something of a deleted program is still in use.
+        Mesa's software OpenGL (22.3.6, under vispy 0.17) crashes in a drawing after the program of a Shapes
+        layer was deleted, if the picture of the slide is then all that the canvas draws. It does so in napari
+        alone: an image, a Shapes layer added and removed. Whatever else is drawn keeps it from that: a second
+        slide, or the scale bar, which comes with a slide. A user who deletes all overlays of a slide that
+        states no µm/px, or has switched the scale bar off, may still meet it.
         """
         at = viewer.layers.index(slide_layer) + 1
         made = [(make_layer(data, slide_layer), data[1]) for data in result_layers(self.result, self.look)]

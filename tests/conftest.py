@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,14 @@ def qtbot(qapp: object, request: pytest.FixtureRequest) -> QtBot:
 # Read once, when napari is imported: no test reads or writes the Preferences of the person who runs it.
 _NAPARI = tempfile.TemporaryDirectory(prefix="napari-her2-tests-")
 os.environ["NAPARI_CONFIG"] = str(Path(_NAPARI.name) / "settings.yaml")
+
+if sys.dont_write_bytecode:
+    # Else every process that a test starts compiles napari and PyTorch anew, most of what it costs. The
+    # folder goes with the run, so that nothing is left beside the sources.
+    _BYTECODE = tempfile.TemporaryDirectory(prefix="napari-her2-bytecode-")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = _BYTECODE.name
 
 
 @pytest.fixture(scope="session")

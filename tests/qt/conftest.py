@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _imported_is_not_searched() -> Iterator[None]:
+    """Collections look at what the tests made, not at all of napari and Qt again after each test."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def card() -> ModelCard:
     return ModelCard(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,15 @@ def test_the_same_number_is_the_same_file(tmp_path, monkeypatch):
     seeds = [path.read_bytes() for path in kind.seeds(tmp_path)]
     assert [fuzz.case(kind, seeds, 7, 3)] * 2 == [fuzz.case(kind, seeds, 7, 3) for _ in range(2)]
     assert fuzz.case(kind, seeds, 7, 3) != fuzz.case(kind, seeds, 7, 4)
+
+
+def test_the_memory_of_a_child_is_its_own_and_not_that_of_its_parent():
+    asks = "import sys; sys.path.insert(0, sys.argv[1]); import fuzz; print(fuzz.peak_bytes())"
+    holds = (
+        "import subprocess, sys; held = bytearray(b'x') * (1 << 30); "
+        "subprocess.run([sys.executable, '-c', *sys.argv[1:]], check=True, close_fds=False)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", holds, asks, str(BENCHMARKS)], capture_output=True, text=True, check=True
+    )
+    assert 0 <= int(told.stdout) < 1 << 30

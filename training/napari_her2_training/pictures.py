@@ -39,9 +39,9 @@ def read_picture(path: Path, kind: str = "image") -> NDArray[np.uint8]:
     Raises
     ------
     JobFailed
-        Naming the file and its folder, where it cannot be read, is damaged, or is no small picture.
+        Naming the file and its last two folders, where it cannot be read, is damaged, or is no small picture.
     """
-    name = shown("/".join(path.parts[-2:]))
+    name = shown("/".join(path.parts[-3:]))
     data = _PICTURES.raw(path)
     try:
         height, width = _size(data)

@@ -22,7 +22,12 @@ _PICTURES = Reading(limit=256 * MiB, advice="get it again, or take it out")
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
-def read_picture(path: Path, kind: str = "image") -> NDArray[np.uint8]:
+def place(path: Path, folders: int) -> str:
+    """Name of a file with the folders above it that tell it from others, as messages write it."""
+    return shown("/".join(path.parts[-1 - folders :]))
+
+
+def read_picture(path: Path, kind: str = "image", *, folders: int = 1) -> NDArray[np.uint8]:
     """Decode a picture.
 
     Parameters
@@ -30,6 +35,8 @@ def read_picture(path: Path, kind: str = "image") -> NDArray[np.uint8]:
     path : Path
     kind : str
         What it should be, in words.
+    folders : int
+        How many folders above the file messages name: its class, or its stain and its part.
 
     Returns
     -------
@@ -39,9 +46,9 @@ def read_picture(path: Path, kind: str = "image") -> NDArray[np.uint8]:
     Raises
     ------
     JobFailed
-        Naming the file and its last two folders, where it cannot be read, is damaged, or is no small picture.
+        Naming the file, where it cannot be read, is damaged, or is no small picture.
     """
-    name = shown("/".join(path.parts[-3:]))
+    name = place(path, folders)
     data = _PICTURES.raw(path)
     try:
         height, width = _size(data)

@@ -28,7 +28,7 @@ from napari_her2.slide.macenko import fit_macenko, he_transform, sample_pixels
 from napari_her2.slide.names import slide_name
 from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.corr_a_net.fields import FieldList, averaged, check_he
-from napari_her2_training.pictures import read_picture
+from napari_her2_training.pictures import place, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -188,7 +188,7 @@ class BCIFolder:
             for path in paths[first : first + _AT_ONCE]:
                 image = self._read(path)
                 if stain == "he" and self.config.check_stains:
-                    check_he(image, _place(path))
+                    check_he(image, place(path, 2))
                 images.append(image)
             yield averaged(np.stack(images), self.field_px, transform)
 
@@ -201,16 +201,12 @@ class BCIFolder:
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
         side = self.config.tile_px
-        image = read_picture(path, "PNG image")
+        image = read_picture(path, "PNG image", folders=2)
         height, width = image.shape[:2]
         if (height, width) != (side, side):
             raise JobFailed(
-                f"{_place(path)} has {width} x {height} pixels, not {side} x {side}: all must have the "
+                f"{place(path, 2)} has {width} x {height} pixels, not {side} x {side}: all must have the "
                 f"size that [data] tile_px tells."
             )
         pixels: NDArray[np.uint8] = image
         return pixels
-
-
-def _place(path: Path) -> str:
-    return "/".join(path.parts[-3:])

@@ -150,7 +150,7 @@ def _look_at_patches(
             patch = folder.parts[part][0]
             for path in (patch.he, patch.ihc):
                 began = time.perf_counter()
-                image = read_picture(path)
+                image = read_picture(path, folders=2)
                 taken = time.perf_counter() - began
                 side = config.data.tile_px
                 if image.shape[:2] != (side, side):

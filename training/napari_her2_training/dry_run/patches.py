@@ -13,6 +13,7 @@ from napari_her2_training.dry_run.costs import pretraining_cost
 from napari_her2_training.dry_run.slides import tile_counter
 from napari_her2_training.encoder.patch_folder import read_patch_folder
 from napari_her2_training.encoder.patch_images import MEASURED_PATCHES, read_patch
+from napari_her2_training.pictures import place
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -97,7 +98,7 @@ def _read_all(
             continue
         other, its_part = first.setdefault(content, (file, part))
         if its_part != part:
-            shared.append(f"{_name(file)} ({part}) is {_name(other)} ({its_part})")
+            shared.append(f"{place(file, 1)} ({part}) is {place(other, 1)} ({its_part})")
     if shared:
         findings.warn(
             f"{len(shared)} patches are in two parts, so that the encoder is judged by what it learnt: "
@@ -106,7 +107,3 @@ def _read_all(
     if files:
         findings.spend("reading patches", time.perf_counter() - began)
         yield Progress("Reading the patches", len(files), len(files), "patches")
-
-
-def _name(file: Path) -> str:
-    return "/".join(file.parts[-2:])

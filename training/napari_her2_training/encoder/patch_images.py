@@ -17,7 +17,7 @@ from napari_her2.inference.result import Progress
 from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
 from napari_her2_training.encoder.patches import Patches
 from napari_her2_training.files import array_file
-from napari_her2_training.pictures import read_picture
+from napari_her2_training.pictures import place, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -177,7 +177,7 @@ def read_patch(file: Path, config: PatchFolderConfig) -> NDArray[np.uint8]:
     JobFailed
         Naming the file, where it cannot be read or has another size.
     """
-    name = "/".join(file.parts[-2:])
+    name = place(file, 1)
     image = read_picture(file)
     height, width = image.shape[:2]
     if height != width or (width != config.tile_px and not config.resize):

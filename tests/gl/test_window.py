@@ -18,7 +18,7 @@ from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.sample_data import PhantomCase, ensure_phantom, phantom_layers
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
-from napari_her2._qt import scoring_dock
+from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.inference.result import Progress
 from scored import HandSlide, make_result, make_slide
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from napari import Viewer
-    from napari_her2._qt.scoring_dock import ScoringDock
+    from napari_her2._qt.scoring.dock import ScoringDock
 
 CASE = PhantomCase("small", "3+", seed=5, size_px=1536, mpp=0.5)
 
@@ -138,7 +138,7 @@ def test_closing_the_window_while_it_scores_ends_the_process_with_no_thread_left
         "import sys, threading, napari\n"
         "from qtpy.QtCore import QTimer\n"
         "from napari_her2.inference.result import Progress\n"
-        "from napari_her2._qt import scoring_dock\n"
+        "from napari_her2._qt.scoring import dock as scoring_dock\n"
         "started, closing, closed = threading.Event(), threading.Event(), []\n"
         "def endless(slide, model, **options):\n"
         "    try:\n"

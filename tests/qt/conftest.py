@@ -11,12 +11,14 @@ from driving import with_tissue
 from napari.components import ViewerModel
 from training_docks import METHODS, SCRIPT, end_all
 
-from napari_her2._napari import training_runs, work
+from napari_her2._napari import work
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.work import Equipment
-from napari_her2._qt import scoring_dock, training_dock
+from napari_her2._qt.scoring import dock as scoring_dock
+from napari_her2._qt.training import dock as training_dock
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import EncoderSpec, ModelCard
+from napari_her2.training_runs import processes as training_runs
 from scored import CLASSES, HandSlide, make_result
 
 if TYPE_CHECKING:
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._napari.training_work import MethodChoice
-    from napari_her2._qt.training_dock import TrainingDock
+    from napari_her2._qt.training.dock import TrainingDock
     from napari_her2.inference.result import SlideResult
+    from napari_her2.training_runs.work import MethodChoice
 
 
 @pytest.fixture(scope="session", autouse=True)

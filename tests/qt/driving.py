@@ -10,7 +10,7 @@ from scored import make_tissue
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.scoring_dock import ScoringDock
+    from napari_her2._qt.scoring.dock import ScoringDock
     from napari_her2.inference.result import SlideResult
 
 

@@ -15,9 +15,9 @@ from napari_her2._napari.cam_layers import cam_of, viewed_px0
 from napari_her2._napari.gradcam import CamModel, Checked, Explained
 from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.work import Equipment
-from napari_her2._qt import cam_panel
-from napari_her2._qt.faithfulness_plot import FaithfulnessPlot, FaithfulnessView
-from napari_her2._qt.theme import Colours
+from napari_her2._qt.parts.theme import Colours
+from napari_her2._qt.scoring import cam_panel
+from napari_her2._qt.scoring.faithfulness_plot import FaithfulnessPlot, FaithfulnessView
 from napari_her2.explain.faithfulness import Faithfulness, FaithfulnessCurve, MaskedProbability
 from napari_her2.explain.region_cam import CamMap, region_cam_steps
 from napari_her2.inference.result import Progress
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.scoring_dock import ScoringDock
+    from napari_her2._qt.scoring.dock import ScoringDock
 
 SLOW_MS = 600_000
 

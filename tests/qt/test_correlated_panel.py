@@ -14,8 +14,8 @@ from fields_by_hand import HandPyramid, prepared_by_hand
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import Settings
-from napari_her2._qt import correlated_panel
-from napari_her2._qt.correlated_panel import CorrelatedPanel
+from napari_her2._qt.scoring import correlated_panel
+from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
 from napari_her2.errors import ModelMisfit
 from napari_her2.explain.field_store import FieldKey
 from napari_her2.inference.result import Progress

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 from qtpy.QtGui import QColor
 
-from napari_her2._napari.training_log import Curve, StageCurves
-from napari_her2._qt.curve_plot import CurvePlot, Line, value_range
-from napari_her2._qt.curves_view import CurvesView, in_words
-from napari_her2._qt.theme import Colours
+from napari_her2._qt.parts.theme import Colours
+from napari_her2._qt.training.curve_plot import CurvePlot, Line, value_range
+from napari_her2._qt.training.curves_view import CurvesView, in_words
+from napari_her2.training_runs.log import Curve, StageCurves
 
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot

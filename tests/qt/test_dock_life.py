@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from driving import score
 
-from napari_her2._qt import scoring_dock
-from napari_her2._qt.jobs import Failure
+from napari_her2._qt.parts.jobs import Failure
+from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.errors import ModelNameTaken
 from napari_her2.inference.result import Progress
 from scored import make_slide

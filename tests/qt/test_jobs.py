@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from qtpy.QtCore import QThreadPool
 
-from napari_her2._qt.jobs import Failure, Job, stop_all
+from napari_her2._qt.parts.jobs import Failure, Job, stop_all
 from napari_her2.errors import SlideError
 from napari_her2.inference.result import Progress
 

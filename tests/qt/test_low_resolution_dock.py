@@ -14,9 +14,9 @@ from qtpy.QtCore import QPoint, Qt
 
 from napari_her2._napari.seen import seen_of
 from napari_her2._napari.tags import tag_of
-from napari_her2._qt import scoring_dock
-from napari_her2._qt.probability_bars import ProbabilityBars
-from napari_her2._qt.result_card import ResultCard
+from napari_her2._qt.scoring import dock as scoring_dock
+from napari_her2._qt.scoring.probability_bars import ProbabilityBars
+from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2.inference.result import Progress
 from scored import make_field_result, make_image_result, make_result, make_slide, without_attention
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.scoring_dock import ScoringDock
+    from napari_her2._qt.scoring.dock import ScoringDock
     from napari_her2.inference.result import SlideResult
 
 LOW = "1+/2+ (ISH unknown)"

@@ -11,7 +11,7 @@ from driving import score
 
 from napari_her2._napari.regions import add_region_layer, polygons
 from napari_her2._napari.tags import OverlayTag, RepresentationTag, tag_of
-from napari_her2._qt import scoring_dock
+from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.export.tables import write_result
 from napari_her2.inference.result import Progress
 from scored import make_pair, make_result, make_slide
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.scoring_dock import ScoringDock
+    from napari_her2._qt.scoring.dock import ScoringDock
     from napari_her2.inference.result import SlideResult
 
 pytestmark = pytest.mark.usefixtures("_reopened")

@@ -15,8 +15,8 @@ from napari_her2._napari.alignment import Alignment
 from napari_her2._napari.alignment_store import kept_alignment
 from napari_her2._napari.session import session_of
 from napari_her2._napari.work import Equipment
-from napari_her2._qt import scoring_dock
-from napari_her2._qt.pair_picker import ALONE
+from napari_her2._qt.pair.pair_picker import ALONE
+from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.errors import ModelMisfit, SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import PAIR

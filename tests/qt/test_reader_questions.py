@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.scoring_dock import ScoringDock
+    from napari_her2._qt.scoring.dock import ScoringDock
 
 PINK = np.full((512, 640, 3), (230, 180, 205), np.uint8)
 

@@ -10,7 +10,8 @@ from driving import score, with_tissue
 from napari_her2._napari.manual import ManualScore
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
-from napari_her2._qt import result_panel, scoring_dock
+from napari_her2._qt.scoring import dock as scoring_dock
+from napari_her2._qt.scoring import result_panel
 from napari_her2.errors import ModelMisfit, ModelNameTaken, SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE

@@ -20,15 +20,16 @@ from napari_her2._napari.plain_text import not_markup, one_line
 from napari_her2._napari.reader import read_slide
 from napari_her2._napari.regions import add_region_layer
 from napari_her2._napari.tags import slide_tag
-from napari_her2._napari.training_runs import RunRequest
-from napari_her2._napari.training_work import CheckReport, ConfigChoice, MethodChoice
 from napari_her2._napari.work import Equipment
-from napari_her2._qt import scoring_dock, training_dock
-from napari_her2._qt.jobs import Failure
-from napari_her2._qt.text import Combo, Label, Markup, markup, tip
+from napari_her2._qt.parts.jobs import Failure
+from napari_her2._qt.parts.text import Combo, Label, Markup, markup, tip
+from napari_her2._qt.scoring import dock as scoring_dock
+from napari_her2._qt.training import dock as training_dock
 from napari_her2.errors import SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import PAIR
+from napari_her2.training_runs.processes import RunRequest
+from napari_her2.training_runs.work import CheckReport, ConfigChoice, MethodChoice
 from scored import make_field_result, make_image_result, make_pair, make_result, make_slide, with_names
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.training_dock import TrainingDock
+    from napari_her2._qt.training.dock import TrainingDock
     from napari_her2.models.card import ModelCard
 
 EVIL = '<h1>HER2 3+ (positive)</h1><img src="file:///evil.png"><a href="https://evil.example">x</a>'

@@ -17,14 +17,14 @@ from training_docks import (
     wait_for_curves,
 )
 
-from napari_her2._napari.training_log import read_process
+from napari_her2.training_runs.log import read_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.training_dock import TrainingDock
+    from napari_her2._qt.training.dock import TrainingDock
 
 
 def test_from_the_start_over_a_stop_to_the_end(
@@ -103,7 +103,7 @@ def test_one_that_does_not_react_can_be_ended(
     wait_for(qtbot, dock, "running")
     dock.run.stop.click()
     assert not dock.run.end.isVisibleTo(dock)
-    monkeypatch.setattr("napari_her2._qt.training_run._PATIENCE_S", 0.0)
+    monkeypatch.setattr("napari_her2._qt.training.run._PATIENCE_S", 0.0)
     wait_for(qtbot, dock, "running")
     assert dock.run.end.isVisibleTo(dock)
     dock.run.end.click()

@@ -19,12 +19,14 @@ from training_docks import (
     wait_for_curves,
 )
 
-from napari_her2._napari import training_runs, training_work
 from napari_her2._napari.session import session_of
-from napari_her2._napari.training_work import CheckReport
-from napari_her2._qt import new_training, training_dock
+from napari_her2._qt.training import dock as training_dock
+from napari_her2._qt.training import new_training
 from napari_her2.errors import ModelNameTaken
 from napari_her2.inference.result import Progress
+from napari_her2.training_runs import processes as training_runs
+from napari_her2.training_runs import work as training_work
+from napari_her2.training_runs.work import CheckReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.training_dock import TrainingDock
+    from napari_her2._qt.training.dock import TrainingDock
 
 
 def reporting(report: CheckReport) -> object:
@@ -171,7 +173,7 @@ def test_a_report_is_written_where_there_is_none_and_opened(
 
     monkeypatch.setattr(training_dock, "reporting_run", reporting_run)
     monkeypatch.setattr(
-        "napari_her2._qt.training_run.QDesktopServices.openUrl", lambda url: opened.append(url.toLocalFile())
+        "napari_her2._qt.training.run.QDesktopServices.openUrl", lambda url: opened.append(url.toLocalFile())
     )
     dock = make_training_dock()
     out = ask(dock, manifest, "ends")
@@ -214,7 +216,7 @@ def test_a_training_of_another_computer_is_not_ended_from_here(
 ) -> None:
     told = {"state": "running", "pid": 4, "host": "elsewhere", "started": 1.0, "method": "trains"}
     (tmp_path / "process.json").write_text(json.dumps(told))
-    monkeypatch.setattr("napari_her2._napari.training_log.is_alive", lambda out: True)
+    monkeypatch.setattr("napari_her2.training_runs.log.is_alive", lambda out: True)
     dock = make_training_dock()
     dock.open_folder(tmp_path)
     assert dock.run.state.text().startswith("Running for")

@@ -21,9 +21,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_her2._qt.curve_plot import CurvePlot
-from napari_her2._qt.faithfulness_plot import FaithfulnessPlot
-from napari_her2._qt.gallery import Gallery
+from napari_her2._qt.scoring.faithfulness_plot import FaithfulnessPlot
+from napari_her2._qt.scoring.gallery import Gallery
+from napari_her2._qt.training.curve_plot import CurvePlot
 from scored import make_slide
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.dock import Dock
+    from napari_her2._qt.parts.dock import Dock
 
 CONTROLS = (QComboBox, QAbstractSpinBox, QAbstractSlider)
 PICTURES = (CurvePlot, FaithfulnessPlot, Gallery)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_her2._napari import training_runs
-from napari_her2._napari.training_work import ConfigChoice, MethodChoice
+from napari_her2.training_runs import processes as training_runs
+from napari_her2.training_runs.work import ConfigChoice, MethodChoice
 
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
-    from napari_her2._qt.training_dock import TrainingDock
+    from napari_her2._qt.training.dock import TrainingDock
 
 SCRIPT = Path(__file__).with_name("tiny_training.py")
 METHODS = tuple(

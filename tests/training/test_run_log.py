@@ -20,11 +20,11 @@ import torch
 from lightning import LightningModule
 
 import napari_her2_training
-from napari_her2._napari.training_log import LogTail, read_process
 from napari_her2.errors import JobFailed, JobStopped
 from napari_her2.inference.device import Device
 from napari_her2.inference.result import Progress
 from napari_her2.models.weights_file import read_weights
+from napari_her2.training_runs.log import LogTail, read_process
 from napari_her2_training.command import train_steps
 from napari_her2_training.methods import METHODS
 from napari_her2_training.running.fitting import Fit, fit

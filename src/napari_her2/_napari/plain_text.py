@@ -2,7 +2,7 @@
 
 Names, headers, cards and errors come from files that anyone may have made. Qt takes text for HTML where it
 looks like it, and a mark of direction turns around all that stands beside it. Labels of our own never guess
-(`napari_her2._qt.text`); what is handed to widgets of napari, which do, goes through here first.
+(`napari_her2._qt.parts.text`); what is handed to widgets of napari, which do, goes through here first.
 """
 
 from __future__ import annotations

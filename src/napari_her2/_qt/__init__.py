@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_her2._qt.scoring_dock import ScoringDock
-    from napari_her2._qt.training_dock import TrainingDock
+    from napari_her2._qt.scoring.dock import ScoringDock
+    from napari_her2._qt.training.dock import TrainingDock
 
 __all__ = ["ScoringDock", "TrainingDock"]
 
@@ -14,11 +14,11 @@ __all__ = ["ScoringDock", "TrainingDock"]
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class of this room
     # napari's manifest names this module: importing it must not load Qt.
     if name == "ScoringDock":
-        from napari_her2._qt.scoring_dock import ScoringDock
+        from napari_her2._qt.scoring.dock import ScoringDock
 
         return ScoringDock
     if name == "TrainingDock":
-        from napari_her2._qt.training_dock import TrainingDock
+        from napari_her2._qt.training.dock import TrainingDock
 
         return TrainingDock
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

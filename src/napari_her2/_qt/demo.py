@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from napari import Viewer
     from napari_her2._napari.layers import LayerData
-    from napari_her2._qt.jobs import Failure
-    from napari_her2._qt.scoring_dock import ScoringDock
+    from napari_her2._qt.parts.jobs import Failure
+    from napari_her2._qt.scoring.dock import ScoringDock
 
 CASE = PhantomCase("demo", "3+", seed=2026, size_px=8192, mpp=0.25)
 MODEL = "demo-attention-mil"

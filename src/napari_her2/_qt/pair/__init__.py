@@ -1,0 +1,1 @@
+"""The two slides of a case: which they are, and how both are looked at."""

@@ -1,0 +1,1 @@
+"""Parts that the docks are made of."""

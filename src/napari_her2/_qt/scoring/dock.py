@@ -1,0 +1,388 @@
+"""The dock HER2 Scoring: from an open slide to a score with the maps that explain it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QCheckBox, QFileDialog
+
+from napari_her2._napari.layers import OverlayLook
+from napari_her2._napari.regions import add_region_layer, polygons, region_layers
+from napari_her2._napari.tags import slide_tag
+from napari_her2._napari.work import Equipment, ModelsFound, adding_model, looking_around, scoring
+from napari_her2._qt.pair.case_section import CaseSection
+from napari_her2._qt.parts.dock import Dock
+from napari_her2._qt.parts.file_drop import dropped_files, holds_files, leave_drops_to
+from napari_her2._qt.parts.jobs import Failure, Job
+from napari_her2._qt.parts.message_box import MessageBox
+from napari_her2._qt.parts.progress_row import ProgressRow
+from napari_her2._qt.parts.sections import Section
+from napari_her2._qt.parts.text import Label
+from napari_her2._qt.scoring.cam_panel import CamPanel
+from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
+from napari_her2._qt.scoring.model_picker import ModelPicker
+from napari_her2._qt.scoring.reader_questions import ReaderQuestions
+from napari_her2._qt.scoring.region_picker import RegionPicker
+from napari_her2._qt.scoring.result_panel import ResultPanel
+from napari_her2._qt.scoring.slide_picker import SlidePicker
+from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
+from napari_her2.models.card import PAIR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.components import ViewerModel
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent
+
+    from napari_her2._qt.parts.theme import Colours
+    from napari_her2.inference.result import Progress, SlideResult
+    from napari_her2.models.registry import ModelEntry
+    from napari_her2.slide.reader import Slide
+
+
+class ScoringDock(Dock):
+    """Scores slides of a viewer.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        Or the proxy that napari hands to plugins.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__(napari_viewer)
+        self._scored_ids: tuple[str, ...] = ()
+        self._added_path = Path()
+        self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
+        self.message = MessageBox()
+        self.questions = ReaderQuestions(self.session)
+        self.slides = SlidePicker(self.session)
+        self.models = ModelPicker()
+        self.regions = RegionPicker()
+        self.device = Label("Device: looking …", wrap=True)
+        self.progress = ProgressRow()
+        self.case = CaseSection(self.session)
+        self.result = ResultPanel(self.session)
+        self.correlated = CorrelatedPanel(self.session, self.settings)
+        self.cam = CamPanel(
+            self.session, self.settings, regions=self._chosen_regions, tiles=self.result.tiles
+        )
+        self._models_own = (self.correlated, self.cam)  # what some models can show beside a score
+        self.smooth = QCheckBox("Smooth panning")
+        self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
+        self._arrange()
+        self._connect()
+        parts = (self.case, self.result, self.correlated, self.cam)
+        self.live_with(
+            (self.score_job, self.look_job, self.add_job, *self.slides.jobs, *self.questions.jobs),
+            others=[job for part in parts for job in part.jobs],
+        )
+        self._show_slides()
+        self._look_around()
+
+    def _arrange(self) -> None:
+        self.smooth.setToolTip(
+            "napari's experimental setting 'Render layers asynchronously': panning never waits for the "
+            "file, and tiles appear as they are read. It is a setting of napari and stays on until it is "
+            "taken off here or in Preferences."
+        )
+        self.hold(
+            (
+                Section("Slide", self.slides),
+                Section("Model", self.models),
+                self.case,
+                Section("Region", self.regions),
+                self.device,
+                self.progress,
+                self.message,
+                self.result,
+                *self._models_own,
+                self.smooth,
+            )
+        )
+        self.put_on_top(self.questions)
+        leave_drops_to(self)
+
+    def _connect(self) -> None:
+        self.slides.changed.connect(self._on_slide)
+        self.slides.mpp_given.connect(self._on_mpp)
+        self.slides.failed.connect(self._show_failure)
+        self.questions.opened.connect(self.slides.choose)
+        self.questions.failed.connect(self._show_failure)
+        self.models.changed.connect(self._show_case)
+        self.case.changed.connect(self._update_ready)
+        self.case.slide_wanted.connect(self.slides.choose)
+        self.case.failed.connect(self._show_failure)
+        self.models.add_wanted.connect(self._choose_model_file)
+        self.regions.add_wanted.connect(self._add_region)
+        self.progress.start_wanted.connect(self.score)
+        self.progress.cancel_wanted.connect(self.score_job.cancel)
+        self.message.action_wanted.connect(self._take_action)
+        self.result.failed.connect(self._show_failure)
+        for part in self._models_own:
+            part.failed.connect(self._show_failure)
+        self.score_job.running_changed.connect(self.progress.set_running)
+        self.score_job.running_changed.connect(self.slides.set_busy)
+        self.score_job.progressed.connect(self.progress.set_progress)
+        self.score_job.returned.connect(self._on_scored)
+        self.score_job.failed.connect(self._on_score_failed)
+        self.look_job.progressed.connect(self._on_looking)
+        self.look_job.returned.connect(self._on_equipment)
+        self.look_job.failed.connect(self._on_look_failed)
+        self.add_job.returned.connect(self._on_model_added)
+        self.add_job.failed.connect(self._on_add_failed)
+        self.smooth.setChecked(_napari_async())
+        self.smooth.toggled.connect(_set_napari_async)
+        self.session.slides_changed.connect(self._show_slides)
+        self.session.models_changed.connect(self._look_around)
+
+    # -- the user's wishes
+
+    def score(self, *, override_fit: bool = False) -> None:
+        """Score the chosen slide, or the two slides of the case, with the chosen model, in a thread.
+
+        Parameters
+        ----------
+        override_fit : bool
+            Also where the model was not made for the slide; the result then carries a warning.
+        """
+        slide, model, ihc = self.slides.slide, self.models.name, self.case.ihc
+        if slide is None or self._missing():
+            return
+        self.message.clear()
+        try:
+            regions = self._chosen_regions()
+        except Her2Error as error:
+            self._show_failure(Failure(str(error)))
+            return
+        self._scored_ids = tuple(key for key in (self.slides.slide_id, self.case.ihc_id) if key)
+        self.score_job.start(
+            partial(
+                scoring,
+                slide,
+                model,
+                ihc=ihc,
+                regions=regions,
+                preset=self.regions.preset,
+                settings=self.settings,
+                override_fit=override_fit,
+            )
+        )
+
+    def add_model_file(self, path: Path, *, force: bool = False) -> None:
+        """Check a model file and install it, in a thread.
+
+        Parameters
+        ----------
+        path : Path
+        force : bool
+            Also where another model of its name is installed.
+        """
+        self.message.clear()
+        self._added_path = path
+        self.add_job.start(partial(adding_model, path, force=force))
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Take files."""
+        if event is not None and holds_files(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """Open what is dropped as slides."""
+        if event is None or not holds_files(event.mimeData()):
+            return
+        event.acceptProposedAction()
+        paths, refusal = dropped_files(event.mimeData())
+        self.message.clear()
+        if paths:
+            self.slides.opener.open_files(paths)
+        if refusal:
+            self._show_failure(Failure(refusal))
+
+    def shutdown(self) -> None:
+        """Stop all work, wait for it, and let go of the viewer."""
+        super().shutdown()
+        self.result.shutdown()
+        for part in self._models_own:
+            part.shutdown()
+        self.session.slides_changed.disconnect(self._show_slides, missing_ok=True)
+        self.session.models_changed.disconnect(self._look_around, missing_ok=True)
+        self.questions.shutdown()
+        self.slides.shutdown()
+        self.case.shutdown()
+
+    # -- what changes around it
+
+    def _look_around(self) -> None:
+        self.look_job.start(partial(looking_around, self.settings))
+
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours of the theme."""
+        self.device.setStyleSheet(f"color: {colours.muted};")
+        named = (self.questions, self.slides, self.models, self.case, self.message, self.result)
+        for part in (*named, *self._models_own):
+            part.set_colours(colours)
+
+    def _open_slides(self) -> list[tuple[str, str, Slide]]:
+        slides = []
+        for layer in self.session.slide_layers():
+            tag = slide_tag(layer)
+            if tag is not None:
+                slides.append((tag.slide_id, layer.name, tag.slide))
+        return slides
+
+    def _show_slides(self) -> None:
+        slides = self._open_slides()
+        self.slides.set_slides(slides)
+        known = [key for key, _, _ in slides]
+        self.regions.keep_only(known)
+        if self.score_job.running and not set(self._scored_ids) <= set(known):
+            self.score_job.cancel()
+        self._show_regions()
+        self._show_case()
+
+    def _show_case(self) -> None:
+        entry = self.models.entry
+        for part in self._models_own:
+            part.set_model(entry)
+            part.set_slide(self.slides.slide_id)
+        takes_pair = entry is not None and entry.card.stain == PAIR
+        self.case.show_slides(self._open_slides(), self.slides.slide_id, takes_pair=takes_pair)
+        self._update_ready()
+
+    def _show_regions(self, chosen: str = "") -> None:
+        viewer = self.session.viewer
+        layers = region_layers(viewer, self.slides.slide_id) if viewer is not None else []
+        self.regions.set_layers([layer.name for layer in layers], chosen, of=self.slides.slide_id)
+        self.regions.set_ready(bool(self.slides.slide_id))
+
+    def _update_ready(self) -> None:
+        self.progress.set_ready(self._missing())
+
+    def _missing(self) -> str:
+        """Tell what is missing before the slide can be scored; empty where nothing is."""
+        slide, ihc = self.slides.slide, self.case.ihc
+        if slide is None:
+            return "Open a slide to score it."
+        if slide.mpp is None:
+            return "Give the µm/px of the slide to score it."
+        if ihc is not None and ihc.mpp is None:
+            return "Choose the IHC slide under Slide, and give its µm/px, to score the case."
+        return "" if self.models.name else "Choose a model to score with."
+
+    def _on_slide(self, slide_id: str) -> None:
+        self._show_regions()
+        self._show_case()
+        self.result.show_slide(slide_id)
+
+    def _on_mpp(self, slide_id: str, mpp: float) -> None:
+        try:
+            self.session.give_mpp(slide_id, mpp)
+        except Her2Error as error:
+            self._show_failure(Failure(str(error)))
+
+    # -- what the jobs report
+
+    def _on_looking(self, progress: Progress) -> None:
+        if isinstance(progress, ModelsFound):
+            self.models.set_models(progress.models)
+
+    def _on_equipment(self, equipment: Equipment) -> None:
+        self.device.setText(f"Device: {equipment.device}")
+        self.models.set_models(equipment.models)
+        if equipment.problems:
+            self._show_failure(Failure("\n".join(equipment.problems)))
+        self._update_ready()
+
+    def _on_look_failed(self, failure: Failure) -> None:
+        self.device.setText("Device: unknown")
+        self.models.set_models([])
+        self._show_failure(failure)
+
+    def _on_model_added(self, entry: ModelEntry) -> None:
+        others = [known for known in self.models.entries if known.name != entry.name]
+        self.models.set_models([*others, entry], entry.name)
+
+    def _on_scored(self, result: SlideResult) -> None:
+        look = OverlayLook(opacity=self.settings.default_opacity)
+        before = self.session.overlays(result.slide_id)
+        if before is not None:
+            look = OverlayLook(
+                attention_scale=before.look.attention_scale,
+                opacity=before.look.opacity,
+                top_tiles=before.look.top_tiles,
+            )
+        self.session.set_result(result, look)
+        if self.result.isVisibleTo(self):
+            # After the layout has made room for it.
+            QTimer.singleShot(0, self._scroll_to_result)
+
+    def _scroll_to_message(self) -> None:
+        self.scroll.ensureWidgetVisible(self.message)
+
+    def _scroll_to_result(self) -> None:
+        self.scroll.verticalScrollBar().setValue(self.result.y() - self.progress.height() - 8)
+
+    def _on_score_failed(self, failure: Failure) -> None:
+        if failure.kind is ModelMisfit:
+            self._show_failure(failure, "Score anyway", partial(ScoringDock.score, override_fit=True))
+        else:
+            self._show_failure(failure)
+
+    def _on_add_failed(self, failure: Failure) -> None:
+        if failure.kind is ModelNameTaken:
+            again = partial(ScoringDock.add_model_file, path=self._added_path, force=True)
+            self._show_failure(failure, "Replace it", again)
+        else:
+            self._show_failure(failure)
+
+    def _show_failure(
+        self, failure: Failure, caption: str = "", action: Callable[[ScoringDock], None] | None = None
+    ) -> None:
+        self._action = action
+        self.message.show_failure(failure, caption)
+        QTimer.singleShot(0, self._scroll_to_message)  # after the layout has made room for it
+
+    def _take_action(self) -> None:
+        if self._action is not None:
+            self._action(self)
+
+    def _chosen_regions(self) -> list[Any] | None:
+        name = self.regions.layer_name
+        if not name:
+            return None
+        viewer, slide_layer = self.session.viewer, self.session.layer_of(self.slides.slide_id)
+        if viewer is None or slide_layer is None or name not in viewer.layers:
+            self._show_regions()
+            raise Her2Error(
+                f'The layer "{name}" is gone: choose another region, or the whole slide, under Region.'
+            )
+        return polygons(viewer.layers[name], slide_layer)
+
+    def _add_region(self) -> None:
+        viewer, slide_layer = self.session.viewer, self.session.layer_of(self.slides.slide_id)
+        if viewer is not None and slide_layer is not None:
+            layer = add_region_layer(viewer, slide_layer)
+            self._show_regions(layer.name)
+
+    def _choose_model_file(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, "Model file", "", "Models (*.safetensors);;All files (*)"
+        )
+        if chosen:
+            self.add_model_file(Path(chosen))
+
+
+def _napari_async() -> bool:
+    from napari.settings import get_settings
+
+    return bool(get_settings().experimental.async_)
+
+
+def _set_napari_async(wanted: bool) -> None:
+    from napari.settings import get_settings
+
+    get_settings().experimental.async_ = wanted

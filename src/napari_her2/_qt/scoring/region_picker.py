@@ -1,0 +1,110 @@
+"""Whether the whole slide is scored, or only inside regions that the pathologist drew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_her2._qt.parts.text import Combo, Label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WHOLE_SLIDE = "Whole slide"
+_DELETED = " (deleted)"
+_PRESETS = (
+    ("automatic", "auto"),
+    ("resection: large pieces", "resection"),
+    ("biopsy: small and thin pieces", "biopsy"),
+)
+
+
+class RegionPicker(QWidget):
+    """Combo of the shapes layers of the chosen slide, and how tissue is looked for.
+
+    Attributes
+    ----------
+    add_wanted : Signal()
+        The user wants a layer to draw regions in.
+    """
+
+    add_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.combo = Combo()
+        self.combo.setAccessibleName("Region to score")
+        self.combo.setToolTip("Score the whole slide, or only inside the regions of a layer")
+        self.add = QPushButton("Add region")
+        self.add.setToolTip("Adds a layer over the slide and starts drawing; double-click ends a region")
+        self.add.clicked.connect(self.add_wanted)
+        self.tissue = Combo()
+        self.tissue.setAccessibleName("Kind of tissue")
+        self.tissue.setToolTip("How tissue is told from glass; try another where the outline is wrong")
+        for text, preset in _PRESETS:
+            self.tissue.addItem(text, preset)
+        label = Label("Tissue")
+        label.setBuddy(self.tissue)
+        where, how = QHBoxLayout(), QHBoxLayout()
+        where.addWidget(self.combo, 1)
+        where.addWidget(self.add)
+        how.addWidget(label)
+        how.addWidget(self.tissue, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(where)
+        layout.addLayout(how)
+        self._of = ""
+        self._said: dict[str, str] = {}  # what was chosen for each slide
+        self.combo.currentIndexChanged.connect(self._on_choice)
+        self.set_layers([])
+
+    @property
+    def layer_name(self) -> str:
+        """Name of the chosen layer, which may have been deleted since; empty for the whole slide."""
+        return str(self.combo.currentData() or "")
+
+    @property
+    def preset(self) -> str:
+        """Preset of the tissue mask: "auto", "resection" or "biopsy"."""
+        return str(self.tissue.currentData())
+
+    def set_layers(self, names: Sequence[str], chosen: str = "", *, of: str = "") -> None:
+        """Show the layers that hold regions; what was chosen stays chosen, also where it was deleted.
+
+        Parameters
+        ----------
+        names : sequence of str
+        chosen : str
+            The one to choose; by default the choice for the slide stays. A layer that is gone is no reason
+            to take the whole slide instead: that is for the reader to say.
+        of : str
+            Id of the slide.
+        """
+        wanted = chosen or self._said.get(of, "")
+        self._of = of
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        self.combo.addItem(WHOLE_SLIDE, "")
+        for name in names:
+            self.combo.addItem(name, name)
+        if wanted and wanted not in names:
+            self.combo.addItem(wanted + _DELETED, wanted)
+        self.combo.setCurrentIndex(max(self.combo.findData(wanted), 0))
+        self.combo.blockSignals(False)
+        self._on_choice()
+
+    def keep_only(self, slide_ids: Sequence[str]) -> None:
+        """Forget what was chosen for slides that are closed."""
+        self._said = {key: name for key, name in self._said.items() if key in slide_ids}
+
+    def _on_choice(self) -> None:
+        self._said[self._of] = self.layer_name
+
+    def set_ready(self, ready: bool) -> None:
+        """Whether there is a slide to draw on."""
+        self.combo.setEnabled(ready)
+        self.add.setEnabled(ready)

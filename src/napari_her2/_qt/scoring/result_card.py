@@ -1,0 +1,190 @@
+"""The answer as it may be shown: with its task, its whole distribution, how sure, and its warnings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_her2._qt.parts.slide_facts import mpp_in_words
+from napari_her2._qt.parts.text import Label, Markup, joined, markup
+from napari_her2._qt.parts.theme import Colours
+from napari_her2._qt.scoring.head_answers import head_in_words, heads_markup
+from napari_her2._qt.scoring.probability_bars import ProbabilityBars
+from napari_her2.inference.presentation import images_in_words
+from napari_her2.models.card import NOTICE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_her2.inference.result import ScoredSlide, SlideResult
+
+
+class ResultCard(QWidget):
+    """Shows one result; never a bare score.
+
+    Attributes
+    ----------
+    export_wanted : Signal()
+    """
+
+    export_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.task = _label("her2Task")
+        self.notice = _label("her2Notice")
+        self.label = _label("her2TopClass")
+        self.reason = _label("her2Reason")
+        self.category = _label("her2Category")
+        self.head = _label("her2Head")
+        self.heads = _label("her2Heads")
+        self.bars = ProbabilityBars()
+        self.facts = _label("her2Facts")
+        self.warnings = _label("her2Warnings")
+        self.export = QPushButton("Export…")
+        self.export.setToolTip("Write the result, tile table, maps and regions to a folder")
+        self.export.clicked.connect(self.export_wanted)
+        bottom = QHBoxLayout()
+        bottom.addStretch()
+        bottom.addWidget(self.export)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for widget in (
+            self.task,
+            self.label,
+            self.head,
+            self.reason,
+            self.category,
+            self.notice,
+            self.warnings,
+            self.bars,
+            self.heads,
+            self.facts,
+        ):
+            layout.addWidget(widget)
+        layout.addLayout(bottom)
+        self.set_colours(Colours())
+        self.set_result(None)
+
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours of the theme."""
+        self.bars.set_colours(colours)
+        self.task.setStyleSheet(f"color: {colours.muted};")
+        self.label.setStyleSheet("font-size: 15pt; font-weight: bold;")
+        for label in (self.facts, self.head):
+            label.setStyleSheet(f"color: {colours.muted};")
+        for label in (self.notice, self.warnings):
+            label.setStyleSheet(f"color: {colours.warning};")
+
+    def set_result(self, result: SlideResult | None) -> None:
+        """Show a result, or nothing."""
+        self.setVisible(result is not None)
+        if result is None:
+            return
+        self.task.setText(result.task)
+        # "indeterminate: only 12 tiles of tissue": the word is large, its reason is not.
+        answer, _, reason = result.label.partition(": ")
+        self.label.setText(answer)
+        _fill(self.head, head_in_words(result))
+        heads = heads_markup(result)
+        self.heads.set_markup(heads)
+        self.heads.setVisible(bool(heads))
+        self.reason.setText(reason)
+        self.reason.setVisible(bool(reason))
+        # What every dock says stands in its banner; here is what this model has to say beyond.
+        own = result.notice.replace(NOTICE, "").strip()
+        self.notice.setText(own)
+        self.notice.setVisible(bool(own))
+        named = {result.named(name): value for name, value in result.probabilities.items()}
+        self.bars.set_values(named, _spread(result))
+        self.facts.set_markup(_paragraphs(_facts(result)))
+        self.warnings.set_markup(_paragraphs(f"⚠ {line}" for line in result.warnings))
+        self.warnings.setVisible(bool(result.warnings))
+
+    def set_category(self, category: str) -> None:
+        """Show what follows from the user's own entries, beside the prediction; empty for nothing."""
+        _fill(self.category, category)
+
+
+def _paragraphs(lines: Iterable[str]) -> Markup:
+    """Lines as paragraphs: long ones break, and stay apart all the same."""
+    return joined(markup('<p style="margin: 0 0 4px 0;">{}</p>', line) for line in lines)
+
+
+def _facts(result: SlideResult) -> list[str]:
+    lines = [
+        f"Margin over {_second(result)}: {100 * result.margin:.0f} percentage points",
+        *trust_in_words(result),
+        *(_tiles(slide, named=len(result.slides) > 1) for slide in result.slides),
+        f"{result.model}: {_looks_at(result)}",
+        f"Trained on: {result.training_data or 'not stated'}",
+        f"Scored in {sum(result.seconds.values()):.1f} s on {result.device}",
+    ]
+    if result.uncertainty is not None:
+        drawn = result.uncertainty
+        lines.insert(1, f"Whiskers: SD of {drawn.draws} random bags of {drawn.bag_size} tiles")
+    return lines
+
+
+def trust_in_words(result: SlideResult) -> list[str]:
+    """By which rule tiles became the score, and how far the model trusts its scores of them.
+
+    Returns
+    -------
+    list of str
+        Empty for a model that does not score tiles by themselves.
+    """
+    lines = [f"Score of the slide: {result.rule}"] if result.rule else []
+    if result.trust:
+        from napari_her2.inference.fields import STRATA
+
+        above = {name: f" (from {lowest:g})" if lowest else "" for name, lowest in STRATA}
+        shares = ", ".join(f"{100 * share:.0f} % {name}{above[name]}" for name, share in result.trust.items())
+        lines.append(f"Confidence in the tiles: {shares}. It is learnt, not a probability of being right.")
+    return lines
+
+
+def _looks_at(result: SlideResult) -> str:
+    if result.thumbnails:
+        what = "whole slide at once" if len(result.thumbnails) == 1 else "tissue in a few images"
+        return f"looks at the {what}, at low resolution"
+    return f"{result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px"
+
+
+def _tiles(slide: ScoredSlide, *, named: bool) -> str:
+    of = f"{slide.stain}: " if named else ""
+    scale = f" · {mpp_in_words(slide.grid.slide_mpp, slide.mpp_source)}"
+    if slide.thumbnails:
+        # What is damaged the model saw as white; how much that is stands in the warnings.
+        return f"{of}{images_in_words(slide.thumbnails)} · {slide.tissue_mm2:.1f} mm² tissue{scale}"
+    tiles = f"{of}{len(slide.table):,} tiles · {slide.tissue_mm2:.1f} mm² tissue{scale}"
+    if len(slide.corrupt):
+        tiles += f" · {len(slide.corrupt):,} damaged tiles left out"
+    return tiles
+
+
+def _second(result: SlideResult) -> str:
+    """Return the second most probable class."""
+    ordered = sorted(result.probabilities, key=lambda name: result.probabilities[name], reverse=True)
+    return result.named(ordered[1]) if len(ordered) > 1 else "nothing"
+
+
+def _spread(result: SlideResult) -> dict[str, float] | None:
+    if result.uncertainty is None:
+        return None
+    sds = zip(result.classes, result.uncertainty.sd, strict=True)
+    return {result.named(name): float(sd) for name, sd in sds}
+
+
+def _label(name: str) -> Label:
+    label = Label(wrap=True, selectable=True)
+    label.setObjectName(name)
+    return label
+
+
+def _fill(label: Label, text: str) -> None:
+    label.setText(text)
+    label.setVisible(bool(text))

@@ -1,0 +1,222 @@
+"""Everything about the result of the chosen slide: card, own score, overlays, tiles, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+
+from napari_her2._napari.layers import scores_tiles
+from napari_her2._napari.manual import category_beside
+from napari_her2._napari.work import exporting
+from napari_her2._qt.parts.jobs import Job
+from napari_her2._qt.parts.sections import Section
+from napari_her2._qt.parts.text import Label
+from napari_her2._qt.scoring.manual_score import ManualScoreForm
+from napari_her2._qt.scoring.overlay_controls import OverlayControls
+from napari_her2._qt.scoring.result_card import ResultCard
+from napari_her2._qt.scoring.seen_image import SeenImages
+from napari_her2._qt.scoring.tile_panel import TilePanel
+
+if TYPE_CHECKING:
+    from napari_her2._napari.manual import ManualScore
+    from napari_her2._napari.overlays import OverlaySet
+    from napari_her2._napari.session import Session
+    from napari_her2._napari.tags import OverlayRole
+    from napari_her2._qt.parts.theme import Colours
+
+_ROLES: tuple[OverlayRole, ...] = (
+    "score",
+    "confidence",
+    "attention",
+    "evidence",
+    "Grad-CAM",
+    "class Grad-CAM",
+    "tissue",
+    "top tiles",
+)
+
+
+class ResultPanel(QWidget):
+    """Result of one slide of the session, or of the case that it belongs to.
+
+    Parameters
+    ----------
+    session : Session
+
+    Attributes
+    ----------
+    failed : Signal(Failure)
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._slide_id = ""
+        self.card = ResultCard()
+        self.manual = ManualScoreForm()
+        self.overlays = OverlayControls()
+        self.seen_images = SeenImages(session)
+        self.seen = Section("What the model saw", self.seen_images)
+        self.tiles = TilePanel(session)
+        self.exported = Label(wrap=True)
+        self.exported.setVisible(False)
+        self.export_job = Job()
+        self.jobs = (*self.tiles.jobs, self.export_job)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for title, widget in (
+            ("Result", self.card),
+            ("Your own reading", self.manual),
+            ("Overlays", self.overlays),
+        ):
+            layout.addWidget(Section(title, widget))
+        layout.addWidget(self.seen)
+        layout.addWidget(self.tiles)
+        self.card.layout().addWidget(self.exported)
+        self._connect()
+        self.show_slide("")
+
+    def _connect(self) -> None:
+        self.manual.changed.connect(self._on_manual)
+        self.card.export_wanted.connect(self._choose_folder)
+        controls = self.overlays
+        controls.visible_changed.connect(self._on_visible)
+        controls.class_changed.connect(self._on_class)
+        controls.scale_changed.connect(self._on_scale)
+        controls.opacity_changed.connect(self._on_opacity)
+        controls.held.connect(self._on_held)
+        self.export_job.returned.connect(self._on_exported)
+        self.export_job.failed.connect(self.failed)
+        self._session.result_changed.connect(self._on_result)
+        self._session.look_changed.connect(self._on_look)
+        self._session.slides_changed.connect(self._on_slides)
+
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours of the theme."""
+        self.card.set_colours(colours)
+        self.seen_images.set_colours(colours)
+        self.tiles.set_colours(colours)
+
+    def show_slide(self, slide_id: str) -> None:
+        """Show the result of a slide, or nothing where there is none."""
+        self._slide_id = slide_id
+        result = self._session.result(slide_id)
+        self.setVisible(result is not None)
+        self.card.set_result(result)
+        self.exported.setVisible(False)
+        self.seen_images.show_result(result)
+        self.seen.setVisible(result is not None and bool(result.thumbnails))
+        self.tiles.show_result(result)
+        self.manual.set_value(self._session.manual(self._read_id))
+        self.manual.set_result(result)
+        self._show_category()
+        self._show_overlays()
+
+    def export_to(self, folder: Path) -> None:
+        """Write the result to a folder, in a thread."""
+        result = self._session.result(self._slide_id)
+        if result is not None:
+            manual = self._session.manual(self._read_id)
+            self.export_job.start(lambda: exporting(result, manual, folder))
+
+    def shutdown(self) -> None:
+        """Stop all work and let go of the viewer."""
+        self.tiles.shutdown()
+        self.export_job.shutdown()
+        self._session.result_changed.disconnect(self._on_result, missing_ok=True)
+        self._session.look_changed.disconnect(self._on_look, missing_ok=True)
+        self._session.slides_changed.disconnect(self._on_slides, missing_ok=True)
+
+    @property
+    def _read_id(self) -> str:
+        """Slide that keeps the pathologist's own score: one for a case, from whichever slide it is seen."""
+        result = self._session.result(self._slide_id)
+        if result is None or len(result.slides) < 2:
+            return self._slide_id
+        return next((slide.slide_id for slide in result.slides if slide.stain == "H&E"), self._slide_id)
+
+    @property
+    def _overlay_sets(self) -> list[OverlaySet]:
+        """Overlays of all open slides of the result: the controls are for the case."""
+        result = self._session.result(self._slide_id)
+        return [] if result is None else self._session.overlay_sets(result)
+
+    def _show_overlays(self) -> None:
+        sets = self._overlay_sets
+        if not sets:
+            return
+        visible: dict[OverlayRole, bool | None] = {}
+        for role in _ROLES:
+            layers = [layer for shown in sets if (layer := shown.layer(role)) is not None]
+            visible[role] = any(layer.visible for layer in layers) if layers else None
+        self.overlays.set_visible(visible)
+        result, look = sets[0].result, sets[0].look
+        self.overlays.set_choices(
+            {name: result.named(name) for name in result.classes},
+            look,
+            look.class_name or result.score,
+            evidence=result.table.evidence is not None,
+            by_tile=scores_tiles(result),
+            attention=result.table.attention is not None,
+            confidence=result.table.confidence is not None,
+            class_cam=visible["class Grad-CAM"] is not None,
+        )
+
+    def _show_category(self) -> None:
+        """Show beside the prediction what follows from the user's own entries."""
+        manual = self._session.manual(self._read_id)
+        of = "By your own reading: " if manual.category() else ""
+        self.card.set_category(of + category_beside(manual, self._session.result(self._slide_id)))
+
+    def _on_result(self, slide_id: str) -> None:
+        if slide_id == self._slide_id:
+            self.show_slide(slide_id)
+
+    def _on_look(self, slide_id: str) -> None:
+        """Show in the controls what another part of the dock did to the overlays."""
+        if slide_id == self._slide_id:
+            self._show_overlays()
+
+    def _on_slides(self) -> None:
+        """Forget the tiles of a slide that was closed, and an image that was taken off it."""
+        self.seen_images.sync()
+        if not all(self._session.slide_of(slide_id) for slide_id in self.tiles.slide_ids):
+            self.tiles.show_result(self._session.result(self._slide_id))
+
+    def _on_manual(self, manual: ManualScore) -> None:
+        self._session.set_manual(self._read_id, manual)
+        self._show_category()
+
+    def _on_visible(self, role: OverlayRole, visible: bool) -> None:
+        for shown in self._overlay_sets:
+            shown.set_visible(role, visible)
+
+    def _on_class(self, name: str) -> None:
+        for shown in self._overlay_sets:
+            shown.set_class(name)
+
+    def _on_scale(self, scale: str) -> None:
+        for shown in self._overlay_sets:
+            shown.set_attention_scale("raw" if scale == "raw" else "percentile")
+
+    def _on_opacity(self, opacity: float) -> None:
+        for shown in self._overlay_sets:
+            shown.set_opacity(opacity)
+
+    def _on_held(self, held: bool) -> None:
+        for shown in self._overlay_sets:
+            (shown.hide if held else shown.show)()
+
+    def _choose_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Folder to write the result to")
+        if chosen:
+            self.export_to(Path(chosen))
+
+    def _on_exported(self, folder: Path) -> None:
+        self.exported.setText(f"Written to {folder}")
+        self.exported.setVisible(True)

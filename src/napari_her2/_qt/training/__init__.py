@@ -1,0 +1,1 @@
+"""The dock HER2 Training."""

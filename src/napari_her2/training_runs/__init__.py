@@ -1,0 +1,1 @@
+"""Trainings as processes: started, followed, stopped; without napari, Qt or the training package."""

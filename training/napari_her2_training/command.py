@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed, JobStopped
 from napari_her2_training.config import find_config, read_config
-from napari_her2_training.methods import METHODS
+from napari_her2_training.methods import find_method
 from napari_her2_training.running.log import Started, logged
 from napari_her2_training.running.ranks import is_first
 from napari_her2_training.running.runs import RUN_FILE
@@ -33,8 +33,7 @@ def train_steps(
     Parameters
     ----------
     method : str
-        A key of `napari_her2_training.methods.METHODS`: "attention-mil", "wsmcl", "corr-a-net", "predictor",
-        "corr-a-net-table", "low-resolution", "patches", "mil", "compare", "encoder".
+        A key of `napari_her2_training.methods.METHODS`.
     out : Path
         Folder for checkpoints, metrics.json and the bundle.
     config : Path, optional
@@ -65,10 +64,9 @@ def train_steps(
     JobFailed
         With what to do next; before any work where the configuration or the manifest is at fault.
     """
-    if method not in METHODS:
-        raise JobFailed(f"There is no training method {method!r}: use {', '.join(METHODS)}.")
+    known = find_method(method)
     file = find_config(config if config is not None else method.replace("-", "_"))
-    settings = read_config(file, METHODS[method].config)
+    settings = read_config(file, known.config)
     if device != "auto":
         settings = replace(settings, compute=replace(settings.compute, device=device))
     if data is None and settings.data.manifest:
@@ -78,7 +76,7 @@ def train_steps(
             "There is no manifest to train on: give --data, or [data] manifest in the configuration."
         )
     # Imports torch and Lightning: not before the configuration is known to be good.
-    train = METHODS[method].load()
+    train = known.load()
     data, out = data.expanduser(), Path(out).expanduser()
     steps = train(settings, data, out, resume=resume)
     if not is_first(settings.compute):  # of several that learn together one tells

@@ -1,25 +1,24 @@
-"""The training methods: what each is configured by, and what runs it."""
+"""The training methods: what each learns from, its configurations, and what runs it; the one list of them.
+
+Nothing is imported until a method is run: whoever only wants to choose one does not wait for PyTorch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_her2_training.attention_mil.config import AttentionConfig
-from napari_her2_training.comparison.config import CompareConfig
-from napari_her2_training.corr_a_net.config import CorrANetConfig
-from napari_her2_training.encoder.config import EncoderTrainingConfig
-from napari_her2_training.low_resolution.config import LowResolutionConfig, PatchArmConfig
-from napari_her2_training.mil.config import MILConfig
-from napari_her2_training.wsmcl.config import WSMCLConfig
+from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
-    from pathlib import Path
 
     from napari_her2.inference.result import Progress
     from napari_her2_training.config import RunConfig
+
+CONFIGS = Path(__file__).parent / "configs"
 
 
 class Run(Protocol):
@@ -37,31 +36,158 @@ class Method:
 
     Parameters
     ----------
-    config : type
-        Its configuration, a `RunConfig`.
-    module, function : str
-        Where `Run` is found.
+    name : str
+    line : str
+        What it learns from, and whose method it is.
+    configs : tuple of str
+        Names of the configurations that come with the package, the published protocol first.
+    sections : str
+        Module and name of its configuration, a `RunConfig`.
+    function : str
+        Module and name of what runs it, a `Run`.
+    folder : str
+        What folder its data may be, in words; empty where it takes tables of cases alone.
+    table : bool
+        Whether its data may be a table of cases.
     """
 
-    config: type[RunConfig]
-    module: str
+    name: str
+    line: str
+    configs: tuple[str, ...]
+    sections: str
     function: str
+    folder: str = ""
+    table: bool = True
+
+    @property
+    def config(self) -> type[RunConfig]:
+        """Its configuration."""
+        kind: type[RunConfig] = _imported(self.sections)
+        return kind
 
     def load(self) -> Run:
         """Import what runs it: torch and Lightning take seconds, and are not needed to find a mistake."""
-        run: Run = getattr(import_module(f"{__package__}.{self.module}"), self.function)
+        run: Run = _imported(self.function)
         return run
 
 
-METHODS: Mapping[str, Method] = {
-    "attention-mil": Method(AttentionConfig, "attention_mil.run", "train_attention_mil"),
-    "wsmcl": Method(WSMCLConfig, "wsmcl.run", "train_wsmcl"),
-    "corr-a-net": Method(CorrANetConfig, "corr_a_net.run", "train_corr_a_net"),
-    "predictor": Method(CorrANetConfig, "corr_a_net.run", "train_field_predictor"),
-    "low-resolution": Method(LowResolutionConfig, "low_resolution.run", "train_low_resolution"),
-    "patches": Method(PatchArmConfig, "low_resolution.run", "train_patches"),
-    "mil": Method(MILConfig, "mil.run", "train_mil"),
-    "compare": Method(CompareConfig, "comparison.run", "train_comparison"),
-    "corr-a-net-table": Method(CorrANetConfig, "corr_a_net.table", "train_table"),
-    "encoder": Method(EncoderTrainingConfig, "encoder.run", "train_encoder"),
-}
+def _imported(place: str) -> Any:  # noqa: ANN401 - whatever it is
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"{__package__}.{module}"), name)
+
+
+_BCI = "pairs of fields laid out as BCI"
+_ALL = (
+    Method(
+        "attention-mil",
+        "H&E slide: attention over bags of tiles (Abdulsadig et al., 2024)",
+        ("attention_mil", "attention_mil_pcam", "attention_mil_ihc", "demo_attention_mil"),
+        "attention_mil.config:AttentionConfig",
+        "attention_mil.run:train_attention_mil",
+    ),
+    Method(
+        "wsmcl",
+        "H&E and IHC slide of a case together (Shi et al., 2025)",
+        ("wsmcl", "wsmcl_herohe", "wsmcl_ablations", "demo_wsmcl", "demo_wsmcl_ablations"),
+        "wsmcl.config:WSMCLConfig",
+        "wsmcl.run:train_wsmcl",
+    ),
+    Method(
+        "corr-a-net",
+        "Registered fields of H&E and IHC: what of H&E correlates with IHC (Dutta et al., 2025)",
+        ("corr_a_net",),
+        "corr_a_net.config:CorrANetConfig",
+        "corr_a_net.run:train_corr_a_net",
+        folder=_BCI,
+    ),
+    Method(
+        "predictor",
+        "Fields of H&E to a score with its confidence, on what Corr-A-Net makes of them (Dutta et al., 2025)",
+        ("predictor",),
+        "corr_a_net.config:CorrANetConfig",
+        "corr_a_net.run:train_field_predictor",
+        folder=_BCI,
+    ),
+    Method(
+        "corr-a-net-table",
+        "Corr-A-Net and all its predictors, measured side by side (Dutta et al., 2025)",
+        ("corr_a_net_table", "demo_corr_a_net"),
+        "corr_a_net.config:CorrANetConfig",
+        "corr_a_net.table:train_table",
+        folder=_BCI,
+    ),
+    Method(
+        "low-resolution",
+        "IHC slide: one small image of the whole slide (Chauhan et al., 2025)",
+        ("low_resolution", "demo_low_resolution"),
+        "low_resolution.config:LowResolutionConfig",
+        "low_resolution.run:train_low_resolution",
+    ),
+    Method(
+        "patches",
+        "IHC slide: a network on patches, joined to a score of the slide",
+        ("patches", "demo_low_resolution_start"),
+        "low_resolution.config:PatchArmConfig",
+        "low_resolution.run:train_patches",
+    ),
+    Method(
+        "mil",
+        "IHC slide: a slide model on frozen features (ABMIL, CLAM, TransMIL, DSMIL)",
+        ("mil",),
+        "mil.config:MILConfig",
+        "mil.run:train_mil",
+    ),
+    Method(
+        "compare",
+        "IHC slide: low resolution, patches and slide models on the same cases, one table",
+        ("compare", "demo_compare"),
+        "comparison.config:CompareConfig",
+        "comparison.run:train_comparison",
+    ),
+    Method(
+        "encoder",
+        "Labelled patches: an encoder for attention MIL to begin with; it scores no slides by itself",
+        ("encoder_pcam", "encoder_ihc"),
+        "encoder.config:EncoderTrainingConfig",
+        "encoder.run:train_encoder",
+        folder="patches, in one folder for each class, or PatchCamelyon",
+        table=False,
+    ),
+)
+METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}
+
+
+def find_method(name: str) -> Method:
+    """Return a method.
+
+    Raises
+    ------
+    JobFailed
+        If there is none of this name.
+    """
+    if name not in METHODS:
+        raise JobFailed(f"There is no training method {name!r}: use {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def about_config(name: str) -> str:
+    """Return what a configuration that comes with the package says of itself, in one line.
+
+    Parameters
+    ----------
+    name : str
+        "attention_mil".
+
+    Returns
+    -------
+    str
+        Its opening comment, without the commands in it.
+    """
+    lines: list[str] = []
+    for line in (CONFIGS / f"{name}.toml").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("#  "):  # a command
+            lines.append(line[1:].strip())
+    text = " ".join(lines)
+    return f"{text[:-1]}." if text.endswith(":") else text

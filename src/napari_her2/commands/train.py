@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _MEASURES_SHOWN = 4
-METHOD_HELP = (
-    "attention-mil, wsmcl, corr-a-net, predictor, corr-a-net-table, low-resolution, patches, mil, "
-    "compare or encoder."
-)
+METHOD_HELP = "One of the training methods; --list shows them."
 
 
 def train(
@@ -105,23 +102,23 @@ def _check(method: str, settings: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _list_methods(*, as_json: bool) -> None:
-    catalogue = training("catalogue")
+    listed = training("methods")
     methods = [
         {
             "name": method.name,
             "line": method.line,
             "folder": method.folder,
             "table": method.table,
-            "configs": [{"name": name, "about": catalogue.about_config(name)} for name in method.configs],
+            "configs": [{"name": name, "about": listed.about_config(name)} for name in method.configs],
         }
-        for method in catalogue.CATALOGUE
+        for method in listed.METHODS.values()
     ]
     if as_json:
         typer.echo(json.dumps({"methods": methods}, indent=1, ensure_ascii=False))
         return
     rows = [
         (method.name, f"{method.line}; --config {', '.join(method.configs)}")
-        for method in catalogue.CATALOGUE
+        for method in listed.METHODS.values()
     ]
     output().print(pairs_table(rows))
 

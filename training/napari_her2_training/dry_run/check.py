@@ -8,12 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_her2.errors import JobFailed
 from napari_her2.export.atomic import check_writable
 from napari_her2.inference.result import Progress
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.dry_run.findings import Findings, TrainingCheck, size
-from napari_her2_training.methods import METHODS
+from napari_her2_training.methods import find_method
 from napari_her2_training.running.runs import RUN_FILE
 
 if TYPE_CHECKING:
@@ -79,13 +78,12 @@ def check_steps(
     JobFailed
         There is no such method.
     """
-    if method not in METHODS:
-        raise JobFailed(f"There is no training method {method!r}: use {', '.join(METHODS)}.")
+    known = find_method(method)
     findings = Findings()
     file = find_config(config if config is not None else method.replace("-", "_"))
     settings: RunConfig | None = None
     with findings.noted():
-        settings = read_config(file, METHODS[method].config)
+        settings = read_config(file, known.config)
     place: Path | None = data.expanduser() if data is not None else None
     if settings is not None:
         if place is None and settings.data.manifest:

@@ -32,7 +32,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from corr_a_net_arms import print_arms
-from napari_her2.inference.scoring import score_slide
+from napari_her2.methods.scoring import score_slide
 from napari_her2.models.card import PAIR
 from napari_her2.models.field_model import FieldModel
 from napari_her2.models.low_resolution import LowResolution

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_her2 import Slide
-    from napari_her2.inference.fields import FieldEncoder
+    from napari_her2.methods.corr_a_net import FieldEncoder
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.encoders import PatchEncoder
 
@@ -80,7 +80,7 @@ def warm_up(slide: Slide, bundle: ModelBundle, device_name: str) -> None:
 
 def encoder_of(slide: Slide, bundle: ModelBundle) -> PatchEncoder | FieldEncoder:
     """Return what takes tiles: the encoder, or a whole model of fields for the stains of the slide."""
-    from napari_her2.inference.fields import FieldEncoder, stain_transform
+    from napari_her2.methods.corr_a_net import FieldEncoder, stain_transform
     from napari_her2.models.field_model import FieldModel
 
     if not isinstance(bundle.head, FieldModel):

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from napari_her2.version import __version__
+
 if TYPE_CHECKING:
-    from napari_her2.inference.scoring import score_slide, score_steps
+    from napari_her2.methods.scoring import score_slide, score_steps
     from napari_her2.models.registry import load_model
     from napari_her2.slide.reader import Slide, open_slide
-
-try:
-    __version__ = version("napari-her2")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 # Public names are loaded at first use: starting napari must not load torch, dask or tiffslide.
 _LAZY = {
     "Slide": "napari_her2.slide.reader",
     "load_model": "napari_her2.models.registry",
     "open_slide": "napari_her2.slide.reader",
-    "score_slide": "napari_her2.inference.scoring",
-    "score_steps": "napari_her2.inference.scoring",
+    "score_slide": "napari_her2.methods.scoring",
+    "score_steps": "napari_her2.methods.scoring",
 }
 
 __all__ = ["Slide", "__version__", "load_model", "open_slide", "score_slide", "score_steps"]

@@ -146,7 +146,7 @@ def test_features_are_taken_from_the_cache_only_where_they_would_be_the_same(
     if change == "precision":
         monkeypatch.setenv("NAPARI_HER2_PRECISION", "bfloat16")
     if change == "version":
-        monkeypatch.setattr("napari_her2.__version__", "9.9")
+        monkeypatch.setattr("napari_her2.inference.embed.__version__", "9.9")
     scales = {"µm/px of the slide": {"slide_mpp": 0.51}, "µm/px of the tiles": {"mpp": 0.51}}
     assert embed(**scales.get(change, {})).cached == (3 if change == "nothing" else 0)
 
@@ -189,7 +189,7 @@ def test_cancelling_stops_within_a_batch_and_the_next_run_goes_on(he_slide, tiny
 
 CHILD = """
     import sys
-    from napari_her2.inference.scoring import score_steps
+    from napari_her2.methods.scoring import score_steps
     for step in score_steps(sys.argv[1], sys.argv[2], device="cpu", batch_size=16):
         print(step.done, flush=True)
         if step.done >= 64:

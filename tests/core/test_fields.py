@@ -14,8 +14,8 @@ from field_bundles import ARGUMENTS, make_field_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.errors import ModelError, ModelMisfit, SlideError
 from napari_her2.export.tables import write_result
-from napari_her2.inference.fields import FieldEncoder, stain_transform, trust_shares
 from napari_her2.inference.tile_scores import unpacked
+from napari_her2.methods.corr_a_net import FieldEncoder, stain_transform, trust_shares
 from napari_her2.models.bundle import load_bundle, save_bundle
 from napari_her2.slide.macenko import IDENTITY
 

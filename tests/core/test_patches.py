@@ -17,8 +17,8 @@ from method_bundles import CLASSES, make_patch_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.errors import ModelError
 from napari_her2.export.tables import write_result
-from napari_her2.inference.patches import PatchScorer, fused, least_patches, split_vote
 from napari_her2.inference.tile_scores import packed, unpacked
+from napari_her2.methods.patches import PatchScorer, fused, least_patches, split_vote
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.patch_classifier import PatchConvNeXt
@@ -124,7 +124,7 @@ def test_rules_against_plain_counting(logits):
 
 def test_a_split_vote_is_not_answered(models, small_pair, monkeypatch):
     monkeypatch.setattr(
-        "napari_her2.inference.patches.fused",
+        "napari_her2.methods.patches.fused",
         lambda *_: torch.tensor([0.5, 0.5, 0.0, 0.0], dtype=torch.float64),
     )
     result = score_slide(small_pair.ihc, models["vote"], device="cpu", cache=False, min_confidence=0.3)

@@ -81,8 +81,8 @@ def preparing(slide: Slide, model: str, settings: Settings) -> Generator[Progres
     load_torch()
     from napari_her2.explain.correlated import SAMPLE_FIELDS, CorrelatedPyramid
     from napari_her2.inference.device import choose_device
-    from napari_her2.inference.fields import stain_transform
     from napari_her2.inference.fit import refuse_or_warn, slide_stain
+    from napari_her2.methods.corr_a_net import stain_transform
     from napari_her2.models.field_model import FieldModel
     from napari_her2.models.registry import load_model
 

@@ -105,8 +105,8 @@ def getting_ready(slide: Slide, model: str, settings: Settings) -> Generator[Pro
     yield Progress("Loading the model")
     load_torch()
     from napari_her2.inference.device import choose_device
-    from napari_her2.inference.fields import stain_transform
     from napari_her2.inference.fit import refuse_or_warn, slide_stain
+    from napari_her2.methods.corr_a_net import stain_transform
     from napari_her2.models.field_model import FieldModel
     from napari_her2.models.preprocessing import TilePreparation
     from napari_her2.models.registry import load_model

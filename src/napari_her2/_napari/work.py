@@ -52,7 +52,7 @@ def scoring(
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, as the dock asks for it."""
     load_torch()
-    from napari_her2.inference.scoring import score_steps
+    from napari_her2.methods.scoring import score_steps
 
     return (
         yield from score_steps(

@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_her2 import __version__
 from napari_her2.cohort.answer import read_answer
 from napari_her2.cohort.loop import running_loop
 from napari_her2.cohort.tls import open_to_the_network, security_of
 from napari_her2.cohort.worker import Needs, other_version, prepare_aside, run_job
 from napari_her2.errors import ClusterLost, Her2Error, JobFailed
+from napari_her2.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.cohort.outcome import SlideOutcome
 from napari_her2.errors import JobFailed, SlideError
+from napari_her2.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -127,7 +128,6 @@ class EmbedJob:
         return SlideOutcome(self.path, "done", self.path.name, target, tuple(facts))
 
     def _request(self, slide: Slide, encoder: str, tile_px: int) -> Request:
-        from napari_her2 import __version__
         from napari_her2.export.request import Request
         from napari_her2.inference.precision import AUTO, wanted_precision
 

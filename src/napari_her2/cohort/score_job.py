@@ -12,6 +12,7 @@ from napari_her2.cohort.facts import scored_facts
 from napari_her2.cohort.outcome import SlideOutcome
 from napari_her2.errors import JobFailed
 from napari_her2.inference.options import ScoringOptions
+from napari_her2.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -103,8 +104,8 @@ class ScoreJob:
         """
         from napari_her2.export.result_files import finished_result, result_folder
         from napari_her2.export.tables import write_result
-        from napari_her2.inference.scoring import score_steps
         from napari_her2.inference.unchanged import identified
+        from napari_her2.methods.scoring import score_steps
 
         case = self.case
         with ExitStack() as stack:
@@ -130,7 +131,6 @@ class ScoreJob:
         return open_slide(path, mpp=mpp, backend=self.backend)  # type: ignore[arg-type]  # checked there
 
     def _request(self, slide: Slide, ihc: Slide | None, bundle: ModelBundle) -> Request:
-        from napari_her2 import __version__
         from napari_her2.export.request import Request
         from napari_her2.inference.precision import AUTO, wanted_precision
 

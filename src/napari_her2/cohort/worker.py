@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - needs travel
 from typing import TYPE_CHECKING, Any
 
-from napari_her2 import __version__
 from napari_her2.cohort.answer import NotWanted, WorkerUnfit, answer_of
 from napari_her2.errors import Her2Error, JobFailed
+from napari_her2.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

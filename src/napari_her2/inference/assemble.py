@@ -15,6 +15,7 @@ from napari_her2.inference.precision import other_precision
 from napari_her2.inference.presentation import MIN_TILES, result_label, task_in_words
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.card import NOTICE
+from napari_her2.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -170,8 +171,6 @@ def assemble(
     -------
     SlideResult
     """
-    from napari_her2 import __version__
-
     card = bundle.card
     probabilities = _chances(logits, card, head)
     score = max(card.classes, key=lambda name: probabilities[name])

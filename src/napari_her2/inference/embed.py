@@ -15,6 +15,7 @@ from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.prefetch import prefetched
 from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged
+from napari_her2.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -341,8 +342,6 @@ def _open_store(key: CacheKey, dim: int, *, used: bool) -> Iterator[FeatureStore
 
 
 def _cache_key(slide: Slide, grid: TileGrid, encoder: str, runner: EncoderRunner) -> CacheKey:
-    from napari_her2 import __version__
-
     return CacheKey(
         slide=slide.fingerprint,
         shape_px0=grid.slide_shape_px0,

@@ -4,7 +4,7 @@ Chauhan et al., Low-resolution against high-resolution scoring of HER2 IHC, 2025
 a ConvNeXt on an image of the whole slide with classifiers of patches whose answers are joined. Here it is
 the same ConvNeXt (`napari_her2.models.convnext`) on every patch; each patch is taught the score of its slide.
 
-The answers are joined by `napari_her2.inference.patches`: the mean of the probabilities, or a vote.
+The answers are joined by `napari_her2.methods.patches`: the mean of the probabilities, or a vote.
 
 Differences from the paper
 --------------------------

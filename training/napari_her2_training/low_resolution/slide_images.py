@@ -14,7 +14,7 @@ import torch
 
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.embed import refuse_damage
-from napari_her2.inference.low_resolution_fit import damaged_share
+from napari_her2.inference.image_fit import damaged_share
 from napari_her2.inference.result import Progress
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.thumbnail import read_thumbnails

@@ -24,7 +24,7 @@ import torch
 from sklearn.metrics import f1_score
 from torch.nn import functional as F
 
-from napari_her2.inference.patches import fused
+from napari_her2.methods.patches import fused
 from napari_her2.models.low_resolution import VIEWS, dihedral
 from napari_her2_training.encoder.augment import orient, vary_light, vary_place
 from napari_her2_training.measures.predictions import Predictions

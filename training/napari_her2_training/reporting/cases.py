@@ -13,7 +13,7 @@ from matplotlib import colormaps
 
 from napari_her2.errors import Her2Error
 from napari_her2.inference.result import Progress
-from napari_her2.inference.scoring import score_steps
+from napari_her2.methods.scoring import score_steps
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import PAIR

@@ -139,7 +139,7 @@ def trust_in_words(result: SlideResult) -> list[str]:
     """
     lines = [f"Score of the slide: {result.rule}"] if result.rule else []
     if result.trust:
-        from napari_her2.inference.fields import STRATA
+        from napari_her2.methods.corr_a_net import STRATA
 
         above = {name: f" (from {lowest:g})" if lowest else "" for name, lowest in STRATA}
         shares = ", ".join(f"{100 * share:.0f} % {name}{above[name]}" for name, share in result.trust.items())

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError
 from napari_her2.inference.device import choose_device
-from napari_her2.inference.fields import score_fields
-from napari_her2.inference.low_resolution import score_low_resolution
-from napari_her2.inference.mil import score_bag
 from napari_her2.inference.options import ScoringOptions
-from napari_her2.inference.paired import score_pair
-from napari_her2.inference.patches import score_patches
 from napari_her2.inference.result import Progress, SlideResult
 from napari_her2.inference.unchanged import identified, unchanged
+from napari_her2.methods.corr_a_net import score_fields
+from napari_her2.methods.low_resolution import score_low_resolution
+from napari_her2.methods.mil import score_bag
+from napari_her2.methods.patches import score_patches
+from napari_her2.methods.wsmcl import score_pair
 from napari_her2.models.card import PAIR
 from napari_her2.models.field_model import FieldModel
 from napari_her2.models.low_resolution import LowResolution

@@ -62,7 +62,7 @@ class PatchScorer(TileScorer):
 def score_patches(
     slide: Slide, bundle: ModelBundle, regions: Regions | None, device: Device, options: ScoringOptions
 ) -> Generator[Progress, None, SlideResult]:
-    """Score one slide; see `napari_her2.inference.scoring.score_steps`."""
+    """Score one slide; see `napari_her2.methods.scoring.score_steps`."""
     card, clock = bundle.card, Clock()
     model = cast("PatchConvNeXt", bundle.head)
     yield Progress("Finding tissue", note=device.name)

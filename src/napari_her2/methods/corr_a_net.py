@@ -82,7 +82,7 @@ def stain_transform(slide: Slide, card: ModelCard) -> tuple[StainTransform, Mace
 def score_fields(
     slide: Slide, bundle: ModelBundle, regions: Regions | None, device: Device, options: ScoringOptions
 ) -> Generator[Progress, None, SlideResult]:
-    """Score one slide; see `napari_her2.inference.scoring.score_steps`."""
+    """Score one slide; see `napari_her2.methods.scoring.score_steps`."""
     card, clock = bundle.card, Clock()
     yield Progress("Finding tissue", note=device.name)
     chosen = choose_tiles(slide, card, regions, options, stain=card.stain)

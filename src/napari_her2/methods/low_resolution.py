@@ -17,8 +17,8 @@ from napari_her2.explain.low_resolution import cam_maps
 from napari_her2.explain.maps import TileMap
 from napari_her2.inference.assemble import Clock, assemble
 from napari_her2.inference.encode import is_out_of_memory
-from napari_her2.inference.low_resolution_fit import doubt_of
-from napari_her2.inference.low_resolution_images import choose_tissue, look
+from napari_her2.inference.image_fit import doubt_of
+from napari_her2.inference.images import choose_tissue, look
 from napari_her2.inference.precision import FLOAT32
 from napari_her2.inference.result import Progress, ScoredSlide, TileTable
 from napari_her2.models.low_resolution import VIEWS, unview, view
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.low_resolution_images import Seen
+    from napari_her2.inference.images import Seen
     from napari_her2.inference.options import ScoringOptions
     from napari_her2.inference.regions import Regions
     from napari_her2.inference.result import SlideResult
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def score_low_resolution(
     slide: Slide, bundle: ModelBundle, regions: Regions | None, device: Device, options: ScoringOptions
 ) -> Generator[Progress, None, SlideResult]:
-    """Score one slide; see `napari_her2.inference.scoring.score_steps`."""
+    """Score one slide; see `napari_her2.methods.scoring.score_steps`."""
     card, clock = bundle.card, Clock()
     model = cast("LowResolution", bundle.head)
     yield Progress("Finding tissue", note=device.name)

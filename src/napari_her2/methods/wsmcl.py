@@ -56,7 +56,7 @@ def score_pair(
     device: Device,
     options: ScoringOptions,
 ) -> Generator[Progress, None, SlideResult]:
-    """Score a case; see `napari_her2.inference.scoring.score_steps`.
+    """Score a case; see `napari_her2.methods.scoring.score_steps`.
 
     Parameters
     ----------

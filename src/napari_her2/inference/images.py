@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.fit import refuse_or_warn, refuse_unstained, slide_stain
-from napari_her2.inference.low_resolution_fit import LEAST_MM2, damage_words, refuse_enlarged, scale_words
+from napari_her2.inference.image_fit import LEAST_MM2, damage_words, refuse_enlarged, scale_words
 from napari_her2.inference.regions import inside_mask
 from napari_her2.inference.result import Progress
 from napari_her2.inference.selection import region_words

@@ -5,16 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from napari_her2.version import __version__
-
 if TYPE_CHECKING:
     from napari_her2.methods.scoring import score_slide, score_steps
     from napari_her2.models.registry import load_model
     from napari_her2.slide.reader import Slide, open_slide
+    from napari_her2.version import __version__
 
 # Public names are loaded at first use: starting napari must not load torch, dask or tiffslide.
 _LAZY = {
     "Slide": "napari_her2.slide.reader",
+    "__version__": "napari_her2.version",
     "load_model": "napari_her2.models.registry",
     "open_slide": "napari_her2.slide.reader",
     "score_slide": "napari_her2.methods.scoring",

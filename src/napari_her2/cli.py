@@ -1,25 +1,61 @@
-"""The command line ``napari-her2``: torch, napari and slide readers load only where they are needed."""
+"""The command line ``napari-her2``: a command is imported when it is asked for, and no other.
+
+So ``models list`` loads no slide reader, and no command torch or napari before it needs them.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
-from napari_her2 import __version__
 from napari_her2.commands.console import CANCELLED, debug_everywhere, make_streams_safe, plainly
-from napari_her2.commands.embed import embed
-from napari_her2.commands.info import info
-from napari_her2.commands.models import models_app
-from napari_her2.commands.runs import export, report
-from napari_her2.commands.score import score
-from napari_her2.commands.tools import bench, cache, demo, phantom
-from napari_her2.commands.train import train
-from napari_her2.commands.window import open_slides
+from napari_her2.commands.flags import Command, Group
+
+# Module and name of each, in the order of the help.
+_COMMANDS = {
+    "info": ("info", "info"),
+    "score": ("score", "score"),
+    "embed": ("embed", "embed"),
+    "phantom": ("tools", "phantom"),
+    "demo": ("tools", "demo"),
+    "cache": ("tools", "cache"),
+    "open": ("window", "open_slides"),
+    "bench": ("tools", "bench"),
+    "train": ("train", "train"),
+    "report": ("runs", "report"),
+    "export": ("runs", "export"),
+    "models": ("models", "models_app"),
+}
+_SETTINGS = {"bench": {"allow_extra_args": True, "ignore_unknown_options": True}}
+
+
+class _Commands(Group):
+    """The commands by name; what is listed (help, completion) is imported too."""
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - those of typer
+        super().__init__(**settings)
+        # Names alone, which typer lists and suggests: what they stand for comes from `get_command`.
+        self.commands: Any = dict.fromkeys(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - click's or typer's own
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        found = getattr(import_module(f"napari_her2.commands.{module}"), name)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(add_completion=False)
+            settings = _SETTINGS.get(cmd_name)
+            alone.command(cmd_name, cls=Command, context_settings=settings)(plainly(found))
+            found = alone
+        return typer.main.get_command(found)
+
 
 app = typer.Typer(
     name="napari-her2",
+    cls=_Commands,
     help="HER2 scoring of breast cancer whole slide images. Research use only.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -29,6 +65,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from napari_her2 import __version__
+
         typer.echo(f"napari-her2 {__version__}")
         raise typer.Exit
 
@@ -42,15 +80,6 @@ def _options(
     ] = False,
 ) -> None:
     debug_everywhere.set(debug)
-
-
-for _command in (info, score, embed, phantom, demo, cache):
-    app.command()(plainly(_command))
-app.command("open")(plainly(open_slides))
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(plainly(bench))
-for _training_command in (train, report, export):
-    app.command()(plainly(_training_command))
-app.add_typer(models_app, name="models")
 
 
 def main() -> None:

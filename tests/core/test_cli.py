@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from types import ModuleType
@@ -41,6 +42,46 @@ def test_help_loads_neither_torch_nor_napari_nor_readers():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["models", "list"], ["models", "show", "--help"], ["models"], ["cache"]]
+)
+def test_a_short_command_loads_nothing_of_the_others(arguments):
+    code = (
+        "import sys\n"
+        "from napari_her2.cli import app\n"
+        f"app({arguments!r}, standalone_mode=False)\n"
+        "others = {'napari_her2.cohort', 'napari_her2.commands.score', 'napari_her2.commands.train',\n"
+        "          'dask', 'torch', 'tiffslide', 'importlib.metadata'}\n"
+        "if 'models' in sys.argv: others |= {'numpy', 'pydantic', 'rich.progress', 'napari_her2.slide'}\n"
+        "assert not others & set(sys.modules), others & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_help_tells_every_command_with_what_it_does_and_suggests_one_for_a_typo():
+    told = run("--help").stdout
+    for name, does in {
+        "info": "Show dimensions, levels",
+        "score": "Score slides",
+        "embed": "Write the features",
+        "phantom": "Make a synthetic cohort",
+        "demo": "Open napari on a synthetic case",
+        "cache": "Show where embeddings",
+        "open": "Open napari with slides",
+        "bench": "Run a benchmark",
+        "train": "Train a model",
+        "report": "Write the report",
+        "export": "Make one model of a training",
+        "models": "List, show, add and verify models",
+    }.items():
+        assert re.search(rf"{name} +{does}", told), name
+    assert "Did you mean 'score'?" in run("scor").stderr
 
 
 def test_python_m_prints_the_version():

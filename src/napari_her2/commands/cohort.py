@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from napari_her2.cohort.run import RETRIES
-from napari_her2.commands.console import FAILED, drive, in_words, output, pairs_table, say
+from napari_her2.commands.bars import drive
+from napari_her2.commands.console import FAILED, in_words, output, pairs_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

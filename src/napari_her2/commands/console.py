@@ -1,4 +1,4 @@
-"""How commands speak: tables on standard output, progress and one plain line on standard error."""
+"""How commands speak: tables on standard output, one plain line on standard error."""
 
 from __future__ import annotations
 
@@ -9,42 +9,23 @@ import os
 import sys
 import traceback
 import warnings
-from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
 from napari_her2.errors import ClusterLost, Her2Error, ModelMisfit, ModelNameTaken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from rich.progress import Task
-
-    from napari_her2.inference.result import Progress as Step
+    from rich.console import Console
+    from rich.table import Table
 
 FAILED, CANCELLED = 1, 130
 
 debug_everywhere: ContextVar[bool] = ContextVar("debug_everywhere", default=False)
 """``--debug`` before the command; after it, it belongs to the command."""
-
-T = TypeVar("T")
-
 
 # What a user may decide against: the core says what is wrong, the command line knows its own options.
 _OPTIONS: dict[type[Her2Error], str] = {
@@ -140,11 +121,16 @@ def plain(text: object) -> str:
 
 def output() -> Console:
     """Console for tables on standard output; wide where it goes to a file, so that nothing is cut."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
 def pairs_table(rows: Iterable[tuple[str, object]], title: str | None = None) -> Table:
     """Build a table of names and values."""
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(title=title, show_header=False, title_justify="left", title_style="bold")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -159,88 +145,3 @@ def make_streams_safe() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
-
-
-class _Rate(ProgressColumn):
-    """Units a second, or a minute where they are slow."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        unit = task.fields.get("unit") or ""
-        if not speed or not unit:
-            return Text("")
-        return Text(f"{speed:,.0f} {unit}/s" if speed >= 1 else f"{speed * 60:,.1f} {unit}/min")
-
-
-def drive(
-    steps: Generator[Step, None, T],
-    title: str = "",
-    tell: Callable[[Step], Callable[[], object] | None] | None = None,
-) -> T:
-    """Run long work to its end, with a progress bar where standard error is a terminal.
-
-    Parameters
-    ----------
-    steps : generator of Progress
-        Closed in any case.
-    title : str
-        Shown before the stage.
-    tell : callable, optional
-        Given every step; where it has something to print it returns what prints it, and that is called
-        while no bar is in the way.
-
-    Returns
-    -------
-    object
-        What the generator returns.
-    """
-    console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        bar, stage, start = bars.add_task(title, total=None, unit="", note=""), "", 0
-        try:
-            while True:
-                step = next(steps)
-                news = None if tell is None else tell(step)
-                if news is not None:
-                    with _aside(bars):
-                        news()
-                if step.stage != stage:
-                    # A new bar: the speed of one stage says nothing about the next. What came from the
-                    # cache before the first batch is not speed either.
-                    bars.remove_task(bar)
-                    name = escape(plain(f"{title}: {step.stage}" if title else step.stage))
-                    bar = bars.add_task(name, total=None, unit="", note="")
-                    stage, start = step.stage, step.done
-                bars.update(
-                    bar,
-                    completed=step.done - start,
-                    total=(step.total - start) if step.total else None,
-                    unit=step.unit,
-                    note=escape(plain(step.note)),
-                )
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        finally:
-            steps.close()
-
-
-@contextmanager
-def _aside(bars: Progress) -> Iterator[None]:
-    """Take the bars off the terminal for a moment."""
-    if bars.disable:
-        yield
-        return
-    bars.stop()
-    yield
-    bars.start()

@@ -9,11 +9,18 @@ import typer
 from rich.table import Table
 
 from napari_her2.commands.console import output, pairs_table, plain, plainly
+from napari_her2.commands.flags import Command, Group
 
 if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
 
-models_app = typer.Typer(help="List, show, add and verify models.", pretty_exceptions_enable=False)
+models_app = typer.Typer(
+    name="models",
+    cls=Group,
+    add_completion=False,
+    help="List, show, add and verify models.",
+    pretty_exceptions_enable=False,
+)
 
 
 @models_app.callback(invoke_without_command=True)
@@ -105,4 +112,4 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
 
 
 for _name, _command in (("list", list_all), ("show", show), ("add", add), ("verify", verify)):
-    models_app.command(_name)(plainly(_command))
+    models_app.command(_name, cls=Command)(plainly(_command))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_her2.commands.console import drive
+from napari_her2.commands.bars import drive
 from napari_her2.commands.score import DEVICE_HELP
 from napari_her2.commands.training_extra import training
 

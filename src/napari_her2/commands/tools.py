@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_her2.commands.console import drive, say
+from napari_her2.commands.bars import drive
+from napari_her2.commands.console import say
 from napari_her2.commands.window import window_system
 from napari_her2.errors import JobFailed
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from napari_her2.commands.console import CANCELLED, FAILED, drive, output, pairs_table, say
+from napari_her2.commands.bars import drive
+from napari_her2.commands.console import CANCELLED, FAILED, output, pairs_table, say
 from napari_her2.commands.score import DEVICE_HELP
 from napari_her2.commands.training_extra import training
 from napari_her2.errors import JobStopped

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_her2.commands.console import drive
+from napari_her2.commands.bars import drive
 from napari_her2.errors import JobFailed, SlideError
 
 if TYPE_CHECKING:

@@ -63,6 +63,11 @@ class Identity:
         return head_sha256(self._parts[0].path)
 
     @property
+    def settled(self) -> bool:
+        """Whether a change of the files from when they were looked at on shows in their times."""
+        return all(state.settled for state in self._states)
+
+    @property
     def known(self) -> str | None:
         """The hash where it is to be had at once: it was worked out before, or the files are small."""
         if self._value is None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.errors import JobFailed, SlideError
+from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
-from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.embedding import tiles_to_learn
 from napari_her2_training.cohort.manifest import label_of
 from napari_her2_training.cohort.outlines import NORMAL_TO, TUMOUR_FROM, tumour_share
+from napari_her2_training.cohort.reading import naming_row, slide_to_learn
 from napari_her2_training.encoder.patches import Patches
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ def gather_patches(
     for number, case in enumerate(cases):
         yield Progress(stage, number, len(cases), "slides")
         rng = np.random.default_rng([seed, number])
-        try:
+        with naming_row(case):
             cut, label = _of_slide(case, config, folder, per_slide, rng)
-        except SlideError as error:
-            raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
         images.append(cut)
         labels.append(label)
     if not images or not sum(map(len, images)):
@@ -71,7 +69,7 @@ def _of_slide(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     data = config.data
     score = label_of(case, data.classes)
-    with open_slide(case.slide("he")) as slide:
+    with slide_to_learn(case, "he") as slide:
         grid, tissue = tiles_to_learn(slide, data, "he")
         label = np.full(grid.shape, -1, np.int64)
         label[tissue] = score

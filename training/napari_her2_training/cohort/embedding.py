@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import JobFailed, SlideError
+from napari_her2.errors import JobFailed
 from napari_her2.inference.embed import embed_steps, refuse_ruins
 from napari_her2.inference.result import Progress
-from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.bags import SlideBag
 from napari_her2_training.cohort.features import read_features
 from napari_her2_training.cohort.manifest import STAINS, label_of
 from napari_her2_training.cohort.outlines import TUMOUR_FROM, tumour_share
+from napari_her2_training.cohort.reading import naming_row, slide_to_learn
 from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
 
 if TYPE_CHECKING:
@@ -68,14 +68,11 @@ def embed_cases(
     """
     bags: list[SlideBag] = []
     for number, case in enumerate(cases):
-        try:
-            with open_slide(case.slide(stain)) as slide:
-                grid, keep = tiles_to_learn(slide, config, stain)
-                steps = embed_steps(slide, encoder, grid, keep, device)
-                embedded = yield from _counted(steps, stage, number, len(cases))
-                refuse_ruins(slide, embedded)
-        except SlideError as error:
-            raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
+        with naming_row(case), slide_to_learn(case, stain) as slide:
+            grid, keep = tiles_to_learn(slide, config, stain)
+            steps = embed_steps(slide, encoder, grid, keep, device)
+            embedded = yield from _counted(steps, stage, number, len(cases))
+            refuse_ruins(slide, embedded)
         if not len(embedded.features):
             raise JobFailed(
                 f"Row {case.row} of the manifest: no tissue was found on the {STAINS[stain]} slide of case "

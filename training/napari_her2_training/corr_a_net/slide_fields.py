@@ -15,10 +15,10 @@ import numpy as np
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.slide.macenko import fit_slide, he_transform
-from napari_her2.slide.reader import open_slide
 from napari_her2.slide.tiles import choose_level
 from napari_her2_training.cohort.manifest import SPLITS, label_of
 from napari_her2_training.cohort.outlines import tumour_share
+from napari_her2_training.cohort.reading import naming_row, slide_to_learn
 from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
 from napari_her2_training.corr_a_net.fields import FieldList, averaged
 from napari_her2_training.files import OWN_FILES, write_json
@@ -78,16 +78,13 @@ class SlideFields:
             case = places.case
             if not places.corners_um:
                 continue
-            try:
-                with open_slide(case.slide(stain)) as slide:
-                    transform = None
-                    if stain == "he":
-                        transform = he_transform(fit_slide(slide, mpp=self.config.mpp))
-                    images = read_fields(
-                        slide, np.array(places.corners_um), tile_px=self.config.tile_px, mpp=self.config.mpp
-                    )
-            except SlideError as error:
-                raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
+            with naming_row(case), slide_to_learn(case, stain) as slide:
+                transform = None
+                if stain == "he":
+                    transform = he_transform(fit_slide(slide, mpp=self.config.mpp))
+                images = read_fields(
+                    slide, np.array(places.corners_um), tile_px=self.config.tile_px, mpp=self.config.mpp
+                )
             yield averaged(images, self.field_px, transform)
 
 
@@ -126,10 +123,8 @@ def plan_fields(
         for number, (part, case) in enumerate(cases):
             yield Progress(STAGE, number, len(cases), "slides")
             rng = np.random.default_rng([config.seed, number])
-            try:
+            with naming_row(case):
                 known[str(case.row)] = find_fields(case, part, config, folder, rng).tolist()
-            except SlideError as error:
-                raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
         write_json(record, known)
     parts = {
         part: tuple(
@@ -167,10 +162,12 @@ def find_fields(
     ------
     SlideError
         The slide is of the other stain, or too coarse.
+    SlideChanged
+        It is changed while it is read.
     """
     tumour: NDArray[np.floating]
     tissue: NDArray[np.floating]
-    with open_slide(case.slide("he")) as slide:
+    with slide_to_learn(case, "he") as slide:
         _check_slide(slide, "he", config)
         random = config.fields_per_slide > 0
         grid = slide.tile_grid(config.tile_px // _STEPS if random else config.tile_px, config.mpp)
@@ -190,7 +187,7 @@ def find_fields(
         corners = np.multiply(index, grid.tile_um, dtype=np.float64)
     if part == "test":
         return corners  # its IHC stays closed until something asks for it
-    with open_slide(case.slide("ihc")) as other:
+    with slide_to_learn(case, "ihc") as other:
         _check_slide(other, "ihc", config)
         if other.mpp is None:
             raise SlideError(f"{other.path.name} says no µm/px, so that fields cannot be found on it.")

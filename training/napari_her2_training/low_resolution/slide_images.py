@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_her2.errors import JobFailed, SlideError
+from napari_her2.errors import JobFailed
 from napari_her2.inference.embed import refuse_damage
 from napari_her2.inference.image_fit import damaged_share
 from napari_her2.inference.result import Progress
-from napari_her2.slide.reader import open_slide
 from napari_her2.slide.thumbnail import read_thumbnails
 from napari_her2_training.cohort.manifest import STAINS, label_of
+from napari_her2_training.cohort.reading import naming_row, slide_to_learn
 from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
 from napari_her2_training.files import OWN_FILES, array_file, write_json
 
@@ -141,18 +141,15 @@ class ImageStore:
         Raises
         ------
         JobFailed
-            Naming the row of a slide that cannot be read, or holds no tissue.
+            Naming the row of a slide that cannot be read, holds no tissue, or is changed while it is read.
         """
         for number, case in enumerate(cases):
             yield Progress(stage, number, len(cases), "slides")
             path = self._path(case)
             if _facts(path).exists():
                 continue
-            try:
-                with open_slide(case.slide(self.stain)) as slide:
-                    found = self.cut(slide, case)
-            except SlideError as error:
-                raise JobFailed(f"Row {case.row} of the manifest, case {case.case_id}: {error}") from error
+            with naming_row(case), slide_to_learn(case, self.stain) as slide:
+                found = self.cut(slide, case)
             if not len(found.images):
                 raise JobFailed(
                     f"Row {case.row} of the manifest: the {STAINS[self.stain]} slide of case {case.case_id} "

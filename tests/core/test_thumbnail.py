@@ -113,16 +113,9 @@ def test_fit_fills_the_longer_side_with_tissue_and_margin(ramp_slide):
     assert seen.tissue.any(axis=1).sum() == pytest.approx(64 / (1 + 2 * MARGIN), abs=1)
 
 
-@pytest.mark.parametrize(
-    ("size_px", "grain_px", "most", "typical"),
-    [
-        (256, 1, 1.0, 0.4),  # in one step: rounding alone
-        (37, 1, 5, 1.5),  # in blocks that begin at the nearest pixel: half a pixel of the level off at most
-        (37, 6, 16, 5),
-    ],
-)
-def test_areas_are_averaged(tmp_path, size_px, grain_px, most, typical):
-    """Against the mean of every pixel's own area, in floating point, parts of pixels weighted."""
+@pytest.mark.parametrize(("size_px", "grain_px"), [(256, 1), (37, 1), (37, 6)])
+def test_areas_are_averaged(tmp_path, size_px, grain_px):
+    """Against the mean of every pixel's own area, parts of pixels weighted: only rounding is left."""
     noise = np.random.default_rng(3).integers(0, 256, (500, 700, 3), np.uint8)
     image = noise[::grain_px, ::grain_px].repeat(grain_px, axis=0).repeat(grain_px, axis=1)[:500, :700]
     with open_slide(write_tiff(tmp_path / "noise.tif", image)) as slide:
@@ -144,8 +137,8 @@ def test_areas_are_averaged(tmp_path, size_px, grain_px, most, typical):
         (y0, x0), (y1, x1) = seen.to_px0(np.array([place, place + 1], float))
         exact = (upto(y1, x1) - upto(y0, x1) - upto(y1, x0) + upto(y0, x0)) / ((y1 - y0) * (x1 - x0))
         errors.append(seen.rgb[tuple(place)] - exact)
-    assert np.abs(errors).max() < most
-    assert np.sqrt(np.mean(np.square(errors))) < typical
+    assert np.abs(errors).max() < 1.0
+    assert np.sqrt(np.mean(np.square(errors))) < 0.4
 
 
 def test_finer_levels_are_not_read(tmp_path):

@@ -103,8 +103,7 @@ class CorrelatedPyramid:
         device: torch.device,
         clear_glass: bool = False,
     ) -> None:
-        if slide.mpp is None:
-            raise SlideError(f"{slide.path.name} says no µm/px, which the model needs: give it in the dock.")
+        own_mpp = slide.known_mpp
         self.slide = slide
         self.channels = network.channels
         self.field_px = field_px
@@ -124,13 +123,13 @@ class CorrelatedPyramid:
             offset=None if plain else transform.offset,
         ).to(device)
         self.pixel_um = mpp * tile_px / field_px
-        self._size_um = slide.shape[0] * slide.mpp[0], slide.shape[1] * slide.mpp[1]
+        self._size_um = slide.shape[0] * own_mpp[0], slide.shape[1] * own_mpp[1]
         self.level_shapes = _level_shapes(self._size_um, self.pixel_um, field_px)
 
     @property
     def offset_um(self) -> tuple[float, float]:
         """(y, x) of the centre of the first pixel of level 0, where that of the slide's first pixel is 0."""
-        mpp = self.slide.mpp or (0.0, 0.0)
+        mpp = self.slide.known_mpp
         return (self.pixel_um - mpp[0]) / 2, (self.pixel_um - mpp[1]) / 2
 
     def field(self, key: FieldKey) -> CorrelatedField:
@@ -269,8 +268,8 @@ class CorrelatedPyramid:
 
     def _clear_glass(self, key: FieldKey, values: NDArray[np.float16]) -> None:
         """Leave nothing where there is no tissue; a slide on which none was found is shown whole."""
-        tissue, mpp = self.slide.tissue(), self.slide.mpp
-        if mpp is None or not tissue.mask.any():
+        tissue, mpp = self.slide.tissue(), self.slide.known_mpp
+        if not tissue.mask.any():
             return
         size_um = self.pixel_um * 2**key.level
         rows, columns = (

@@ -18,15 +18,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-import cv2
 import numpy as np
 import torch
 
 from napari_her2.errors import JobFailed
 from napari_her2.explain.gradcam import grad_cam, upsample_maps
-from napari_her2.slide.tiles import choose_level
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -321,10 +319,11 @@ def region_cam_steps(
     device = next(model.parameters()).device
     done = 0
     yield done, len(corners)
-    with closing(_read(slide, layout, corners, tile_px, mpp, batch_size, threads)) as batches:
+    squares = slide.squares(corners / cells, tile_px=tile_px, mpp=mpp, batch_size=batch_size, threads=threads)
+    with closing(cast("Generator[RegionBatch]", squares)) as batches:
         for batch in batches:
             if len(batch.images):
-                tiles = torch.from_numpy(_sized(batch.images, tile_px)).to(device)
+                tiles = torch.from_numpy(batch.images).to(device)
                 cams = grad_cam(model, preparation(tiles), class_index, layer)
                 values = upsample_maps(cams, (cells, cells)).cpu().numpy()
                 for number, one in zip(batch.number, values, strict=True):
@@ -341,36 +340,3 @@ def region_cam_steps(
         layer_name=model.predictor.cam_layer if layer is None else layer,
         damaged_px0=layout.lattice.origins_px0(corners[np.concatenate(damaged)]),
     )
-
-
-def _read(
-    slide: Slide,
-    layout: FieldLayout,
-    corners: NDArray[np.int64],
-    tile_px: int,
-    mpp: float,
-    batch_size: int,
-    threads: int | None,
-) -> Generator[RegionBatch, None, None]:
-    """Fields at the scale of the coarsest level that is fine enough, not yet brought to size."""
-    lattice = layout.lattice
-    level = choose_level(lattice.slide_mpp, slide.level_downsamples, mpp)
-    downsample = np.asarray(slide.level_downsamples[level])
-    side = np.rint(tile_px * mpp / (np.asarray(lattice.slide_mpp) * downsample)).astype(np.int64)
-    side = np.maximum(side, 1)
-    origins = np.rint(corners * np.asarray(lattice.tile_px0) / downsample).astype(np.int64)
-    # Rounding may push the last field of a row over the edge by a pixel.
-    origins = np.clip(origins, 0, np.maximum(np.asarray(slide.level_shapes[level]) - side, 0))
-    size = int(side[0]), int(side[1])
-    batches = slide.regions(level, origins, size, batch_size=batch_size, threads=threads)
-    yield from batches  # whose threads stop when this generator is closed
-
-
-def _sized(images: NDArray[np.uint8], tile_px: int) -> NDArray[np.uint8]:
-    """(B, h, w, 3) to (B, tile_px, tile_px, 3), averaged over areas or, if smaller, bilinearly."""
-    height, width = images.shape[1:3]
-    if (height, width) == (tile_px, tile_px):
-        return images
-    kernel = cv2.INTER_AREA if min(height, width) >= tile_px else cv2.INTER_LINEAR
-    size = (tile_px, tile_px)
-    return np.stack([cv2.resize(image, size, interpolation=kernel) for image in images])

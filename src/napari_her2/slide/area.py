@@ -3,7 +3,7 @@
 For whatever shows values over the slide in passing, and for images of the whole slide: a damaged tile of the
 file takes out its own pixels and not the whole window. What scores tiles reads through
 `napari_her2.slide.tiles` instead, which leaves out a tile that is damaged anywhere. The place of the pixels
-and their averaging are the same.
+and their averaging are the same (`napari_her2.slide.resample`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import cv2
 import numpy as np
 
-from napari_her2.errors import SlideError
 from napari_her2.slide.files import DamagedTile
-from napari_her2.slide.tiles import SAME_SCALE, choose_level
+from napari_her2.slide.resample import area_means, choose_level, padded_size, resampled, window_size
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,7 +28,9 @@ if TYPE_CHECKING:
 
 _SMALLEST_BLOCK_PX = 32
 _JOIN_BELOW = 4
-"""Up to this many pixels of the file a pixel, blocks are joined before they are averaged."""
+"""Up to this many pixels of the level a pixel, the window is held whole."""
+_NOTHING = 1e-6
+"""A mean of marks (0 or 255) above this holds some: the rest is rounding."""
 _BLOCK_PX = 1024
 _BLOCKS_A_BATCH = 4
 
@@ -74,8 +74,9 @@ def read_area(slide: Slide, *, origin_um: tuple[float, float], size_px: int, mpp
     SlideError
         The slide states no µm/px or was closed.
     """
-    level, scale = level_for(slide, mpp)
-    level_mpp = mpp / np.asarray(scale)
+    own_mpp = slide.known_mpp
+    level, scale = choose_level(own_mpp, slide.level_downsamples, mpp)
+    level_mpp = np.asarray(own_mpp) * slide.level_downsamples[level]
     y, x = (int(value) for value in np.rint(np.asarray(origin_um) / level_mpp))
     steps = area_steps(slide, level, (y, x), (size_px, size_px), scale, threads=1)
     while True:
@@ -84,34 +85,6 @@ def read_area(slide: Slide, *, origin_um: tuple[float, float], size_px: int, mpp
         except StopIteration as end:
             area: Area = end.value
             return area
-
-
-def level_for(slide: Slide, mpp: float) -> tuple[int, tuple[float, float]]:
-    """Coarsest level that suffices for a µm/px.
-
-    Parameters
-    ----------
-    slide : Slide
-    mpp : float
-        µm per pixel wanted.
-
-    Returns
-    -------
-    level : int
-    scale : tuple of float
-        (y, x) pixels of that level per pixel wanted; exactly 1 where they are the same.
-
-    Raises
-    ------
-    SlideError
-        The slide states no µm/px.
-    """
-    if slide.mpp is None:
-        raise SlideError(f"{slide.path.name} says no µm/px: give it to look at the slide at a known scale.")
-    level = choose_level(slide.mpp, slide.level_downsamples, mpp)
-    exact = mpp / (np.asarray(slide.mpp) * slide.level_downsamples[level])
-    scale = np.where(np.abs(exact - 1) <= SAME_SCALE, 1.0, exact)
-    return level, (float(scale[0]), float(scale[1]))
 
 
 def area_steps(
@@ -147,72 +120,91 @@ def area_steps(
     -------
     Area
     """
-    # Far from the level's own scale each block is averaged as it comes, from the pixel nearest to its exact
-    # place: all of them together would be too large. Near it half a pixel counts, and they are joined first.
-    joined = min(scale) < _JOIN_BELOW
-    height, width = (
-        (_least(side, value) for side, value in zip(shape, scale, strict=True)) if joined else shape
+    parts = (_joined if min(scale) < _JOIN_BELOW else _block_by_block)(
+        slide, level, corner, shape, scale, threads
     )
-    block_scale = (1.0, 1.0) if joined else scale
-    rows, cols = (
-        max(1, min(side, int(_BLOCK_PX // value)))
-        for side, value in zip((height, width), block_scale, strict=True)
+    area: Area = yield from parts
+    return area
+
+
+def _joined(
+    slide: Slide,
+    level: int,
+    corner: tuple[int, int],
+    shape: tuple[int, int],
+    scale: tuple[float, float],
+    threads: int | None,
+) -> Generator[tuple[int, int], None, Area]:
+    """Read the window whole, and resample it as the tile stream does."""
+    window = window_size(shape, scale)
+    rgb = np.full((*padded_size(window, scale), 3), 255, np.uint8)
+    damaged = np.zeros(window, np.uint8)
+    block = min(_BLOCK_PX, window[0]), min(_BLOCK_PX, window[1])
+    places = _corners(window, block)
+    with closing(_blocks(slide, level, places + corner, block, threads)) as blocks:
+        for done, (number, image, marks) in enumerate(blocks, 1):
+            top, left = places[number].tolist()
+            height, width = min(block[0], window[0] - top), min(block[1], window[1] - left)
+            rgb[top : top + height, left : left + width] = image[:height, :width]
+            if marks is not None:
+                damaged[top : top + height, left : left + width] = marks[:height, :width]
+            yield done, len(places)
+    lost = area_means(damaged, (0, 0), scale, shape) > _NOTHING if damaged.any() else None
+    return Area(resampled(rgb, scale, shape), lost)
+
+
+def _block_by_block(
+    slide: Slide,
+    level: int,
+    corner: tuple[int, int],
+    shape: tuple[int, int],
+    scale: tuple[float, float],
+    threads: int | None,
+) -> Generator[tuple[int, int], None, Area]:
+    """Average each block as it comes: the window would be too large to hold."""
+    rgb = np.full((*shape, 3), 255, np.uint8)
+    damaged = np.zeros(shape, np.bool_)
+    block = (
+        max(1, min(shape[0], int(_BLOCK_PX // scale[0]))),
+        max(1, min(shape[1], int(_BLOCK_PX // scale[1]))),
     )
-    places = [(top, left) for top in range(0, height, rows) for left in range(0, width, cols)]
-    offsets = np.rint(np.asarray(places, np.float64).reshape(-1, 2) * block_scale).astype(np.int64)
-    origins = np.asarray(corner, np.int64) + offsets
-    size = _least(rows, block_scale[0]), _least(cols, block_scale[1])
-    rgb = np.full((height, width, 3), 255, np.uint8)
-    damaged = np.zeros((height, width), np.uint8)
+    places = _corners(shape, block)
+    exact = places * scale
+    first = np.floor(exact).astype(np.int64)
+    # A pixel more than the areas of a block take, which may begin and end within pixels.
+    size = math.ceil(block[0] * scale[0]) + 1, math.ceil(block[1] * scale[1]) + 1
+    with closing(_blocks(slide, level, first + corner, size, threads)) as blocks:
+        for done, (number, image, marks) in enumerate(blocks, 1):
+            (top, left), (y, x) = places[number].tolist(), (exact[number] - first[number]).tolist()
+            own = min(block[0], shape[0] - top), min(block[1], shape[1] - left)
+            part = slice(top, top + own[0]), slice(left, left + own[1])
+            rgb[part] = np.rint(area_means(image, (y, x), scale, own))
+            if marks is not None:
+                damaged[part] = area_means(marks, (y, x), scale, own) > _NOTHING
+            yield done, len(places)
+    return Area(rgb, damaged if damaged.any() else None)
 
-    def put(number: int, image: NDArray[np.uint8], marks: NDArray[np.uint8] | None) -> None:
-        top, left = places[number]
-        part = slice(top, min(top + rows, height)), slice(left, min(left + cols, width))
-        fitting = slice(part[0].stop - top), slice(part[1].stop - left)
-        rgb[part] = _averaged(image, block_scale)[fitting]
-        if marks is not None:
-            damaged[part] = _averaged(marks, block_scale)[fitting]
 
+def _corners(shape: tuple[int, int], block: tuple[int, int]) -> NDArray[np.int64]:
+    """(N, 2) corners of the blocks that cover a rectangle, in raster order."""
+    rows, cols = np.arange(0, shape[0], block[0]), np.arange(0, shape[1], block[1])
+    return np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _blocks(
+    slide: Slide, level: int, origins: NDArray[np.int64], size: tuple[int, int], threads: int | None
+) -> Generator[tuple[int, NDArray[np.uint8], NDArray[np.uint8] | None], None, None]:
+    """Yield number, pixels and, where the file is damaged, the marks of each block."""
     batches = slide.regions(level, origins, size, batch_size=_BLOCKS_A_BATCH, threads=threads)
-    done = 0
     with closing(cast("Generator[RegionBatch]", batches)):
         for batch in batches:
             for number, image in zip(batch.number.tolist(), batch.images, strict=True):
-                put(number, image, None)
+                yield number, image, None
             for number in batch.corrupt.tolist():
                 image, marks = np.full((*size, 3), 255, np.uint8), np.zeros(size, np.uint8)
                 y, x = origins[number].tolist()
                 _fill(slide, level, y, x, image, marks)
-                put(number, image, marks)
-            done += len(batch.number) + len(batch.corrupt)
-            yield done, len(places)
-    if joined:
-        rgb = _averaged(rgb, scale)[: shape[0], : shape[1]]
-        damaged = _averaged(damaged, scale)[: shape[0], : shape[1]] if damaged.any() else damaged
-    return Area(rgb, damaged > 0 if damaged.any() else None)
-
-
-def _least(size_px: int, scale: float) -> int:
-    """Pixels to read along an axis for so many pixels at a scale."""
-    needed = max(1, math.ceil(size_px * scale - 1e-6))
-    if scale == 1:
-        return needed
-    # OpenCV copies where the rounded size of the result is that of what it was given.
-    return max(needed, math.ceil(0.75 / abs(1 - 1 / scale)))
-
-
-def _averaged(pixels: NDArray[np.uint8], scale: tuple[float, float]) -> NDArray[np.uint8]:
-    if scale == (1.0, 1.0):
-        return pixels
-    if not min(scale) >= 1:
-        kernel = cv2.INTER_LINEAR
-    else:
-        kernel = cv2.INTER_AREA
-        if pixels.ndim == 2:
-            # Any share of damage counts: marks are made strong enough to survive the rounding.
-            pixels = cv2.dilate(pixels, np.ones((math.ceil(scale[0]), math.ceil(scale[1])), np.uint8))
-    out: NDArray[np.uint8] = cv2.resize(pixels, None, fx=1 / scale[1], fy=1 / scale[0], interpolation=kernel)
-    return out
+                yield number, image, marks
 
 
 def _fill(

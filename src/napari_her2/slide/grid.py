@@ -109,6 +109,21 @@ class TileGrid:
         """
         return np.floor(np.asarray(points_px0, np.float64) / self.tile_px0 + 1e-9).astype(np.int64)
 
+    def places_of_um(self, corners_um: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Where squares begin, in sides of a tile.
+
+        Parameters
+        ----------
+        corners_um : (N, 2) float
+            (y, x), µm from the slide's upper left corner.
+
+        Returns
+        -------
+        (N, 2) float64
+            (row, column); exactly whole where a tile begins, so that its pixels are read and not the next.
+        """
+        return np.round(np.asarray(corners_um, np.float64) / self.tile_um, 9)
+
     def contains(self, index: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Whether each (row, column) is part of the grid.
 

@@ -300,3 +300,17 @@ def dask_pyramid(levels: tuple[PixelLevel, ...], guard: Callable[[], None], name
         )
         for number, level in enumerate(levels)
     ]
+
+
+def small_image(levels: tuple[PixelLevel, ...], max_px: int) -> NDArray[np.uint8]:
+    """Whole slide, its longer side `max_px` at most, from the coarsest sufficient level: (h, w, 3) uint8."""
+    shape = levels[0].shape[:2]
+    shrink = min(1.0, max_px / max(shape))
+    height, width = (max(1, round(side * shrink)) for side in shape)
+    fitting = [level for level in levels if level.shape[0] >= height and level.shape[1] >= width]
+    level = min(fitting, key=lambda level: level.shape[0])
+    pixels = level.window(0, 0, level.shape[0], level.shape[1])
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    small: NDArray[np.uint8] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return small

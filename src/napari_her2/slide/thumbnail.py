@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_her2.errors import SlideError
-from napari_her2.slide.area import area_steps, level_for
+from napari_her2.slide.area import area_steps
+from napari_her2.slide.resample import choose_level
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -198,8 +199,7 @@ class _Plan:
 
 
 def _plan(slide: Slide, tissue: TissueMask, size_px: int, mode: str, mpp: float | None) -> _Plan:
-    if slide.mpp is None:
-        raise SlideError(f"{slide.path.name} says no µm/px: give it to look at the slide at a known scale.")
+    own_mpp = slide.known_mpp
     if size_px < 1 or mode not in MODES or (mode == "fixed" and (mpp is None or not 0 < mpp < math.inf)):
         raise SlideError(
             f"A small image of a slide has a side of at least one pixel, the mode {' or '.join(MODES)}, and "
@@ -208,11 +208,11 @@ def _plan(slide: Slide, tissue: TissueMask, size_px: int, mode: str, mpp: float 
     found = tissue.box_px0()
     if found is None:
         raise _no_tissue(slide)
-    box = _with_margin(found, slide.shape, slide.mpp)
+    box = _with_margin(found, slide.shape, own_mpp)
     fits = mpp is None or mode == "fit"
     # The margin belongs into the one image of "fit", but is not worth more images of "fixed".
     laid = box if fits else found
-    sides_um = [(laid[axis + 2] - laid[axis]) * slide.mpp[axis] for axis in (0, 1)]
+    sides_um = [(laid[axis + 2] - laid[axis]) * own_mpp[axis] for axis in (0, 1)]
     pixel_um = max(sides_um) / size_px if mpp is None or fits else mpp
     square_um = size_px * pixel_um
     counts = (1, 1) if fits else tuple(max(1, math.ceil(side / square_um - 1e-9)) for side in sides_um)
@@ -222,7 +222,7 @@ def _plan(slide: Slide, tissue: TissueMask, size_px: int, mode: str, mpp: float 
             f"{pixel_um:g} µm/px, at most {MOST_SQUARES} are read: use a model of coarser µm/px, or draw "
             f"regions around the tissue to be scored."
         )
-    pixel_px0 = pixel_um / slide.mpp[0], pixel_um / slide.mpp[1]
+    pixel_px0 = pixel_um / own_mpp[0], pixel_um / own_mpp[1]
     corner = [
         (laid[axis] + laid[axis + 2]) / 2 - counts[axis] * size_px * pixel_px0[axis] / 2 for axis in (0, 1)
     ]
@@ -260,7 +260,7 @@ def _read(
     whiten: bool,
     threads: int | None,
 ) -> Generator[tuple[int, int], None, Thumbnail]:
-    level, scale = level_for(slide, plan.mpp)
+    level, scale = choose_level(slide.known_mpp, slide.level_downsamples, plan.mpp)
     down = slide.level_downsamples[level]
     # The part of the square that the box reaches, in pixels of the image.
     start, stop = [], []

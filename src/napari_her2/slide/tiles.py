@@ -1,14 +1,11 @@
 """The tile stream: every compressed tile of the file is decoded once, patches are cut from it.
 
-Kernel, declared: patches at a coarser µm/px than the level read are averaged over areas (box filter
-of the exact, not rounded, scale: OpenCV INTER_AREA); at the µm/px of the level they are its pixels,
-untouched; only a slide coarser than asked for is enlarged, bilinearly. A patch begins at the pixel
-of the level read that is nearest to its exact place.
+A patch begins at the pixel of the level read that is nearest to its exact place; how it is brought to
+its µm/px stands in `napari_her2.slide.resample`.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections import deque
@@ -16,10 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from napari_her2.slide.files import DamagedTile
+from napari_her2.slide.resample import choose_level, padded_size, resampled, window_size
 from napari_her2.slide.sources import fill_window
 from napari_her2.slide.store import TileStore
 
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.sources import TileSource
 
-SAME_SCALE = 1e-3
 _MAX_THREADS = 16
 _WINDOWS_A_TASK = 8
 _AHEAD_BYTES = 1 << 28
@@ -118,32 +114,9 @@ def usable_threads(wanted: int | None) -> int:
     return min(cores, _MAX_THREADS)
 
 
-def choose_level(
-    slide_mpp: tuple[float, float], downsamples: tuple[tuple[float, float], ...], mpp: float
-) -> int:
-    """Coarsest level that is no coarser than the µm/px asked for.
-
-    Parameters
-    ----------
-    slide_mpp : tuple of float
-        (y, x) µm per level-0 pixel.
-    downsamples : tuple of tuple of float
-        Exact (y, x) downsample of each level.
-    mpp : float
-        µm per pixel wanted.
-    """
-    limit = mpp * (1 + SAME_SCALE)
-    fitting = [
-        number
-        for number, (ds_y, ds_x) in enumerate(downsamples)
-        if slide_mpp[0] * ds_y <= limit and slide_mpp[1] * ds_x <= limit
-    ]
-    return max(fitting, default=0, key=lambda number: downsamples[number])
-
-
 def plan_tiles(
     grid: TileGrid,
-    index: NDArray[np.int64],
+    index: NDArray[np.integer] | NDArray[np.floating],
     sources: tuple[TileSource, ...],
     downsamples: tuple[tuple[float, float], ...],
 ) -> WindowPlan:
@@ -153,24 +126,20 @@ def plan_tiles(
     ----------
     grid : TileGrid
         The grid.
-    index : (N, 2) int64
-        (row, column) of the tiles wanted.
+    index : (N, 2)
+        (row, column) of the tiles wanted; (0.5, 0) begins in the middle of the first.
     sources : tuple of TileSource
         The levels of the file.
     downsamples : tuple of tuple of float
         Exact (y, x) downsample of each level.
     """
-    level = choose_level(grid.slide_mpp, downsamples, grid.mpp)
-    downsample = np.asarray(downsamples[level])
-    exact = grid.mpp / (np.asarray(grid.slide_mpp) * downsample)
-    scale = np.where(np.abs(exact - 1) <= SAME_SCALE, 1.0, exact)
-    height, width = (max(1, math.ceil(grid.tile_px * value - 1e-6)) for value in scale.tolist())
-    origins = np.rint(index * np.asarray(grid.tile_px0) / downsample).astype(np.int64)
-    shape = np.asarray(sources[level].shape)
-    # Rounding may push the last tile of a row over the edge by a pixel.
-    origins = np.clip(origins, 0, np.maximum(shape - (height, width), 0))
+    level, scale = choose_level(grid.slide_mpp, downsamples, grid.mpp)
     tile = (grid.tile_px, grid.tile_px)
-    return WindowPlan(sources[level], origins, (height, width), tile, (float(scale[0]), float(scale[1])))
+    size = window_size(tile, scale)
+    origins = np.rint(index * np.asarray(grid.tile_px0) / downsamples[level]).astype(np.int64)
+    # Rounding may push the last tile of a row over the edge by a pixel.
+    origins = np.clip(origins, 0, np.maximum(np.asarray(sources[level].shape) - size, 0))
+    return WindowPlan(sources[level], origins, size, tile, scale)
 
 
 def stream_windows(
@@ -251,21 +220,6 @@ def _collect(batch: _Batch, tasks: list[Future[None]]) -> RegionBatch:
     return batch.finished()
 
 
-def _never_copied(plan: WindowPlan) -> tuple[int, int]:
-    """Size of window to hand to OpenCV, (height, width).
-
-    OpenCV copies instead of resampling where the rounded size of the result is that of the window,
-    although the scale differs. A margin behind the window keeps the two sizes apart; the result that
-    depends on it is cut off.
-    """
-    height, width = plan.size
-    change = [abs(1 - 1 / scale) for scale in plan.scale]
-    if max(change) == 0:
-        return plan.size
-    need = math.ceil(0.75 / max(change))
-    return (max(height, need), width) if change[0] >= change[1] else (height, max(width, need))
-
-
 class _Cutter:
     """Cuts windows out of the decoded tiles of a level and brings them to size."""
 
@@ -273,10 +227,8 @@ class _Cutter:
         self.plan = plan
         self.store = TileStore(plan.source, plan.origins, plan.size)
         self.stopped = False
-        shrinks = min(plan.scale) >= 1
-        self._kernel = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         self._scratch = threading.local()
-        self._scratch_size = _never_copied(plan)
+        self._scratch_size = padded_size(plan.size, plan.scale)
 
     def new_batch(self, start: int, stop: int) -> _Batch:
         return _Batch(start, stop, self.plan.out_size)
@@ -304,11 +256,7 @@ class _Cutter:
         if window is None:
             window = self._scratch.window = np.full((*self._scratch_size, 3), 255, np.uint8)
         fill_window(window[: plan.size[0], : plan.size[1]], y, x, plan.source, self.store.tile)
-        # Without dsize OpenCV keeps the scale exact; what it makes may be a pixel larger than asked for.
-        sized = cv2.resize(
-            window, None, fx=1 / plan.scale[1], fy=1 / plan.scale[0], interpolation=self._kernel
-        )
-        out[...] = sized[: plan.out_size[0], : plan.out_size[1]]
+        out[...] = resampled(window, plan.scale, plan.out_size)
 
 
 def pack_tiles(

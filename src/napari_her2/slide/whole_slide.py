@@ -7,14 +7,13 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from napari_her2.errors import SlideError
 from napari_her2.slide.facts import GIVEN_BY_USER
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.names import slide_name
-from napari_her2.slide.pyramid import CorruptRegion, PixelLevel, build_levels, dask_pyramid
+from napari_her2.slide.pyramid import CorruptRegion, PixelLevel, build_levels, dask_pyramid, small_image
 from napari_her2.slide.sources import WHITE
 from napari_her2.slide.tiles import (
     RegionBatch,
@@ -134,6 +133,16 @@ class Slide:
         self._closer()
 
     @property
+    def known_mpp(self) -> tuple[float, float]:
+        """`mpp`; raises SlideError where it is not stated."""
+        if self.mpp is None:
+            raise SlideError(
+                f"{self.path.name} says no µm/px, so nothing on it has a known size; "
+                f"give it (--mpp, or the field in the dock)."
+            )
+        return self.mpp
+
+    @property
     def fingerprint(self) -> str:
         """Hash over the whole content of the files. Gigabytes take seconds: see `Identity.steps`."""
         return self.identity.value()
@@ -191,15 +200,7 @@ class Slide:
         self._guard()
         if max_px < 1:
             raise SlideError(f"A thumbnail of {max_px} px is not possible: ask for at least one pixel.")
-        shrink = min(1.0, max_px / max(self.shape))
-        height, width = (max(1, round(side * shrink)) for side in self.shape)
-        fitting = [level for level in self._levels() if level.shape[0] >= height and level.shape[1] >= width]
-        level = min(fitting, key=lambda level: level.shape[0])
-        pixels = level.window(0, 0, level.shape[0], level.shape[1])
-        if pixels.shape[:2] == (height, width):
-            return pixels
-        small: NDArray[np.uint8] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        return small
+        return small_image(self._levels(), max_px)
 
     def pyramid(self) -> list[da.Array]:
         """Lazy levels for display, largest first, in chunks of 1024 px.
@@ -266,12 +267,7 @@ class Slide:
         SlideError
             The slide states no µm/px.
         """
-        if self.mpp is None:
-            raise SlideError(
-                f"{self.path.name} says no µm/px, so nothing on it has a known size; "
-                f"give it (--mpp, or the field in the dock)."
-            )
-        return TileGrid(self.shape, self.mpp, tile_px, mpp)
+        return TileGrid(self.shape, self.known_mpp, tile_px, mpp)
 
     def tiles(
         self,
@@ -323,11 +319,36 @@ class Slide:
         if batch_size < 1:
             raise SlideError(f"A batch of {batch_size} tiles is not possible: ask for at least one.")
         index = np.argwhere(keep).astype(np.int64)
-        plan = plan_tiles(grid, index, self._backend.levels, self.level_downsamples)
-        regions = stream_windows(
-            plan, batch_size=batch_size, threads=usable_threads(threads), guard=self._guard
-        )
+        regions = self.squares(index, tile_px=tile_px, mpp=mpp, batch_size=batch_size, threads=threads)
         return pack_tiles(regions, grid, index, batch_size)
+
+    def squares(
+        self,
+        places: NDArray[np.integer] | NDArray[np.floating],
+        *,
+        tile_px: int,
+        mpp: float,
+        batch_size: int = 64,
+        threads: int | None = None,
+    ) -> Iterator[RegionBatch]:
+        """Stream squares that begin anywhere; those that begin where a tile does are that tile, bit for bit.
+
+        Parameters
+        ----------
+        places : (N, 2)
+            (row, column) in the grid of `tile_grid`, best in raster order: (1.5, 0) begins in the middle of
+            the first tile of the second row.
+        tile_px, mpp, batch_size, threads
+            As for `tiles`.
+
+        Yields
+        ------
+        RegionBatch
+        """
+        self._guard()
+        grid = self.tile_grid(tile_px, mpp)
+        plan = plan_tiles(grid, places, self._backend.levels, self.level_downsamples)
+        return stream_windows(plan, batch_size=batch_size, threads=usable_threads(threads), guard=self._guard)
 
     def regions(
         self,

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.slide.macenko import fit_slide, he_transform
-from napari_her2.slide.tiles import choose_level
 from napari_her2_training.cohort.manifest import SPLITS, label_of
 from napari_her2_training.cohort.outlines import tumour_share
 from napari_her2_training.cohort.reading import naming_row, slide_to_learn
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.cohort.splits import Split
@@ -189,10 +186,8 @@ def find_fields(
         return corners  # its IHC stays closed until something asks for it
     with slide_to_learn(case, "ihc") as other:
         _check_slide(other, "ihc", config)
-        if other.mpp is None:
-            raise SlideError(f"{other.path.name} says no µm/px, so that fields cannot be found on it.")
-        size_um = np.array(other.shape) * other.mpp
-        inside = (corners + config.tile_px * config.mpp <= size_um + max(other.mpp)).all(axis=1)
+        size_um = np.array(other.shape) * other.known_mpp
+        inside = (corners + config.tile_px * config.mpp <= size_um + max(other.known_mpp)).all(axis=1)
     return corners[inside]
 
 
@@ -230,24 +225,17 @@ def read_fields(
     Returns
     -------
     (N, tile_px, tile_px, 3) uint8
-        Averaged over areas from the level that tiles of this µm/px are made of; enlarged bilinearly where
-        the slide is coarser.
+        As the tile stream makes them: fields that begin where a tile does are that tile.
 
     Raises
     ------
     SlideError
-        If the slide is damaged there, or says no µm/px.
+        If the slide is damaged there, or states no µm/px.
     """
-    grid: TileGrid = slide.tile_grid(tile_px, mpp)
-    level = choose_level(grid.slide_mpp, slide.level_downsamples, mpp)
-    level_mpp = np.asarray(grid.slide_mpp) * slide.level_downsamples[level]
-    height, width = np.maximum(np.rint(tile_px * mpp / level_mpp), 1).astype(int).tolist()
-    origins = np.rint(corners_um / level_mpp).astype(np.int64)
-    kernel = cv2.INTER_AREA if min(height, width) >= tile_px else cv2.INTER_LINEAR
-    fields = np.zeros((len(origins), tile_px, tile_px, 3), np.uint8)
-    for batch in slide.regions(level, origins, (height, width), batch_size=4):
+    places = slide.tile_grid(tile_px, mpp).places_of_um(corners_um)
+    fields = np.zeros((len(places), tile_px, tile_px, 3), np.uint8)
+    for batch in slide.squares(places, tile_px=tile_px, mpp=mpp, batch_size=4):
         if len(batch.corrupt):
             raise SlideError(f"{slide.path.name} is damaged where a field lies: get the file again.")
-        for number, image in zip(batch.number, batch.images, strict=True):
-            fields[number] = cv2.resize(image, (tile_px, tile_px), interpolation=kernel)
+        fields[batch.number] = batch.images
     return fields

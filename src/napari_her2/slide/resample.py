@@ -1,0 +1,131 @@
+"""Pixels of a level at the µm/px asked for: the only code that resamples what a model is given.
+
+Kernel, declared: pixels coarser than those of the level read are averages over their areas (box filter of
+the exact, not rounded, scale); at the µm/px of the level they are its pixels, untouched; only a slide
+coarser than asked for is enlarged, bilinearly. Scale and size are never rounded, only the corner is: it lies
+at the nearest pixel of the level.
+
+`resampled` (OpenCV) takes a whole window; `area_means` takes any part of one, and gives the same
+pixels to within the rounding of single precision, however the window is cut.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAME_SCALE = 1e-3
+
+
+def choose_level(
+    slide_mpp: tuple[float, float], downsamples: tuple[tuple[float, float], ...], mpp: float
+) -> tuple[int, tuple[float, float]]:
+    """Coarsest level that is no coarser than the µm/px asked for.
+
+    Parameters
+    ----------
+    slide_mpp : tuple of float
+        (y, x) µm per level-0 pixel.
+    downsamples : tuple of tuple of float
+        Exact (y, x) downsample of each level.
+    mpp : float
+        µm per pixel wanted.
+
+    Returns
+    -------
+    level : int
+    scale : tuple of float
+        (y, x) pixels of that level per pixel wanted; exactly 1 where they are the same.
+    """
+    limit = mpp * (1 + SAME_SCALE)
+    fitting = [
+        number
+        for number, (ds_y, ds_x) in enumerate(downsamples)
+        if slide_mpp[0] * ds_y <= limit and slide_mpp[1] * ds_x <= limit
+    ]
+    level = max(fitting, default=0, key=lambda number: downsamples[number])
+    exact = mpp / (np.asarray(slide_mpp) * np.asarray(downsamples[level]))
+    y, x = np.where(np.abs(exact - 1) <= SAME_SCALE, 1.0, exact).tolist()
+    return level, (y, x)
+
+
+def window_size(size: tuple[int, int], scale: tuple[float, float]) -> tuple[int, int]:
+    """(height, width), pixels of the level, of the window that so many resampled pixels are made of."""
+    height, width = (max(1, math.ceil(side * value - 1e-6)) for side, value in zip(size, scale, strict=True))
+    return height, width
+
+
+def padded_size(window: tuple[int, int], scale: tuple[float, float]) -> tuple[int, int]:
+    """(height, width) of the array to hand to `resampled` for a window; what is behind the window is cut off.
+
+    OpenCV copies instead of resampling where the rounded size of the result is that of the window,
+    although the scale differs. A margin behind the window keeps the two sizes apart.
+    """
+    height, width = window
+    change = [abs(1 - 1 / value) for value in scale]
+    if max(change) == 0:
+        return window
+    need = math.ceil(0.75 / max(change))
+    return (max(height, need), width) if change[0] >= change[1] else (height, max(width, need))
+
+
+def resampled(
+    window: NDArray[np.uint8], scale: tuple[float, float], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Bring a window of a level to the µm/px asked for.
+
+    Parameters
+    ----------
+    window : (h, w) or (h, w, 3) uint8
+        Of `padded_size`.
+    scale : tuple of float
+        (y, x) pixels of the level per pixel of the result.
+    size : tuple of int
+        (height, width) of the result.
+    """
+    if scale != (1.0, 1.0):
+        kernel = cv2.INTER_AREA if min(scale) >= 1 else cv2.INTER_LINEAR
+        # Without dsize OpenCV keeps the scale exact; what it makes may be a pixel larger than asked for.
+        window = cv2.resize(window, None, fx=1 / scale[1], fy=1 / scale[0], interpolation=kernel)
+    return window[: size[0], : size[1]]
+
+
+def area_means(
+    pixels: NDArray[np.uint8],
+    start: tuple[float, float],
+    scale: tuple[float, float],
+    size: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Average over areas that begin anywhere, parts of pixels weighted.
+
+    The sum over a rectangle is a difference of the integral image, which is linear within each pixel.
+
+    Parameters
+    ----------
+    pixels : (h, w) or (h, w, 3) uint8
+    start : tuple of float
+        (y, x) corner of the first area.
+    scale : tuple of float
+        (y, x) side of an area.
+    size : tuple of int
+        (rows, columns) of areas; all lie within the pixels.
+
+    Returns
+    -------
+    (rows, columns) or (rows, columns, 3) float64
+    """
+    sums = cv2.integral(pixels, sdepth=cv2.CV_64F)
+    for axis in (0, 1):
+        edges = start[axis] + np.arange(size[axis] + 1) * scale[axis]
+        whole = np.clip(np.floor(edges).astype(np.int64), 0, pixels.shape[axis] - 1)
+        part = (edges - whole).reshape([-1 if each == axis else 1 for each in range(sums.ndim)])
+        low = sums.take(whole, axis)
+        sums = low + part * (sums.take(whole + 1, axis) - low)
+    means: NDArray[np.float64] = np.diff(np.diff(sums, axis=0), axis=1) / (scale[0] * scale[1])
+    return means

@@ -12,28 +12,28 @@ from shapely.geometry import box, mapping
 
 import napari_her2_training
 from napari_her2.errors import JobFailed
-from napari_her2.inference.device import Device
 from napari_her2.inference.result import Progress
 from napari_her2.models.registry import load_model
 from napari_her2.phantom import cohort_steps
 from napari_her2.slide.grid import TileGrid
 from napari_her2_training.attention_mil.config import BagsConfig, HeadConfig
 from napari_her2_training.attention_mil.training import (
-    AttentionMILTraining,
+    AttentionMILTask,
     attention_loss,
     new_head,
-    train_head,
     vote_loss,
 )
 from napari_her2_training.cohort.bags import SlideBag, predict_bags
 from napari_her2_training.cohort.outlines import tumour_share
 from napari_her2_training.running.steps import in_thread
+from training_steps import fit_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-CPU = Device(torch.device("cpu"), "cpu (test)", "test")
+    from napari_her2.models.attention_mil import AttentionMIL
+
 BAGS = BagsConfig(size=12, batch_size=16, train_batches=6, validation_batches=2, validation_seed=123)
 
 
@@ -49,19 +49,19 @@ def slides(count: int, seed: int) -> list[SlideBag]:
     return out
 
 
-def training(epochs: int, seed: int = 0) -> AttentionMILTraining:
+def training(epochs: int, seed: int = 0) -> AttentionMILTask:
     config = HeadConfig(hidden=8, epochs=epochs, learning_rate=1e-2)
-    return AttentionMILTraining(
-        new_head(16, 8, 4, seed), slides(16, 1), slides(8, 2), config, BAGS, seed=seed
-    )
+    return AttentionMILTask(new_head(16, 8, 4, seed), slides(16, 1), slides(8, 2), config, BAGS, seed=seed)
 
 
-def ignore(_: Progress) -> None:
-    return
+def fitted(
+    task: AttentionMILTask, folder: Path, *, resume: bool = False, until: int | None = None
+) -> AttentionMIL:
+    return fit_until(task, folder, resume=resume, until=until).head
 
 
 def test_the_head_learns_what_tells_the_classes_and_looks_there(tmp_path: Path) -> None:
-    head = train_head(training(12), tmp_path, CPU, ignore, resume=False)
+    head = fitted(training(12), tmp_path)
     unseen = slides(16, 3)
     assert (predict_bags(head, unseen).probabilities.argmax(1) == [bag.label for bag in unseen]).all()
     attention = head(torch.from_numpy(unseen[0].features)).attention
@@ -73,31 +73,23 @@ def test_the_head_learns_what_tells_the_classes_and_looks_there(tmp_path: Path) 
 def test_the_kept_epoch_is_that_of_the_lowest_validation_loss(tmp_path: Path) -> None:
     losses: list[float] = []
 
-    class Watched(AttentionMILTraining):
-        def on_validation_epoch_end(self) -> None:
-            losses.append(float(self.trainer.callback_metrics["validation_loss"]))
+    class Watched(AttentionMILTask):
+        def measures(self, judged):
+            found = super().measures(judged)
+            losses.append(found["validation_loss"])
+            return found
 
     # A rate so high that the loss does not fall steadily.
     config = HeadConfig(hidden=8, epochs=8, learning_rate=0.5)
-    module = Watched(new_head(16, 8, 4, 0), slides(16, 1), slides(8, 2), config, BAGS, seed=0)
-    train_head(module, tmp_path, CPU, ignore, resume=False)
+    fitted(Watched(new_head(16, 8, 4, 0), slides(16, 1), slides(8, 2), config, BAGS, seed=0), tmp_path)
     kept = torch.load(tmp_path / "best.ckpt", weights_only=True)
     assert kept["epoch"] == int(np.argmin(losses))
 
 
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    whole = train_head(training(4), tmp_path / "whole", CPU, ignore, resume=False)
-
-    class Killed(Exception):
-        pass
-
-    def kill_in_the_third_epoch(progress: Progress) -> None:
-        if progress.done == 2 * BAGS.train_batches + 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train_head(training(4), tmp_path / "killed", CPU, kill_in_the_third_epoch, resume=False)
-    resumed = train_head(training(4), tmp_path / "killed", CPU, ignore, resume=True)
+    whole = fitted(training(4), tmp_path / "whole")
+    fitted(training(4), tmp_path / "killed", until=2 * BAGS.train_batches + 3)
+    resumed = fitted(training(4), tmp_path / "killed", resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

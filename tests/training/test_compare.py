@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pytest
-import torch
 
 import napari_her2_training
 from napari_her2.errors import JobFailed, ModelError
-from napari_her2.inference.device import Device
 from napari_her2.models.aggregator import SlideAggregator
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.registry import load_model
@@ -21,7 +19,8 @@ from napari_her2.phantom import cohort_steps
 from napari_her2_training.cohort.bags import SlideBag, predict_bags
 from napari_her2_training.measures.predictions import read_predictions
 from napari_her2_training.mil.config import AGGREGATORS, AggregatorConfig, MILLossConfig
-from napari_her2_training.mil.training import MILTraining, new_aggregator, train_aggregator
+from napari_her2_training.mil.training import MILTask, new_aggregator
+from training_steps import fit_until
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.result import Progress
 
-CPU = Device(torch.device("cpu"), "cpu (test)", "test")
 CLASSES = ("0", "Low", "High")
 FEATURES = 12
 CONFIG = """
@@ -111,8 +109,7 @@ def test_each_slide_model_learns_by_its_loss_and_its_card_builds_it(name: str, t
         k: v.shape for k, v in head.state_dict().items()
     }
     assert set(arguments) == set(ARCHITECTURES[architecture].arguments)
-    module = MILTraining(head, bags(18, 1), bags(6, 2), config, MILLossConfig(sampled=4), seed=0)
-    head = train_aggregator(module, tmp_path, CPU, lambda _: None, stage="Training", resume=False)
+    fit_until(MILTask(head, bags(18, 1), bags(6, 2), config, MILLossConfig(sampled=4), seed=0), tmp_path)
     found = predict_bags(head, bags(12, 3))
     assert found.cases[:2] == ("c0", "c1")
     assert (found.probabilities.argmax(1) == found.labels).mean() > 0.9

@@ -6,26 +6,19 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pytest
 import torch
 
-from napari_her2.inference.device import Device
 from napari_her2_training.corr_a_net.config import NetworkConfig, PredictorConfig, StemConfig
 from napari_her2_training.corr_a_net.predictor import (
     LabelledFields,
-    PredictorTraining,
+    PredictorTask,
     new_predictor,
-    train_predictor,
 )
-from napari_her2_training.corr_a_net.training import CorrANetTraining, new_network, train_network
+from napari_her2_training.corr_a_net.training import CorrANetTask, new_network
+from training_steps import fit_until
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from napari_her2.inference.result import Progress
-    from napari_her2.models.corr_a_net import CorrANet
-
-CPU = Device(torch.device("cpu"), "cpu (test)", "test")
 
 
 def pairs_of(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -37,39 +30,20 @@ def pairs_of(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return he, 255 - he
 
 
-def network_training(epochs: int) -> CorrANetTraining:
+def network_training(epochs: int) -> CorrANetTask:
     config = NetworkConfig(dim=8, crop_px=32, batch_size=4, epochs=epochs, learning_rate=1e-2)
     network = new_network(StemConfig(), dim=8, attention=True, seed=0)
-    return CorrANetTraining(network, pairs_of(12, 0), pairs_of(4, 1), config, seed=0)
-
-
-def trained(module: CorrANetTraining, folder: Path, *, resume: bool = False, report=None) -> CorrANet:
-    return train_network(module, folder, CPU, report or (lambda _: None), stage="Training", resume=resume)
-
-
-class Killed(Exception):
-    pass
+    return CorrANetTask(network, pairs_of(12, 0), pairs_of(4, 1), config, seed=0)
 
 
 def test_corr_a_net_learns_to_agree_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    module = network_training(4)
-    losses: list[float] = []
-    module.on_validation_epoch_end = lambda: losses.append(  # type: ignore[method-assign]
-        float(module.trainer.callback_metrics.get("validation_loss", np.nan))
-    )
-    whole = trained(module, tmp_path / "whole")
+    whole = fit_until(network_training(4), tmp_path / "whole").network
     start = new_network(StemConfig(), dim=8, attention=True, seed=0)
     assert not torch.equal(start.encode_he[0].weight, whole.encode_he[0].weight)
     assert torch.equal(start.stem.conv1.weight, whole.stem.conv1.weight)
     assert bool((whole.stem.ceiling != 1).any())
-
-    def kill_in_the_third_epoch(progress: Progress) -> None:
-        if progress.done == 2 * 3 + 2:
-            raise Killed
-
-    with pytest.raises(Killed):
-        trained(network_training(4), tmp_path / "killed", report=kill_in_the_third_epoch)
-    resumed = trained(network_training(4), tmp_path / "killed", resume=True)
+    fit_until(network_training(4), tmp_path / "killed", until=2 * 3 + 2)
+    resumed = fit_until(network_training(4), tmp_path / "killed", resume=True).network
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
@@ -84,30 +58,19 @@ def striped(count: int, seed: int) -> LabelledFields:
     return LabelledFields((stack.astype(np.uint8),), labels.astype(np.int64))
 
 
-def predictor_training(epochs: int) -> PredictorTraining:
+def predictor_training(epochs: int) -> PredictorTask:
     config = PredictorConfig(architecture="tinynet-e", batch_size=8, epochs=epochs, learning_rate=2e-3)
     predictor = new_predictor("tinynet-e", channels=3, size_px=48, seed=0)
-    return PredictorTraining(predictor, striped(32, 0), striped(8, 1), config, seed=0)
+    return PredictorTask(predictor, striped(32, 0), striped(8, 1), config, seed=0)
 
 
 def test_a_predictor_learns_and_its_lambda_survives_a_resume(tmp_path: Path) -> None:
-    def fitted(epochs: int, folder: Path, *, resume: bool = False, report=None):
-        module = predictor_training(epochs)
-        train_predictor(module, folder, CPU, report or (lambda _: None), stage="Training", resume=resume)
-        return module
-
-    whole = fitted(3, tmp_path / "whole")
+    whole = fit_until(predictor_training(3), tmp_path / "whole")
     # Twelve batches, each of which raises or lowers it by a hundredth.
     steps = np.log(float(whole.lambda_) / 0.1)
     assert abs(steps) > 1e-4
     assert abs(steps) < 12.1 * 0.0101
-
-    def kill_in_the_second_epoch(progress: Progress) -> None:
-        if progress.done == 6:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fitted(3, tmp_path / "killed", report=kill_in_the_second_epoch)
-    resumed = fitted(3, tmp_path / "killed", resume=True)
+    fit_until(predictor_training(3), tmp_path / "killed", until=6)
+    resumed = fit_until(predictor_training(3), tmp_path / "killed", resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from napari_her2.errors import ModelError
-from napari_her2.inference.device import Device
 from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.weights_file import write_weights
 from napari_her2_training.classes import class_mapping
@@ -22,19 +21,16 @@ from napari_her2_training.low_resolution.config import ConvNeXtConfig, LearningC
 from napari_her2_training.low_resolution.slide_images import SlideImages
 from napari_her2_training.low_resolution.start import measure_start, start_from
 from napari_her2_training.low_resolution.training import (
-    ImageTraining,
+    ImageTask,
     parameter_groups,
     per_slide,
     predict_images,
-    train_images,
 )
+from training_steps import CPU, fit_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
-
-CPU = Device(torch.device("cpu"), "cpu (test)", "test")
 SIDE = 32
 LEARNING = LearningConfig(
     epochs=3,
@@ -64,23 +60,14 @@ def slides(folder: Path, count: int, seed: int, *, each: int = 1) -> SlideImages
     return SlideImages(files, cases, class_mapping("low"))
 
 
-def training(folder: Path, kind: type[ImageTraining] = ImageTraining) -> ImageTraining:
+def training(folder: Path, learning: LearningConfig = LEARNING) -> ImageTask:
     torch.manual_seed(0)
     model = LowResolution(variant="atto", classes=3, size_px=SIDE)
-    return kind(model, slides(folder / "t", 12, 1), slides(folder / "v", 6, 2), LEARNING, seed=0)
+    return ImageTask(model, slides(folder / "t", 12, 1), slides(folder / "v", 6, 2), learning, seed=0)
 
 
-def fitted(
-    module: ImageTraining, folder: Path, *, resume: bool = False, report: object = None
-) -> LowResolution:
-    return train_images(
-        module,
-        folder,
-        CPU,
-        report or (lambda _: None),  # type: ignore[arg-type]
-        stage="Training",
-        resume=resume,
-    )  # type: ignore[return-value]
+def fitted(task: ImageTask, folder: Path, *, resume: bool = False, until: int | None = None) -> LowResolution:
+    return fit_until(task, folder, resume=resume, until=until).model  # type: ignore[return-value]
 
 
 def test_it_learns_how_brown_slides_are_and_a_killed_training_resumes_to_the_same_weights(
@@ -94,16 +81,7 @@ def test_it_learns_how_brown_slides_are_and_a_killed_training_resumes_to_the_sam
     with torch.inference_mode():
         views = [torch.softmax(whole(one).double(), 1) for one in (images, images.rot90(1, (2, 3)))]
     np.testing.assert_allclose(found.probabilities[0], torch.stack(views).mean(0)[0], atol=1e-5)
-
-    class Killed(Exception):
-        pass
-
-    def kill_in_the_second_epoch(progress: Progress) -> None:
-        if progress.done == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fitted(training(tmp_path), tmp_path / "killed", report=kill_in_the_second_epoch)
+    fitted(training(tmp_path), tmp_path / "killed", until=3)
     resumed = fitted(training(tmp_path), tmp_path / "killed", resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -148,10 +126,9 @@ def test_the_rate_has_fallen_by_the_last_step_however_many_processes_learn(
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
-    module = training(tmp_path)
-    module.config = replace(LEARNING, epochs=6, batch_size=2, accumulate=1, warmup_epochs=1)
-    assert module.train_batches == 6
-    found = module.configure_optimizers()
+    task = training(tmp_path, replace(LEARNING, epochs=6, batch_size=2, accumulate=1, warmup_epochs=1))
+    assert task.train_batches == 6
+    found = task.optimiser()
     rates = []
     for _ in range(6 * 2):  # two of six batches are those of this process
         rates.append(found["optimizer"].param_groups[-1]["lr"])

@@ -17,21 +17,21 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from lightning import LightningModule
 
 import napari_her2_training
 from napari_her2.errors import JobFailed, JobStopped
-from napari_her2.inference.device import Device
 from napari_her2.inference.result import Progress
 from napari_her2.models.weights_file import read_weights
 from napari_her2.training_runs.log import LogTail, read_process
 from napari_her2_training.command import train_steps
 from napari_her2_training.methods import METHODS
-from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.fitting import fit_steps
 from napari_her2_training.running.log import PROGRESS_FILE, Started, logged
+from napari_her2_training.running.task import Batch, Task, batch_mean
+from training_steps import CPU
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
 STARTED = Started("wsmcl", Path("config.toml"), Path("manifest.csv"), "cpu")
 RESUMED = Started("wsmcl", Path("config.toml"), Path("manifest.csv"), "cpu", resume=True)
@@ -279,27 +279,36 @@ def test_a_stop_file_ends_the_command_with_a_plain_line(tmp_path: Path) -> None:
     assert not (tmp_path / "stop").exists()
 
 
-class Counted(LightningModule):
+class Counted(Task):
     """Batch i of an epoch has the loss i; nothing is learnt."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(seed=0, epochs=2, train_batches=5, validation_batches=2, accumulate=2)
         self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.epoch = 0
 
-    def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
-        return self.weight.sum() * 0 + float(batch)
+    def draw(self, epoch: int, number: int) -> Batch:
+        self.epoch = epoch
+        return (torch.tensor(float(number)),)
 
-    def validation_step(self, batch: torch.Tensor, _: int) -> None:
-        self.log("validation_loss", float(batch) + 2 + self.current_epoch, on_epoch=True, batch_size=1)
+    def draw_validation(self, number: int) -> Batch:
+        return (torch.tensor(float(number)),)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def loss(self, *batch: torch.Tensor) -> torch.Tensor:
+        return self.weight.sum() * 0 + batch[0]
+
+    def judge(self, *batch: torch.Tensor) -> Batch:
+        return (batch[0] + 2 + self.epoch,)
+
+    def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
+        return {"validation_loss": batch_mean([loss for (loss,) in judged], [1] * len(judged))}
+
+    def optimiser(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def test_an_epoch_tells_its_measures_and_the_mean_loss_of_its_batches(tmp_path: Path) -> None:
-    reports: list[Progress] = []
-    wanted = Fit("Training", tmp_path, 2, 5, 2, "validation_loss", "min", accumulate=2)
-    fit(Counted(), wanted, Device(torch.device("cpu"), "cpu", ""), reports.append, resume=False)
+    reports = list(fit_steps(Counted(), tmp_path, CPU, stage="Training", resume=False))
     told = [dict(report.values) for report in reports if report.values]
     assert told == [
         {"epoch": 1.0, "train_loss": 2.0, "validation_loss": 2.5},

@@ -14,22 +14,22 @@ from sklearn.metrics import roc_auc_score
 
 import napari_her2_training
 from napari_her2.errors import JobFailed
-from napari_her2.inference.device import Device
 from napari_her2.models.registry import load_model
 from napari_her2.models.weights_file import read_weights
 from napari_her2.models.wsmcl import WSMCL
 from napari_her2.phantom import cohort_steps
 from napari_her2_training.cohort.bags import SlideBag
 from napari_her2_training.measures.predictions import read_predictions
+from napari_her2_training.running.learner import Learner
 from napari_her2_training.wsmcl.config import LossConfig, PairedHeadConfig, PairsConfig
 from napari_her2_training.wsmcl.pairs import PairDraw, PairedSlides
 from napari_her2_training.wsmcl.training import (
-    WSMCLTraining,
+    WSMCLTask,
     new_model,
     predict_pairs,
     predict_slides,
-    train_model,
 )
+from training_steps import CPU, fit_until
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.result import Progress
 
-CPU = Device(torch.device("cpu"), "cpu (test)", "test")
 FEATURES = 12
 
 
@@ -58,24 +57,16 @@ def slides(count: int, seed: int) -> PairedSlides:
 
 
 def training(
-    epochs: int, *, rate: float = 3e-3, max_tiles: int = 0, kind: type = WSMCLTraining
-) -> WSMCLTraining:
+    epochs: int, *, rate: float = 3e-3, max_tiles: int = 0, kind: type[WSMCLTask] = WSMCLTask
+) -> WSMCLTask:
     head = PairedHeadConfig(width=16, heads=2, landmarks=64, k=4, epochs=epochs, learning_rate=rate)
     model = new_model(head, he_features=FEATURES, ihc_features=FEATURES, classes=4, seed=0)
     draw = PairDraw(slides(32, 1), PairsConfig(max_tiles=max_tiles), classes=4, seed=0)
-    return kind(model, draw, slides(12, 2).cases(), head, LossConfig(), seed=0)
+    return kind(model, draw, slides(12, 2).cases(), head, LossConfig(), accumulate=3, seed=0)
 
 
-def fitted(module: WSMCLTraining, folder: Path, *, resume: bool = False, report: object = None) -> WSMCL:
-    return train_model(
-        module,
-        folder,
-        CPU,
-        report or (lambda _: None),  # type: ignore[arg-type]
-        stage="Training",
-        accumulate=3,
-        resume=resume,
-    )
+def fitted(task: WSMCLTask, folder: Path, *, resume: bool = False, until: int | None = None) -> WSMCL:
+    return fit_until(task, folder, resume=resume, until=until).model
 
 
 def test_it_learns_what_the_tiles_tell_and_each_head_says_it(tmp_path: Path) -> None:
@@ -98,10 +89,11 @@ def test_it_learns_what_the_tiles_tell_and_each_head_says_it(tmp_path: Path) -> 
 def test_the_last_of_equally_good_epochs_is_kept_and_none_after_it_was_better(tmp_path: Path) -> None:
     values: list[float] = []
 
-    class Watched(WSMCLTraining):
-        def on_validation_epoch_end(self) -> None:
-            super().on_validation_epoch_end()
-            values.append(float(self.trainer.callback_metrics["validation_macro_auc"]))
+    class Watched(WSMCLTask):
+        def measures(self, judged):
+            found = super().measures(judged)
+            values.append(found["validation_macro_auc"])
+            return found
 
     fitted(training(6, kind=Watched), tmp_path)
     kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"]
@@ -111,29 +103,18 @@ def test_the_last_of_equally_good_epochs_is_kept_and_none_after_it_was_better(tm
 
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole = fitted(training(3, max_tiles=10), tmp_path / "whole")
-
-    class Killed(Exception):
-        pass
-
-    def kill_in_the_second_epoch(progress: Progress) -> None:
-        if progress.done == 32 + 5:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fitted(training(3, max_tiles=10), tmp_path / "killed", report=kill_in_the_second_epoch)
+    fitted(training(3, max_tiles=10), tmp_path / "killed", until=32 + 5)
     resumed = fitted(training(3, max_tiles=10), tmp_path / "killed", resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_gradients_are_summed_over_the_pairs_of_a_step(tmp_path: Path) -> None:
+def test_gradients_are_summed_over_the_pairs_of_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps: list[int] = []
-
-    class Watched(WSMCLTraining):
-        def on_train_batch_end(self, *_: object) -> None:
-            steps.append(self.trainer.global_step)
-
-    fitted(training(1, kind=Watched), tmp_path)
+    monkeypatch.setattr(Learner, "on_train_batch_end", lambda self, *_: steps.append(self.global_step))
+    fitted(training(1), tmp_path)
     # Every third of 32 pairs, and what is left at the end of the epoch.
     assert steps == [(n + 1) // 3 for n in range(31)] + [11]
 

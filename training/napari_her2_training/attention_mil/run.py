@@ -8,18 +8,19 @@ import torch
 
 from napari_her2_training.attention_mil.patches import gather_patches
 from napari_her2_training.attention_mil.training import (
-    AttentionMILTraining,
+    STAGE,
+    AttentionMILTask,
     new_head,
-    train_head,
 )
 from napari_her2_training.cohort.bags import check_sizes, precision_of, predict_bags
 from napari_her2_training.cohort.embedding import embed_cases
 from napari_her2_training.cohort.manifest import SPLITS, class_names
 from napari_her2_training.encoder.make import OF_MODEL, frozen_encoder, make_encoder
-from napari_her2_training.encoder.pretraining import PatchClassifier, prepared_encoder, pretrain, start_well
+from napari_her2_training.encoder.pretraining import STAGE as PRETRAINING
+from napari_her2_training.encoder.pretraining import PatchTask, prepared_encoder, start_well
 from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
 from napari_her2_training.running.cards import ModelFacts
-from napari_her2_training.running.steps import in_thread
+from napari_her2_training.running.fitting import fit_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -66,18 +67,15 @@ def _train_fold(
             )
     check_sizes([*bags["train"], *bags["validation"]], config.bags.size)
     head = new_head(encoder.spec.dim, config.head.hidden, len(run.classes), config.compute.seed)
-    module = AttentionMILTraining(
+    task = AttentionMILTask(
         head, bags["train"], bags["validation"], config.head, config.bags, seed=config.compute.seed
     )
-    head = yield from in_thread(
-        lambda report: train_head(
-            module,
-            run.folder.step(number, "head"),
-            run.device,
-            report,
-            of_fold=run.of_fold(number),
-            resume=run.folder.resume,
-        )
+    yield from fit_steps(
+        task,
+        run.folder.step(number, "head"),
+        run.device,
+        stage=f"{STAGE}{run.of_fold(number)}",
+        resume=run.folder.resume,
     )
     facts = ModelFacts(
         method="attention-mil",
@@ -128,7 +126,7 @@ def _make_encoder(
     classes = len(class_names(config.data.classes)) + bool(config.pretraining.regions)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = PatchClassifier(
+        task = PatchTask(
             prepared_encoder(encoder, train),
             train,
             validation,
@@ -136,15 +134,11 @@ def _make_encoder(
             classes=classes,
             seed=seed,
         )
-    return (
-        yield from in_thread(
-            lambda report: pretrain(
-                module,
-                run.folder.step(number, "encoder"),
-                run.device,
-                report,
-                of_fold=run.of_fold(number),
-                resume=run.folder.resume,
-            )
-        )
+    yield from fit_steps(
+        task,
+        run.folder.step(number, "encoder"),
+        run.device,
+        stage=f"{PRETRAINING}{run.of_fold(number)}",
+        resume=run.folder.resume,
     )
+    return task.rounded()

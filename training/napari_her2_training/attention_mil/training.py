@@ -16,32 +16,28 @@ Differences from the paper
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import lightning
 import numpy as np
 import torch
 from torch import nn
 
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2_training.cohort.bags import draw_batch
-from napari_her2_training.running.fitting import Fit, at_best, fit
+from napari_her2_training.running.task import Batch, Task, batch_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from torch import Tensor
 
-    from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
     from napari_her2_training.attention_mil.config import BagsConfig, HeadConfig
     from napari_her2_training.cohort.bags import SlideBag
 
 STAGE = "Training the attention head"
 
 
-class AttentionMILTraining(lightning.LightningModule):
+class AttentionMILTask(Task):
     """An attention head and the bags that it learns from.
 
     Parameters
@@ -63,29 +59,28 @@ class AttentionMILTraining(lightning.LightningModule):
         *,
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            seed=seed,
+            epochs=head_config.epochs,
+            train_batches=bags_config.train_batches,
+            validation_batches=bags_config.validation_batches,
+        )
         self.head = head
         self.head_config, self.bags_config = head_config, bags_config
-        self.seed = seed
         self._train, self._validation = train, validation
 
-    def training_step(self, batch: Tensor, _: int) -> Tensor:
-        """Draw batch number ``batch`` of this epoch and return its loss."""
-        rng = np.random.default_rng([self.seed, self.current_epoch, int(batch)])
-        return self._loss(self._train, rng)
+    def draw(self, epoch: int, number: int) -> Batch:
+        """Bags of training slides: features, labels and which tiles are tumour."""
+        return self._bags(self._train, [self.seed, epoch, number])
 
-    def validation_step(self, batch: Tensor, _: int) -> None:
-        """Log the loss of one batch of validation bags: the same bags in every epoch."""
-        rng = np.random.default_rng([self.bags_config.validation_seed, int(batch)])
-        loss = self._loss(self._validation, rng)
-        self.log("validation_loss", loss, on_epoch=True, batch_size=self.bags_config.batch_size)
+    def draw_validation(self, number: int) -> Batch:
+        """Bags of validation slides."""
+        return self._bags(self._validation, [self.bags_config.validation_seed, number])
 
-    def _loss(self, bags: Sequence[SlideBag], rng: np.random.Generator) -> Tensor:
-        features, labels, tumour = draw_batch(
-            bags, bags_per_batch=self.bags_config.batch_size, size=self.bags_config.size, rng=rng
-        )
-        labels, tumour = labels.to(self.device), tumour.to(self.device)
-        output = self.head(features.to(self.device))
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Cross-entropy of the bags, and the guidance by tumour outlines where it is wanted."""
+        features, labels, tumour = batch
+        output = self.head(features)
         loss = nn.functional.cross_entropy(output.logits.float(), labels)
         if not self.head_config.guidance:
             return loss
@@ -93,11 +88,25 @@ class AttentionMILTraining(lightning.LightningModule):
         guide = attention_loss(output.scores.float(), tumour) + vote_loss(votes, labels, tumour)
         return loss + self.head_config.guidance * guide
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
+    def judge(self, *batch: Tensor) -> Batch:
+        """Loss of a batch."""
+        return (self.loss(*batch),)
+
+    def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
+        """Mean loss."""
+        losses = [loss for (loss,) in judged]
+        return {self.monitor: batch_mean(losses, [self.bags_config.batch_size] * len(losses))}
+
+    def optimiser(self) -> torch.optim.Optimizer:
         """Adam, without a schedule."""
         return torch.optim.Adam(
             self.parameters(), lr=self.head_config.learning_rate, weight_decay=self.head_config.weight_decay
         )
+
+    def _bags(self, bags: Sequence[SlideBag], seeds: list[int]) -> Batch:
+        own = self.bags_config
+        rng = np.random.default_rng(seeds)
+        return draw_batch(bags, bags_per_batch=own.batch_size, size=own.size, rng=rng)
 
 
 def attention_loss(scores: Tensor, tumour: Tensor) -> Tensor:
@@ -144,43 +153,3 @@ def new_head(features: int, hidden: int, classes: int, seed: int) -> AttentionMI
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AttentionMIL(features=features, hidden=hidden, classes=classes)
-
-
-def train_head(
-    module: AttentionMILTraining,
-    folder: Path,
-    device: Device,
-    report: Callable[[Progress], None],
-    *,
-    of_fold: str = "",
-    resume: bool,
-) -> AttentionMIL:
-    """Train and return the head of the epoch with the lowest validation loss, frozen.
-
-    Parameters
-    ----------
-    module : AttentionMILTraining
-    folder : Path
-        For the checkpoints: best.ckpt and last.ckpt.
-    device : Device
-    report : callable
-    of_fold : str
-        Which fold it is, for a person.
-    resume : bool
-        Go on from last.ckpt where there is one.
-
-    Returns
-    -------
-    AttentionMIL
-    """
-    wanted = Fit(
-        stage=f"{STAGE}{of_fold}",
-        folder=folder,
-        epochs=module.head_config.epochs,
-        train_batches=module.bags_config.train_batches,
-        validation_batches=module.bags_config.validation_batches,
-        monitor="validation_loss",
-        mode="min",
-    )
-    state = fit(module, wanted, device, report, resume=resume)
-    return at_best(module.head, state, "head")

@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import lightning
 import numpy as np
 import torch
 from sklearn.metrics import recall_score
@@ -32,20 +31,17 @@ from napari_her2_training.corr_a_net.predictor_losses import (
     predictor_loss,
 )
 from napari_her2_training.corr_a_net.training import turned
-from napari_her2_training.running.fitting import Fit, at_best, fit
+from napari_her2_training.running.draws import EpochOrder, seed_of
+from napari_her2_training.running.task import Batch, Task, batch_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
     from napari_her2_training.corr_a_net.config import PredictorConfig
 
-MONITOR = "validation_balanced_accuracy"
-_AUGMENT, _HINTS, _DROPOUT = 0, 1, 2
+_AUGMENT, _HINTS = 0, 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +86,7 @@ class LabelledFields:
         return torch.cat(parts)
 
 
-class PredictorTraining(lightning.LightningModule):
+class PredictorTask(Task):
     """A predictor and the fields that it learns from.
 
     Parameters
@@ -101,6 +97,9 @@ class PredictorTraining(lightning.LightningModule):
     seed : int
     """
 
+    monitor, mode, ties, clip = "validation_balanced_accuracy", "max", "last", None
+    stream = 2
+
     def __init__(
         self,
         predictor: Predictor,
@@ -110,11 +109,16 @@ class PredictorTraining(lightning.LightningModule):
         *,
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            seed=seed,
+            epochs=config.epochs,
+            train_batches=config.train_batches or -(-len(train) // config.batch_size),
+            validation_batches=-(-len(validation) // config.batch_size),
+            accumulate=config.accumulate,
+        )
         self.predictor = predictor
         self.config = config
         self.options = loss_options(config)
-        self.seed = seed
         self.train_fields, self.validation_fields = train, validation
         self.lambda_: Tensor
         self.weights: Tensor
@@ -122,53 +126,74 @@ class PredictorTraining(lightning.LightningModule):
         self.register_buffer("lambda_", torch.tensor(config.first_lambda))
         weights = class_weights(torch.from_numpy(train.labels), predictor.classes)
         self.register_buffer("weights", weights if config.weighted else torch.ones_like(weights))
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
-        self._said: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self._order = EpochOrder(train.labels, balanced=False, seed=seed)
+        self._confidence: Tensor | None = None
 
-    def training_step(self, batch: Tensor, _: int) -> Tensor:
-        """Return the loss of batch number ``batch`` of this epoch."""
-        epoch, number = self.current_epoch, int(batch)
-        count, size = len(self.train_fields), self.config.batch_size
-        if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(count))
-        chosen = self._order[1][np.arange(number * size, (number + 1) * size) % count]
-        fields = self._augmented(chosen, np.random.default_rng([self.seed, epoch, number, _AUGMENT]))
-        labels = torch.from_numpy(self.train_fields.labels[chosen]).to(self.device)
-        hints = draw_hints(len(chosen), self.options, generator=self._generator(_HINTS, epoch, number))
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(_seed_of(self.seed, _DROPOUT, epoch, number))
-            output = self.predictor(fields)
+    def draw(self, epoch: int, number: int) -> Batch:
+        """Squares of fields, their labels, who is given a hint, and how strength and contrast change."""
+        size, order = self.config.batch_size, self._order.of(epoch)
+        chosen = order[np.arange(number * size, (number + 1) * size) % len(order)]
+        rng = np.random.default_rng([self.seed, epoch, number, _AUGMENT])
+        fields = self._squares(chosen, rng)
+        jitter = self.config.jitter
+        strength, contrast = (
+            torch.from_numpy(rng.uniform(1 - jitter, 1 + jitter, (len(chosen), 1, 1, 1))).float()
+            for _ in range(2)
+        )
+        generator = torch.Generator().manual_seed(seed_of(self.seed, _HINTS, epoch, number))
+        hints = draw_hints(len(chosen), self.options, generator=generator)
+        return fields, torch.from_numpy(self.train_fields.labels[chosen]), hints, strength, contrast
+
+    def draw_validation(self, number: int) -> Batch:
+        """Fields as they are, and their labels."""
+        size, own = self.config.batch_size, self.validation_fields
+        chosen = list(range(number * size, min((number + 1) * size, len(own))))
+        return own.batch(chosen), torch.from_numpy(own.labels[chosen])
+
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Classification with hints, and the price of doubt."""
+        fields, labels, hints, strength, contrast = batch
+        means = fields.mean(dim=(2, 3), keepdim=True)
+        fields = ((fields - means) * contrast + means).mul(strength).clamp_(0, 1)
         terms = predictor_loss(
-            output,
+            self.predictor(fields),
             labels,
             self.lambda_,
-            hinted=hints.to(self.device),
+            hinted=hints,
             weights=self.weights,
             options=self.options,
         )
-        self.lambda_ = next_lambda(self.lambda_, terms.confidence, self.options)
+        self._confidence = terms.confidence.detach()
         return terms.total
 
-    def validation_step(self, batch: Tensor, _: int) -> None:
-        """Judge batch number ``batch``: without hints, and as it is."""
-        number, size = int(batch), self.config.batch_size
-        chosen = range(number * size, min((number + 1) * size, len(self.validation_fields)))
-        output = self.predictor(self.validation_fields.batch(list(chosen)).to(self.device))
-        labels = torch.from_numpy(self.validation_fields.labels[list(chosen)]).to(self.device)
+    def follow(self, in_order: Callable[[Tensor], Sequence[Tensor]]) -> None:
+        """Raise or lower the weight of doubt by the confidence in each batch."""
+        if self._confidence is not None:
+            for confidence in in_order(self._confidence):
+                self.lambda_ = next_lambda(self.lambda_, confidence, self.options)
+
+    def judge(self, *batch: Tensor) -> Batch:
+        """Loss without hints, predicted classes and labels."""
+        fields, labels = batch
+        output = self.predictor(fields)
         terms = predictor_loss(
             output, labels, self.lambda_, hinted=None, weights=self.weights, options=self.options
         )
-        self._said.append((labels.cpu().numpy(), output.logits.argmax(dim=1).cpu().numpy()))
-        self.log("validation_loss", terms.classification.float(), on_epoch=True, batch_size=len(labels))
+        return terms.classification.float(), output.logits.argmax(dim=1).cpu(), labels.cpu()
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the mean recall over the classes that occur."""
-        labels, said = (np.concatenate(values) for values in zip(*self._said, strict=True))
-        self._said.clear()
-        value = recall_score(labels, said, labels=np.unique(labels), average="macro", zero_division=0)
-        self.log(MONITOR, torch.tensor(value, dtype=torch.float32))
+    def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
+        """Mean loss, and the mean recall over the classes that occur."""
+        losses, found, labels = zip(*judged, strict=True)
+        true = torch.cat(labels).numpy()
+        recall = recall_score(
+            true, torch.cat(found).numpy(), labels=np.unique(true), average="macro", zero_division=0
+        )
+        return {
+            "validation_loss": batch_mean(losses, [len(part) for part in labels]),
+            self.monitor: float(recall),
+        }
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
+    def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """Adam, its rate falling along a cosine."""
         optimizer = torch.optim.Adam(
             self.predictor.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
@@ -176,7 +201,7 @@ class PredictorTraining(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.config.epochs)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _augmented(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+    def _squares(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         whole = self.train_fields.stacks[0].shape[2]
         side = self.config.crop_px or whole
         squares = []
@@ -184,17 +209,7 @@ class PredictorTraining(lightning.LightningModule):
             y, x = rng.integers(0, whole - side + 1, 2).tolist()
             turns, flipped = int(rng.integers(4)), bool(rng.integers(2))
             squares.append(self.train_fields.square(number, (y, x), side, turns=turns, flipped=flipped))
-        fields = torch.stack(squares).to(self.device)
-        jitter = self.config.jitter
-        strength, contrast = (
-            torch.from_numpy(rng.uniform(1 - jitter, 1 + jitter, (len(chosen), 1, 1, 1))).to(fields)
-            for _ in range(2)
-        )
-        means = fields.mean(dim=(2, 3), keepdim=True)
-        return ((fields - means) * contrast + means).mul(strength).clamp_(0, 1)
-
-    def _generator(self, *what: int) -> torch.Generator:
-        return torch.Generator().manual_seed(_seed_of(self.seed, *what))
+        return torch.stack(squares)
 
 
 def loss_options(config: PredictorConfig) -> PredictorLossOptions:
@@ -209,51 +224,3 @@ def new_predictor(architecture: str, *, channels: int, size_px: int, seed: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Predictor(architecture=architecture, channels=channels, size_px=size_px)
-
-
-def train_predictor(
-    module: PredictorTraining,
-    folder: Path,
-    device: Device,
-    report: Callable[[Progress], None],
-    *,
-    stage: str,
-    resume: bool,
-) -> Predictor:
-    """Train and return the predictor of the epoch with the best validation balanced accuracy, frozen.
-
-    Parameters
-    ----------
-    module : PredictorTraining
-    folder : Path
-        For the checkpoints: best.ckpt and last.ckpt.
-    device : Device
-    report : callable
-    stage : str
-        Named in the progress.
-    resume : bool
-        Go on from last.ckpt where there is one.
-
-    Returns
-    -------
-    Predictor
-    """
-    config = module.config
-    wanted = Fit(
-        stage=stage,
-        folder=folder,
-        epochs=config.epochs,
-        train_batches=config.train_batches or -(-len(module.train_fields) // config.batch_size),
-        validation_batches=-(-len(module.validation_fields) // config.batch_size),
-        monitor=MONITOR,
-        mode="max",
-        accumulate=config.accumulate,
-        clip=None,
-        ties="last",
-    )
-    state = fit(module, wanted, device, report, resume=resume)
-    return at_best(module.predictor, state, "predictor")
-
-
-def _seed_of(seed: int, *what: int) -> int:
-    return int(np.random.SeedSequence(seed, spawn_key=what).generate_state(1, np.uint64)[0] >> 1)

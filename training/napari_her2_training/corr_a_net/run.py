@@ -28,24 +28,22 @@ from napari_her2_training.corr_a_net.fields import FieldStore
 from napari_her2_training.corr_a_net.measures import Judged, judge
 from napari_her2_training.corr_a_net.predictor import (
     LabelledFields,
-    PredictorTraining,
+    PredictorTask,
     new_predictor,
-    train_predictor,
 )
 from napari_her2_training.corr_a_net.slide_fields import plan_fields
 from napari_her2_training.corr_a_net.training import (
-    CorrANetTraining,
+    CorrANetTask,
     new_network,
     represent_steps,
-    train_network,
 )
 from napari_her2_training.files import OWN_FILES, write_json
 from napari_her2_training.measures.arms import METRICS_FILE
 from napari_her2_training.running.arm import ArmRun, TrainedFold, run_arm
 from napari_her2_training.running.cards import round_weights
+from napari_her2_training.running.fitting import fit_steps
 from napari_her2_training.running.machines import choose_machines
 from napari_her2_training.running.runs import open_run
-from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -141,23 +139,13 @@ def network_steps(run: FieldRun, arm: NetworkArm) -> Generator[Progress, None, C
     yield from run.prepare(*((part, stain) for part in parts for stain in STAINS_OF["H&E+IHC"]))
     train, validation = ((run.store.images(part, "he"), run.store.images(part, "ihc")) for part in parts)
     config, seed = run.config, run.config.compute.seed
-    module = CorrANetTraining(
-        new_network(config.encoder, dim=arm.dim, attention=arm.attention, seed=seed),
-        train,
-        validation,
-        config.network,
-        seed=seed,
-    )
-    folder = run.path("networks", arm.slug)
-    network = yield from in_thread(
-        lambda report: train_network(
-            module,
-            folder,
-            run.device,
-            report,
-            stage=f"Training Corr-A-Net ({arm.name})",
-            resume=run.folder.resume,
-        )
+    network = new_network(config.encoder, dim=arm.dim, attention=arm.attention, seed=seed)
+    yield from fit_steps(
+        CorrANetTask(network, train, validation, config.network, seed=seed),
+        run.path("networks", arm.slug),
+        run.device,
+        stage=f"Training Corr-A-Net ({arm.name})",
+        resume=run.folder.resume,
     )
     round_weights(network)
     save_network(path, network, arm)
@@ -249,16 +237,12 @@ def _trained_predictor(
         check_tensors(predictor.state_dict(), given, weights.name)
         predictor.load_state_dict(dict(given))
         return predictor.requires_grad_(False).eval()
-    module = PredictorTraining(predictor, train, fields["validation"], config.predictor, seed=seed)
-    predictor = yield from in_thread(
-        lambda report: train_predictor(
-            module,
-            weights.parent,
-            run.device,
-            report,
-            stage=f"Training {arm.architecture} on {arm.name}",
-            resume=run.folder.resume,
-        )
+    yield from fit_steps(
+        PredictorTask(predictor, train, fields["validation"], config.predictor, seed=seed),
+        weights.parent,
+        run.device,
+        stage=f"Training {arm.architecture} on {arm.name}",
+        resume=run.folder.resume,
     )
     round_weights(predictor)
     write_weights(weights, predictor.state_dict(), {"method": "predictor", "arm": arm.name})

@@ -22,7 +22,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import lightning
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,21 +31,23 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.corr_a_net import CorrANet, to_unit_range
 from napari_her2_training.corr_a_net.losses import CorrelateOver, LossOptions, corr_a_net_loss
 from napari_her2_training.files import array_file
-from napari_her2_training.running.fitting import Fit, at_best, fit
+from napari_her2_training.running.draws import EpochOrder
+from napari_her2_training.running.task import Batch, Task, batch_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
     from napari_her2_training.corr_a_net.config import NetworkConfig, StemConfig
+    from napari_her2_training.corr_a_net.losses import LossTerms
 
 _CEILING_FIELDS = 64
 _AT_ONCE = 8
 
 
-class CorrANetTraining(lightning.LightningModule):
+class CorrANetTask(Task):
     """Corr-A-Net and the pairs that it learns from.
 
     Parameters
@@ -56,7 +57,14 @@ class CorrANetTraining(lightning.LightningModule):
         H&E and IHC of the same places.
     config : NetworkConfig
     seed : int
+
+    Raises
+    ------
+    JobFailed
+        If there is no pair to learn from, or none to check with.
     """
+
+    clip = None
 
     def __init__(
         self,
@@ -67,47 +75,72 @@ class CorrANetTraining(lightning.LightningModule):
         *,
         seed: int,
     ) -> None:
-        super().__init__()
+        pairs, checked = len(train[0]), len(validation[0])
+        if min(pairs, checked) == 0:
+            raise JobFailed(
+                "Corr-A-Net needs fields to learn from and to check with: add some, or change the split."
+            )
+        super().__init__(
+            seed=seed,
+            epochs=config.epochs,
+            train_batches=config.train_batches or -(-pairs // config.batch_size),
+            validation_batches=_at_most(config.validation_batches, -(-checked // config.batch_size)),
+        )
         self.network = network
         self.config = config
         self.options = loss_options(config)
-        self.seed = seed
         self.train_pairs, self.validation_pairs = train, validation
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+        self._order = EpochOrder(np.zeros(pairs, np.int64), balanced=False, seed=seed)
 
-    def training_step(self, batch: Tensor, _: int) -> Tensor:
-        """Return the loss of batch number ``batch`` of this epoch."""
-        epoch, number = self.current_epoch, int(batch)
-        count, size = len(self.train_pairs[0]), self.config.batch_size
-        if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(count))
+    def prepare(self) -> None:
+        """Measure the range of the stem, and lay the network out as convolutions like it."""
+        self.network.stem.fit_ceiling(_stem_images(self.train_pairs))
+        self.network.to(memory_format=torch.channels_last)
+
+    def draw(self, epoch: int, number: int) -> Batch:
+        """Squares of H&E and IHC, flipped and turned alike."""
+        size = self.config.batch_size
         rng = np.random.default_rng([self.seed, epoch, number])
-        chosen = self._order[1][np.arange(number * size, (number + 1) * size) % count]
-        he, ihc = (
-            torch.from_numpy(fields).to(self.device).float().div_(255)
-            for fields in draw_pairs(self.train_pairs, chosen, self.config.crop_px, rng)
-        )
-        terms = corr_a_net_loss(self.network(he, ihc), self.options)
-        return terms.total
+        order = self._order.of(epoch)
+        chosen = order[np.arange(number * size, (number + 1) * size) % len(order)]
+        he, ihc = draw_pairs(self.train_pairs, chosen, self.config.crop_px, rng)
+        return torch.from_numpy(he), torch.from_numpy(ihc)
 
-    def validation_step(self, batch: Tensor, _: int) -> None:
-        """Log the loss of batch number ``batch``, of the middle of the fields."""
-        number, size = int(batch), self.config.batch_size
+    def draw_validation(self, number: int) -> Batch:
+        """Cut the middle of fields."""
+        size = self.config.batch_size
         he, ihc = (
             _middle(np.asarray(fields[number * size : (number + 1) * size]), self.config.crop_px)
             for fields in self.validation_pairs
         )
-        output = self.network(*(torch.from_numpy(f).to(self.device).float().div_(255) for f in (he, ihc)))
-        terms = corr_a_net_loss(output, self.options)
-        self.log("validation_loss", terms.total.float(), on_epoch=True, batch_size=len(he))
-        self.log("validation_correlation", terms.correlation.float(), on_epoch=True, batch_size=len(he))
+        return torch.from_numpy(he), torch.from_numpy(ihc)
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Reconstruction less correlation."""
+        return self._terms(*batch).total
+
+    def judge(self, *batch: Tensor) -> Batch:
+        """Loss and correlation of a batch, and how many fields it holds."""
+        terms = self._terms(*batch)
+        return terms.total.float(), terms.correlation.float(), torch.tensor(len(batch[0]))
+
+    def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
+        """Mean loss and correlation."""
+        losses, correlations, counts = zip(*judged, strict=True)
+        return {
+            self.monitor: batch_mean(losses, counts),
+            "validation_correlation": batch_mean(correlations, counts),
+        }
+
+    def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """Adam, its rate falling along a cosine."""
         learnt = [weights for weights in self.network.parameters() if weights.requires_grad]
         optimizer = torch.optim.Adam(learnt, lr=self.config.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.config.epochs)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _terms(self, he: Tensor, ihc: Tensor) -> LossTerms:
+        return corr_a_net_loss(self.network(he.float().div_(255), ihc.float().div_(255)), self.options)
 
 
 def loss_options(config: NetworkConfig) -> LossOptions:
@@ -140,55 +173,6 @@ def new_network(stem: StemConfig, *, dim: int, attention: bool, seed: int) -> Co
         )
         network.stem.load(given)
     return network
-
-
-def train_network(
-    module: CorrANetTraining,
-    folder: Path,
-    device: Device,
-    report: Callable[[Progress], None],
-    *,
-    stage: str,
-    resume: bool,
-) -> CorrANet:
-    """Train and return the network of the epoch with the lowest validation loss, frozen.
-
-    Parameters
-    ----------
-    module : CorrANetTraining
-    folder : Path
-        For the checkpoints: best.ckpt and last.ckpt.
-    device : Device
-    report : callable
-    stage : str
-        Named in the progress.
-    resume : bool
-        Go on from last.ckpt where there is one.
-
-    Returns
-    -------
-    CorrANet
-    """
-    config = module.config
-    pairs, checked = len(module.train_pairs[0]), len(module.validation_pairs[0])
-    if min(pairs, checked) == 0:
-        raise JobFailed(
-            "Corr-A-Net needs fields to learn from and to check with: add some, or change the split."
-        )
-    module.network.stem.fit_ceiling(_stem_images(module.train_pairs))
-    module.network.to(memory_format=torch.channels_last)
-    wanted = Fit(
-        stage=stage,
-        folder=folder,
-        epochs=config.epochs,
-        train_batches=config.train_batches or -(-pairs // config.batch_size),
-        validation_batches=_at_most(config.validation_batches, -(-checked // config.batch_size)),
-        monitor="validation_loss",
-        mode="min",
-        clip=None,
-    )
-    state = fit(module, wanted, device, report, resume=resume)
-    return at_best(module.network, state, "network")
 
 
 def represent_steps(

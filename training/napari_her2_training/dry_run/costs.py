@@ -1,4 +1,4 @@
-"""What learning takes: one step of the very module that the run trains, on made-up data, with a stopwatch.
+"""What learning takes: one step of the very task that the run trains, on made-up data, with a stopwatch.
 
 On a CPU a step is measured on a part of a batch, or on smaller images, and scaled: what convolutions and
 attention over landmarks take grows with both. Everything here is in memory; no step of the run is made.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import time
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,21 +18,20 @@ from napari_her2.errors import JobFailed
 from napari_her2.inference.encode import is_out_of_memory
 from napari_her2.models.low_resolution import LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
-from napari_her2_training.attention_mil.training import AttentionMILTraining, new_head
+from napari_her2_training.attention_mil.training import AttentionMILTask, new_head
 from napari_her2_training.cohort.bags import SlideBag
-from napari_her2_training.corr_a_net.predictor import LabelledFields, PredictorTraining, new_predictor
-from napari_her2_training.corr_a_net.training import CorrANetTraining, new_network
+from napari_her2_training.corr_a_net.predictor import LabelledFields, PredictorTask, new_predictor
+from napari_her2_training.corr_a_net.training import CorrANetTask, new_network
 from napari_her2_training.encoder.patches import Patches
-from napari_her2_training.encoder.pretraining import PatchClassifier
-from napari_her2_training.low_resolution.training import ImageTraining
-from napari_her2_training.mil.training import MILTraining, new_aggregator
+from napari_her2_training.encoder.pretraining import PatchTask
+from napari_her2_training.low_resolution.training import ImageTask
+from napari_her2_training.mil.training import MILTask, new_aggregator
 from napari_her2_training.wsmcl.pairs import PairDraw, PairedSlides
-from napari_her2_training.wsmcl.training import WSMCLTraining, new_model
+from napari_her2_training.wsmcl.training import WSMCLTask, new_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import lightning
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     from napari_her2_training.low_resolution.config import LearningConfig
     from napari_her2_training.low_resolution.slide_images import SlideImages
     from napari_her2_training.mil.config import AggregatorConfig, MILLossConfig
+    from napari_her2_training.running.task import Task
     from napari_her2_training.wsmcl.config import WSMCLConfig
 
 _LONG_ENOUGH = 0.3
@@ -100,12 +99,12 @@ class Cost:
         return Cost(self.train * factor, self.validate * factor, self.parameters)
 
 
-def measure(module: lightning.LightningModule, device: Device) -> Cost:
+def measure(task: Task, device: Device) -> Cost:
     """Run a step of training and one of validation, after another one that is not counted.
 
     Parameters
     ----------
-    module : LightningModule
+    task : Task
         Thrown away afterwards.
     device : Device
 
@@ -118,17 +117,14 @@ def measure(module: lightning.LightningModule, device: Device) -> Cost:
     JobFailed
         If the memory of the device is too short for a batch.
     """
-    parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)
     where = device.torch_device
     if where.type == "cpu" and parameters > _CPU_PARAMETERS:
         return Cost(None, None, parameters)
     try:
-        with warnings.catch_warnings():
-            # A module logs to its trainer; there is none here.
-            warnings.filterwarnings("ignore", message=".*`self.trainer` reference.*")
-            # The layout that convolutions learn in; others have no weights that it touches.
-            module = module.to(memory_format=torch.channels_last)
-            return _timed(module.to(where), device, parameters)
+        # The layout that convolutions learn in; others have no weights that it touches.
+        task.to(memory_format=torch.channels_last)
+        return _timed(task.to(where), device, parameters)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -138,26 +134,28 @@ def measure(module: lightning.LightningModule, device: Device) -> Cost:
         ) from error
 
 
-def _timed(module: lightning.LightningModule, device: Device, parameters: int) -> Cost:
-    given: Any = module.configure_optimizers()
+def _timed(task: Task, device: Device, parameters: int) -> Cost:
+    given: Any = task.optimiser()
     optimiser = given["optimizer"] if isinstance(given, dict) else given
-    low = device.autocast_dtype
+    where, low = device.torch_device, device.autocast_dtype
 
     def train() -> None:
-        with torch.autocast(device.torch_device.type, dtype=low, enabled=low is not None):
-            loss: Any = module.training_step(torch.tensor(0), 0)
+        batch = (part.to(where) for part in task.draw(0, 0))
+        with torch.autocast(where.type, dtype=low, enabled=low is not None):
+            loss: Any = task.loss(*batch)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
 
     def validate() -> None:
-        with torch.no_grad(), torch.autocast(device.torch_device.type, dtype=low, enabled=low is not None):
-            module.validation_step(torch.tensor(0), 0)
+        batch = (part.to(where) for part in task.draw_validation(0))
+        with torch.no_grad(), torch.autocast(where.type, dtype=low, enabled=low is not None):
+            task.judge(*batch)
 
-    module.train()
+    task.train()
     train()
     taken = _clock(train, device)
-    module.eval()
+    task.eval()
     return Cost(taken, _clock(validate, device), parameters)
 
 
@@ -193,8 +191,8 @@ def _made_up_bags(count: int, tiles: int, width: int, classes: int) -> list[Slid
 def attention_cost(head: HeadConfig, bags: BagsConfig, *, width: int, classes: int, device: Device) -> Cost:
     """Cost of a batch of bags."""
     made = _made_up_bags(classes, bags.size, width, classes)
-    module = AttentionMILTraining(new_head(width, head.hidden, classes, 0), made, made, head, bags, seed=0)
-    return measure(module, device)
+    task = AttentionMILTask(new_head(width, head.hidden, classes, 0), made, made, head, bags, seed=0)
+    return measure(task, device)
 
 
 def pretraining_cost(
@@ -206,8 +204,8 @@ def pretraining_cost(
     images = np.random.default_rng(0).integers(0, 255, (count, side, side, 3), np.uint8)
     made = Patches(images, np.arange(count, dtype=np.int64) % classes)
     own = replace(config, batch_size=count)
-    module = PatchClassifier(encoder, made, made, own, classes=classes, seed=0)
-    return measure(module, device).scaled(1 / count)
+    task = PatchTask(encoder, made, made, own, classes=classes, seed=0)
+    return measure(task, device).scaled(1 / count)
 
 
 def wsmcl_cost(
@@ -223,8 +221,8 @@ def wsmcl_cost(
     own = replace(config.pairs, mode="same-case")
     model = new_model(config.head, he_features=widths[0], ihc_features=widths[1], classes=classes, seed=0)
     draw = PairDraw(slides, own, classes=classes, seed=0)
-    module = WSMCLTraining(model, draw, slides.cases(), config.head, config.loss, seed=0)
-    cost = measure(module, device).scaled(max(1, thinned) / max(1, measured))
+    task = WSMCLTask(model, draw, slides.cases(), config.head, config.loss, seed=0)
+    cost = measure(task, device).scaled(max(1, thinned) / max(1, measured))
     if cost.validate is None:
         return cost
     # Validation is not thinned.
@@ -239,15 +237,15 @@ def aggregator_cost(
     measured = min(thinned, _CPU_TILES) if device.torch_device.type == "cpu" else thinned
     made = _made_up_bags(classes, measured, width, classes)
     model, _, _ = new_aggregator(head, features=width, classes=classes, seed=0)
-    module = MILTraining(model, made, made, replace(head, max_tiles=0), loss, seed=0)
-    cost = measure(module, device).scaled(max(1, thinned) / max(1, measured))
+    task = MILTask(model, made, made, replace(head, max_tiles=0), loss, seed=0)
+    cost = measure(task, device).scaled(max(1, thinned) / max(1, measured))
     if cost.validate is None:
         return cost
     return replace(cost, validate=cost.validate * max(1, tiles) / max(1, thinned))
 
 
 class _MadeUpImages:
-    """Images in memory that look to `ImageTraining` like those of slides."""
+    """Images in memory that look to `ImageTask` like those of slides."""
 
     def __init__(self, count: int, side: int, classes: int) -> None:
         self.image_labels: NDArray[np.int64] = np.arange(count, dtype=np.int64) % classes
@@ -274,8 +272,8 @@ def image_cost(
         model = PatchConvNeXt(variant=variant, classes=classes, tile_px=measured)
     else:
         model = LowResolution(variant=variant, classes=classes, size_px=measured)
-    module = ImageTraining(model, made, made, replace(learning, batch_size=count), seed=0)
-    return measure(module, device).scaled((side / measured) ** 2 / count)
+    task = ImageTask(model, made, made, replace(learning, batch_size=count), seed=0)
+    return measure(task, device).scaled((side / measured) ** 2 / count)
 
 
 def _made_up_fields(count: int, channels: int, side: int) -> NDArray[np.uint8]:
@@ -293,7 +291,7 @@ def network_cost(
     # Its own weights change nothing of the time, and are not downloaded for it.
     network = new_network(replace(stem, weights="random"), dim=arm.dim, attention=arm.attention, seed=0)
     own = replace(config, batch_size=count, crop_px=0)
-    cost = measure(CorrANetTraining(network, made, made, own, seed=0), device)
+    cost = measure(CorrANetTask(network, made, made, own, seed=0), device)
     return cost.scaled((side / measured) ** 2 / count)
 
 
@@ -305,4 +303,4 @@ def predictor_cost(
     made = LabelledFields((_made_up_fields(count, channels, field_px),), np.arange(count, dtype=np.int64) % 4)
     predictor = new_predictor(architecture, channels=channels, size_px=field_px, seed=0)
     own = replace(config, batch_size=count)
-    return measure(PredictorTraining(predictor, made, made, own, seed=0), device).scaled(1 / count)
+    return measure(PredictorTask(predictor, made, made, own, seed=0), device).scaled(1 / count)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import lightning
 import numpy as np
 import torch
 from torch import nn
@@ -19,27 +18,25 @@ from torch import nn
 from napari_her2.models.encoders import PatchEncoder
 from napari_her2_training.encoder.augment import orient, vary_light, vary_sharpness, vary_stain
 from napari_her2_training.measures.metrics import macro_auc
-from napari_her2_training.running.draws import seed_of
-from napari_her2_training.running.fitting import Fit, fit
+from napari_her2_training.running.cards import round_weights
+from napari_her2_training.running.draws import EpochOrder
 from napari_her2_training.running.machines import steps_an_epoch
+from napari_her2_training.running.task import Batch, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
     from napari_her2_training.encoder.config import PretrainingConfig
     from napari_her2_training.encoder.patches import LabelledPatches
 
 STAGE = "Pre-training the encoder"
-_DROP = 1
 
 
-class PatchClassifier(lightning.LightningModule):
+class PatchTask(Task):
     """An encoder with a linear classifier on top, and the patches that it learns from.
 
     Parameters
@@ -51,6 +48,9 @@ class PatchClassifier(lightning.LightningModule):
     seed : int
     """
 
+    monitor, mode = "patch_auc", "max"
+    channels_last = True
+
     def __init__(
         self,
         encoder: PatchEncoder,
@@ -61,28 +61,24 @@ class PatchClassifier(lightning.LightningModule):
         classes: int,
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            seed=seed,
+            epochs=config.epochs,
+            # The last incomplete one is left out.
+            train_batches=max(1, len(train.labels) // config.batch_size),
+            validation_batches=-(-len(validation.labels) // config.batch_size),
+        )
         self.encoder = encoder.unfreeze()
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(encoder.spec.dim, classes)
         self.config = config
-        self.seed = seed
         self._train, self._validation = train, validation
+        self.weights: Tensor
         # Rare classes count as much as frequent ones in the mean over the classes, which is what is judged.
         counts = np.bincount(train.labels, minlength=classes)
         weights = np.where(counts > 0, len(train.labels) / np.maximum(counts, 1), 0.0) ** 0.5
         self.register_buffer("weights", torch.tensor(weights / weights.max()).float(), persistent=False)
-        self._seen: list[tuple[Tensor, Tensor]] = []
-
-    @property
-    def train_batches(self) -> int:
-        """Batches an epoch; the last incomplete one is left out."""
-        return max(1, len(self._train.labels) // self.config.batch_size)
-
-    @property
-    def validation_batches(self) -> int:
-        """Batches that hold every validation patch."""
-        return -(-len(self._validation.labels) // self.config.batch_size)
+        self._order = EpochOrder(train.labels, balanced=False, seed=seed)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, classes) of patches (B, 3, t, t) float on [0, 255]."""
@@ -90,56 +86,53 @@ class PatchClassifier(lightning.LightningModule):
         features = self.encoder.backbone(prepared.contiguous(memory_format=torch.channels_last))
         return self.classifier(self.dropout(features))  # type: ignore[no-any-return]
 
-    def training_step(self, batch: Tensor, _: int) -> Tensor:
-        """Draw batch number ``batch`` of this epoch and return its loss."""
-        order = np.random.default_rng([self.seed, self.current_epoch]).permutation(len(self._train.labels))
-        size = self.config.batch_size
-        index = np.sort(order[int(batch) * size : (int(batch) + 1) * size])
+    def draw(self, epoch: int, number: int) -> Batch:
+        """Patches, augmented, and their labels."""
+        config = self.config
+        size = config.batch_size
+        index = np.sort(self._order.of(epoch)[number * size : (number + 1) * size])
         # In this order for every machine: the augmentation is drawn on the CPU.
-        draw = torch.Generator().manual_seed(hash((self.seed, self.current_epoch, int(batch))) & 0x7FFFFFFF)
-        images = torch.from_numpy(self._train.images[index]).permute(0, 3, 1, 2)
-        with torch.autocast(self.device.type, enabled=False):
-            pixels = orient(images, draw).float()
-            if self.config.stain_jitter:
-                pixels = vary_stain(pixels, self.config.stain_jitter, draw)
-            if self.config.colour_jitter:
-                pixels = vary_light(pixels, self.config.colour_jitter, draw)
-            if self.config.sharpness_jitter or self.config.noise:
-                pixels = vary_sharpness(pixels, self.config.sharpness_jitter, self.config.noise, draw)
-        labels = torch.from_numpy(self._train.labels[index]).to(self.device)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            # Dropout too follows from seed, epoch and batch: a resumed training must not draw anew.
-            torch.manual_seed(seed_of(self.seed, _DROP, self.current_epoch, int(batch)))
-            logits = self(pixels.to(self.device))
-        return nn.functional.cross_entropy(logits.float(), labels, weight=self.weights)
+        draw = torch.Generator().manual_seed(hash((self.seed, epoch, number)) & 0x7FFFFFFF)
+        pixels = orient(torch.from_numpy(self._train.images[index]).permute(0, 3, 1, 2), draw).float()
+        if config.stain_jitter:
+            pixels = vary_stain(pixels, config.stain_jitter, draw)
+        if config.colour_jitter:
+            pixels = vary_light(pixels, config.colour_jitter, draw)
+        if config.sharpness_jitter or config.noise:
+            pixels = vary_sharpness(pixels, config.sharpness_jitter, config.noise, draw)
+        return pixels, torch.from_numpy(self._train.labels[index])
 
-    def on_validation_epoch_start(self) -> None:
-        """Forget the predictions of the last validation."""
-        self._seen = []
+    def draw_validation(self, number: int) -> Batch:
+        """Patches as they are, and their labels."""
+        part = slice(number * self.config.batch_size, (number + 1) * self.config.batch_size)
+        images = torch.from_numpy(self._validation.images[part]).permute(0, 3, 1, 2)
+        return images, torch.from_numpy(self._validation.labels[part])
 
-    def validation_step(self, batch: Tensor, _: int) -> None:
-        """Predict one batch of validation patches."""
-        size = self.config.batch_size
-        part = slice(int(batch) * size, (int(batch) + 1) * size)
-        pixels = torch.from_numpy(self._validation.images[part]).permute(0, 3, 1, 2).float()
-        logits = self(pixels.to(self.device)).float().cpu()
-        self._seen.append((logits, torch.from_numpy(self._validation.labels[part])))
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Weighted cross-entropy."""
+        pixels, labels = batch
+        return nn.functional.cross_entropy(self(pixels).float(), labels, weight=self.weights)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log loss, accuracy and macro AUC over all validation patches."""
-        logits = torch.cat([part for part, _ in self._seen])
-        labels = torch.cat([part for _, part in self._seen])
-        loss = nn.functional.cross_entropy(logits, labels)
-        auc = macro_auc(labels.numpy(), torch.softmax(logits, 1).numpy())
-        accuracy = (logits.argmax(1) == labels).float().mean()
-        self.log_dict({"patch_loss": loss, "patch_auc": auc, "patch_accuracy": accuracy})
+    def judge(self, *batch: Tensor) -> Batch:
+        """Logits and labels of patches."""
+        images, labels = batch
+        return self(images.float()).float().cpu(), labels.cpu()
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
+    def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
+        """Loss, macro AUC and accuracy over all validation patches."""
+        logits, labels = (torch.cat(parts) for parts in zip(*judged, strict=True))
+        return {
+            "patch_loss": float(nn.functional.cross_entropy(logits, labels)),
+            self.monitor: macro_auc(labels.numpy(), torch.softmax(logits, 1).numpy()),
+            "patch_accuracy": float((logits.argmax(1) == labels).float().mean()),
+        }
+
+    def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """AdamW with one tenth of the steps for warm-up and cosine decay after it."""
         optimiser = torch.optim.AdamW(
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
-        steps = self.config.epochs * steps_an_epoch(self.train_batches)
+        steps = self.config.epochs * steps_an_epoch(self.train_batches, self.accumulate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=self.config.learning_rate,
@@ -148,6 +141,14 @@ class PatchClassifier(lightning.LightningModule):
             cycle_momentum=False,
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def rounded(self) -> PatchEncoder:
+        """Return the encoder, frozen, its weights as the float16 of a bundle holds them.
+
+        The head must learn from the features that scoring will see.
+        """
+        round_weights(self.encoder.backbone)
+        return self.encoder.freeze()
 
 
 def prepared_encoder(encoder: PatchEncoder, train: LabelledPatches) -> PatchEncoder:
@@ -167,63 +168,15 @@ def start_well(encoder: PatchEncoder, seed: int) -> None:
                     nn.init.zeros_(layer.bias)
 
 
-def pretrain(
-    module: PatchClassifier,
-    folder: Path,
-    device: Device,
-    report: Callable[[Progress], None],
-    *,
-    of_fold: str = "",
-    resume: bool,
-) -> PatchEncoder:
-    """Pre-train and return the encoder of the best epoch, frozen, its weights as float16 holds them.
-
-    Parameters
-    ----------
-    module : PatchClassifier
-    folder : Path
-        For the checkpoints.
-    device : Device
-    report : callable
-    of_fold : str
-        Which fold it is, for a person.
-    resume : bool
-
-    Returns
-    -------
-    PatchEncoder
-        That of the module, whose classifier is then that of the best epoch too.
-    """
-    wanted = Fit(
-        stage=f"{STAGE}{of_fold}",
-        folder=folder,
-        epochs=module.config.epochs,
-        train_batches=module.train_batches,
-        validation_batches=module.validation_batches,
-        monitor="patch_auc",
-        mode="max",
-    )
-    state = fit(module.to(memory_format=torch.channels_last), wanted, device, report, resume=resume)
-    module.cpu().load_state_dict(state)
-    encoder = module.encoder
-    # The bundle stores float16: the head must learn from the features that scoring will see.
-    rounded = {
-        key: value.half().float() if value.is_floating_point() else value
-        for key, value in encoder.backbone.state_dict().items()
-    }
-    encoder.backbone.load_state_dict(rounded)
-    return encoder.freeze()
-
-
 def patch_probabilities(
-    module: PatchClassifier, patches: LabelledPatches, device: Device, report: Callable[[int], None]
+    task: PatchTask, patches: LabelledPatches, device: Device, report: Callable[[int], None]
 ) -> NDArray[np.float64]:
     """Class probabilities of patches, in full precision and as they lie.
 
     Parameters
     ----------
-    module : PatchClassifier
-        As `pretrain` left it.
+    task : PatchTask
+        Trained.
     patches : LabelledPatches
     device : Device
     report : callable
@@ -233,13 +186,13 @@ def patch_probabilities(
     -------
     (N, C) float64
     """
-    module = module.to(device.torch_device).eval()
-    size, found = module.config.batch_size, []
+    task = task.to(device.torch_device).eval()
+    size, found = task.config.batch_size, []
     with torch.inference_mode():
         for first in range(0, len(patches.labels), size):
             pixels = torch.from_numpy(patches.images[first : first + size]).permute(0, 3, 1, 2).float()
-            logits = module(pixels.to(device.torch_device)).double()
+            logits = task(pixels.to(device.torch_device)).double()
             found.append(torch.softmax(logits, dim=1).cpu())
             report(first + len(pixels))
-    module.cpu()
+    task.cpu()
     return torch.cat(found).numpy()

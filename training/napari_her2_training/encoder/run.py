@@ -25,15 +25,16 @@ from napari_her2_training.encoder.make import OF_MODEL, make_encoder
 from napari_her2_training.encoder.patch_folder import read_patch_folder
 from napari_her2_training.encoder.patch_images import open_patches
 from napari_her2_training.encoder.pretraining import (
-    PatchClassifier,
+    STAGE,
+    PatchTask,
     patch_probabilities,
     prepared_encoder,
-    pretrain,
     start_well,
 )
 from napari_her2_training.files import write_json
 from napari_her2_training.measures.arms import METRICS_FILE
 from napari_her2_training.measures.metrics import class_recalls, confusion, slide_metrics
+from napari_her2_training.running.fitting import fit_steps
 from napari_her2_training.running.machines import choose_machines
 from napari_her2_training.running.ranks import is_first
 from napari_her2_training.running.runs import open_run
@@ -87,24 +88,25 @@ def train_encoder(
     patches: dict[str, StoredPatches] = {}
     for part in found.parts:
         patches[part] = yield from open_patches(found, part, config.data, out / PATCHES)
-    module = new_classifier(config, found, patches["train"], patches["validation"])
+    task = new_task(config, found, patches["train"], patches["validation"])
     folder = out / STEP
     folder.mkdir(exist_ok=True)
-    encoder = yield from in_thread(lambda report: pretrain(module, folder, device, report, resume=run.resume))
+    yield from fit_steps(task, folder, device, stage=STAGE, resume=run.resume)
+    encoder = task.rounded()
     if not is_first(config.compute):
         return path
     measured: dict[str, dict[str, Any]] = {}
     for part, own in patches.items():
         if part != "train":
-            measured[part] = yield from _measures(module, own, found, device, f"Judging the {part} patches")
+            measured[part] = yield from _measures(task, own, found, device, f"Judging the {part} patches")
     save_encoder(path, encoder)
     write_json(out / METRICS_FILE, _told(path, encoder, found, measured, device))
     return path
 
 
-def new_classifier(
+def new_task(
     config: EncoderTrainingConfig, found: PatchFolder, train: LabelledPatches, validation: LabelledPatches
-) -> PatchClassifier:
+) -> PatchTask:
     """Build the encoder that is asked for with a classifier on top, as the run trains it."""
     seed = config.compute.seed
     encoder = make_encoder(config.encoder, config.data.tile_px, seed)
@@ -114,19 +116,19 @@ def new_classifier(
         encoder = prepared_encoder(encoder, train)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PatchClassifier(
+        return PatchTask(
             encoder, train, validation, config.pretraining, classes=len(found.classes), seed=seed
         )
 
 
 def _measures(
-    module: PatchClassifier, patches: StoredPatches, found: PatchFolder, device: Device, stage: str
+    task: PatchTask, patches: StoredPatches, found: PatchFolder, device: Device, stage: str
 ) -> Generator[Progress, None, dict[str, Any]]:
     """Measure the best epoch; its encoder as float16 holds it, as it is used."""
     labels, count = patches.labels, len(patches.labels)
     probabilities = yield from in_thread(
         lambda report: patch_probabilities(
-            module, patches, device, lambda done: report(Progress(stage, done, count, "patches"))
+            task, patches, device, lambda done: report(Progress(stage, done, count, "patches"))
         )
     )
     measures = slide_metrics(labels, probabilities, found.classes)

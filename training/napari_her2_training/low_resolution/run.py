@@ -18,9 +18,10 @@ from napari_her2.models.patch_classifier import PatchConvNeXt
 from napari_her2_training.cohort.manifest import SPLITS, STAINS
 from napari_her2_training.low_resolution.slide_images import ImageStore, cut_thumbnails, cut_tiles
 from napari_her2_training.low_resolution.start import MEASURED_IMAGES, measure_start, start_from
-from napari_her2_training.low_resolution.training import ImageTraining, predict_images, train_images
+from napari_her2_training.low_resolution.training import ImageTask, predict_images
 from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
 from napari_her2_training.running.cards import ModelFacts, round_weights
+from napari_her2_training.running.fitting import fit_steps
 from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
@@ -170,18 +171,15 @@ class _Work:
         images = {part: self.store.of(getattr(split, part), config.data.mapping) for part in parts}
         if self.network.weights == "random":
             measure_start(model, self._spread(images["train"]))
-        module = ImageTraining(
+        task = ImageTask(
             model, images["train"], images["validation"], self.learning, seed=config.compute.seed
         )
-        model = yield from in_thread(
-            lambda report: train_images(
-                module,
-                run.folder.step(number, STEP),
-                run.device,
-                report,
-                stage=f"Training {self.what}{run.of_fold(number)}",
-                resume=run.folder.resume,
-            )
+        yield from fit_steps(
+            task,
+            run.folder.step(number, STEP),
+            run.device,
+            stage=f"Training {self.what}{run.of_fold(number)}",
+            resume=run.folder.resume,
         )
         round_weights(model)
         said: dict[str, dict[str, Predictions]] = {}

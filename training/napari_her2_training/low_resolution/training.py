@@ -18,8 +18,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import lightning
-import numpy as np
 import torch
 from sklearn.metrics import f1_score
 from torch.nn import functional as F
@@ -28,29 +26,27 @@ from napari_her2.methods.patches import fused
 from napari_her2.models.low_resolution import VIEWS, dihedral
 from napari_her2_training.encoder.augment import orient, vary_light, vary_place
 from napari_her2_training.measures.predictions import Predictions
-from napari_her2_training.running.draws import epoch_order, inverse_frequencies, seed_of
-from napari_her2_training.running.fitting import Fit, at_best, fit
+from napari_her2_training.running.draws import EpochOrder, inverse_frequencies, seed_of
 from napari_her2_training.running.machines import steps_an_epoch
+from napari_her2_training.running.task import Batch, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
     from napari_her2.models.low_resolution import LowResolution
     from napari_her2.models.patch_classifier import PatchConvNeXt
     from napari_her2_training.low_resolution.config import LearningConfig
     from napari_her2_training.low_resolution.slide_images import SlideImages
 
-MONITOR = "validation_macro_f1"
-_AUGMENT, _DROP = 0, 1
+_AUGMENT = 0
 
 
-class ImageTraining(lightning.LightningModule):
+class ImageTask(Task):
     """A ConvNeXt and the images that it learns from.
 
     Parameters
@@ -61,6 +57,9 @@ class ImageTraining(lightning.LightningModule):
     seed : int
     """
 
+    monitor, mode, ties = "validation_macro_f1", "max", "last"
+    channels_last = True
+
     def __init__(
         self,
         model: LowResolution | PatchConvNeXt,
@@ -70,77 +69,66 @@ class ImageTraining(lightning.LightningModule):
         *,
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            seed=seed,
+            epochs=config.epochs,
+            train_batches=-(-len(train) // config.batch_size),
+            validation_batches=-(-len(validation) // config.batch_size),
+            accumulate=config.accumulate,
+        )
         self.model = model
         self.config = config
-        self.seed = seed
         self.train_images, self.validation_images = train, validation
         self.weights: Tensor
         weights = inverse_frequencies(train.image_labels, model.classes)
         self.register_buffer("weights", weights, persistent=False)
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
-        self._said: list[Tensor] = []
+        self._order = EpochOrder(train.image_labels, balanced=config.balance == "sampler", seed=seed)
         if config.checkpointing:
             network: Any = model.network
             network.set_grad_checkpointing()
 
-    @property
-    def train_batches(self) -> int:
-        """Batches an epoch."""
-        return -(-len(self.train_images) // self.config.batch_size)
-
-    @property
-    def validation_batches(self) -> int:
-        """Batches that hold every validation image."""
-        return -(-len(self.validation_images) // self.config.batch_size)
-
-    def training_step(self, batch: Tensor, _: int) -> Tensor:
-        """Return the loss of batch number ``batch`` of this epoch."""
-        epoch, number = self.current_epoch, int(batch)
-        if self._order[0] != epoch:
-            balanced = self.config.balance == "sampler"
-            every = self.train_images.image_labels
-            self._order = (epoch, epoch_order(every, balanced=balanced, seed=self.seed, epoch=epoch))
+    def draw(self, epoch: int, number: int) -> Batch:
+        """Images, augmented, and their labels."""
         size = self.config.batch_size
-        chosen = self._order[1][number * size : (number + 1) * size]
+        chosen = self._order.of(epoch)[number * size : (number + 1) * size]
         draw = torch.Generator().manual_seed(seed_of(self.seed, _AUGMENT, epoch, number))
         images = augmented(self.train_images.batch(chosen), self.config, draw)
-        labels = torch.from_numpy(self.train_images.image_labels[chosen]).to(self.device)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed_of(self.seed, _DROP, epoch, number))
-            logits = self.model(_prepared(images, self.device))
+        return images, torch.from_numpy(self.train_images.image_labels[chosen])
+
+    def draw_validation(self, number: int) -> Batch:
+        """Images as they are."""
+        size = self.config.batch_size
+        last = min((number + 1) * size, len(self.validation_images))
+        return (self.validation_images.batch(range(number * size, last)),)
+
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Cross-entropy with smoothed labels."""
+        images, labels = batch
         return F.cross_entropy(
-            logits.float(),
+            self.model(_prepared(images)).float(),
             labels,
             weight=self.weights if self.config.balance == "weights" else None,
             label_smoothing=self.config.label_smoothing,
         )
 
-    def on_validation_epoch_start(self) -> None:
-        """Forget what was said in the last validation."""
-        self._said = []
+    def judge(self, *batch: Tensor) -> Batch:
+        """Logits of images."""
+        return (self.model(_prepared(batch[0].float())).float().cpu(),)
 
-    def validation_step(self, batch: Tensor, _: int) -> None:
-        """Judge batch number ``batch``, as it is."""
-        number, size = int(batch), self.config.batch_size
-        chosen = range(number * size, min((number + 1) * size, len(self.validation_images)))
-        images = self.validation_images.batch(chosen).float()
-        self._said.append(self.model(_prepared(images, self.device)).float().cpu())
-
-    def on_validation_epoch_end(self) -> None:
-        """Log loss and macro F1 over the validation slides."""
+    def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
+        """Loss over the validation images and macro F1 over the slides."""
         images = self.validation_images
-        logits = torch.cat(self._said)
+        logits = torch.cat([logits for (logits,) in judged])
         loss = F.cross_entropy(logits, torch.from_numpy(images.image_labels))
         slides = per_slide(torch.softmax(logits.double(), dim=1), images)["mean"]
-        f1 = f1_score(images.labels, slides.argmax(axis=1), average="macro")
-        self.log_dict({"validation_loss": loss, MONITOR: torch.tensor(f1, dtype=torch.float32)})
+        f1 = float(f1_score(images.labels, slides.argmax(axis=1), average="macro"))
+        return {"validation_loss": float(loss), self.monitor: f1}
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
+    def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """AdamW, a rate that falls towards the pixels, warm-up and cosine."""
         config = self.config
         optimiser = torch.optim.AdamW(parameter_groups(self.model.network, config))
-        each = steps_an_epoch(self.train_batches, config.accumulate)
+        each = steps_an_epoch(self.train_batches, self.accumulate)
         warm, whole = config.warmup_epochs * each, config.epochs * each
         floor = min(1.0, config.last_rate / config.learning_rate)
 
@@ -192,48 +180,6 @@ def parameter_groups(network: torch.nn.Module, config: LearningConfig) -> list[d
     return groups
 
 
-def train_images(
-    module: ImageTraining,
-    folder: Path,
-    device: Device,
-    report: Callable[[Progress], None],
-    *,
-    stage: str,
-    resume: bool,
-) -> LowResolution | PatchConvNeXt:
-    """Train and return the model of the epoch with the best validation macro F1, frozen.
-
-    Parameters
-    ----------
-    module : ImageTraining
-    folder : Path
-        For the checkpoints: best.ckpt and last.ckpt.
-    device : Device
-    report : callable
-    stage : str
-        Named in the progress.
-    resume : bool
-        Go on from last.ckpt where there is one.
-
-    Returns
-    -------
-    LowResolution or PatchConvNeXt
-    """
-    wanted = Fit(
-        stage=stage,
-        folder=folder,
-        epochs=module.config.epochs,
-        train_batches=module.train_batches,
-        validation_batches=module.validation_batches,
-        monitor=MONITOR,
-        mode="max",
-        accumulate=module.config.accumulate,
-        ties="last",
-    )
-    state = fit(module.to(memory_format=torch.channels_last), wanted, device, report, resume=resume)
-    return at_best(module.model, state, "model")
-
-
 def predict_images(
     model: LowResolution | PatchConvNeXt,
     images: SlideImages,
@@ -267,7 +213,7 @@ def predict_images(
     with torch.inference_mode():
         for first in range(0, len(images), at_once):
             batch = images.batch(range(first, min(first + at_once, len(images)))).float()
-            pixels = _prepared(batch, device.torch_device)
+            pixels = _prepared(batch.to(device.torch_device))
             seen = [one for _, one in zip(range(min(views, VIEWS)), dihedral(pixels), strict=False)]
             said = [torch.softmax(model(one).double(), dim=1) for one in seen]
             parts.append(torch.stack(said).mean(dim=0).cpu())
@@ -298,6 +244,6 @@ def per_slide(probabilities: Tensor, images: SlideImages) -> dict[str, NDArray[n
     }
 
 
-def _prepared(pixels: Tensor, device: torch.device) -> Tensor:
-    """(B, 3, S, S) float on [0, 255] to [0, 1], on the device, in the layout that convolutions like."""
-    return pixels.to(device).div_(255).contiguous(memory_format=torch.channels_last)
+def _prepared(pixels: Tensor) -> Tensor:
+    """(B, 3, S, S) float on [0, 255] to [0, 1], in the layout that convolutions like."""
+    return pixels.div_(255).contiguous(memory_format=torch.channels_last)

@@ -15,10 +15,10 @@ from napari_her2_training.cohort.embedding import embed_cases, read_cases
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import SPLITS, STAINS
 from napari_her2_training.encoder.make import frozen_encoder
-from napari_her2_training.mil.training import MILTraining, new_aggregator, train_aggregator
+from napari_her2_training.mil.training import MILTask, new_aggregator
 from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
 from napari_her2_training.running.cards import ModelFacts
-from napari_her2_training.running.steps import in_thread
+from napari_her2_training.running.fitting import fit_steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -131,16 +131,13 @@ def _train_fold(
     head, architecture, arguments = new_aggregator(
         config.head, features=width, classes=len(run.classes), seed=seed
     )
-    module = MILTraining(head, bags["train"], bags["validation"], config.head, config.loss, seed=seed)
-    head = yield from in_thread(
-        lambda report: train_aggregator(
-            module,
-            run.folder.step(number, STEP),
-            run.device,
-            report,
-            stage=f"Training {config.head.architecture}{run.of_fold(number)}",
-            resume=run.folder.resume,
-        )
+    task = MILTask(head, bags["train"], bags["validation"], config.head, config.loss, seed=seed)
+    yield from fit_steps(
+        task,
+        run.folder.step(number, STEP),
+        run.device,
+        stage=f"Training {config.head.architecture}{run.of_fold(number)}",
+        resume=run.folder.resume,
     )
     facts = ModelFacts(
         method=ARCHITECTURES[architecture].method,

@@ -14,9 +14,8 @@ Differences from the paper
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import lightning
 import numpy as np
 import torch
 from sklearn.metrics import f1_score
@@ -29,30 +28,25 @@ from napari_her2.models.transmil import TransMIL
 from napari_her2_training.cohort.bags import draw_tiles
 from napari_her2_training.mil.config import TRANSMIL_HEADS
 from napari_her2_training.mil.losses import MILLossOptions, mil_loss
-from napari_her2_training.running.draws import epoch_order, inverse_frequencies, seed_of
-from napari_her2_training.running.fitting import Fit, at_best, fit
+from napari_her2_training.running.draws import EpochOrder, inverse_frequencies
+from napari_her2_training.running.task import Batch, Task, batch_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
     from napari_her2.models.card import ArgumentValue
     from napari_her2_training.cohort.bags import SlideBag
     from napari_her2_training.mil.config import AggregatorConfig, MILLossConfig
 
-MONITOR = "validation_macro_f1"
-_THIN, _DROP = 0, 1
+_THIN = 0
 _WIDTH, _HIDDEN = 512, 256
 _QUERY = 128
 _LANDMARKS = 256
 
 
-class MILTraining(lightning.LightningModule):
+class MILTask(Task):
     """A slide model and the bags that it learns from.
 
     Parameters
@@ -65,6 +59,8 @@ class MILTraining(lightning.LightningModule):
     seed : int
     """
 
+    monitor, mode, ties = "validation_macro_f1", "max", "last"
+
     def __init__(
         self,
         head: nn.Module,
@@ -75,52 +71,59 @@ class MILTraining(lightning.LightningModule):
         *,
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            seed=seed,
+            epochs=config.epochs,
+            train_batches=len(train),
+            validation_batches=len(validation),
+            accumulate=config.accumulate,
+        )
         self.head = head
         self.config = config
         self.options = loss_options(loss)
-        self.seed = seed
         self.train_bags, self.validation_bags = tuple(train), tuple(validation)
-        self.labels = np.array([bag.label for bag in train], np.int64)
-        self.weights = inverse_frequencies(self.labels, int(self.labels.max()) + 1)
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
-        self._said: list[NDArray[np.float64]] = []
+        labels = np.array([bag.label for bag in train], np.int64)
+        self.weights: Tensor
+        weights = inverse_frequencies(labels, int(labels.max()) + 1)
+        self.register_buffer("weights", weights, persistent=False)
+        self._order = EpochOrder(labels, balanced=config.balance == "sampler", seed=seed)
 
-    def training_step(self, batch: Tensor, _: int) -> Tensor:
-        """Return the loss of slide number ``batch`` of this epoch."""
-        epoch, number = self.current_epoch, int(batch)
-        if self._order[0] != epoch:
-            balanced = self.config.balance == "sampler"
-            self._order = (epoch, epoch_order(self.labels, balanced=balanced, seed=self.seed, epoch=epoch))
-        bag = self.train_bags[int(self._order[1][number])]
+    def draw(self, epoch: int, number: int) -> Batch:
+        """Features and label of one slide, thinned where that is wanted."""
+        bag = self.train_bags[int(self._order.of(epoch)[number])]
         features = bag.features
         if 0 < self.config.max_tiles < len(features):
             rng = np.random.default_rng([self.seed, epoch, number, _THIN])
             features = features[np.sort(draw_tiles(len(features), self.config.max_tiles, rng))]
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed_of(self.seed, _DROP, epoch, number))
-            output = self.head(torch.from_numpy(features).to(self.device))
-        label = torch.tensor(bag.label, device=self.device)
-        loss = mil_loss(output, label, self.options).total
-        return loss * float(self.weights[bag.label]) if self.config.balance == "weights" else loss
+        return torch.from_numpy(features), torch.tensor(bag.label)
 
-    def validation_step(self, batch: Tensor, _: int) -> None:
-        """Score validation slide number ``batch`` whole, and log its loss."""
-        bag = self.validation_bags[int(batch)]
-        output = self.head(torch.from_numpy(bag.features).to(self.device))
-        label = torch.tensor(bag.label, device=self.device)
-        self._said.append(output.probabilities.double().cpu().numpy())
-        loss = mil_loss(output, label, self.options).total
-        self.log("validation_loss", loss.float(), on_epoch=True, batch_size=1)
+    def draw_validation(self, number: int) -> Batch:
+        """Draw a whole slide."""
+        bag = self.validation_bags[number]
+        return torch.from_numpy(bag.features), torch.tensor(bag.label)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the macro F1 over the validation slides."""
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Loss of a slide by that of its architecture, weighted by its class where that is wanted."""
+        features, label = batch
+        loss = mil_loss(self.head(features), label, self.options).total
+        return loss * self.weights[label] if self.config.balance == "weights" else loss
+
+    def judge(self, *batch: Tensor) -> Batch:
+        """Loss and probabilities of a slide."""
+        features, label = batch
+        output = self.head(features)
+        return mil_loss(output, label, self.options).total, output.probabilities.double().cpu()
+
+    def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
+        """Mean loss and macro F1 over the validation slides."""
         labels = [bag.label for bag in self.validation_bags]
-        f1 = f1_score(labels, np.stack(self._said).argmax(axis=1), average="macro")
-        self.log(MONITOR, torch.tensor(f1, dtype=torch.float32))
-        self._said.clear()
+        found = np.stack([probabilities.numpy() for _, probabilities in judged]).argmax(axis=1)
+        return {
+            "validation_loss": batch_mean([loss for loss, _ in judged], [1] * len(judged)),
+            self.monitor: float(f1_score(labels, found, average="macro")),
+        }
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
+    def optimiser(self) -> torch.optim.Optimizer:
         """Adam, without a schedule."""
         return torch.optim.Adam(
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
@@ -182,45 +185,3 @@ def new_aggregator(
         )
         shape = {"width": width, "heads": TRANSMIL_HEADS, "landmarks": _LANDMARKS}
         return transmil, "TransMIL", {**sizes, **shape, "attention": "auto", "faithful": False}
-
-
-def train_aggregator(
-    module: MILTraining,
-    folder: Path,
-    device: Device,
-    report: Callable[[Progress], None],
-    *,
-    stage: str,
-    resume: bool,
-) -> nn.Module:
-    """Train and return the slide model of the epoch with the best validation macro F1, frozen.
-
-    Parameters
-    ----------
-    module : MILTraining
-    folder : Path
-        For the checkpoints: best.ckpt and last.ckpt.
-    device : Device
-    report : callable
-    stage : str
-        Named in the progress.
-    resume : bool
-        Go on from last.ckpt where there is one.
-
-    Returns
-    -------
-    nn.Module
-    """
-    wanted = Fit(
-        stage=stage,
-        folder=folder,
-        epochs=module.config.epochs,
-        train_batches=len(module.train_bags),
-        validation_batches=len(module.validation_bags),
-        monitor=MONITOR,
-        mode="max",
-        accumulate=module.config.accumulate,
-        ties="last",
-    )
-    state = fit(module, wanted, device, report, resume=resume)
-    return at_best(module.head, state, "head")

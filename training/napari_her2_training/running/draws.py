@@ -51,6 +51,28 @@ def epoch_order(labels: NDArray[np.int64], *, balanced: bool, seed: int, epoch: 
     return order
 
 
+class EpochOrder:
+    """The order of the examples of each epoch: see `epoch_order`; that of the present epoch is kept.
+
+    Parameters
+    ----------
+    labels : (N,) int64
+    balanced : bool
+    seed : int
+    """
+
+    def __init__(self, labels: NDArray[np.int64], *, balanced: bool, seed: int) -> None:
+        self._labels, self._balanced, self._seed = labels, balanced, seed
+        self._known: tuple[int, NDArray[np.int64]] = (-1, labels)
+
+    def of(self, epoch: int) -> NDArray[np.int64]:
+        """(N,) int64 numbers of the examples of an epoch."""
+        if self._known[0] != epoch:
+            order = epoch_order(self._labels, balanced=self._balanced, seed=self._seed, epoch=epoch)
+            self._known = (epoch, order)
+        return self._known[1]
+
+
 def inverse_frequencies(labels: NDArray[np.int64], classes: int) -> torch.Tensor:
     """(C,) float32 weights of classes, the rarer the larger; 1 on average over the examples."""
     counts = np.bincount(labels, minlength=classes)

@@ -13,17 +13,16 @@ from napari_her2_training.cohort.manifest import SPLITS, label_of
 from napari_her2_training.measures.arms import read_measured
 from napari_her2_training.running.arm import ArmRun, TrainedFold, open_arm, run_arm
 from napari_her2_training.running.cards import ModelFacts
+from napari_her2_training.running.fitting import fit_steps
 from napari_her2_training.running.runs import open_run
-from napari_her2_training.running.steps import in_thread
 from napari_her2_training.wsmcl.ablations import write_variants
 from napari_her2_training.wsmcl.pairs import PairDraw, check_pairs, judged_pairs
 from napari_her2_training.wsmcl.slides import read_cohort
 from napari_her2_training.wsmcl.training import (
-    WSMCLTraining,
+    WSMCLTask,
     new_model,
     predict_pairs,
     predict_slides,
-    train_model,
 )
 
 if TYPE_CHECKING:
@@ -133,17 +132,15 @@ class _Work:
         )
         draw = PairDraw(slides["train"], config.pairs, classes=len(run.classes), seed=seed)
         pairs = judged_pairs(slides["validation"], config.pairs.mode, seed)
-        module = WSMCLTraining(model, draw, pairs, config.head, config.loss, seed=seed)
-        model = yield from in_thread(
-            lambda report: train_model(
-                module,
-                run.folder.step(number, "head"),
-                run.device,
-                report,
-                stage=f"{self.stage}{run.of_fold(number)}",
-                accumulate=config.pairs.accumulate,
-                resume=run.folder.resume,
-            )
+        task = WSMCLTask(
+            model, draw, pairs, config.head, config.loss, accumulate=config.pairs.accumulate, seed=seed
+        )
+        yield from fit_steps(
+            task,
+            run.folder.step(number, "head"),
+            run.device,
+            stage=f"{self.stage}{run.of_fold(number)}",
+            resume=run.folder.resume,
         )
         said: dict[str, dict[str, Predictions]] = {}
         for part, own in slides.items():

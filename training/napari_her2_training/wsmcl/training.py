@@ -13,37 +13,28 @@ Differences from the published code
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import lightning
 import numpy as np
 import torch
 
 from napari_her2.models.wsmcl import WSMCL
 from napari_her2_training.cohort.bags import predictions_of
 from napari_her2_training.measures.metrics import macro_auc
-from napari_her2_training.running.fitting import Fit, at_best, fit
+from napari_her2_training.running.task import Batch, Task, batch_mean
 from napari_her2_training.wsmcl.losses import LossOptions, wsmcl_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
     from napari_her2_training.cohort.bags import SlideBag
     from napari_her2_training.cohort.manifest import Stain
     from napari_her2_training.measures.predictions import Predictions
     from napari_her2_training.wsmcl.config import LossConfig, PairedHeadConfig
     from napari_her2_training.wsmcl.pairs import Pair, PairDraw
 
-MONITOR = "validation_macro_auc"
-DROPOUT = 1
 
-
-class WSMCLTraining(lightning.LightningModule):
+class WSMCLTask(Task):
     """WSMCL and the pairs that it learns from.
 
     Parameters
@@ -53,8 +44,12 @@ class WSMCLTraining(lightning.LightningModule):
     validation : sequence of Pair
     head : PairedHeadConfig
     loss : LossConfig
+    accumulate : int
+        Pairs a step of the optimiser.
     seed : int
     """
+
+    monitor, mode, ties, clip = "validation_macro_auc", "max", "last", None
 
     def __init__(
         self,
@@ -64,56 +59,64 @@ class WSMCLTraining(lightning.LightningModule):
         head: PairedHeadConfig,
         loss: LossConfig,
         *,
+        accumulate: int = 1,
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            seed=seed,
+            epochs=head.epochs,
+            train_batches=len(train),
+            validation_batches=len(validation),
+            accumulate=accumulate,
+        )
         self.model = model
         self.head = head
         self.options = loss_options(loss)
-        self.seed = seed
         self.train_draw, self.validation_pairs = train, validation
         self._pairs: tuple[int, list[Pair]] = (-1, [])
-        self._seen: list[NDArray[np.float64]] = []
 
-    def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
-        """Return the loss of pair number ``batch`` of this epoch."""
-        epoch, number = self.current_epoch, int(batch)
+    def draw(self, epoch: int, number: int) -> Batch:
+        """Features of both slides of a pair, thinned where that is wanted, and their label."""
         if self._pairs[0] != epoch:
             self._pairs = (epoch, self.train_draw.epoch(epoch))
         pair = self._pairs[1][number]
         # Each slide with a stream of its own.
-        he = self._tensor(self.train_draw.thinned(pair.he, epoch, 2 * number))
-        ihc = self._tensor(self.train_draw.thinned(pair.ihc, epoch, 2 * number + 1))
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(_seed_of(self.seed, DROPOUT, epoch, number))
-            output = self.model(he, ihc)
-        label = torch.tensor(pair.label, device=self.device)
-        return wsmcl_loss(output, label, self.model.log_scale, self.options).total
+        he = self.train_draw.thinned(pair.he, epoch, 2 * number)
+        ihc = self.train_draw.thinned(pair.ihc, epoch, 2 * number + 1)
+        return torch.from_numpy(he), torch.from_numpy(ihc), torch.tensor(pair.label)
 
-    def validation_step(self, batch: torch.Tensor, _: int) -> None:
-        """Score pair number ``batch`` whole, and log its loss."""
-        pair = self.validation_pairs[int(batch)]
-        output = self.model(self._tensor(pair.he.features), self._tensor(pair.ihc.features))
-        label = torch.tensor(pair.label, device=self.device)
+    def draw_validation(self, number: int) -> Batch:
+        """Draw a whole pair."""
+        pair = self.validation_pairs[number]
+        he, ihc = torch.from_numpy(pair.he.features), torch.from_numpy(pair.ihc.features)
+        return he, ihc, torch.tensor(pair.label)
+
+    def loss(self, *batch: torch.Tensor) -> torch.Tensor:
+        """Loss of a pair."""
+        he, ihc, label = batch
+        return wsmcl_loss(self.model(he, ihc), label, self.model.log_scale, self.options).total
+
+    def judge(self, *batch: torch.Tensor) -> Batch:
+        """Loss and probabilities of a pair."""
+        he, ihc, label = batch
+        output = self.model(he, ihc)
         terms = wsmcl_loss(output, label, self.model.log_scale, self.options)
-        self._seen.append(output.probabilities.double().cpu().numpy())
-        self.log("validation_loss", terms.total.float(), on_epoch=True, batch_size=1)
+        return terms.total, output.probabilities.double().cpu()
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the macro AUC of the head for both slides."""
+    def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
+        """Mean loss and macro AUC of the head for both slides."""
         labels = np.array([pair.label for pair in self.validation_pairs])
-        self.log(MONITOR, torch.tensor(macro_auc(labels, np.stack(self._seen)), dtype=torch.float32))
-        self._seen.clear()
+        found = np.stack([probabilities.numpy() for _, probabilities in judged])
+        return {
+            "validation_loss": batch_mean([loss for loss, _ in judged], [1] * len(judged)),
+            self.monitor: macro_auc(labels, found),
+        }
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
+    def optimiser(self) -> torch.optim.Optimizer:
         """Adam, without a schedule."""
         return torch.optim.Adam(
             self.parameters(), lr=self.head.learning_rate, weight_decay=self.head.weight_decay
         )
-
-    def _tensor(self, features: NDArray[np.float16]) -> torch.Tensor:
-        return torch.from_numpy(features).to(self.device)
 
 
 def loss_options(config: LossConfig) -> LossOptions:
@@ -145,52 +148,6 @@ def new_model(
             k=config.k,
             attention=config.attention,  # type: ignore[arg-type]
         )
-
-
-def train_model(
-    module: WSMCLTraining,
-    folder: Path,
-    device: Device,
-    report: Callable[[Progress], None],
-    *,
-    stage: str,
-    accumulate: int,
-    resume: bool,
-) -> WSMCL:
-    """Train and return the model of the epoch with the best validation macro AUC, frozen.
-
-    Parameters
-    ----------
-    module : WSMCLTraining
-    folder : Path
-        For the checkpoints: best.ckpt and last.ckpt.
-    device : Device
-    report : callable
-    stage : str
-        Named in the progress.
-    accumulate : int
-        Pairs a step of the optimiser.
-    resume : bool
-        Go on from last.ckpt where there is one.
-
-    Returns
-    -------
-    WSMCL
-    """
-    wanted = Fit(
-        stage=stage,
-        folder=folder,
-        epochs=module.head.epochs,
-        train_batches=len(module.train_draw),
-        validation_batches=len(module.validation_pairs),
-        monitor=MONITOR,
-        mode="max",
-        accumulate=accumulate,
-        clip=None,
-        ties="last",
-    )
-    state = fit(module, wanted, device, report, resume=resume)
-    return at_best(module.model, state, "model")
 
 
 def predict_pairs(model: WSMCL, pairs: Sequence[Pair]) -> Predictions:
@@ -230,7 +187,3 @@ def predict_slides(model: WSMCL, bags: Sequence[SlideBag], stain: Stain) -> Pred
     with torch.inference_mode():
         rows = [model(**{stain: torch.from_numpy(bag.features)}).logits for bag in bags]
     return predictions_of(bags, torch.stack(rows))
-
-
-def _seed_of(seed: int, *what: int) -> int:
-    return int(np.random.SeedSequence(seed, spawn_key=what).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,120 @@
+"""What a method brings to its training: what it draws, loses and is judged by, and how it steps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Batch = tuple[Tensor, ...]
+
+
+class Task(nn.Module, ABC):
+    """A network with what it learns from; the one Lightning module (`Learner`) does the rest.
+
+    A batch follows from the seed, the epoch and its number alone, so that a fit that was stopped goes on with
+    the same bits as one that was not. Batches are drawn on the CPU, in a thread of their own, ahead of the
+    step that learns from them; every other method finds them on the device of the network.
+
+    Names of the submodules and buffers are those of the checkpoints: they do not change.
+
+    Parameters
+    ----------
+    seed : int
+    epochs : int
+    train_batches, validation_batches : int
+        Batches an epoch, of all processes together.
+    accumulate : int
+        Batches a step of the optimiser.
+
+    Attributes
+    ----------
+    monitor, mode, ties : str
+        The measure by which the best epoch is kept, whether "min" or "max" of it is best, and whether the
+        "first" or the "last" of equals.
+    clip : float or None
+        Largest norm of the gradient. Methods of papers that clip nothing have None; the others name it under
+        "Differences from the paper".
+    channels_last : bool
+        Whether the network learns in the layout that convolutions like.
+    stream : int
+        Number of the random stream of dropout; the others of a method are for what it draws.
+    whole : bool
+        Whether each batch moves every parameter that learns: several processes find out which ones it moved
+        otherwise, which takes time.
+    """
+
+    monitor: ClassVar[str] = "validation_loss"
+    mode: ClassVar[str] = "min"
+    ties: ClassVar[str] = "first"
+    clip: ClassVar[float | None] = 1.0
+    channels_last: ClassVar[bool] = False
+    stream: ClassVar[int] = 1
+    whole: bool = True
+
+    def __init__(
+        self, *, seed: int, epochs: int, train_batches: int, validation_batches: int, accumulate: int = 1
+    ) -> None:
+        super().__init__()
+        self.seed = seed
+        self.epochs = epochs
+        self.train_batches, self.validation_batches = train_batches, validation_batches
+        self.accumulate = accumulate
+
+    def prepare(self) -> None:
+        """Do what is to be done once, before the first epoch."""
+
+    @abstractmethod
+    def draw(self, epoch: int, number: int) -> Batch:
+        """Draw a batch of an epoch, on the CPU."""
+
+    @abstractmethod
+    def draw_validation(self, number: int) -> Batch:
+        """Draw a batch to judge, on the CPU: the same in every epoch."""
+
+    @abstractmethod
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Return what a batch of `draw` is to lose, () float."""
+
+    @abstractmethod
+    def judge(self, *batch: Tensor) -> Batch:
+        """Return what the network makes of a batch of `draw_validation`."""
+
+    @abstractmethod
+    def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
+        """Measure all that was judged in an epoch; `monitor` is one of the measures."""
+
+    def follow(self, in_order: Callable[[Tensor], Sequence[Tensor]]) -> None:
+        """Take along what follows the batches, once a batch was learnt from.
+
+        Parameters
+        ----------
+        in_order : callable
+            Gives a value of this batch together with those of the batches that other processes learnt from
+            at the same time, in the order of the batches.
+        """
+
+    @abstractmethod
+    def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
+        """Return the optimiser, and its schedule where it has one."""
+
+
+def batch_mean(values: Sequence[Tensor], counts: Sequence[Tensor | int]) -> float:
+    """Mean of the means of batches, each as heavy as it holds examples, in float32.
+
+    Parameters
+    ----------
+    values : sequence of () float
+    counts : sequence of () int64 or int
+
+    Returns
+    -------
+    float
+    """
+    total = torch.stack([value.float() * count for value, count in zip(values, counts, strict=True)])
+    return float(sum(total) / sum(counts))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+from napari_her2.whole_files import replaced_file
 
 FileMode = Literal["rb", "r+b", "ab"]
 """To read; to read and write, made where absent; to append, made where absent."""
@@ -143,14 +144,9 @@ def write_own(path: Path, data: bytes) -> None:
     OSError
         If it cannot be written.
     """
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(scratch, path)
-    except BaseException:
-        os.unlink(scratch)
-        raise
+    with replaced_file(path) as file:
+        file.write_bytes(data)
+        file.chmod(0o600)
 
 
 def is_plain(path: Path) -> bool:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_her2.export.atomic import whole_file
 from napari_her2.export.csv_cells import write_records
 from napari_her2.outside import MiB, Reading
+from napari_her2.whole_files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

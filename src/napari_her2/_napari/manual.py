@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.class_words import ish_disagrees
+from napari_her2.whole_files import replaced_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,13 +106,15 @@ def write_manual(folder: Path, manual: ManualScore, result: SlideResult | None =
     JobFailed
         If the folder cannot be written to.
     """
-    target, part = folder / "manual.json", folder / ".manual.json.part"
+    target = folder / "manual.json"
     try:
         if not manual.given:
             target.unlink(missing_ok=True)
             return None
-        part.write_text(json.dumps(manual.to_json(result), indent=2, ensure_ascii=False), encoding="utf-8")
-        part.replace(target)
+        with replaced_file(target) as file:
+            file.write_text(
+                json.dumps(manual.to_json(result), indent=2, ensure_ascii=False), encoding="utf-8"
+            )
     except OSError as error:
         raise JobFailed(
             f"Your own score could not be written to {folder} ({error.strerror or error}): "

@@ -82,7 +82,7 @@ def score_cohort_steps(
     JobFailed, ModelError
         What concerns all slides: the model, the folder, the cluster.
     """
-    from napari_her2.export.atomic import check_writable
+    from napari_her2.whole_files import check_writable
 
     out, chosen = Path(out), ScoringOptions(**options)
     cases = [item if isinstance(item, Case) else Case(Path(item)) for item in slides]
@@ -153,7 +153,7 @@ def embed_cohort_steps(
     JobFailed, ModelError
         What concerns all slides: the encoder, the folder, the cluster.
     """
-    from napari_her2.export.atomic import check_writable
+    from napari_her2.whole_files import check_writable
 
     out, paths = Path(out), [Path(path) for path in slides]
     if scheduler is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_her2.export.atomic import whole_file
 from napari_her2.export.csv_cells import write_records
 from napari_her2.export.result_files import RESULT_FILE, read_result
 from napari_her2.inference.class_words import class_name
 from napari_her2.slide.names import slide_name
+from napari_her2.whole_files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

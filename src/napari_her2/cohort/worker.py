@@ -130,7 +130,7 @@ def _outcome(job: SlideJob[Any], needs: Needs) -> SlideOutcome:
 
 
 def _check(needs: Needs) -> None:
-    from napari_her2.export.atomic import check_writable
+    from napari_her2.whole_files import check_writable
 
     if needs.version != __version__:
         raise WorkerUnfit(other_version(__version__, needs.version))

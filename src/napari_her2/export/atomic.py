@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and what a killed run left is put back.
+"""Folders that appear whole or not at all, and what a killed run left is put back.
 
 A folder is written in a workshop, a hidden folder beside its place: ``new`` holds what is being written,
 ``old`` what stood there before, for the moment in which they change places, and ``lock`` tells others that
@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import JobFailed
 from napari_her2.inference.locks import FileLock
+from napari_her2.whole_files import not_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ def whole_folder(target: Path, owned: Owned = everything) -> Iterator[Path]:
         finally:
             _close_workshop(workshop, lock)
     except OSError as error:
-        raise _not_written(target, error) from error
+        raise not_written(target, error) from error
 
 
 def put_back(target: Path, owned: Owned = everything) -> None:
@@ -100,7 +100,7 @@ def put_back(target: Path, owned: Owned = everything) -> None:
             finally:
                 _close_workshop(workshop, lock)
     except OSError as error:
-        raise _not_written(target, error) from error
+        raise not_written(target, error) from error
 
 
 def _open_workshop(target: Path) -> tuple[Path, FileLock]:
@@ -196,64 +196,3 @@ def _move(source: Path, target: Path) -> bool:
             raise
         return False
     return True
-
-
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """Write a file beside the target, which takes its place when all went well.
-
-    Parameters
-    ----------
-    target : Path
-        Replaced where it exists.
-
-    Yields
-    ------
-    Path
-        The file to write; deleted where anything fails.
-
-    Raises
-    ------
-    JobFailed
-        If the place cannot be written, or the disk is full.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            path = scratch / target.name
-            yield path
-            os.replace(path, target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise _not_written(target, error) from error
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written before hours are spent on what would go there.
-
-    Parameters
-    ----------
-    folder : Path
-        May not exist yet; it is not made.
-
-    Raises
-    ------
-    JobFailed
-    """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    try:
-        if not existing.is_dir():
-            raise NotADirectoryError(20, "it is a file, not a folder")
-        with tempfile.TemporaryFile(dir=existing):
-            return
-    except OSError as error:
-        raise _not_written(folder, error) from error
-
-
-def _not_written(target: Path, error: OSError) -> JobFailed:
-    reason = error.strerror or str(error)
-    return JobFailed(f"{target} cannot be written ({reason}): free space, or choose another folder.")

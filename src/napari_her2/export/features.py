@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from napari_her2.export.atomic import whole_file
+from napari_her2.whole_files import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from napari_her2.models.weights_header import (
     read_header,
     unreadable,
 )
+from napari_her2.whole_files import replaced_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,19 +137,13 @@ def write_whole(path: Path, data: bytes) -> None:
     ModelError
         If it cannot be written; what was there before stays.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # a temporary file is private; a model is not
-        os.replace(temporary, path)
+        with replaced_file(path) as file, file.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
         raise ModelError(
             f"{path} could not be written ({error.strerror or error}): choose a folder that can be "
             f"written to and has space."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,6 +12,7 @@ from napari_her2.phantom.case import SCORES, Score
 from napari_her2.phantom.counter import generator, key
 from napari_her2.phantom.pair import PhantomPair, make_pair, pair_paths
 from napari_her2.phantom.truth import TRUTH_VERSION
+from napari_her2.whole_files import replaced_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -124,13 +124,11 @@ def _finished(pair: PhantomPair, wanted: dict[str, object]) -> bool:
 def _write_manifest(folder: Path, plan: tuple[PlannedCase, ...]) -> Path:
     path = folder / "manifest.csv"
     tested = any(case.test for case in plan)
-    temporary = folder / ".manifest.csv.part"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replaced_file(path) as whole, whole.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow((*_COLUMNS, _SPLIT) if tested else _COLUMNS)
         for case in plan:
             pair = pair_paths(folder, case.case_id)
             row = (case.case_id, pair.he.name, pair.ihc.name, case.score)
             writer.writerow((*row, "test" if case.test else "") if tested else row)
-    os.replace(temporary, path)
     return path

@@ -7,7 +7,6 @@ The slide is assembled from the spool under a temporary name and renamed at the 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -16,6 +15,8 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+
+from napari_her2.whole_files import replaced_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +101,6 @@ class SlideSpool:
         self._spool_path = path.with_name(f".{path.name}.spool")
         # Names that can be guessed: what lies there already, a link perhaps, is not written through.
         self._spool_path.unlink(missing_ok=True)
-        self._temporary().unlink(missing_ok=True)
         self._file: BinaryIO = self._spool_path.open("x+b")
         self._places: tuple[dict[tuple[int, int], tuple[int, int]], ...] = ({}, {})
         step = _LEVEL1 * _LEVEL1
@@ -124,10 +124,6 @@ class SlideSpool:
         """Remove what is temporary."""
         self._file.close()
         self._spool_path.unlink(missing_ok=True)
-        self._temporary().unlink(missing_ok=True)
-
-    def _temporary(self) -> Path:
-        return self._path.with_name(f".{self._path.name}.part")
 
     def _tiles(self, level: int, shape: tuple[int, int]) -> Iterator[bytes]:
         places = self._places[level]
@@ -140,9 +136,8 @@ class SlideSpool:
     def finish(self) -> None:
         """Assemble the slide and put it in its place."""
         big = max(self._shape) > 30_000
-        with tifffile.TiffWriter(self._temporary(), bigtiff=big) as tiff:
+        with replaced_file(self._path) as path, tifffile.TiffWriter(path, bigtiff=big) as tiff:
             self._write(tiff)
-        os.replace(self._temporary(), self._path)
         self.discard()
 
     def _write(self, tiff: tifffile.TiffWriter) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from shapely.geometry import MultiLineString, Polygon, box, mapping
 from skimage.measure import find_contours
 
 from napari_her2.phantom.layout import NODE_UM, Layout
+from napari_her2.whole_files import replaced_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,10 +55,8 @@ def tumour_polygons(layout: Layout, shape: tuple[int, int], mpp: float) -> list[
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)  # a link of that name is not written through
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    with replaced_file(path) as file:
+        file.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def write_regions(path: Path, polygons: list[Polygon]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from napari_her2.explain.gradcam import grad_cam, upsample_maps
-from napari_her2.export.atomic import whole_file
+from napari_her2.whole_files import whole_file
 from napari_her2_training.corr_a_net.accuracy_drop import ExplainedBatch, drop_in_accuracy
 from napari_her2_training.corr_a_net.confidence_metrics import measure_predictor
 from napari_her2_training.corr_a_net.representation_metrics import (

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import softmax
 
 from napari_her2.errors import JobFailed
-from napari_her2.export.atomic import whole_file
 from napari_her2.export.csv_cells import read_table, write_table
+from napari_her2.whole_files import whole_file
 from napari_her2_training.measures.calibration import TINY, scaled
 
 if TYPE_CHECKING:

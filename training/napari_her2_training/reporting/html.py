@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from napari_her2.export.atomic import whole_file
+from napari_her2.whole_files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

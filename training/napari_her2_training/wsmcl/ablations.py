@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_her2.export.atomic import whole_file
 from napari_her2.export.csv_cells import write_table
+from napari_her2.whole_files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -29,12 +29,11 @@ _NAPARI = tempfile.TemporaryDirectory(prefix="napari-her2-tests-")
 os.environ["NAPARI_CONFIG"] = str(Path(_NAPARI.name) / "settings.yaml")
 
 if sys.dont_write_bytecode:
-    # Else every process that a test starts compiles napari and PyTorch anew, most of what it costs. The
-    # folder goes with the run, so that nothing is left beside the sources.
-    _BYTECODE = tempfile.TemporaryDirectory(prefix="napari-her2-bytecode-")
+    # Else every process of every run compiles napari and PyTorch anew, most of what it costs. Kept with what
+    # pytest keeps from one run to the next, so that nothing is left beside the sources.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
-    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = _BYTECODE.name
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache" / "bytecode")
 
 
 @pytest.fixture(scope="session")

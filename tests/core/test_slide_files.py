@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tifffile
 
 from napari_her2.errors import SlideError
+from napari_her2.slide import slide_files
 from napari_her2.slide.identity import content_sha256
 from napari_her2.slide.slide_files import slide_parts
 
@@ -122,3 +124,36 @@ def test_no_name_in_an_index_leads_out_of_its_folder(tmp_path):
     lines = [f"ImageFile={name}" for name in ("../secret.jpg", str(tmp_path / "secret.jpg"), ".", "..", "")]
     path = write(tmp_path / "slide" / "case.vms", "\n".join(lines).encode() + b"\nImageFile=\0\n=\n")
     assert [part.path for part in slide_parts(path)] == [path]
+
+
+@pytest.mark.parametrize("name", ["case.mrxs", "case.vsi"])
+@pytest.mark.parametrize("kind", ["files", "folders", "deep"])
+def test_a_folder_that_no_slide_has_is_refused_soon(tmp_path, monkeypatch, name, kind):
+    monkeypatch.setattr(slide_files, "_MOST_BELOW", 30)
+    folder = tmp_path / ("case" if name.endswith("mrxs") else "_case_")
+    index = write(tmp_path / name)
+    for number in range(29):
+        write(folder / f"Data{number}.dat")
+    assert len(slide_parts(index)) == 30
+    if kind == "files":
+        write(folder / "a" / "b.dat")
+    elif kind == "folders":
+        (folder / "a" / "b").mkdir(parents=True)
+    else:
+        for number in range(29):
+            (folder / f"Data{number}.dat").unlink()
+        write(folder.joinpath(*"abcd") / "e.dat")
+    with pytest.raises(SlideError, match=rf"beside {re.escape(name)} is no folder of a slide.*alone in it"):
+        slide_parts(index)
+
+
+def test_links_to_folders_are_not_followed_below_a_slide(tmp_path):
+    index, _ = make_mrxs(tmp_path)
+    (tmp_path / "case" / "around").symlink_to(tmp_path / "case", target_is_directory=True)
+    assert [part.label for part in slide_parts(index)] == [
+        "",
+        "Data0000.dat",
+        "Index.dat",
+        "Slidedat.ini",
+        "deeper/Data0001.dat",
+    ]

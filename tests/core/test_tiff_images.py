@@ -85,6 +85,63 @@ def test_all_levels_of_an_svs_are_found_with_and_without_a_thumbnail(tmp_path, t
         assert slide.associated_image("macro").shape == (40, 90, 3)
 
 
+def ome_of(path, *images, **options):
+    """An OME-TIFF in which each picture is an Image of its own: (name, pixels)."""
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for name, pixels in images:
+            axes = "ZYXS"[-pixels.ndim :] if pixels.shape[-1] == 3 else "CYX"
+            settings = {"photometric": "rgb", "tile": (64, 64)} | options
+            writer.write(pixels, metadata={"axes": axes, "Name": name}, **settings)
+
+
+@pytest.mark.parametrize("names", [("HE", "HE", "HE"), ("HE", "HE resolution 2", "HE #3"), ("", "", "")])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_levels_that_are_images_of_their_own_in_an_ome_tiff_are_levels(tmp_path, names, order):
+    pyramid = [IMAGE, halved(IMAGE), halved(IMAGE, 2)]
+    ome_of(tmp_path / "a.ome.tif", *((names[number], pyramid[number]) for number in order))
+    with open_slide(tmp_path / "a.ome.tif") as slide:
+        assert slide.level_shapes == ((256, 320), (128, 160), (64, 80))
+        assert slide.associated_images == ()
+        for number, pixels in enumerate(pyramid):
+            assert np.array_equal(slide.read(number, 0, 0, *pixels.shape[:2]), pixels)
+
+
+def test_planes_of_colours_have_their_levels_as_images_of_their_own_too(tmp_path):
+    planes = [np.moveaxis(image, -1, 0) for image in (IMAGE, halved(IMAGE))]
+    ome_of(tmp_path / "a.ome.tif", *(("HE", pixels) for pixels in planes), photometric="minisblack")
+    with open_slide(tmp_path / "a.ome.tif") as slide:
+        assert slide.level_shapes == ((256, 320), (128, 160))
+        assert np.array_equal(slide.read(1, 0, 0, 128, 160), halved(IMAGE))
+
+
+def test_only_what_shows_the_slide_is_a_level_of_an_ome_tiff(tmp_path):
+    other = halved(picture(512, 640)[200:456, 300:620])  # another place, of the same shape
+    stack = np.stack([halved(IMAGE, 2)] * 3)
+    ome_of(
+        tmp_path / "a.ome.tif",
+        ("HE", IMAGE),
+        ("HE", other),
+        ("macro", halved(IMAGE)),
+        ("focus", stack),
+        ("strip", IMAGE[:64]),
+        ("white", np.full_like(halved(IMAGE, 2), 255)),
+    )
+    with open_slide(tmp_path / "a.ome.tif") as slide:
+        assert slide.level_shapes == ((256, 320),)
+        assert set(slide.associated_images) == {"he", "macro", "focus", "strip", "white"}
+
+
+def test_other_channels_and_focal_planes_are_no_levels(tmp_path):
+    grey = halved(IMAGE)[:, :, 0]
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        writer.write(np.stack([IMAGE] * 2), photometric="rgb", tile=(64, 64), metadata={"axes": "ZYXS"})
+        writer.write(grey, photometric="minisblack", tile=(64, 64), metadata={"axes": "YX", "Name": "mask"})
+    with open_slide(path) as slide:
+        assert slide.level_shapes == ((256, 320),)
+        assert slide.associated_images == ("mask",)
+
+
 @pytest.mark.parametrize("renamed", [False, True])
 def test_each_file_of_an_ome_set_has_its_own_pixels_and_scale(tmp_path, renamed):
     ids = [f"urn:uuid:{uuid.uuid4()}" for _ in "ab"]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,7 @@ from napari_her2._napari.sample_data import PhantomCase, ensure_phantom, phantom
 from napari_her2._napari.torch_import import load_torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 CASE = PhantomCase("small", "3+", seed=5, size_px=1536, mpp=0.5)
@@ -21,6 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gl)
             if not os.environ.get("DISPLAY"):
                 item.add_marker(pytest.mark.skip(reason="there is no display: run under xvfb-run"))
+
+
+@pytest.fixture(autouse=True)
+def _what_was_before_is_not_searched() -> None:
+    """Collections look at what the test made: napari has one for each layer that goes, and at its end."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +48,28 @@ def phantom(phantom_of_session: Path) -> None:
     shutil.copytree(phantom_of_session, phantom_folder(), dirs_exist_ok=True)
 
 
+@pytest.fixture(scope="session")
+def random_model_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Gives the file of a model with random weights; PyTorch is loaded when it is first asked for."""
+    folder = tmp_path_factory.mktemp("model")
+
+    @cache
+    def file() -> Path:
+        return _save_random_model(folder)
+
+    return file
+
+
 @pytest.fixture
-def random_model(tmp_path: Path) -> str:
+def random_model(random_model_file: Callable[[], Path]) -> str:
     """Name of an installed model with random weights."""
+    path = random_model_file()
+    from napari_her2.models.registry import add_model
+
+    return add_model(path).name
+
+
+def _save_random_model(folder: Path) -> Path:
     load_torch()
     from dataclasses import replace
 
@@ -51,7 +79,6 @@ def random_model(tmp_path: Path) -> str:
     from napari_her2.models.bundle import save_bundle
     from napari_her2.models.card import ModelCard
     from napari_her2.models.encoders import build_encoder
-    from napari_her2.models.registry import add_model
 
     torch.manual_seed(0)
     encoder, head = build_encoder("alexnet"), AttentionMIL()
@@ -72,9 +99,9 @@ def random_model(tmp_path: Path) -> str:
         intended_use="tests",
         guideline="ASCO/CAP 2018",
     )
-    path = tmp_path / "random-attention-mil.safetensors"
+    path = folder / "random-attention-mil.safetensors"
     save_bundle(path, card, encoder, head)
-    return add_model(path).name
+    return path
 
 
 @pytest.fixture(autouse=True)

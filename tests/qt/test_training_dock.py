@@ -12,6 +12,7 @@ import pytest
 from training_docks import (
     ask,
     epochs_of,
+    look_until,
     reopen_napari,
     wait_for,
     wait_for_curves,
@@ -50,7 +51,7 @@ def test_from_the_start_over_a_stop_to_the_end(
     assert not dock.run.stop.isVisibleTo(dock)
     dock.run.resume.click()
     wait_for(qtbot, dock, "finished")
-    qtbot.waitUntil(lambda: dock.run.poll() or len(epochs_of(dock)) == 400)
+    look_until(qtbot, dock, lambda: len(epochs_of(dock)) == 400)
     assert epochs_of(dock) == list(range(1, 401))
     assert dock.run.words.text() == "Model: tiny.safetensors"
     assert dock.run.export.isVisibleTo(dock)

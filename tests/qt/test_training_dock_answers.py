@@ -15,6 +15,7 @@ from training_docks import (
     ask,
     end_all,
     epochs_of,
+    look_until,
     wait_for,
     wait_for_curves,
 )
@@ -345,7 +346,7 @@ def test_a_real_training_from_slides_to_a_model(
         wait_for(qtbot, dock, "stopped")
         dock.run.resume.click()
         wait_for(qtbot, dock, "finished")
-        qtbot.waitUntil(lambda: dock.run.poll() or len(epochs_of(dock)) == 80)
+        look_until(qtbot, dock, lambda: len(epochs_of(dock)) == 80)
         assert epochs_of(dock) == list(range(1, 81))
         assert dock.run.status.record.bundle.is_file()
     finally:

@@ -9,6 +9,8 @@ from napari_her2.training_runs import processes as training_runs
 from napari_her2.training_runs.work import ConfigChoice, MethodChoice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytestqt.qtbot import QtBot
 
     from napari_her2._qt.training.dock import TrainingDock
@@ -19,6 +21,7 @@ METHODS = tuple(
     for name in ("trains", "ends", "table", "fails", "deaf", "refuses")
 )
 TIMEOUT_MS = 300_000  # a busy machine takes a minute to load PyTorch
+_LOOK_MS = 50  # each look reads files and lays out the dock, and what is looked at needs the processor too
 
 
 def reopen_napari() -> None:
@@ -36,12 +39,19 @@ def end_all() -> None:
     training_runs._LEAVING.clear()
 
 
-def wait_for(qtbot: QtBot, dock: TrainingDock, state: str) -> None:
-    def reached() -> bool:
+def look_until(qtbot: QtBot, dock: TrainingDock, seen: Callable[[], bool]) -> None:
+    def looked() -> bool:
         dock.run.poll()
-        return dock.run.status.state == state
+        if seen():
+            return True
+        qtbot.wait(_LOOK_MS)
+        return False
 
-    qtbot.waitUntil(reached, timeout=TIMEOUT_MS)
+    qtbot.waitUntil(looked, timeout=TIMEOUT_MS)
+
+
+def wait_for(qtbot: QtBot, dock: TrainingDock, state: str) -> None:
+    look_until(qtbot, dock, lambda: dock.run.status.state == state)
 
 
 def ask(dock: TrainingDock, manifest: Path, method: str = "trains") -> Path:
@@ -56,8 +66,4 @@ def epochs_of(dock: TrainingDock) -> list[int]:
 
 
 def wait_for_curves(qtbot: QtBot, dock: TrainingDock) -> None:
-    def drawn() -> bool:
-        dock.run.poll()
-        return len(epochs_of(dock)) > 2
-
-    qtbot.waitUntil(drawn, timeout=TIMEOUT_MS)
+    look_until(qtbot, dock, lambda: len(epochs_of(dock)) > 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import secrets
+import socket
 import threading
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 CONNECT_S = 60.0
 """A scheduler that is there answers within milliseconds, on a busy machine within seconds."""
+_KNOCK_S = 10.0
 _GATHER_S = 60.0
 _MOST_WORDS = 2000
 _NAME = "napari-her2"
@@ -165,7 +167,8 @@ def connect(address: str, tls: TlsFiles | None = None) -> Iterator[Cluster]:
     Raises
     ------
     JobFailed
-        If dask.distributed is not installed, the certificates do not fit, or nothing answers there.
+        If dask.distributed is not installed, the certificates do not fit, nothing listens there, or nothing
+        answers.
     """
     try:
         import distributed  # noqa: F401 - an extra, without which nothing here works
@@ -181,6 +184,7 @@ def connect(address: str, tls: TlsFiles | None = None) -> Iterator[Cluster]:
             is_file = address.endswith(".json")
             where = json.loads(Path(address).read_text(encoding="utf-8"))["address"] if is_file else address
             security = security_of(str(where), tls)
+            _refuse_closed_port(str(where), address)
             loop = stack.enter_context(running_loop(CONNECT_S))
             # Not the default of this process: what else it computes with dask stays here.
             client = _client_class(stack)(
@@ -231,6 +235,27 @@ def shared_needs(source: Source[Any], files: Sequence[Path], out: Path) -> Itera
     finally:
         with suppress(OSError):
             token.unlink()
+
+
+def _refuse_closed_port(where: str, address: str) -> None:
+    """Refuse an address at which nothing listens: dask would try it again until its patience ends.
+
+    Whatever else goes wrong (a slow network, another protocol) is left to dask, and to its patience.
+    """
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    protocol, place = parse_address(where)
+    if protocol not in ("tcp", "tls"):
+        return
+    try:
+        socket.create_connection(parse_host_port(place), timeout=_KNOCK_S).close()
+    except ConnectionRefusedError:
+        raise JobFailed(
+            f"No dask scheduler runs at {address}, for the connection was refused: check the address "
+            f"(tcp://host:8786, or tls://host:8786 and its certificates), and start the scheduler first."
+        ) from None
+    except OSError:
+        return
 
 
 def _client_class(stack: ExitStack) -> type[Client]:

@@ -6,20 +6,25 @@ follows them either.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_her2.errors import SlideError
 from napari_her2.slide.dicom import DICOM_HEAD_BYTES, dicom_series, dicom_slide, is_dicom
 from napari_her2.slide.files import ByteFile
 from napari_her2.slide.tiff_chain import DESCRIPTION, read_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _INDEX_BYTES = 1 << 20
+_MOST_BELOW, _DEEPEST = 10_000, 4
+"""Files and folders in the folder of a slide, all together, and its depth: MIRAX writes some hundred files
+and no folder, Olympus two folders deep."""
 _OME_FILE = re.compile(rb"""(?:FileName|MetadataFile)\s*=\s*["']([^"']+)["']""")
 
 
@@ -55,7 +60,8 @@ def slide_parts(path: Path) -> tuple[SlidePart, ...]:
     Raises
     ------
     SlideError
-        It is a directory that holds no DICOM slide, or several.
+        It is a directory that holds no DICOM slide, or several; or the folder of its further files holds more
+        than those of a slide.
     OSError
         It cannot be read.
     """
@@ -63,9 +69,9 @@ def slide_parts(path: Path) -> tuple[SlidePart, ...]:
         return tuple(SlidePart(file) for file in dicom_series(dicom_slide(path)[0]))
     suffix = path.suffix.lower()
     if suffix == ".mrxs":
-        return (SlidePart(path), *_below(path.with_suffix("")))
+        return (SlidePart(path), *_below(path, path.with_suffix("")))
     if suffix == ".vsi":
-        return (SlidePart(path), *_below(path.with_name(f"_{path.stem}_")))
+        return (SlidePart(path), *_below(path, path.with_name(f"_{path.stem}_")))
     if suffix in (".vms", ".vmu"):
         return (SlidePart(path), *_named(path, _hamamatsu_names(path)))
     file = ByteFile(path)
@@ -79,12 +85,28 @@ def slide_parts(path: Path) -> tuple[SlidePart, ...]:
     return (SlidePart(path), *_named(path, names))
 
 
-def _below(folder: Path) -> list[SlidePart]:
-    """Every file in the folder that belongs to an index, at any depth."""
+def _below(index: Path, folder: Path) -> list[SlidePart]:
+    """Every file in the folder that belongs to an index; links to folders are not followed."""
     if not folder.is_dir():
         return []
-    files = sorted(item for item in folder.rglob("*") if item.is_file())
-    return [SlidePart(file, file.relative_to(folder).as_posix()) for file in files]
+    files: list[Path] = []
+    places, seen = [(folder, 1)], 0
+    for place, depth in places:
+        with os.scandir(place) as entries:
+            for entry in entries:
+                seen += 1
+                deeper = entry.is_dir(follow_symlinks=False)
+                if seen > _MOST_BELOW or (deeper and depth == _DEEPEST):
+                    raise SlideError(
+                        f"The folder {folder.name} beside {index.name} is no folder of a slide: it holds "
+                        f"more than {_MOST_BELOW:,} files, or folders more than {_DEEPEST} deep; keep the "
+                        f"files of the slide alone in it."
+                    )
+                if deeper:
+                    places.append((Path(entry.path), depth + 1))
+                elif entry.is_file():
+                    files.append(Path(entry.path))
+    return [SlidePart(file, file.relative_to(folder).as_posix()) for file in sorted(files)]
 
 
 def _named(index: Path, names: Iterable[str]) -> list[SlidePart]:

@@ -19,6 +19,7 @@ from napari_her2.errors import SlideError
 from napari_her2.slide.decode import JPEG
 from napari_her2.slide.facts import SlideFacts, stated_facts
 from napari_her2.slide.files import ByteFile, DamagedTile, NotBrightfield
+from napari_her2.slide.same_picture import shows_the_same
 from napari_her2.slide.tiff_images import find_images
 from napari_her2.slide.tiff_levels import all_fail, level_of
 from napari_her2.slide.tiffslide_facts import header_facts, in_words, read_properties
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.slide.sources import TileSource
+    from napari_her2.slide.tiff_images import TiffImage
     from napari_her2.slide.tiff_levels import Level
 
 # Without a handler Python prints tifffile's complaints about damaged files to the terminal;
@@ -73,7 +75,7 @@ class TiffBackend:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 self._properties, failure = read_properties(self._slide)
-                self._contents = find_images(self._slide.ts_tifffile, path.name)
+                self._contents = find_images(self._slide.ts_tifffile, path.name, self._shows_the_same)
                 self._notes += self._contents.notes
                 self._found = self._find_levels()
             self._notes += in_words(caught)
@@ -122,6 +124,13 @@ class TiffBackend:
         with self._lock:
             self._slide.close()
             self._stream.close()
+
+    def _shows_the_same(self, finer: TiffImage, coarser: TiffImage) -> bool:
+        try:
+            images = [level_of(self._file, image, None, strict=False) for image in (finer, coarser)]
+        except SlideError:  # such pixels are no level; those of the slide itself are refused in words
+            return False
+        return shows_the_same(images[0].source, images[1].source)
 
     def _find_levels(self) -> list[Level]:
         """Levels of the slide, the finest first: each may be made from the finer one where it has gaps."""

@@ -16,7 +16,7 @@ from napari_her2.slide.ome import OmeImage, image_of_page, own_images
 from napari_her2.slide.tiff_colour import MIN_IS_BLACK, MIN_IS_WHITE, RGB, YCBCR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tifffile import TiffFile
 
@@ -67,7 +67,9 @@ class TiffContents:
     notes: tuple[str, ...] = ()
 
 
-def find_images(tiff: TiffFile, name: str) -> TiffContents:
+def find_images(
+    tiff: TiffFile, name: str, shows_same: Callable[[TiffImage, TiffImage], bool]
+) -> TiffContents:
     """Sort the images of a TIFF.
 
     Parameters
@@ -75,6 +77,9 @@ def find_images(tiff: TiffFile, name: str) -> TiffContents:
     tiff : TiffFile
     name : str
         Of the file.
+    shows_same : callable
+        Says whether an image shows what a finer one shows, by their pixels: it decides where images of an
+        OME-TIFF of their own may be levels.
 
     Raises
     ------
@@ -92,7 +97,10 @@ def find_images(tiff: TiffFile, name: str) -> TiffContents:
     ome = image_of_page(images, base.index, _shape(base))
     same = [page for page in pages if _shape(page) == _shape(base) and _alike(page, base)]
     channels, notes = _channels(tiff, base, same, ome, name)
-    levels = _levels(channels, [] if tiff.is_ome else pages)
+    if tiff.is_ome and not base.subifds:
+        levels = _confirmed(channels, _of_other_images(channels, pages, images, ome), shows_same)
+    else:
+        levels = _levels(channels, [] if tiff.is_ome else pages)
     used = {page.offset for image in levels for page in image.pages} | {page.offset for page in same}
     rest = [page for page in pages if page.offset not in used]
     if tiff.is_ome:  # reduced images of other Images, and their further planes
@@ -196,6 +204,46 @@ def _levels(channels: tuple[Any, ...], pages: Sequence[Any]) -> tuple[TiffImage,
     for images in sorted(below, key=lambda images: -_size(images[0])):
         if _size(images[0]) < levels[-1].shape[0] * levels[-1].shape[1]:
             levels.append(TiffImage(images, _shape(images[0])))
+    return tuple(levels)
+
+
+def _of_other_images(
+    channels: tuple[Any, ...],
+    pages: Sequence[Any],
+    images: tuple[OmeImage, ...],
+    ome: OmeImage | None,
+) -> Iterator[tuple[Any, ...]]:
+    """Pages of other Images of an OME-TIFF that may be levels: one for each channel, of no other stack."""
+    numbers = {page.index: page for page in pages}
+    planes = len(ome.planes) if ome is not None and ome.planes else len(channels)
+    for page in pages:
+        image = image_of_page(images, page.index, _shape(page))
+        if image is None or not image.planes:
+            group: tuple[Any, ...] = (page,) if len(channels) == 1 else ()
+        else:
+            wanted = [image.planes.get((channel, 0, 0)) for channel in range(len(channels))]
+            group = tuple(numbers[number] for number in wanted if number in numbers)
+            if len(image.planes) != planes or wanted[0] != page.index or len(group) != len(channels):
+                continue
+        if image is not None and (image is ome or _NAMED.search(image.name)):
+            continue
+        fitting = all(_is_level(page, channels[0], hangs=True) for page in group)
+        one_size = len({_shape(each) for each in group}) == 1
+        if fitting and one_size and channels[0].is_tiled == page.is_tiled:
+            yield group
+
+
+def _confirmed(
+    channels: tuple[Any, ...],
+    below: Iterable[tuple[Any, ...]],
+    shows_same: Callable[[TiffImage, TiffImage], bool],
+) -> tuple[TiffImage, ...]:
+    """Return the finest level, and what shows the same in smaller: such files do not say what is a level."""
+    levels = [TiffImage(channels, _shape(channels[0]))]
+    for pages in sorted(below, key=lambda pages: -_size(pages[0])):
+        image = TiffImage(pages, _shape(pages[0]))
+        if _size(pages[0]) < levels[-1].shape[0] * levels[-1].shape[1] and shows_same(levels[-1], image):
+            levels.append(image)
     return tuple(levels)
 
 

@@ -175,9 +175,9 @@ class TrainingRunView(QWidget):
         stopping = live and self._asked is not None
         colours = {"finished": self._colours.top_bar, "failed": self._colours.error}
         colours |= {"lost": self._colours.error, "stopped": self._colours.warning}
-        self.state.setStyleSheet(
-            f"font-weight: bold; color: {colours.get(status.state, self._colours.text)};"
-        )
+        style = f"font-weight: bold; color: {colours.get(status.state, self._colours.text)};"
+        if style != self.state.styleSheet():  # Qt would polish the label anew at each look
+            self.state.setStyleSheet(style)
         self.state.setText(f"{_WORDS[status.state]}{self._duration()}")
         self.words.setText(self._told())
         last = None if self._tail is None else self._tail.last

@@ -18,6 +18,7 @@ from napari_her2.inference.cache import limit_bytes
 from napari_her2.inference.embed import count_embedded, default_batch
 from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.result import Progress
+from napari_her2.inference.unchanged import identified
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.features import read_features
 from napari_her2_training.cohort.manifest import STAINS
@@ -109,7 +110,7 @@ def look_at_slides(
     Yields
     ------
     Progress
-        Before each slide.
+        Before each slide, and while its identity is worked out. Closing the generator stops it.
 
     Returns
     -------
@@ -122,6 +123,8 @@ def look_at_slides(
         yield Progress(stage, number, len(cases), "slides", case.case_id)
         where = f"Row {case.row} of the manifest, case {case.case_id}: "
         with findings.noted(where), open_slide(case.slide(stain)) as slide:
+            if isinstance(count, TileCounter) and count.looks_up:
+                yield from identified(slide)  # the cache is asked by it: every byte is read, the first time
             tissue_to_learn(slide, stain, check=check)
             counted = count(slide, case)
             if not counted.taken:
@@ -182,6 +185,11 @@ class TileCounter:
         self.runner = runner
         self.seconds: float | None = None
         self._fingerprint = runner.encoder.fingerprint() if runner is not None and look_up else ""
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether the cache is asked what it holds of a slide."""
+        return bool(self._fingerprint)
 
     def __call__(self, slide: Slide, case: Case) -> Counted:
         """Count the tiles of a slide."""

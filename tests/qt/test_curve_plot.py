@@ -62,15 +62,17 @@ def test_values_of_an_epoch_are_told_under_the_mouse(qtbot: QtBot) -> None:
     assert "training 1.500" in plot.accessibleName()
 
 
-def stage(title: str, *names: str) -> StageCurves:
-    return StageCurves(title, tuple(Curve(name, ((1, 0.5), (2, 0.25))) for name in names))
+def stage(title: str, *names: str, of: str = "") -> StageCurves:
+    return StageCurves(of or title, title, tuple(Curve(name, ((1, 0.5), (2, 0.25))) for name in names))
 
 
 def test_the_latest_stage_is_followed_unless_another_was_chosen(qtbot: QtBot) -> None:
     view = CurvesView()
     qtbot.addWidget(view)
     assert view.waiting.isVisibleTo(view)
-    folds = [stage(f"Training, fold {n} of 3", "train_loss", "validation_f1") for n in (1, 2, 3)]
+    folds = [
+        stage(f"Training, fold {n} of 3", "train_loss", "validation_f1", of="Training") for n in (1, 2, 3)
+    ]
     view.set_stages(folds[:1])
     assert not view.combo.isVisibleTo(view)
     view.set_stages(folds[:2])

@@ -26,15 +26,15 @@ def training(method: str, out: Path) -> Generator[Progress, None, Path]:
         raise JobFailed("Row 7: no ihc.")
     for epoch in range(first + 1, epochs + 1):
         values = {
-            "epoch": epoch,
             "train_loss": 1 / epoch,
             "validation_loss": 2 / epoch,
             "validation_auc": 0.7,
         }
         with done.open("a") as file:
             file.write(".")
+        note = f"epoch {epoch} of {epochs}: a 1"
         yield Progress(
-            "Training, fold 1 of 2", epoch, epochs, "batches", f"epoch {epoch} of 400: a 1", values
+            "Training", epoch, epochs, "batches", note, values, fold=1, folds=2, epoch=epoch, epochs=epochs
         )
         time.sleep(0 if first else 0.02)
         if method == "deaf":

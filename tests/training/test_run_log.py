@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -22,11 +23,12 @@ import napari_her2_training
 from napari_her2.errors import JobFailed, JobStopped
 from napari_her2.inference.result import Progress
 from napari_her2.models.weights_file import read_weights
+from napari_her2.training_runs.files import PROGRESS_FILE
 from napari_her2.training_runs.log import LogTail, read_process
 from napari_her2_training.command import train_steps
 from napari_her2_training.methods import METHODS
 from napari_her2_training.running.fitting import fit_steps
-from napari_her2_training.running.log import PROGRESS_FILE, Started, logged
+from napari_her2_training.running.log import Started, logged
 from napari_her2_training.running.task import Batch, Task, batch_mean
 from training_steps import CPU
 
@@ -54,7 +56,8 @@ def finish(steps: Generator[Progress, None, Path]) -> Path:
 
 
 def epoch(number: int, loss: float, stage: str = "Training") -> Progress:
-    return Progress(stage, number, 9, "batches", f"epoch {number}", {"epoch": number, "train_loss": loss})
+    values = {"train_loss": loss}
+    return Progress(stage, number, 9, "batches", f"epoch {number}", values, epoch=number, epochs=9)
 
 
 def read_all(tail: LogTail) -> list[Progress]:
@@ -99,7 +102,7 @@ def test_batches_are_thinned_and_epochs_are_not(tmp_path: Path) -> None:
     ]
     finish(logged(steps_of(told, tmp_path), tmp_path, STARTED))
     found = read_all(LogTail(tmp_path))
-    assert [report.values["epoch"] for report in found if report.values] == list(range(1, 101))
+    assert [report.epoch for report in found if report.values] == list(range(1, 101))
     assert sum(not report.values for report in found) < 50
 
 
@@ -139,6 +142,30 @@ def test_a_start_that_does_not_resume_begins_new_curves_and_folds_of_one_name_ar
     assert points(tail) == points(LogTail(tmp_path)) == expected
 
 
+def test_folds_are_told_by_number(tmp_path: Path) -> None:
+    told = [replace(epoch(number, 1.0), fold=fold, folds=2) for fold in (1, 2) for number in (1, 2)]
+    finish(logged(steps_of(told, tmp_path), tmp_path, STARTED))
+    tail = LogTail(tmp_path)
+    assert read_all(tail) == told
+    assert [(own.stage, own.title) for own in tail.stages] == [
+        ("Training", "Training, fold 1 of 2"),
+        ("Training", "Training, fold 2 of 2"),
+    ]
+
+
+def test_the_log_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """The number of an epoch stood among its measures, that of a fold in words."""
+    lines = [
+        {"time": 1.0, "stage": f"Training, fold {fold} of 2", "done": 5, "total": 9, "unit": "batches"}
+        | {"note": f"epoch {number} of 2: loss 1", "values": {"epoch": number, "loss": 1.0}}
+        for fold in (1, 2)
+        for number in (1, 2)
+    ]
+    (tmp_path / PROGRESS_FILE).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    both = [(1, 1.0), (2, 1.0)]
+    assert points(LogTail(tmp_path)) == {"Training, fold 1 of 2": both, "Training, fold 2 of 2": both}
+
+
 def test_a_log_of_hours_is_read_in_pieces(tmp_path: Path) -> None:
     many = [epoch(number, 1.0) for number in range(1, 3001)]
     finish(logged(steps_of(many, tmp_path), tmp_path, STARTED))
@@ -146,7 +173,7 @@ def test_a_log_of_hours_is_read_in_pieces(tmp_path: Path) -> None:
     entries, more = tail.read()
     assert more
     assert 100 < len(entries) < 2000
-    assert [report.values["epoch"] for report in read_all(tail)][-1] == 3000
+    assert [report.epoch for report in read_all(tail)][-1] == 3000
     assert len(points(tail)["Training"]) == 3000
 
 
@@ -309,11 +336,12 @@ class Counted(Task):
 
 def test_an_epoch_tells_its_measures_and_the_mean_loss_of_its_batches(tmp_path: Path) -> None:
     reports = list(fit_steps(Counted(), tmp_path, CPU, stage="Training", resume=False))
-    told = [dict(report.values) for report in reports if report.values]
+    told = [(report.epoch, report.epochs, dict(report.values)) for report in reports if report.values]
     assert told == [
-        {"epoch": 1.0, "train_loss": 2.0, "validation_loss": 2.5},
-        {"epoch": 2.0, "train_loss": 2.0, "validation_loss": 3.5},
+        (1, 2, {"train_loss": 2.0, "validation_loss": 2.5}),
+        (2, 2, {"train_loss": 2.0, "validation_loss": 3.5}),
     ]
+    assert {(report.epoch, report.epochs) for report in reports} == {(0, 2), (1, 2), (2, 2)}
 
 
 CONFIG = """

@@ -217,8 +217,8 @@ def test_a_finished_variant_is_not_trained_again_and_more_can_be_added(tmp_path:
     assert any(step.stage.startswith("Training WSMCL (without MACL)") for step in first)
     table = (tmp_path / "out" / "ablations.csv").read_text()
     again, _ = run(tmp_path, CONFIG + ABLATIONS, manifest, resume=True)
-    trained = {step.stage for step in again if step.unit == "batches"}
-    assert trained == {f"Training WSMCL (k 2), fold {n} of 2" for n in (1, 2)}
+    trained = {(step.stage, step.fold, step.folds) for step in again if step.epochs}
+    assert trained == {("Training WSMCL (k 2)", fold, 2) for fold in (1, 2)}
     assert (tmp_path / "out" / "ablations.csv").read_text().startswith(table)
     changed = CONFIG + ABLATIONS.replace("contrastive = 0", "contrastive = 0.5")
     with pytest.raises(JobFailed, match=r"without MACL began with another config"):

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed, JobStopped
+from napari_her2.training_runs.files import RUN_FILE
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.methods import find_method
 from napari_her2_training.running.log import Started, logged
 from napari_her2_training.running.ranks import is_first
-from napari_her2_training.running.runs import RUN_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Generator

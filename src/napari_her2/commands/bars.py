@@ -84,13 +84,13 @@ def drive(
                 if news is not None:
                     with _aside(bars):
                         news()
-                if step.stage != stage:
+                if step.title != stage:
                     # A new bar: the speed of one stage says nothing about the next. What came from the
                     # cache before the first batch is not speed either.
                     bars.remove_task(bar)
-                    name = escape(plain(f"{title}: {step.stage}" if title else step.stage))
+                    name = escape(plain(f"{title}: {step.title}" if title else step.title))
                     bar = bars.add_task(name, total=None, unit="", note="")
-                    stage, start = step.stage, step.done
+                    stage, start = step.title, step.done
                 bars.update(
                     bar,
                     completed=step.done - start,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_her2.inference.class_words import class_name, with_ish
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.thumbnail import Thumbnail
     from napari_her2.slide.tissue import TissueMask
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,12 @@ class Progress:
     note : str
         Anything worth a line: which device, that the cache was used, memory was short.
     values : mapping of str to float
-        Measures of a finished epoch of training ("train_loss", "validation_loss", ...), and its number as
-        "epoch", counted from 1; empty for all other reports.
+        Measures of a finished epoch of training ("train_loss", "validation_loss", ...); empty for all other
+        reports.
+    fold, folds : int
+        Which fold of a training it is, counted from 1, and how many there are; 0 where there is one split.
+    epoch, epochs : int
+        Epochs of a training that are finished, and how many there will be; 0 for all other work.
     """
 
     stage: str
@@ -47,6 +54,37 @@ class Progress:
     unit: str = ""
     note: str = ""
     values: Mapping[str, float] = field(default_factory=dict, hash=False)
+    fold: int = 0
+    folds: int = 0
+    epoch: int = 0
+    epochs: int = 0
+
+    @property
+    def title(self) -> str:
+        """Stage and fold, for a person: "Training abmil, fold 2 of 5"."""
+        return f"{self.stage}, fold {self.fold} of {self.folds}" if self.folds > 1 else self.stage
+
+
+def passed_on(
+    steps: Generator[Progress, None, T], change: Callable[[Progress], Progress]
+) -> Generator[Progress, None, T]:
+    """Pass the reports of other work on, each changed, and return what it returns.
+
+    Parameters
+    ----------
+    steps : generator of Progress
+        Closed in any case.
+    change : callable
+        Given a report, returns the one that is passed on.
+    """
+    with closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            yield change(step)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,12 +14,10 @@ from napari_her2.errors import JobFailed
 from napari_her2.inference.locks import FileLock
 from napari_her2.inference.result import Progress
 from napari_her2.outside import Reading
+from napari_her2.training_runs.files import LOCK_FILE, PROCESS_FILE, PROGRESS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-PROGRESS_FILE, PROCESS_FILE, LOCK_FILE, STOP_FILE = "progress.jsonl", "process.json", "run.lock", "stop"
-RUN_FILE, REPORT_FILE, PREDICTIONS_FILE = "run.json", "report.html", "predictions.csv"
 
 _PROCESS = Reading(limit=64 * 1024, nan=True)
 _CHUNK_BYTES = 128 * 1024  # some ten milliseconds of parsing: a window stays fluent meanwhile
@@ -102,10 +100,14 @@ class StageCurves:
 
     Parameters
     ----------
+    stage : str
+        The same for all folds.
     title : str
+        Which one it is, for a person.
     curves : tuple of Curve
     """
 
+    stage: str
     title: str
     curves: tuple[Curve, ...]
 
@@ -225,35 +227,32 @@ class LogTail:
 
 
 class _History:
-    """Epochs by stage. A stage that begins anew with its first epoch is the next of that name: a fold."""
+    """Epochs by stage and fold. One that begins anew with its first epoch is the next of that title."""
 
     def __init__(self) -> None:
-        self._stages: list[tuple[str, dict[int, Mapping[str, float]]]] = []
+        self._stages: list[tuple[Progress, dict[int, Mapping[str, float]]]] = []
 
     def add(self, entries: Iterable[LogEntry]) -> None:
-        for entry in entries:
-            values = entry.progress.values
-            epoch = values.get("epoch")
-            if epoch is None:
-                continue
-            self._epochs_of(entry.progress.stage, int(epoch))[int(epoch)] = values
+        for progress in (entry.progress for entry in entries):
+            if progress.values and progress.epoch:
+                self._epochs_of(progress)[progress.epoch] = progress.values
 
-    def _epochs_of(self, stage: str, epoch: int) -> dict[int, Mapping[str, float]]:
-        for name, epochs in reversed(self._stages):
-            if name == stage:
-                if epoch == 1 and len(epochs) > 1:
+    def _epochs_of(self, progress: Progress) -> dict[int, Mapping[str, float]]:
+        for first, epochs in reversed(self._stages):
+            if first.title == progress.title:
+                if progress.epoch == 1 and len(epochs) > 1:
                     break
                 return epochs
-        self._stages.append((stage, {}))
+        self._stages.append((progress, {}))
         return self._stages[-1][1]
 
     def stages(self) -> tuple[StageCurves, ...]:
-        names = [name for name, _ in self._stages]
+        titles = [first.title for first, _ in self._stages]
         out = []
-        for number, (name, epochs) in enumerate(self._stages):
-            nth = names[: number + 1].count(name)
-            title = f"{name} ({nth})" if names.count(name) > 1 else name
-            out.append(StageCurves(title, _curves(epochs)))
+        for number, (first, epochs) in enumerate(self._stages):
+            nth = titles[: number + 1].count(first.title)
+            title = f"{first.title} ({nth})" if titles.count(first.title) > 1 else first.title
+            out.append(StageCurves(first.stage, title, _curves(epochs)))
         return tuple(out)
 
 
@@ -261,8 +260,7 @@ def _curves(epochs: Mapping[int, Mapping[str, float]]) -> tuple[Curve, ...]:
     points: dict[str, list[tuple[int, float]]] = {}
     for epoch in sorted(epochs):
         for name, value in epochs[epoch].items():
-            if name != "epoch":
-                points.setdefault(name, []).append((epoch, value))
+            points.setdefault(name, []).append((epoch, value))
     return tuple(Curve(name, tuple(found)) for name, found in points.items())
 
 
@@ -275,9 +273,11 @@ def _entry(told: Mapping[str, Any]) -> LogEntry | None:
         for name, value in (values.items() if isinstance(values, dict) else ())
         if (number := _number(value)) is not None
     }
-    done, total = _whole(told.get("done")), _whole(told.get("total"))
+    of_older = numbers.pop("epoch", 0)  # versions up to 0.1 told it among the measures
+    counts = {name: _whole(told.get(name)) for name in ("done", "total", "fold", "folds", "epoch", "epochs")}
+    counts["epoch"] = counts["epoch"] or int(of_older)
     unit, note = str(told.get("unit") or ""), str(told.get("note") or "")
-    return LogEntry(time, Progress(stage, done, total, unit, note, numbers))
+    return LogEntry(time, Progress(stage, unit=unit, note=note, values=numbers, **counts))
 
 
 def is_alive(out: Path) -> bool:

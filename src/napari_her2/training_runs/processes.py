@@ -18,13 +18,8 @@ from typing import IO, Literal, TypeAlias
 from napari_her2.errors import JobFailed
 from napari_her2.outside import Reading
 from napari_her2.own_files import private_folder, read_own, write_own
-from napari_her2.training_runs.log import (
-    RUN_FILE,
-    STOP_FILE,
-    ProcessRecord,
-    State,
-    read_process,
-)
+from napari_her2.training_runs.files import RUN_FILE, STOP_FILE
+from napari_her2.training_runs.log import ProcessRecord, State, read_process
 
 TRAIN_LOG = "train.log"
 STATE_VARIABLE = "NAPARI_HER2_TRAININGS"

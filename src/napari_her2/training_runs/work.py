@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed, ModelNameTaken
 from napari_her2.inference.result import Progress
-from napari_her2.training_runs.log import REPORT_FILE
+from napari_her2.training_runs.files import REPORT_FILE
 from napari_her2.training_runs.processes import train_command, words_of
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ def _train_fold(
         task,
         run.folder.step(number, "head"),
         run.device,
-        stage=f"{STAGE}{run.of_fold(number)}",
+        stage=STAGE,
         resume=run.folder.resume,
     )
     facts = ModelFacts(
@@ -138,7 +138,7 @@ def _make_encoder(
         task,
         run.folder.step(number, "encoder"),
         run.device,
-        stage=f"{PRETRAINING}{run.of_fold(number)}",
+        stage=PRETRAINING,
         resume=run.folder.resume,
     )
     return task.rounded()

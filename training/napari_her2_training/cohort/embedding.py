@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.embed import embed_steps, refuse_ruins
-from napari_her2.inference.result import Progress
+from napari_her2.inference.result import Progress, passed_on
 from napari_her2_training.cohort.bags import SlideBag
 from napari_her2_training.cohort.features import read_features
 from napari_her2_training.cohort.manifest import STAINS, label_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.embed import Embeddings
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
@@ -70,8 +70,8 @@ def embed_cases(
     for number, case in enumerate(cases):
         with naming_row(case), slide_to_learn(case, stain) as slide:
             grid, keep = tiles_to_learn(slide, config, stain)
-            steps = embed_steps(slide, encoder, grid, keep, device)
-            embedded = yield from _counted(steps, stage, number, len(cases))
+            counted = partial(replace, stage=stage, done=number, total=len(cases), unit="slides")
+            embedded = yield from passed_on(embed_steps(slide, encoder, grid, keep, device), counted)
             refuse_ruins(slide, embedded)
         if not len(embedded.features):
             raise JobFailed(
@@ -156,15 +156,3 @@ def read_cases(
         bags.append(SlideBag(case.case_id, label_of(case, config.mapping), features))
     yield Progress(stage, len(cases), len(cases), "slides")
     return tuple(bags)
-
-
-def _counted(
-    steps: Generator[Progress, None, Embeddings], stage: str, done: int, total: int
-) -> Generator[Progress, None, Embeddings]:
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            embedded: Embeddings = end.value
-            return embedded
-        yield replace(step, stage=stage, done=done, total=total, unit="slides")

@@ -178,7 +178,7 @@ class _Work:
             task,
             run.folder.step(number, STEP),
             run.device,
-            stage=f"Training {self.what}{run.of_fold(number)}",
+            stage=f"Training {self.what}",
             resume=run.folder.resume,
         )
         round_weights(model)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-PREDICTIONS_FILE = "predictions.csv"
 _COLUMNS = ("fold", "part", "reading", "case_id", "class", "temperature")
 
 

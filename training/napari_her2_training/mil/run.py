@@ -136,7 +136,7 @@ def _train_fold(
         task,
         run.folder.step(number, STEP),
         run.device,
-        stage=f"Training {config.head.architecture}{run.of_fold(number)}",
+        stage=f"Training {config.head.architecture}",
         resume=run.folder.resume,
     )
     facts = ModelFacts(

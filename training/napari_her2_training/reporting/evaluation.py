@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed
 from napari_her2.outside import expanded, is_regular
+from napari_her2.training_runs.files import PREDICTIONS_FILE
 from napari_her2_training.config import MeasureConfig
 from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.arms import METRICS_FILE, Measured, measure
 from napari_her2_training.measures.calibration import reliability, risk_coverage
-from napari_her2_training.measures.predictions import PREDICTIONS_FILE, pooled, read_predictions
+from napari_her2_training.measures.predictions import pooled, read_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

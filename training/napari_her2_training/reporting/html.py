@@ -14,7 +14,6 @@ from napari_her2.whole_files import whole_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REPORT_FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from napari_her2.inference.result import Progress
+from napari_her2.inference.result import Progress, passed_on
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import SLIDE
 from napari_her2.models.weights_file import write_weights
@@ -79,10 +79,6 @@ class ArmRun(Generic[Config]):
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
         return self.config.data.mapping.names
-
-    def of_fold(self, number: int) -> str:
-        """Say which fold it is, where there are several: ", fold 2 of 5"."""
-        return f", fold {number + 1} of {len(self.splits)}" if len(self.splits) > 1 else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +200,8 @@ def run_arm(
         yield Progress("Splitting the cases", note=warning)
     folds: list[TrainedFold] = []
     for number, split in enumerate(run.splits):
-        folds.append(calibrated((yield from train_fold(number, split)), run.config))
+        trained = yield from passed_on(train_fold(number, split), _of_fold(number, len(run.splits)))
+        folds.append(calibrated(trained, run.config))
     if folds[0].no_bundle:
         yield Progress("Saving the weights alone", note=folds[0].no_bundle)
     said: Said = {
@@ -248,6 +245,15 @@ def run_arm(
         },
     )
     return path
+
+
+def _of_fold(number: int, count: int) -> Callable[[Progress], Progress]:
+    """Give the reports of what learns the number of the fold that it learns in, where there are several."""
+
+    def numbered(step: Progress) -> Progress:
+        return replace(step, fold=number + 1, folds=count) if step.epochs and count > 1 else step
+
+    return numbered
 
 
 def calibrated(fold: TrainedFold, config: CasesRunConfig) -> TrainedFold:

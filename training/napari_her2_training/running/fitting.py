@@ -157,7 +157,7 @@ class _Reporter(Callback):
         self.task = task
         self.stage = stage
         self.report = report
-        self.note = ""
+        self.note, self.epoch = "", 0
         self.losses: list[torch.Tensor] = []
 
     def on_train_epoch_start(self, *_: object) -> None:
@@ -180,7 +180,8 @@ class _Reporter(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, *_: object) -> None:
         shown = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())
         self.note = f"epoch {trainer.current_epoch + 1} of {self.task.epochs}: {shown}"
-        values = {"epoch": trainer.current_epoch + 1.0}
+        self.epoch = trainer.current_epoch + 1
+        values: dict[str, float] = {}
         if self.losses:
             values["train_loss"] = float(torch.stack(self.losses).float().mean())
         values |= {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -188,4 +189,5 @@ class _Reporter(Callback):
 
     def _tell(self, done: int, values: Mapping[str, float] | None = None) -> None:
         total = self.task.epochs * self.task.train_batches
-        self.report(Progress(self.stage, done, total, "batches", self.note, values or {}))
+        epochs = {"epoch": self.epoch, "epochs": self.task.epochs}
+        self.report(Progress(self.stage, done, total, "batches", self.note, values or {}, **epochs))

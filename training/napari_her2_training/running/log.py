@@ -1,9 +1,9 @@
 """What a training tells of itself while it runs, for whoever looks at its folder from outside.
 
-``OUT/progress.jsonl`` gets a line for each report: a JSON object with time (seconds since 1970), stage, done,
-total, unit, note and values (the measures of a finished epoch). Reports are thinned to about one a second,
-epochs never. A line ``{"started": ..., "resume": ...}`` opens each start; one that does not resume makes all
-lines before it history. The file is only appended to, and its last line may be half written.
+``OUT/progress.jsonl`` gets a line for each report: a JSON object with time (seconds since 1970) and the
+fields of `Progress`. Reports are thinned to about one a second, those of a finished epoch never. A line
+``{"started": ..., "resume": ...}`` opens each start; one that does not resume makes all lines before it
+history. The file is only appended to, and its last line may be half written.
 
 ``OUT/process.json`` says which process trains what, and how it ended: "running", "finished" (with the
 model), "stopped" or "failed" (with the reason). ``OUT/run.lock`` is locked as long as that process lives. The
@@ -21,12 +21,14 @@ import math
 import os
 import platform
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from napari_her2 import __version__
 from napari_her2.errors import Her2Error, JobFailed, JobStopped
 from napari_her2.inference.locks import FileLock
+from napari_her2.inference.result import passed_on
+from napari_her2.training_runs.files import LOCK_FILE, PROCESS_FILE, PROGRESS_FILE, STOP_FILE
 from napari_her2_training.files import write_json
 
 if TYPE_CHECKING:
@@ -35,14 +37,10 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.result import Progress
 
-PROGRESS_FILE, PROCESS_FILE, LOCK_FILE, STOP_FILE = "progress.jsonl", "process.json", "run.lock", "stop"
-
 _SECONDS_BETWEEN_LINES = 1.0
 _SECONDS_BETWEEN_LOOKS = 0.2  # for the stop file: on a network drive each look costs milliseconds
 _SECONDS_FOR_THE_LOCK = 2.0  # who looks at the run holds it for a moment
 _FORMAT = 1
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +97,8 @@ def logged(
     """
     with RunLog(out, started) as log:
         try:
-            # Closed before the end is told: its threads write to the folder until then.
-            with contextlib.closing(steps):
-                bundle = yield from _until_stopped(steps, log)
+            # Which closes it before the end is told: its threads write to the folder until then.
+            bundle = yield from passed_on(steps, log.take)
         except (GeneratorExit, KeyboardInterrupt, JobStopped):
             log.end("stopped", "It was stopped, and can be resumed.")
             raise
@@ -113,19 +110,6 @@ def logged(
             raise
         log.end("finished", bundle=bundle)
         return bundle
-
-
-def _until_stopped(steps: Generator[Progress, None, T], log: RunLog) -> Generator[Progress, None, T]:
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        log.take(progress)
-        if log.stop_wanted():
-            raise JobStopped("The training was stopped as asked; it can be resumed.")
-        yield progress
 
 
 class RunLog:
@@ -170,24 +154,30 @@ class RunLog:
         """Give the folder back."""
         self._lock.release()
 
-    def take(self, progress: Progress) -> None:
+    def take(self, progress: Progress) -> Progress:
+        """Write a report and pass it on.
+
+        Raises
+        ------
+        JobStopped
+            If somebody asked for the end.
+        """
+        self._write(progress)
+        if self.stop_wanted():
+            raise JobStopped("The training was stopped as asked; it can be resumed.")
+        return progress
+
+    def _write(self, progress: Progress) -> None:
         """Write a report, unless one of the same stage was written just now."""
         now = time.monotonic()
         last = progress.total > 0 and progress.done >= progress.total
-        fresh = progress.stage != self._stage or progress.values or last
+        fresh = progress.title != self._stage or progress.values or last
         if not fresh and now - self._written < _SECONDS_BETWEEN_LINES:
             return
-        self._written, self._stage = now, progress.stage
-        line = {
-            "time": round(time.time(), 3),
-            "stage": progress.stage,
-            "done": progress.done,
-            "total": progress.total,
-            "unit": progress.unit,
-            "note": progress.note,
-            # JSON knows no NaN: a measure that could not be taken is left out.
-            "values": {name: value for name, value in progress.values.items() if math.isfinite(value)},
-        }
+        self._written, self._stage = now, progress.title
+        # JSON knows no NaN: a measure that could not be taken is left out.
+        values = {name: value for name, value in progress.values.items() if math.isfinite(value)}
+        line = {"time": round(time.time(), 3), **asdict(progress), "values": values}
         # Whoever looks on misses a line; a training is not given up for that.
         with contextlib.suppress(OSError):
             self._append(json.dumps(line, ensure_ascii=False))

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from napari_her2.training_runs.files import PREDICTIONS_FILE
 from napari_her2_training.files import write_json
 from napari_her2_training.measures.arms import METRICS_FILE, judged_part
-from napari_her2_training.measures.predictions import PREDICTIONS_FILE, write_predictions
+from napari_her2_training.measures.predictions import write_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

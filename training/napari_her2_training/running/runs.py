@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
+from napari_her2.training_runs.files import RUN_FILE
 from napari_her2_training.files import OWN_FILES, write_json
 from napari_her2_training.running.ranks import is_first
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2_training.config import RunConfig
-
-RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True, slots=True)

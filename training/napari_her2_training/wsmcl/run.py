@@ -139,7 +139,7 @@ class _Work:
             task,
             run.folder.step(number, "head"),
             run.device,
-            stage=f"{self.stage}{run.of_fold(number)}",
+            stage=self.stage,
             resume=run.folder.resume,
         )
         said: dict[str, dict[str, Predictions]] = {}

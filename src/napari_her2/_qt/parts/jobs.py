@@ -243,8 +243,8 @@ def _outcome(steps: Steps, run: _Run, report: Callable[[Progress], None]) -> _Ou
             except StopIteration as stop:
                 return _Outcome("returned", stop.value)
             now = time.monotonic()
-            if progress.stage != stage or now - reported >= _SECONDS_BETWEEN_REPORTS:
-                reported, stage = now, progress.stage
+            if progress.title != stage or now - reported >= _SECONDS_BETWEEN_REPORTS:
+                reported, stage = now, progress.title
                 report(progress)
         return _Outcome("cancelled")
     finally:

@@ -38,8 +38,8 @@ class RateMeter:
         tuple of float or None
             Units a second and seconds left; None while that cannot be told.
         """
-        if progress.stage != self._stage or (self._seen and progress.done < self._seen[-1][1]):
-            self._stage = progress.stage
+        if progress.title != self._stage or (self._seen and progress.done < self._seen[-1][1]):
+            self._stage = progress.title
             self._seen.clear()
         self._seen.append((now, progress.done))
         while len(self._seen) > 2 and now - self._seen[0][0] > _WINDOW_S:
@@ -126,7 +126,7 @@ class ProgressRow(QWidget):
         self.bar.setRange(0, 1000 if known else 0)
         if known:
             self.bar.setValue(round(1000 * min(progress.done / progress.total, 1)))
-        parts = [progress.stage]
+        parts = [progress.title]
         if known:
             parts.append(f"{progress.done:,} of {progress.total:,} {progress.unit}".strip())
         if rate is not None:

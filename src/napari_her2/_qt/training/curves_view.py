@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from napari_her2.training_runs.log import Curve, StageCurves
 
 _SHORT_FORMS = {"auc": "AUC", "f1": "F1", "mcc": "MCC"}
-_OF_A_FOLD = re.compile(r",? fold \d+ of \d+| \(\d+\)$")
 
 
 class CurvesView(QWidget):
@@ -74,9 +72,7 @@ class CurvesView(QWidget):
         self.measures.setVisible(bool(measures))
         if stage is None:
             return
-        group = _OF_A_FOLD.sub("", stage.title)
-        folds = [other for other in self._stages if _OF_A_FOLD.sub("", other.title) == group]
-        behind = [other for other in folds if other is not stage]
+        behind = [other for other in self._stages if other.stage == stage.stage and other is not stage]
         self.loss.set_lines([*_lines(loss), *(line for other in behind for line in _faint(other.of_loss()))])
         more = (line for other in behind for line in _faint(other.of_measures()))
         self.measures.set_lines([*_lines(measures), *more])

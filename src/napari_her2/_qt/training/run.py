@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 
@@ -14,18 +13,19 @@ from napari_her2._qt.parts.progress_row import RateMeter, time_left
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.training.curves_view import CurvesView
-from napari_her2.training_runs.log import PREDICTIONS_FILE, REPORT_FILE, LogTail
+from napari_her2.training_runs.files import PREDICTIONS_FILE, REPORT_FILE
+from napari_her2.training_runs.log import LogTail
 from napari_her2.training_runs.processes import RunStatus, status_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_her2.inference.result import Progress
     from napari_her2.training_runs.log import LogEntry
 
 _LIVE_MS, _ENDED_MS, _BEHIND_MS = 1000, 3000, 0
 _PATIENCE_S = 10.0
 _SECOND_FOLD = "fold1"
-_FOLD = re.compile(r"fold (\d+) of (\d+)")
 _WORDS = {
     "starting": "Starting …",
     "running": "Running",
@@ -235,23 +235,23 @@ class TrainingRunView(QWidget):
 
     def _in_words(self, entry: LogEntry) -> str:
         progress = entry.progress
-        parts, note = [progress.stage], progress.note
-        if progress.unit == "batches":
-            note = note.partition(":")[0]  # "epoch 3 of 50"; its measures are in the curves
-        elif progress.total > 0:
-            parts.append(f"{progress.done:,} of {progress.total:,} {progress.unit}".strip())
-        parts += [note] if note else []
+        parts = [progress.title]
+        if progress.epochs:  # its measures are in the curves
+            parts += [f"epoch {progress.epoch} of {progress.epochs}"] if progress.epoch else []
+        else:
+            if progress.total > 0:
+                parts.append(f"{progress.done:,} of {progress.total:,} {progress.unit}".strip())
+            parts += [progress.note] if progress.note else []
         if self._rate is not None:
-            parts.append(self._left(progress.stage, *self._rate, progress.total))
+            parts.append(self._left(progress, *self._rate))
         return " · ".join(parts)
 
     @staticmethod
-    def _left(stage: str, rate: float, seconds: float, total: int) -> str:
-        fold = _FOLD.search(stage)
+    def _left(progress: Progress, rate: float, seconds: float) -> str:
         words = f"{_unbroken(seconds)} left"
-        if fold is None or fold[1] == fold[2]:
+        if progress.fold >= progress.folds:
             return f"{words} in this step"
-        folds = (int(fold[2]) - int(fold[1])) * total / rate
+        folds = (progress.folds - progress.fold) * progress.total / rate
         return f"{words} in this fold, {_unbroken(seconds + folds)} in all"
 
     def _on_stop(self) -> None:

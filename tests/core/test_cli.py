@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import h5py
 import numpy as np
@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from conftest import write_flat_slide
 from napari_her2 import __version__, open_slide
 from napari_her2.cli import app
+from napari_her2.errors import ModelNameTaken
 from napari_her2.models.card import NOTICE
 
 
@@ -272,8 +273,6 @@ class _Check:
 @pytest.fixture
 def checks(monkeypatch):
     """Answers of the dry run; what was asked for is kept."""
-    from types import SimpleNamespace
-
     asked = {}
 
     def answer(*faults):
@@ -309,6 +308,18 @@ def test_a_dry_run_names_each_fault_and_fails(checks):
     assert json.loads(result.stdout)["faults"] == ["Row 3: no slide.", "Row 9: no score."]
 
 
-@pytest.mark.parametrize("arguments", [["wsmcl"], ["--out", "x"], ["wsmcl", "--out", "x", "--json"]])
+def test_an_error_is_told_in_fields_too(monkeypatch, tmp_path):
+    def export(*_: object, **__: object) -> None:
+        raise ModelNameTaken("Another model called tiny is installed.")
+
+    monkeypatch.setattr("napari_her2.commands.runs.training", lambda: SimpleNamespace(export=export))
+    result = run("export", tmp_path, "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert (told["kind"], told["message"]) == ("ModelNameTaken", "Another model called tiny is installed.")
+    assert "--force" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["wsmcl"], ["--out", "x"], ["wsmcl", "--json"]])
 def test_training_without_method_or_folder_is_wrong_usage(arguments):
     assert run("train", *arguments).exit_code == 2

@@ -23,10 +23,11 @@ from training_docks import (
 from napari_her2._napari.session import session_of
 from napari_her2._qt.training import dock as training_dock
 from napari_her2._qt.training import new_training
-from napari_her2.errors import ModelNameTaken
+from napari_her2.errors import JobFailed, ModelNameTaken
 from napari_her2.inference.result import Progress
 from napari_her2.training_runs import processes as training_runs
 from napari_her2.training_runs import work as training_work
+from napari_her2.training_runs.outcome import outcome_line
 from napari_her2.training_runs.work import CheckReport
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def test_faults_are_named_and_nothing_is_started_before_they_are_mended(
     assert not dock.asked.start.isEnabled()
     dock.asked.form.device.setCurrentIndex(3)
     assert dock.asked.checked.report is None
-    good = CheckReport((), ("No fold column.",), (("Cases", "0: 3"), ("Estimated time", "13 minutes")))
+    facts = (("Cases", "0: 3"), ("Estimated time", "13 minutes"))
+    good = CheckReport((), ("No fold column.",), facts, ("Estimated time",))
     monkeypatch.setattr(new_training, "checking", reporting(good))
     dock.asked.check.click()
     qtbot.waitUntil(lambda: dock.asked.checked.report is not None)
@@ -87,17 +89,21 @@ def result_of(steps: Generator[Progress, None, CheckReport]) -> CheckReport:
 def test_a_check_runs_in_a_process_that_a_cancel_ends(
     manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = {"faults": ["Row 2: no he."], "facts": [["cases", "1"]], "seconds": 5.0, "memory_bytes": None}
+    told = {"kind": "check", "faults": ["Row 2: no he."], "warnings": [], "facts": {"cases": "1"}}
+    told |= {"estimates": ["cases"], "seconds": 5.0, "memory_bytes": None}
     request = training_runs.RunRequest("wsmcl", "wsmcl", str(manifest), "out")
 
     def answering(code: str) -> None:
         monkeypatch.setattr(training_work, "train_command", lambda *_: [sys.executable, "-c", code])
 
-    answering(f"import sys; print({json.dumps(json.dumps(told))}); sys.exit(1)")
+    answering(f"import sys; print('a library'); print({json.dumps(json.dumps(told))}); sys.exit(1)")
     steps = training_work.checking(request)
-    assert result_of(steps) == CheckReport(("Row 2: no he.",), (), (("cases", "1"),))
-    answering("import sys; sys.exit('napari-her2: [head] has no key epoch.')")
-    with pytest.raises(training_work.JobFailed, match=r"^\[head\] has no key epoch\.$"):
+    assert result_of(steps) == CheckReport(("Row 2: no he.",), (), (("cases", "1"),), ("cases",))
+    answering(f"print({outcome_line('JobFailed', '[head] has no key epoch.')!r})")
+    with pytest.raises(JobFailed, match=r"^\[head\] has no key epoch\.$"):
+        list(training_work.checking(request))
+    answering("import no_such_module")
+    with pytest.raises(JobFailed, match="no_such_module"):
         list(training_work.checking(request))
     started: list[subprocess.Popen[bytes]] = []
 
@@ -195,13 +201,12 @@ def test_what_the_command_of_the_export_says_is_for_those_who_click(
     def answering(code: str) -> None:
         monkeypatch.setattr(sys, "executable", str(write_program(tmp_path / "python", code)))
 
-    taken = "There is another model called tiny. To replace it, add --force."
-    answering(f"echo 'napari-her2: {taken}' >&2; exit 1")
+    answering(f"echo '{outcome_line('ModelNameTaken', 'There is another model called tiny.')}'; exit 1")
     with pytest.raises(ModelNameTaken, match=r"^There is another model called tiny\.$"):
         list(training_work.exporting_run(tmp_path))
-    answering('echo Other words; echo "$@"')
+    answering(f"echo Other words; printf '{outcome_line('model', '%s')}' \"$*\"")
     said = result_of(training_work.exporting_run(tmp_path, ensemble=True, force=True))
-    assert said == f"-m napari_her2 export {tmp_path} --install --ensemble --force"
+    assert said == f"-m napari_her2 export {tmp_path} --install --json --ensemble --force"
 
 
 def write_program(path: Path, code: str) -> Path:

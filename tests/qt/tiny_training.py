@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.inference.result import Progress
+from napari_her2.training_runs.outcome import outcome_line
 from napari_her2_training.running.log import Started, logged
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def training(method: str, out: Path) -> Generator[Progress, None, Path]:
 if __name__ == "__main__":
     method, out = sys.argv[1], Path(sys.argv[2])
     if method == "refuses":
-        print("napari-her2: There is no configuration x.toml.", file=sys.stderr)  # noqa: T201 - as it does
+        print(outcome_line("JobFailed", "There is no configuration x.toml."))  # noqa: T201 - as it does
         sys.exit(1)
     resume = "--resume" in sys.argv
     try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_her2.errors import ClusterLost, Her2Error, ModelMisfit, ModelNameTaken
+from napari_her2.training_runs.outcome import outcome_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FAILED, CANCELLED = 1, 130
+JSON_HELP = "End with a line of JSON: kind, message, path."
 
 debug_everywhere: ContextVar[bool] = ContextVar("debug_everywhere", default=False)
 """``--debug`` before the command; after it, it belongs to the command."""
@@ -84,6 +86,10 @@ def _run(command: Callable[..., None], values: dict[str, Any], *, with_traceback
             traceback.print_exc()
         else:
             say(in_words(error))
+        if values.get("as_json"):
+            # The core's own words: whoever reads JSON knows other ways out than an option.
+            words = str(error) if isinstance(error, Her2Error) else in_words(error)
+            typer.echo(outcome_line(type(error).__name__, words))
         raise typer.Exit(FAILED) from None
 
 
@@ -111,6 +117,11 @@ def in_words(error: BaseException) -> str:
 def say(text: str) -> None:
     """Write one plain line on standard error."""
     typer.echo(f"napari-her2: {plain(text)}", err=True)
+
+
+def tell(kind: str, message: str, *, as_json: bool, **fields: object) -> None:
+    """Write what came out on standard output: the sentence, or with all fields a line of JSON."""
+    typer.echo(outcome_line(kind, message, **fields) if as_json else message)
 
 
 def plain(text: object) -> str:

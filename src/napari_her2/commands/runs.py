@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_her2.commands.bars import drive
+from napari_her2.commands.console import JSON_HELP, tell
 from napari_her2.commands.score import DEVICE_HELP
 from napari_her2.commands.training_extra import training
 
@@ -20,10 +21,11 @@ def report(
         int, typer.Option(min=0, help="So many failed cases are scored again and shown with their maps.")
     ] = 12,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Write the report of a training: report.html, and its numbers as CSV. Research use only."""
     page = drive(training().report(run, cases=cases, device=device), "report")
-    typer.echo(f"The report was written to {page}")
+    tell("report", f"The report was written to {page}", as_json=as_json, path=str(page))
 
 
 def export(
@@ -36,7 +38,8 @@ def export(
         bool, typer.Option("--install", help="Add it to your models: the docks and `score` find it by name.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of the same name.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Make one model of a training: its best fold, or all folds together."""
     bundle = training().export(run, ensemble=ensemble, name=name, install=install, force=force)
-    typer.echo(f"The model was written to {bundle}")
+    tell("model", f"The model was written to {bundle}", as_json=as_json, path=str(bundle))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -14,12 +13,13 @@ import typer
 from rich.table import Table
 
 from napari_her2.commands.bars import drive
-from napari_her2.commands.console import CANCELLED, FAILED, output, pairs_table, say
+from napari_her2.commands.console import CANCELLED, FAILED, output, pairs_table, say, tell
 from napari_her2.commands.score import DEVICE_HELP
 from napari_her2.commands.training_extra import training
 from napari_her2.errors import JobStopped
 from napari_her2.export.csv_cells import read_table
 from napari_her2.models.card import NOTICE
+from napari_her2.training_runs.outcome import outcome_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,12 +52,10 @@ def train(
         bool, typer.Option("--list", help="List the methods and the configurations of ours.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what --dry-run or --list found as JSON.")
+        bool, typer.Option("--json", help="End with a line of JSON: kind, message, and what was found.")
     ] = False,
 ) -> None:
     """Train a model and write it as a bundle."""
-    if as_json and not (dry_run or list_methods):
-        raise typer.BadParameter("--json belongs to --dry-run or --list.")
     if list_methods:
         _list_methods(as_json=as_json)
         return
@@ -82,17 +80,19 @@ def train(
             raise typer.Exit(CANCELLED) from None
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return  # of several processes that learn together, one tells
-    if written.suffix == ".csv":
+    if written.suffix != ".csv":
+        tell("model", f"The model was written to {written}", as_json=as_json, path=str(written))
+        return
+    if not as_json:
         _show_table(written)
-        typer.echo(f"The table was written to {written}, the models and all measures beside it. {NOTICE}")
-    else:
-        typer.echo(f"The model was written to {written}")
+    message = f"The table was written to {written}, the models and all measures beside it. {NOTICE}"
+    tell("table", message, as_json=as_json, path=str(written))
 
 
 def _check(method: str, settings: dict[str, Any], *, as_json: bool) -> None:
     check = drive(training("dry_run").check_steps(method, **settings), f"check {method}")
     if as_json:
-        typer.echo(json.dumps(check.told(), indent=1, ensure_ascii=False))
+        typer.echo(outcome_line("check", **check.told()))
     else:
         rows = [*check.facts, *(("warning", text) for text in check.warnings)]
         output().print(pairs_table(rows, title=f"{method}, nothing is trained"))
@@ -115,7 +115,7 @@ def _list_methods(*, as_json: bool) -> None:
         for method in listed.METHODS.values()
     ]
     if as_json:
-        typer.echo(json.dumps({"methods": methods}, indent=1, ensure_ascii=False))
+        typer.echo(outcome_line("methods", methods=methods))
         return
     rows = [
         (method.name, f"{method.line}; --config {', '.join(method.configs)}")

@@ -20,16 +20,17 @@ from napari_her2.outside import Reading
 from napari_her2.own_files import private_folder, read_own, write_own
 from napari_her2.training_runs.files import RUN_FILE, STOP_FILE
 from napari_her2.training_runs.log import ProcessRecord, State, read_process
+from napari_her2.training_runs.outcome import read_outcome
 
-TRAIN_LOG = "train.log"
+TRAIN_LOG, OUTCOME_FILE = "train.log", "outcome.json"
 STATE_VARIABLE = "NAPARI_HER2_TRAININGS"
 
 _EXTRA = ("lightning", "torchmetrics", "sklearn", "kornia", "matplotlib", "jinja2")
 _FORMAT = 1
 _MOST_KNOWN = 20
 _KNOWN = Reading(limit=256 * 1024)
-_LAST_WORDS_BYTES = 8 * 1024
-_SAID = "napari-her2: "  # how the command line begins what it says to a person
+_END_BYTES = 8 * 1024
+_OUTCOME = Reading(limit=256 * 1024)
 
 RunState: TypeAlias = State | Literal["starting", "absent"]
 
@@ -148,9 +149,10 @@ def start_training(request: RunRequest, *, resume: bool = False) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / STOP_FILE).unlink(missing_ok=True)
-        with (out / TRAIN_LOG).open("ab") as log:
+        command = train_command(request, "--json", *(["--resume"] if resume else []))
+        with (out / TRAIN_LOG).open("ab") as log, (out / OUTCOME_FILE).open("wb") as outcome:
             offset = log.tell()
-            process = _detached(train_command(request, *(["--resume"] if resume else [])), log)
+            process = _detached(command, outcome, log)
     except OSError as error:
         raise JobFailed(
             f"The training could not be started in {out} ({error.strerror or error}): choose a folder that "
@@ -162,15 +164,15 @@ def start_training(request: RunRequest, *, resume: bool = False) -> None:
     remember(request)
 
 
-def _detached(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _detached(command: list[str], output: IO[bytes], log: IO[bytes]) -> subprocess.Popen[bytes]:
     flags = 0
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
+        stdout=output,
+        stderr=log,
         start_new_session=sys.platform != "win32",
         creationflags=flags,
     )
@@ -187,7 +189,7 @@ def status_of(out: Path) -> RunStatus:
                 return RunStatus("starting", record=record)
             if _ENDED.get(out) == child.started:
                 return RunStatus("stopped", "It was stopped before it began.", record)
-            words = _last_words(out, child.log_offset)
+            words = _why_not_begun(out, child.log_offset)
             return RunStatus("failed", words or f"It ended at once, with the code {code}.", record)
     if record is not None:
         message = record.message
@@ -199,7 +201,7 @@ def status_of(out: Path) -> RunStatus:
                 "off. Resume it to go on."
             )
         return RunStatus(record.state, message, record)
-    words = _last_words(out, 0)
+    words = _why_not_begun(out, 0)
     if words:
         return RunStatus("failed", words)
     reason = "It has not begun." if out.is_dir() else "Its folder is gone, or its drive is not connected."
@@ -323,19 +325,22 @@ def run_in(out: Path) -> RunRequest:
     return RunRequest(record.method, record.config, record.data, str(out), record.device)
 
 
-def words_of(text: str) -> str:
-    """Return what a command said to a person; where it said nothing so, its last line."""
+def last_line(text: str) -> str:
+    """Return the last line of what a command printed: Python's own word where it died without an outcome."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line.removeprefix(_SAID) for line in lines if line.startswith(_SAID)]
-    return "\n".join(said or lines[-1:])
+    return lines[-1] if lines else ""
 
 
-def _last_words(out: Path, offset: int) -> str:
+def _why_not_begun(out: Path, offset: int) -> str:
+    """Tell why a process ended that never came to tell of itself; empty where nothing tells it."""
+    with contextlib.suppress(JobFailed, UnicodeDecodeError):
+        outcome = read_outcome(_OUTCOME.raw(out / OUTCOME_FILE).decode())
+        if outcome is not None:
+            return outcome.message
     try:
         with (out / TRAIN_LOG).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(offset, size - _LAST_WORDS_BYTES))
-            words = words_of(file.read().decode(errors="replace"))
+            file.seek(max(offset, size - _END_BYTES))
+            return last_line(file.read().decode(errors="replace"))
     except OSError:
         return ""
-    return words.splitlines()[-1] if words else ""

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_her2.errors import JobFailed, ModelNameTaken
+from napari_her2.errors import JobFailed, ModelError, ModelNameTaken, SlideError
 from napari_her2.inference.result import Progress
-from napari_her2.training_runs.files import REPORT_FILE
-from napari_her2.training_runs.processes import train_command, words_of
+from napari_her2.training_runs.outcome import read_outcome
+from napari_her2.training_runs.processes import last_line, train_command
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
     from typing import IO
 
+    from napari_her2.training_runs.outcome import Outcome
     from napari_her2.training_runs.processes import RunRequest
 
 _SECONDS_BETWEEN_LOOKS = 0.1
-_MAY_REPLACE = "To replace it, add --force"  # what the command line adds for those who type
+_ERRORS = {kind.__name__: kind for kind in (JobFailed, ModelError, ModelNameTaken, SlideError)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +65,21 @@ class CheckReport:
     ----------
     faults, warnings : tuple of str
     facts : tuple of (str, str)
-        Name and text, estimates of time, memory and disk space among them.
+        Name and text.
+    estimates : tuple of str
+        Names of the facts that are estimates: of time, memory and disk space.
     """
 
     faults: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    code: int
-    output: str
-    said: str
+    estimates: tuple[str, ...] = ()
 
 
 def listing_methods() -> Generator[Progress, None, tuple[MethodChoice, ...]]:
     """Ask the training package which methods it has; nothing of it is imported here."""
     command = [sys.executable, "-m", "napari_her2", "train", "--list", "--json"]
-    ended = yield from _running(command, "Looking for the methods")
-    if ended.code:
-        raise JobFailed(ended.said or "The training methods could not be listed.")
+    ended = yield from _running(command, "Looking for the methods", "methods")
     return tuple(
         MethodChoice(
             method["name"],
@@ -94,25 +88,19 @@ def listing_methods() -> Generator[Progress, None, tuple[MethodChoice, ...]]:
             method["folder"],
             method["table"],
         )
-        for method in json.loads(ended.output)["methods"]
+        for method in ended.fields["methods"]
     )
 
 
 def checking(request: RunRequest) -> Generator[Progress, None, CheckReport]:
     """Check cases, files and splits and estimate time and memory; nothing is trained."""
     command = train_command(request, "--dry-run", "--json")
-    ended = yield from _running(command, "Checking the cases, their files and splits")
-    try:
-        told = json.loads(ended.output)
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise JobFailed(ended.said or f"The check ended without a word, with the code {ended.code}.")
-    facts = told.get("facts") or ()
+    told = (yield from _running(command, "Checking the cases, their files and splits", "check")).fields
     return CheckReport(
-        tuple(str(fault) for fault in told.get("faults") or ()),
-        tuple(str(warning) for warning in told.get("warnings") or ()),
-        tuple((str(name), str(text)) for name, text in (facts.items() if isinstance(facts, dict) else facts)),
+        tuple(told["faults"]),
+        tuple(told["warnings"]),
+        tuple((name, str(text)) for name, text in told["facts"].items()),
+        tuple(told["estimates"]),
     )
 
 
@@ -139,16 +127,9 @@ def exporting_run(
     ModelNameTaken
         If another model of the same name is installed.
     """
-    command = [sys.executable, "-m", "napari_her2", "export", str(out), "--install"]
+    command = [sys.executable, "-m", "napari_her2", "export", str(out), "--install", "--json"]
     command += [*(["--ensemble"] if ensemble else []), *(["--force"] if force else [])]
-    ended = yield from _running(command, "Exporting the model")
-    if ended.code:
-        said, decision, _ = ended.said.partition(_MAY_REPLACE)
-        if decision:
-            raise ModelNameTaken(said.strip())
-        raise JobFailed(said or f"The export ended without a word, with the code {ended.code}.")
-    lines = ended.output.strip().splitlines()
-    return lines[-1].strip() if lines else "The model was installed."
+    return (yield from _running(command, "Exporting the model", "model")).message
 
 
 def reporting_run(out: Path) -> Generator[Progress, None, Path]:
@@ -159,15 +140,18 @@ def reporting_run(out: Path) -> Generator[Progress, None, Path]:
     Path
         The page.
     """
-    command = [sys.executable, "-m", "napari_her2", "report", str(out)]
-    ended = yield from _running(command, "Writing the report")
-    if ended.code:
-        raise JobFailed(ended.said or f"The report ended without a word, with the code {ended.code}.")
-    return out / REPORT_FILE
+    command = [sys.executable, "-m", "napari_her2", "report", str(out), "--json"]
+    return Path((yield from _running(command, "Writing the report", "report")).fields["path"])
 
 
-def _running(command: Sequence[str], stage: str) -> Generator[Progress, None, _Ended]:
-    """Run a command to its end; closing the generator ends it."""
+def _running(command: Sequence[str], stage: str, kind: str) -> Generator[Progress, None, Outcome]:
+    """Run a command to its end and return its outcome, of this kind; closing the generator ends it.
+
+    Raises
+    ------
+    Her2Error
+        That which ended the command; JobFailed where it told none.
+    """
     # Into files: a pipe that nobody reads would fill up and hold the command.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": errors}
@@ -181,7 +165,12 @@ def _running(command: Sequence[str], stage: str) -> Generator[Progress, None, _E
             finally:
                 if process.poll() is None:
                     process.kill()
-        return _Ended(process.returncode, _read(output), words_of(_read(errors)))
+        outcome, words = read_outcome(_read(output)), last_line(_read(errors))
+    if outcome is None:
+        raise JobFailed(words or f"{stage} ended with the code {process.returncode} and without a word.")
+    if outcome.kind != kind:
+        raise _ERRORS.get(outcome.kind, JobFailed)(outcome.message)
+    return outcome
 
 
 def _read(file: IO[bytes]) -> str:

@@ -113,6 +113,7 @@ def check_steps(
         faults=tuple(findings.faults),
         warnings=tuple(findings.warnings),
         facts=findings.all_facts(),
+        estimates=tuple(findings.estimates()),
         seconds=sum(findings.seconds.values()) if known else None,
         memory_bytes=findings.memory_bytes or None,
         disk_bytes=findings.disk_bytes or None,

@@ -32,6 +32,8 @@ class TrainingCheck:
         What a person should know, a sentence each.
     facts : tuple of (name, text)
         For a person: cases of each class in each split, slides, tiles, what is embedded already.
+    estimates : tuple of str
+        Names of the facts that are estimates.
     seconds : float or None
         Estimate of the whole training; None where there is nothing to base it on. What is not in it is told
         by the fact "Not in the estimate".
@@ -47,6 +49,7 @@ class TrainingCheck:
     faults: tuple[str, ...]
     warnings: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
+    estimates: tuple[str, ...]
     seconds: float | None
     memory_bytes: int | None
     disk_bytes: int | None
@@ -118,9 +121,9 @@ class Findings:
         if text not in self.warnings:
             self.warnings.append(text)
 
-    def all_facts(self) -> tuple[tuple[str, str], ...]:
-        """Return the facts, those about the estimate last."""
-        facts = dict(self.facts)
+    def estimates(self) -> dict[str, str]:
+        """Return what the training is expected to take, in words."""
+        facts = {}
         if self.seconds:
             parts = ", ".join(f"{what} {duration(taken)}" for what, taken in self.seconds.items())
             facts["Estimated time"] = f"{duration(sum(self.seconds.values()))}: {parts}"
@@ -128,9 +131,12 @@ class Findings:
             facts["Estimated memory"] = f"{size(self.memory_bytes)}, without what layers need on the way"
         if self.disk_bytes:
             facts["Estimated disk space"] = size(self.disk_bytes)
-        if self.left_out:
-            facts["Not in the estimate"] = "; ".join(self.left_out)
-        return tuple(facts.items())
+        return facts
+
+    def all_facts(self) -> tuple[tuple[str, str], ...]:
+        """Return the facts, those about the estimate last."""
+        left_out = {"Not in the estimate": "; ".join(self.left_out)} if self.left_out else {}
+        return tuple((self.facts | self.estimates() | left_out).items())
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from napari_her2.training_runs.work import CheckReport
 
 _GOOD = "Nothing is wrong with the cases."
-_ESTIMATED = "Estimated"
 _MOST = 20  # faults in the dock: who has more mends these first
 
 
@@ -57,7 +56,7 @@ class CheckView(QWidget):
             found = markup('<p style="margin:0; color:{}"><b>{}</b></p>', colours.top_bar, _GOOD)
         found += _list("Worth knowing:", report.warnings, colours.warning)
         # What it will take is asked before all else.
-        facts = sorted(report.facts, key=lambda fact: not fact[0].startswith(_ESTIMATED))
+        facts = sorted(report.facts, key=lambda fact: fact[0] not in report.estimates)
         row = '<tr><td width="30%" style="color:{}; padding-right:8px">{}</td><td>{}</td></tr>'
         rows = joined(markup(row, colours.muted, name, text) for name, text in facts)
         if rows:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.inference.result import Progress
-from napari_her2.whole_files import check_writable
 from napari_her2.training_runs.files import RUN_FILE
+from napari_her2.whole_files import check_writable
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.dry_run.findings import Findings, TrainingCheck, size
 from napari_her2_training.methods import find_method

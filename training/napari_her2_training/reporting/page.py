@@ -15,8 +15,8 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import read_card
 from napari_her2.models.card import NOTICE
 from napari_her2.models.weights_header import read_header
-from napari_her2.whole_files import whole_file
 from napari_her2.training_runs.files import REPORT_FILE
+from napari_her2.whole_files import whole_file
 from napari_her2_training.reporting.cases import misses_of, picture_steps
 from napari_her2_training.reporting.curves import draw_learning
 from napari_her2_training.reporting.evaluation import evaluate, in_words, read_run, rows_of

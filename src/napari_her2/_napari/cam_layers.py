@@ -13,6 +13,7 @@ from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, slide_tag, tag_of
 from napari_her2.errors import JobFailed
+from napari_her2.inference.regions import inside_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +35,7 @@ def inside(cam: CamMap, outlines: Sequence[Any]) -> CamMap:
     outlines : sequence of shapely polygons
         (x, y) in level-0 pixels.
     """
-    import shapely
-
-    height, width = cam.values.shape
-    y = cam.origin_px0[0] + (np.arange(height) + 0.5) * cam.pixel_px0[0]
-    x = cam.origin_px0[1] + (np.arange(width) + 0.5) * cam.pixel_px0[1]
-    outline = shapely.unary_union([shapely.make_valid(part) for part in outlines])
-    shapely.prepare(outline)
-    within = shapely.contains_xy(outline, *np.meshgrid(x, y))
+    within = inside_mask(outlines, cam.values.shape, cam.pixel_px0, cam.origin_px0)
     return replace(cam, values=np.where(within, cam.values, np.float32(np.nan)))
 
 

@@ -86,7 +86,10 @@ def tiles_inside(regions: Regions, grid: TileGrid) -> NDArray[np.bool_]:
 
 
 def inside_mask(
-    regions: Regions, shape: tuple[int, ...], pitch_px0: tuple[float, float]
+    regions: Regions,
+    shape: tuple[int, ...],
+    pitch_px0: tuple[float, float],
+    origin_px0: tuple[float, float] = (0.0, 0.0),
 ) -> NDArray[np.bool_]:
     """Pixels of a coarse image over the slide whose centre lies inside any of the regions.
 
@@ -97,19 +100,29 @@ def inside_mask(
     shape : tuple of int
         (rows, columns).
     pitch_px0 : tuple of float
-        (y, x) level-0 pixels per pixel; the first begins at the corner of the slide.
+        (y, x) level-0 pixels per pixel.
+    origin_px0 : tuple of float, optional
+        (y, x) corner of the first pixel; by default that of the slide.
 
     Returns
     -------
     (rows, columns) bool
     """
+    area = joined(regions)
+    y, x = (
+        origin + (np.arange(count) + 0.5) * pitch
+        for origin, count, pitch in zip(origin_px0, shape, pitch_px0, strict=True)
+    )
+    return np.asarray(shapely.contains_xy(area, *np.meshgrid(x, y)), np.bool_)
+
+
+def joined(regions: Regions) -> Any:  # noqa: ANN401 - a shapely geometry
+    """Regions as one geometry, prepared to be asked often."""
     polygons = read_regions(regions) if isinstance(regions, str | Path) else list(regions)
     # Regions drawn by hand cross themselves; without this GEOS refuses to join them.
     area = shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
-    pitch_y, pitch_x = pitch_px0
-    x, y = np.meshgrid((np.arange(shape[1]) + 0.5) * pitch_x, (np.arange(shape[0]) + 0.5) * pitch_y)
     shapely.prepare(area)
-    return np.asarray(shapely.contains_xy(area, x, y), np.bool_)
+    return area
 
 
 class _NoRegion(Exception):

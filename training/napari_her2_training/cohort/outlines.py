@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from napari_her2.inference.regions import read_regions
+from napari_her2.inference.regions import joined
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,11 +32,10 @@ def tumour_share(path: Path, grid: TileGrid) -> NDArray[np.float64]:
     -------
     (rows, columns) float64
     """
-    region = shapely.union_all(read_regions(path))
+    region = joined(path)
     rows, cols = np.indices(grid.shape)
     side_y, side_x = grid.tile_px0
     tiles = shapely.box(cols * side_x, rows * side_y, (cols + 1) * side_x, (rows + 1) * side_y)
-    shapely.prepare(region)
     share = np.zeros(grid.shape)
     touched = shapely.intersects(region, tiles)
     inside = shapely.contains(region, tiles)

@@ -30,11 +30,12 @@ from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.cohort.splits import Split
 from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, predictor_arms
 from napari_her2_training.corr_a_net.config import CorrANetConfig
+from napari_her2_training.corr_a_net.field_run import FieldRun
 from napari_her2_training.corr_a_net.fields import FieldStore
 from napari_her2_training.corr_a_net.measures import Judged, correlations_of, drop_of, judge, measures_of
 from napari_her2_training.corr_a_net.predictor import LabelledFields, new_predictor
 from napari_her2_training.corr_a_net.representation_metrics import compare_paired
-from napari_her2_training.corr_a_net.run import FieldRun, load_network
+from napari_her2_training.corr_a_net.run import load_network
 from napari_her2_training.corr_a_net.slide_fields import plan_fields
 from napari_her2_training.corr_a_net.table import CONFIG_FILE
 from napari_her2_training.corr_a_net.training import represent_steps

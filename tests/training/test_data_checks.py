@@ -11,9 +11,9 @@ from napari_her2.errors import JobFailed
 from napari_her2.slide.content_hash import head_sha256
 from napari_her2_training.attention_mil.config import AttentionConfig
 from napari_her2_training.classes import class_mapping
-from napari_her2_training.cohort import checks
-from napari_her2_training.cohort.checks import content_faults, ish_warnings, split_warnings
-from napari_her2_training.cohort.manifest import Case, ManifestFaults, read_manifest
+from napari_her2_training.cohort import contents
+from napari_her2_training.cohort.checks import ish_warnings, split_warnings
+from napari_her2_training.cohort.manifest import Case, ManifestFaults, named_slides, read_manifest
 from napari_her2_training.cohort.splits import Split, make_splits
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ def write(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def content_faults(cases: list[Case]) -> list[str]:
+    return contents.content_faults(named_slides(cases))
 
 
 def test_the_same_slide_under_two_names_is_named_with_both_rows(tmp_path: Path) -> None:
@@ -61,7 +65,7 @@ def test_nothing_is_read_of_files_whose_sizes_differ(tmp_path: Path, monkeypatch
     def refuse(_: Path) -> str:
         raise AssertionError("it was opened")
 
-    monkeypatch.setattr(checks, "content_sha256", refuse)
+    monkeypatch.setattr(contents, "content_sha256", refuse)
     cases = [case(row, write(tmp_path / f"{row}.svs", b"x" * row)) for row in range(2, 9)]
     assert content_faults(cases) == []
 

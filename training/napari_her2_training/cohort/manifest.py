@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_her2.errors import JobFailed
 from napari_her2.outside import MiB, Reading, expanded, is_regular, shown
 from napari_her2_training.classes import SCORE_NAMES, class_mapping
-from napari_her2_training.cohort.checks import content_faults, holds_dicom, real
+from napari_her2_training.cohort.contents import NamedSlide, content_faults, holds_dicom, real
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from napari_her2_training.classes import ClassMapping
@@ -148,10 +148,18 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     cases = tuple(_case(number, row, path.parent, needed, faults) for number, row in rows)
     faults += _faults_between(cases)
     if not faults:
-        faults += content_faults(cases)
+        faults += content_faults(named_slides(cases))
     if faults:
         raise ManifestFaults(path.name, faults)
     return cases
+
+
+def named_slides(cases: Sequence[Case]) -> Iterator[NamedSlide]:
+    """Name the slides of cases by their row and column."""
+    for case in cases:
+        for column, path in (("he", case.he), ("ihc", case.ihc)):
+            if path is not None:
+                yield NamedSlide(case.row, case.case_id, column, path)
 
 
 def _case(

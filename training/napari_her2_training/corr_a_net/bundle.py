@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from napari_her2.models.predictors import Predictor
     from napari_her2_training.corr_a_net.arms import Arm
     from napari_her2_training.corr_a_net.config import CorrANetConfig
+    from napari_her2_training.corr_a_net.field_run import FieldRun
     from napari_her2_training.corr_a_net.fields import FieldList
     from napari_her2_training.corr_a_net.measures import Judged
-    from napari_her2_training.corr_a_net.run import FieldRun
 
 FIELDS = "fields"
 """The reading of single fields, beside that of slides."""

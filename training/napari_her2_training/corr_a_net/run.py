@@ -7,7 +7,7 @@ H&E, ``OUT/arms`` the predictors. What is finished is not made again when a run 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from napari_her2_training.cohort.splits import Split, make_splits
 from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, NetworkArm
 from napari_her2_training.corr_a_net.bci_folder import BCIFolder, is_bci_folder
 from napari_her2_training.corr_a_net.bundle import trained_fold
+from napari_her2_training.corr_a_net.field_run import FieldRun
 from napari_her2_training.corr_a_net.fields import FieldStore
 from napari_her2_training.corr_a_net.measures import Judged, judge
 from napari_her2_training.corr_a_net.predictor import (
@@ -39,7 +40,7 @@ from napari_her2_training.corr_a_net.training import (
 )
 from napari_her2_training.files import OWN_FILES, write_json
 from napari_her2_training.measures.arms import METRICS_FILE
-from napari_her2_training.running.arm import ArmRun, TrainedFold, run_arm
+from napari_her2_training.running.arm import TrainedFold, run_arm
 from napari_her2_training.running.cards import round_weights
 from napari_her2_training.running.fitting import fit_steps
 from napari_her2_training.running.machines import choose_machines
@@ -51,46 +52,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.models.predictors import Predictor
-    from napari_her2_training.cohort.manifest import Case, Stain
+    from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.corr_a_net.config import CorrANetConfig
 
 METHOD = "corr-a-net"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FieldRun(ArmRun["CorrANetConfig"]):
-    """What all steps of a run share; a folder of patches has neither cases nor a split of them.
-
-    Parameters
-    ----------
-    config, data, cases, splits, folder, device
-        See `ArmRun`.
-    store : FieldStore
-    """
-
-    store: FieldStore
-
-    @property
-    def judged(self) -> str:
-        """The part that arms are judged on: "test" where there is one."""
-        return "test" if len(self.store.listed("test")) else "validation"
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Fields of each part."""
-        return {part: len(self.store.listed(part)) for part in SPLITS}
-
-    def path(self, *parts: str) -> Path:
-        """Return a folder of the run, made when absent."""
-        folder = self.folder.path.joinpath(*parts)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def prepare(self, *wanted: tuple[str, Stain]) -> Generator[Progress, None, None]:
-        """Cut fields of parts and stains that are not there yet."""
-        for part, stain in wanted:
-            if len(self.store.listed(part)):
-                yield from self.store.prepare(part, stain)
 
 
 def open_fields(

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from napari_her2.models.predictors import Predictor
     from napari_her2_training.corr_a_net.arms import Arm, NetworkArm
     from napari_her2_training.corr_a_net.config import CorrANetConfig
+    from napari_her2_training.corr_a_net.field_run import FieldRun
     from napari_her2_training.corr_a_net.measures import Judged
-    from napari_her2_training.corr_a_net.run import FieldRun
 
 CONFIG_FILE = "config.json"
 _MEASURES = "measures.json"

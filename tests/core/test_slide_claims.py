@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 TILE = 64
 IMAGE = np.random.default_rng(3).integers(0, 255, (TILE * 2, TILE * 3, 3)).astype(np.uint8)
-WIDTH, LENGTH, SAMPLES, ROWS, TILE_WIDTH, TILE_LENGTH = 256, 257, 277, 278, 322, 323
+WIDTH, LENGTH, BITS, SAMPLES, ROWS = 256, 257, 258, 277, 278
+TILE_WIDTH, TILE_LENGTH, TILE_BYTES = 322, 323, 325
 
 
 def written(path: Path, **options) -> Path:
@@ -129,6 +130,33 @@ def test_tiles_and_images_larger_than_a_slide_or_its_file_are_refused(tmp_path, 
     state(path, changes)
     with pytest.raises(SlideError, match=words):
         open_slide(path, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", "openslide"])
+def test_openslide_meets_no_tile_that_is_longer_than_the_file(tmp_path, backend):
+    pytest.importorskip("openslide")
+    path = tiled(tmp_path / "long.tif", compression="deflate", bigtiff=False)
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].tags[TILE_BYTES].offset
+    with path.open("r+b") as file:
+        file.seek(place + 2)
+        file.write(struct.pack("<H", 16))  # pairs of lengths are read as one, of 64 bits
+    with pytest.raises(SlideError, match=r"longer than the whole file|cut off") as refused:
+        open_slide(path, backend=backend)
+    if backend == "openslide":
+        assert "longer than the whole file" in str(refused.value)
+
+
+def test_single_bits_in_a_codec_of_whole_bytes_are_refused(tmp_path):
+    path = tmp_path / "bits.tif"
+    tifffile.imwrite(
+        path, IMAGE[..., 0], photometric="minisblack", metadata=None, tile=(TILE, TILE), compression="jpeg"
+    )
+    with open_slide(path, mpp=0.5) as slide:
+        assert slide.read(0, 0, 0, 1, 1).shape == (1, 1, 3)
+    state(path, {BITS: 1})
+    with pytest.raises(SlideError, match="not an 8-bit brightfield image"):
+        open_slide(path, mpp=0.5)
 
 
 @pytest.mark.parametrize(("code", "value"), [(WIDTH, -64), (LENGTH, -1), (LENGTH, 0), (WIDTH, 0)])

@@ -12,7 +12,7 @@ from napari_her2.errors import SlideError
 from napari_her2.slide.dicom import DICOM_HEAD_BYTES, dicom_slide, is_dicom
 from napari_her2.slide.files import ByteFile, NotBrightfield
 from napari_her2.slide.tiff_chain import DESCRIPTION, SOFTWARE, XMP, read_headers
-from napari_her2.slide.tiff_limits import refuse_impossible
+from napari_her2.slide.tiff_limits import refuse_impossible, refuse_overlong
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +171,8 @@ def _open_picture(path: Path) -> Backend:
 def _open_openslide(path: Path, headers: TiffHeaders | None = None) -> Backend:
     if find_spec("openslide") is None:
         raise SlideError(f"{path.name} needs OpenSlide, which is not installed: {_INSTALL_OPENSLIDE}.")
+    if headers is not None:
+        refuse_overlong(path, headers)
     from napari_her2.slide.openslide_backend import OpenSlideBackend
 
     return OpenSlideBackend(path, headers)

@@ -13,6 +13,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
     from napari_her2.slide.files import ByteFile
 
@@ -22,6 +24,7 @@ _BY_GRAVITY: tuple[State, ...] = ("whole", "cut", "none", "circle", "endless")
 MAX_DIRECTORIES = 2000
 """A slide has some ten, a stack of focal planes some hundred."""
 WIDTH, LENGTH, BITS, COMPRESSION, DESCRIPTION, SAMPLES = 256, 257, 258, 259, 270, 277
+STRIP_BYTES, TILE_BYTES = 279, 325
 ROWS_PER_STRIP, PLANAR, SOFTWARE, TILE_WIDTH, TILE_LENGTH, XMP = 278, 284, 305, 322, 323, 700
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 _SUB_DIRECTORIES = 330
@@ -30,11 +33,13 @@ _MAX_SUB_DIRECTORIES = 64
 _TEXT_BYTES = 1 << 20
 _NUMBERS = {WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES, ROWS_PER_STRIP, PLANAR, TILE_WIDTH, TILE_LENGTH}
 _NUMBERS |= {X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}
+_LARGEST = {STRIP_BYTES, TILE_BYTES}
 _TEXTS = {DESCRIPTION, SOFTWARE, XMP}
 # Field types: struct code, and how many numbers make one value.
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
 _TYPES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
 _RATIONALS = {5, 10}
+_FRACTIONS = _RATIONALS | {11, 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Directory:
     Parameters
     ----------
     numbers : dict of int to float
-        First value of the numeric tags that matter here; without those that are no finite number.
+        First value of the numeric tags that matter here; without those that are no finite number. Of the
+        lengths of tiles and strips the largest.
     texts : dict of int to bytes
         Description, software and XMP; at most a MiB of each.
     """
@@ -150,15 +156,13 @@ class _Walk:
 
     def _entry(self, entry: bytes, directory: Directory, subs: list[int]) -> None:
         code, kind = struct.unpack(self._order + "HH", entry[:4])
-        if kind not in _TYPES or (code not in _NUMBERS and code not in _TEXTS and code != _SUB_DIRECTORIES):
+        known = _NUMBERS | _TEXTS | _LARGEST | {_SUB_DIRECTORIES}
+        if kind not in _TYPES or code not in known:
             return
         parts = self._order + _TYPES[kind]
         size = struct.calcsize(parts)
-        limit = (
-            _TEXT_BYTES
-            if code in _TEXTS
-            else size * (_MAX_SUB_DIRECTORIES if code == _SUB_DIRECTORIES else 1)
-        )
+        most = {**dict.fromkeys(_LARGEST, self._file.size // size), _SUB_DIRECTORIES: _MAX_SUB_DIRECTORIES}
+        limit = _TEXT_BYTES if code in _TEXTS else size * most.get(code, 1)
         word = self._order + ("Q" if self._big else "I")
         room = struct.calcsize(word)
         (count,) = struct.unpack(word, entry[4 : 4 + room])
@@ -169,6 +173,11 @@ class _Walk:
         data = data[: len(data[:wanted]) // size * size]
         if code in _TEXTS:
             directory.texts.setdefault(code, data)
+            return
+        if code in _LARGEST:
+            if kind not in _FRACTIONS:  # a slide has a million of them; what is below 0 is read as vast
+                lengths = np.frombuffer(data, f"{self._order}u{size}")
+                directory.numbers.setdefault(code, int(lengths.max(initial=0)))
             return
         values = [_value(values, kind) for values in struct.iter_unpack(parts, data)]
         if code == _SUB_DIRECTORIES:

@@ -106,7 +106,8 @@ def meaning_of(page: Any, planes: int, name: str) -> Meaning:  # noqa: ANN401 - 
 def _refuse_depth(page: Any, photometric: int, stored: int, name: str) -> None:  # noqa: ANN401 - tifffile
     """Refuse samples that are no 8-bit numbers: 12 bits in 16 look black, and floats have no white."""
     bits, kind = page.bitspersample, int(page.sampleformat)
-    indexed = stored == 1 and photometric in (*_GREY, PALETTE) and bits in (1, 2, 4)
+    packed = page.compression not in TIFF.IMAGE_COMPRESSIONS  # those give bytes, whatever the header says
+    indexed = packed and stored == 1 and photometric in (*_GREY, PALETTE) and bits in (1, 2, 4)
     signed = kind == 2 and photometric == CIELAB
     if (bits == 8 or indexed) and (kind in (1, 4) or signed):
         return

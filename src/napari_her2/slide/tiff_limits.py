@@ -62,6 +62,35 @@ def refuse_impossible(path: Path, size: int, headers: TiffHeaders) -> None:
             raise SlideError(f"{path.name} {claim}.")
 
 
+def refuse_overlong(path: Path, headers: TiffHeaders) -> None:
+    """Refuse a TIFF of which a tile or strip is longer than the file, before OpenSlide reserves its length.
+
+    Our own reader takes such a tile for damaged and reads the others.
+
+    Parameters
+    ----------
+    path : Path
+    headers : TiffHeaders
+
+    Raises
+    ------
+    SlideError
+    """
+    longest = max(
+        (
+            directory.integer(code)
+            for directory in headers.directories
+            for code in (tags.STRIP_BYTES, tags.TILE_BYTES)
+        ),
+        default=0,
+    )
+    if longest > path.stat().st_size:
+        raise SlideError(
+            f"{path.name} claims a tile of {longest:,} bytes, longer than the whole file, so it is damaged: "
+            f"copy it again from its source."
+        )
+
+
 def _impossible(directory: Directory, size: int, *, ndpi: bool) -> str:
     """Name the claim of a directory that cannot be believed, and what to do; empty where there is none."""
     height, width = directory.shape

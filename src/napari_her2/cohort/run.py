@@ -15,12 +15,14 @@ from napari_her2.cohort.table import write_score_table
 from napari_her2.errors import JobFailed
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.slide.names import slide_name
+from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
     from napari_her2.cohort.jobs import SlideJob, Source
     from napari_her2.cohort.tls import TlsFiles
+    from napari_her2.inference.result import Progress
     from napari_her2.slide.tissue import Preset
 
     Steps = Generator[CohortProgress, None, CohortReport]
@@ -186,17 +188,11 @@ def _here(stage: str, jobs: Sequence[SlideJob[Any]], tool: Any) -> Steps:  # noq
 
 def _named(job: SlideJob[Any], tool: Any) -> Generator[CohortProgress, None, SlideOutcome]:  # noqa: ANN401
     """Pass on the steps of a slide, with its name before the stage."""
-    steps = job.steps(tool)
-    try:
-        while True:
-            step = next(steps)
-            stage = f"{job.path.name}: {step.stage}"
-            yield CohortProgress(stage, step.done, step.total, step.unit, step.note)
-    except StopIteration as end:
-        outcome: SlideOutcome = end.value
-        return outcome
-    finally:
-        steps.close()
+
+    def named(step: Progress) -> CohortProgress:
+        return CohortProgress(f"{job.path.name}: {step.stage}", step.done, step.total, step.unit, step.note)
+
+    return passed_on(job.steps(tool), named)
 
 
 def _there(

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - needs travel
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.cohort.answer import NotWanted, WorkerUnfit, answer_of
 from napari_her2.errors import Her2Error, JobFailed
+from napari_her2.steps import finished
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_her2.cohort.jobs import SlideJob, Source
     from napari_her2.cohort.outcome import SlideOutcome
+    from napari_her2.inference.result import Progress
 
 _LOOK_S = 0.5
 """How often a slide that waits for its turn looks whether it is still wanted."""
@@ -118,15 +120,13 @@ def run_job(job: SlideJob[Any], needs: Needs) -> str:
 
 def _outcome(job: SlideJob[Any], needs: Needs) -> SlideOutcome:
     wanted = _wanted_by_the_scheduler()
-    with alone(wanted), closing(job.steps(prepare(needs))) as steps:
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                outcome: SlideOutcome = end.value
-                return outcome
-            if not wanted():
-                raise NotWanted("The slide was cancelled.")
+
+    def check(_: Progress) -> None:
+        if not wanted():
+            raise NotWanted("The slide was cancelled.")
+
+    with alone(wanted):
+        return finished(job.steps(prepare(needs)), check)
 
 
 def _check(needs: Needs) -> None:

@@ -16,6 +16,7 @@ from napari_her2.commands.bars import drive
 from napari_her2.commands.console import say
 from napari_her2.commands.window import window_system
 from napari_her2.errors import JobFailed
+from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -125,12 +126,4 @@ def _as_progress(
 ) -> Generator[Progress, None, Path]:
     from napari_her2.inference.result import Progress
 
-    try:
-        while True:
-            done, total = next(steps)
-            yield Progress(stage, done, total, unit)
-    except StopIteration as end:
-        manifest: Path = end.value
-        return manifest
-    finally:
-        steps.close()
+    return passed_on(steps, lambda step: Progress(stage, *step, unit))

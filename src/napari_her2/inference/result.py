@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +9,7 @@ from napari_her2.inference.class_words import class_name, with_ish
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -63,28 +62,6 @@ class Progress:
     def title(self) -> str:
         """Stage and fold, for a person: "Training abmil, fold 2 of 5"."""
         return f"{self.stage}, fold {self.fold} of {self.folds}" if self.folds > 1 else self.stage
-
-
-def passed_on(
-    steps: Generator[Progress, None, T], change: Callable[[Progress], Progress]
-) -> Generator[Progress, None, T]:
-    """Pass the reports of other work on, each changed, and return what it returns.
-
-    Parameters
-    ----------
-    steps : generator of Progress
-        Closed in any case.
-    change : callable
-        Given a report, returns the one that is passed on.
-    """
-    with closing(steps):
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            yield change(step)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

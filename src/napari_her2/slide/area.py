@@ -17,6 +17,7 @@ import numpy as np
 
 from napari_her2.slide.files import DamagedTile
 from napari_her2.slide.resample import area_means, choose_level, padded_size, resampled, window_size
+from napari_her2.steps import finished
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -78,13 +79,7 @@ def read_area(slide: Slide, *, origin_um: tuple[float, float], size_px: int, mpp
     level, scale = choose_level(own_mpp, slide.level_downsamples, mpp)
     level_mpp = np.asarray(own_mpp) * slide.level_downsamples[level]
     y, x = (int(value) for value in np.rint(np.asarray(origin_um) / level_mpp))
-    steps = area_steps(slide, level, (y, x), (size_px, size_px), scale, threads=1)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            area: Area = end.value
-            return area
+    return finished(area_steps(slide, level, (y, x), (size_px, size_px), scale, threads=1))
 
 
 def area_steps(

@@ -18,6 +18,7 @@ from napari_her2.slide.content_hash import ContentHash, head_sha256
 from napari_her2.slide.files import ByteFile
 from napari_her2.slide.identity_memory import FileState, remember, remembered
 from napari_her2.slide.slide_files import slide_parts
+from napari_her2.steps import finished
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -81,12 +82,7 @@ class Identity:
 
     def value(self) -> str:
         """Work out the hash; see `steps`."""
-        steps = self.steps()
-        try:
-            while True:
-                next(steps)
-        except StopIteration as end:
-            return str(end.value)
+        return finished(self.steps())
 
     def steps(self) -> Generator[tuple[int, int], None, str]:
         """Work out the hash of the whole content, unless it is known.
@@ -138,7 +134,7 @@ class Identity:
         if self._value is None or [state.size for state in self._states] != [state.size for state in now]:
             raise self._changed("")
         settled = all(state.settled for state in now)
-        if _joined(self._parts, _drained(self._hashed(now, use_memory=False))) != self._value:
+        if _joined(self._parts, finished(self._hashed(now, use_memory=False))) != self._value:
             raise self._changed("")
         self._settled, self._states = settled, now
 
@@ -207,15 +203,6 @@ def content_sha256(path: Path) -> str:
         If it is no slide, changes meanwhile or cannot be read.
     """
     return Identity(path).value()
-
-
-def _drained(steps: Generator[tuple[int, int], None, list[str]]) -> list[str]:
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        digests: list[str] = end.value
-        return digests
 
 
 def _joined(parts: tuple[SlidePart, ...], digests: list[str]) -> str:

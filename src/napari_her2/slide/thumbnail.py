@@ -20,6 +20,7 @@ import numpy as np
 from napari_her2.errors import SlideError
 from napari_her2.slide.area import area_steps
 from napari_her2.slide.resample import choose_level
+from napari_her2.steps import finished
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -122,15 +123,9 @@ def read_thumbnails(
     SlideError
         There is no tissue, the slide states no µm/px, or the size and the mode make no sense.
     """
-    steps = thumbnail_steps(
-        slide, tissue, size_px=size_px, mode=mode, mpp=mpp, whiten=whiten, threads=threads
+    return finished(
+        thumbnail_steps(slide, tissue, size_px=size_px, mode=mode, mpp=mpp, whiten=whiten, threads=threads)
     )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            thumbnails: tuple[Thumbnail, ...] = end.value
-            return thumbnails
 
 
 def count_thumbnails(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.embed import embed_steps, refuse_ruins
-from napari_her2.inference.result import Progress, passed_on
+from napari_her2.inference.result import Progress
+from napari_her2.steps import passed_on
 from napari_her2_training.cohort.bags import SlideBag
 from napari_her2_training.cohort.features import read_features
 from napari_her2_training.cohort.manifest import STAINS, label_of

@@ -10,10 +10,11 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from napari_her2.inference.result import Progress, passed_on
+from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import SLIDE
 from napari_her2.models.weights_file import write_weights
+from napari_her2.steps import passed_on
 from napari_her2_training.cohort.checks import split_warnings
 from napari_her2_training.cohort.manifest import SPLITS, read_manifest
 from napari_her2_training.cohort.splits import make_splits

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from napari_her2 import __version__
 from napari_her2.errors import Her2Error, JobFailed, JobStopped
 from napari_her2.inference.locks import FileLock
-from napari_her2.inference.result import passed_on
+from napari_her2.steps import passed_on
 from napari_her2.training_runs.files import LOCK_FILE, PROCESS_FILE, PROGRESS_FILE, STOP_FILE
 from napari_her2_training.files import write_json
 

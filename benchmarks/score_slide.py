@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_her2 import Slide
-    from napari_her2.methods.corr_a_net import FieldEncoder
+    from napari_her2.inference.encode import TileEncoder
+    from napari_her2.methods.tiles import TileMethod
     from napari_her2.models.bundle import ModelBundle
-    from napari_her2.models.encoders import PatchEncoder
 
 PEAKS_IN_A_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
 WARM_TILES, WARM_PX = 128, 96
@@ -41,9 +41,10 @@ def measure(mode: str, slide_path: str, model_name: str, device_name: str) -> di
     from napari_her2 import load_model, open_slide
 
     bundle = load_model(model_name)
+    if mode != "idle":
+        with open_slide(slide_path) as other:  # not the slide itself: its stains are fitted once
+            warm_up(other, bundle, device_name)
     with open_slide(slide_path) as slide:
-        if mode != "idle":
-            warm_up(slide, bundle, device_name)
         if mode in ("again", "region"):
             score(slide, bundle, device_name, cache=True)  # as in a session: the slide was scored before
         work = {
@@ -72,22 +73,27 @@ def warm_up(slide: Slide, bundle: ModelBundle, device_name: str) -> None:
     grid = slide.tile_grid(bundle.card.tile_px, bundle.card.mpp)
     keep = np.zeros(grid.shape, np.bool_)
     keep.flat[: max(4, WARM_TILES * WARM_PX**2 // bundle.card.tile_px**2)] = True
-    for _ in embed_steps(
-        slide, encoder_of(slide, bundle), grid, keep, choose_device(device_name), cache=False
-    ):
+    encoder = encoder_of(slide, bundle, device_name)
+    for _ in embed_steps(slide, encoder, grid, keep, choose_device(device_name), cache=False):
         pass
 
 
-def encoder_of(slide: Slide, bundle: ModelBundle) -> PatchEncoder | FieldEncoder:
-    """Return what takes tiles: the encoder, or a whole model of fields for the stains of the slide."""
-    from napari_her2.methods.corr_a_net import FieldEncoder, stain_transform
-    from napari_her2.models.field_model import FieldModel
+def encoder_of(slide: Slide, bundle: ModelBundle, device_name: str) -> TileEncoder:
+    """Return what the method of a model turns the tiles of a slide into numbers with."""
+    from typing import cast
 
-    if not isinstance(bundle.head, FieldModel):
-        return bundle.patch_encoder
-    return FieldEncoder(
-        bundle.head, tile_px=bundle.card.tile_px, transform=stain_transform(slide, bundle.card)[0]
-    )
+    from napari_her2.inference.device import choose_device
+    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.options import ScoringOptions
+    from napari_her2.methods.catalogue import method_of
+
+    job = ScoringJob(slide, None, bundle, None, choose_device(device_name), ScoringOptions())
+    steps = cast("TileMethod", method_of(bundle.card)).encoder(job)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value[0]
 
 
 def read(slide: Slide, bundle: ModelBundle) -> int:
@@ -107,7 +113,7 @@ def prepare_model(slide: Slide, bundle: ModelBundle, device_name: str) -> Timed:
     from napari_her2.inference.embed import default_batch
     from napari_her2.inference.encode import EncoderRunner
 
-    card, device, encoder = bundle.card, choose_device(device_name), encoder_of(slide, bundle)
+    card, device, encoder = bundle.card, choose_device(device_name), encoder_of(slide, bundle, device_name)
     size = default_batch(device, card.tile_px)
     count = int(slide.tissue("auto").keep(slide.tile_grid(card.tile_px, card.mpp)).sum())
     keep = slide.tissue("auto").keep(slide.tile_grid(card.tile_px, card.mpp))

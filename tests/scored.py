@@ -108,6 +108,7 @@ def make_result(slide: HandSlide | None = None, *, tile_px: int = 50, corrupt: i
     )
     return SlideResult(
         slides=(scored,),
+        method="attention-mil",
         model="hand-model",
         model_sha256="0" * 64,
         task="H&E-based prediction of the HER2 IHC score",
@@ -164,6 +165,7 @@ def make_pair(he: HandSlide | None = None, ihc: HandSlide | None = None) -> Slid
     return replace(
         make_result(),
         slides=tuple(parts),
+        method="wsmcl",
         task="HER2 score from the H&E and IHC slides of a case",
         uncertainty=None,
         head="fusion",
@@ -185,6 +187,7 @@ def make_field_result(slide: HandSlide | None = None, *, tile_px: int = 50) -> S
     return replace(
         result,
         slides=(replace(result.slides[0], table=table, maps=maps),),
+        method="corr-a-net",
         uncertainty=None,
         rule="mean of the probabilities of all tiles, weighted by the model's confidence in each",
         trust={"high": 0.2, "medium": 0.3, "low": 0.5},
@@ -198,7 +201,7 @@ def without_attention(result: SlideResult) -> SlideResult:
         table = replace(slide.table, attention=None, evidence=None, confidence=None)
         maps = tuple(m for m in slide.maps if m.kind not in ("attention", "evidence", "confidence"))
         slides.append(replace(slide, table=table, maps=maps))
-    return replace(result, slides=tuple(slides), uncertainty=None, trust={})
+    return replace(result, slides=tuple(slides), method="patches", uncertainty=None, trust={})
 
 
 THREE = ("0", "Low", "High")
@@ -248,6 +251,7 @@ def make_image_result(slide: HandSlide | None = None, *, images: int = 1) -> Sli
     return replace(
         make_result(slide),
         slides=(scored,),
+        method="low-resolution",
         classes=THREE,
         probabilities={"0": 0.2, "Low": 0.7, "High": 0.1},
         score="Low",

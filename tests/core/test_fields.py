@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import shutil
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +18,17 @@ from field_bundles import ARGUMENTS, make_field_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.errors import ModelError, ModelMisfit, SlideError
 from napari_her2.export.tables import write_result
-from napari_her2.inference.tile_scores import unpacked
-from napari_her2.methods.corr_a_net import FieldEncoder, stain_transform, trust_shares
+from napari_her2.inference import prepared as prepared_room
+from napari_her2.inference.device import choose_device
+from napari_her2.inference.loaded import loaded_bundle
+from napari_her2.inference.prepared import prepared_fields, slide_stains
+from napari_her2.inference.tile_scores import TileScorer, unpacked
+from napari_her2.methods.corr_a_net import trust_shares
 from napari_her2.models.bundle import load_bundle, save_bundle
-from napari_her2.slide.macenko import IDENTITY
+from napari_her2.models.field_model import FieldModel
+from napari_her2.models.preprocessing import TilePreparation
+from napari_her2.models.weights_file import weights_digest
+from napari_her2.slide.macenko import fit_slide, he_transform
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +56,7 @@ def test_each_tile_says_what_the_model_says_of_it(scored_fields, field_model, sm
     """Tiles cut here one by one, prepared and scored without the stream, the cache or float16."""
     bundle = load_bundle(field_model)
     with open_slide(small_pair.he) as slide:
-        transform, _ = stain_transform(slide, bundle.card)
+        transform = slide_stains(slide, bundle.card.mpp).transform
         assert not transform.is_identity
         for at in (0, len(scored_fields.table) // 2):
             y, x = scored_fields.table.origins_px0[at].tolist()
@@ -70,7 +81,7 @@ def test_a_slide_is_the_mean_of_its_tiles_weighted_by_the_confidence_in_each(
         colours = tiles.mean(dim=(2, 3))
         return torch.cat([colours, colours[:, :1] - colours[:, 1:2], colours[:, 1:2] - 0.7], dim=1) * 12
 
-    monkeypatch.setattr(FieldEncoder, "say", by_colour)
+    monkeypatch.setattr(FieldModel, "tile_logits", by_colour)
     result = score_slide(small_pair.he, field_model, device="cpu", cache=False)
     table = result.table
     assert np.ptp(table.confidence) > 0.2  # or a plain mean would be the same
@@ -92,7 +103,7 @@ def test_a_temperature_divides_the_logarithms_of_the_slide_not_of_its_tiles(smal
 
 def test_logits_survive_the_store_within_rounding(field_model):
     bundle = load_bundle(field_model)
-    encoder = FieldEncoder(bundle.head, tile_px=256, transform=IDENTITY)
+    encoder = TileScorer(bundle.head, TilePreparation(tile_px=256, out_px=64), numbers=5, cache_salt="")
     tiles = torch.randint(0, 256, (3, 256, 256, 3), dtype=torch.uint8)
     with torch.inference_mode():
         packed = encoder(tiles)
@@ -170,9 +181,59 @@ def test_a_slide_with_nothing_to_normalise_is_scored_as_scanned(field_model, tmp
     """One colour has no two stains to part: said, finite, never a crash."""
     path = write_flat_slide(tmp_path / "flat.svs", colour=(205, 130, 180))
     with open_slide(path) as slide:
-        transform, fit = stain_transform(slide, load_bundle(field_model).card)
-    assert transform.is_identity
-    assert fit.fallback is not None
+        stains = slide_stains(slide, load_bundle(field_model).card.mpp)
+    assert stains.transform.is_identity
+    assert stains.fallback is not None
+
+
+def test_what_was_kept_of_fields_before_stays_valid(small_pair, field_model):
+    """The key of the cache, worked out again: the weights and how the tiles were prepared."""
+    bundle = load_bundle(field_model)
+    with open_slide(small_pair.he) as slide:
+        prepared = drained(prepared_fields(slide, bundle, choose_device("cpu")))
+        transform = he_transform(fit_slide(slide, mpp=0.5))
+    told = f"fields 256 {transform.matrix.tolist()} {transform.offset.tolist()}"
+    scorer = TileScorer(prepared.head, prepared.preparation, numbers=5, cache_salt=prepared.cache_salt)
+    assert scorer.fingerprint() == weights_digest(bundle.head.state_dict(), told)
+
+
+def test_stains_are_fitted_once_whoever_asks(small_pair, field_model, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(
+        prepared_room, "fit_slide", lambda slide, *, mpp: fitted.append(mpp) or fit_slide(slide, mpp=mpp)
+    )
+    with open_slide(small_pair.he) as slide:
+        score_slide(slide, field_model, device="cpu")
+        score_slide(slide, field_model, device="cpu")
+        drained(prepared_fields(slide, load_bundle(field_model), choose_device("cpu")))
+    assert fitted == [0.5]
+
+
+def test_a_model_in_use_is_loaded_once_for_a_device(field_model, tmp_path):
+    cpu, meta = choose_device("cpu"), replace(choose_device("cpu"), torch_device=torch.device("meta"))
+    path = shutil.copy(field_model, tmp_path / "copy.safetensors")
+    first = loaded_bundle(path, cpu)
+    assert loaded_bundle(str(path), cpu) is first
+    assert loaded_bundle(path, meta) is not first
+    os.utime(path, ns=(1, 1))
+    assert loaded_bundle(path, cpu) is not first
+
+
+def test_a_model_that_nobody_uses_is_let_go(field_model, tmp_path):
+    paths = [shutil.copy(field_model, tmp_path / f"{number}.safetensors") for number in range(2)]
+    gone = weakref.ref(loaded_bundle(paths[0], choose_device("cpu")))
+    assert gone() is not None  # the last one is kept: explaining follows scoring
+    loaded_bundle(paths[1], choose_device("cpu"))
+    gc.collect()
+    assert gone() is None
+
+
+def drained(steps):
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,16 @@ from method_bundles import CLASSES, make_patch_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.errors import ModelError
 from napari_her2.export.tables import write_result
+from napari_her2.inference.device import choose_device
+from napari_her2.inference.job import ScoringJob
+from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.tile_scores import packed, unpacked
-from napari_her2.methods.patches import PatchScorer, fused, least_patches, split_vote
+from napari_her2.methods.catalogue import METHODS
+from napari_her2.methods.patches import fused, least_patches, split_vote
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.patch_classifier import PatchConvNeXt
+from napari_her2.models.weights_file import weights_digest
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +36,14 @@ def models(tmp_path_factory):
         fusion: make_patch_bundle(folder / f"{fusion}.safetensors", fusion=fusion)
         for fusion in ("mean", "vote")
     }
+
+
+def scorer_of(bundle):
+    job = ScoringJob(None, None, bundle, None, choose_device("cpu"), ScoringOptions())
+    steps = METHODS["patches"].encoder(job)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    return end.value.value[0]
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +107,18 @@ def test_score_map_names_the_class_of_each_patch(results):
 
 
 def test_both_rules_share_what_is_kept_of_the_patches(models):
-    mean, vote = (PatchScorer(load_bundle(models[fusion]).head) for fusion in ("mean", "vote"))
-    assert mean.fingerprint() == vote.fingerprint()
+    mean, vote = (load_bundle(models[fusion]) for fusion in ("mean", "vote"))
+    assert scorer_of(mean).fingerprint() == scorer_of(vote).fingerprint()
     other = PatchConvNeXt(variant="atto", tile_px=96)
-    other.load_state_dict(load_bundle(models["mean"]).head.state_dict())
-    assert PatchScorer(other).fingerprint() != mean.fingerprint()
+    other.load_state_dict(mean.head.state_dict())
+    larger = replace(mean, head=other, card=replace(mean.card, tile_px=96))
+    assert scorer_of(larger).fingerprint() != scorer_of(mean).fingerprint()
+
+
+def test_what_was_kept_of_patches_before_stays_valid(models):
+    """The key of the cache, worked out again: the weights and how the tiles were prepared."""
+    bundle = load_bundle(models["mean"])
+    assert scorer_of(bundle).fingerprint() == weights_digest(bundle.head.state_dict(), "patches 64")
 
 
 def test_cached_patches_give_the_same_numbers(models, small_pair, results):

@@ -6,7 +6,8 @@ import pytest
 
 from napari_her2.cohort.facts import scored_facts
 from napari_her2.inference.class_words import class_label, class_name, with_ish
-from napari_her2.inference.presentation import blind_spot, images_in_words, looks_at
+from napari_her2.methods.catalogue import method_of
+from napari_her2.methods.low_resolution import blind_spot, images_in_words
 from napari_her2.models.card import ModelCard
 from napari_her2.models.class_scores import NO_POSITIVE_ISH, POSITIVE_ISH
 from scored import make_image_result, make_result
@@ -166,16 +167,16 @@ def test_a_card_says_what_its_model_looks_at(method: str, arguments: dict[str, s
         intended_use="tests",
         guideline="ASCO/CAP 2018",
     )
-    assert looks_at(card) == words
+    assert method_of(card).sees(card) == words
 
 
 def test_the_table_of_the_command_line_speaks_of_images_and_names_its_rule(tmp_path: object) -> None:
     rows = dict(scored_facts(make_image_result(), "tifffile", tmp_path))
-    assert rows["seen"] == "1 image of 64 × 64 px at 5 µm/px, 12.34 mm² of tissue"
+    assert rows["seen"] == "1 image of 64 × 64 px at 5 µm/px · 12.3 mm² tissue"
     assert "weak spot" in rows["limit"]
-    assert rows["rule"].startswith("mean of 8 views")
+    assert rows["score of the slide"].startswith("mean of 8 views")
     assert "P(1+/2+ (ISH unknown))" in rows
-    assert "tiles" not in rows
+    assert "tiles" not in rows["seen"]
     plain = dict(scored_facts(make_result(), "tifffile", tmp_path))
-    assert plain["tiles"].startswith("96 of 25 µm")
-    assert not {"seen", "limit", "rule"} & set(plain)
+    assert plain["seen"].startswith("96 tiles of 25 µm at 0.5 µm/px")
+    assert not {"limit", "score of the slide"} & set(plain)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from napari.components import ViewerModel
 
 from fields_by_hand import HandPyramid, prepared_by_hand
-from napari_her2._napari.correlated import representation_layer, representation_of, shows_representation
+from napari_her2._napari.correlated import representation_layer, representation_of
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.lazy_pyramid import CorrelatedSource
 from napari_her2._napari.session import session_of
@@ -209,13 +208,6 @@ def test_a_slide_that_moves_takes_its_representation_along():
     layer = viewer.add_layer(representation_layer(make_source(prepared.pyramid), prepared, below))
     below.affine = np.array([[0.0, -1.0, 40.0], [1.0, 0.0, 7.0], [0.0, 0.0, 1.0]])
     np.testing.assert_allclose(layer.data_to_world((9.5, 19.5)), below.data_to_world((39.5, 79.5)))
-
-
-def test_only_models_that_make_one_are_offered():
-    assert shows_representation(SimpleNamespace(method="corr-a-net", arguments={}))
-    assert not shows_representation(SimpleNamespace(method="attention-mil", arguments={}))
-    pixels = {"channels_from": "H&E"}
-    assert not shows_representation(SimpleNamespace(method="corr-a-net", arguments=pixels))
 
 
 def test_the_lazy_arrays_load_no_torch():

@@ -37,8 +37,8 @@ DISAGREE = "The two slides disagree: by itself the H&E slide says 0, the IHC sli
 @pytest.fixture
 def equipment(card: ModelCard) -> Equipment:
     models = [
-        SimpleNamespace(name=name, path=None, card=replace(card, name=name, stain=stain), origin="bundled")
-        for name, stain in (("both", PAIR), ("single", "H&E"))
+        SimpleNamespace(name=name, path=None, card=replace(card, name=name, stain=stain, method=method))
+        for name, stain, method in (("both", PAIR, "wsmcl"), ("single", "H&E", "attention-mil"))
     ]
     return Equipment(tuple(models), (), "cpu (no CUDA or MPS device found)")
 

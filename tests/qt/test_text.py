@@ -120,8 +120,8 @@ def equipment(card: ModelCard) -> Equipment:
         metrics={SHORT: 0.5},
     )
     models = [
-        SimpleNamespace(name=name, path=None, card=replace(evil, name=name, stain=stain), origin="user")
-        for name, stain in (("single", "H&E"), ("both", PAIR))
+        SimpleNamespace(name=name, path=None, card=replace(evil, name=name, stain=stain, method=method))
+        for name, stain, method in (("single", "H&E", "attention-mil"), ("both", PAIR, "wsmcl"))
     ]
     return Equipment(tuple(models), (EVIL,), EVIL)
 

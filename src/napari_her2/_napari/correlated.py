@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.plain_text import one_line
+from napari_her2._napari.prepared import preparing_fields
 from napari_her2._napari.tags import METADATA_KEY, RepresentationTag, slide_tag, tag_of
-from napari_her2._napari.torch_import import load_torch
-from napari_her2.errors import ModelError
 from napari_her2.inference.result import Progress
 
 if TYPE_CHECKING:
@@ -25,17 +24,10 @@ if TYPE_CHECKING:
     from napari_her2._napari.settings import Settings
     from napari_her2.explain.correlated import CorrelatedPyramid
     from napari_her2.explain.correlated_colours import FieldColours
-    from napari_her2.models.card import ModelCard
     from napari_her2.slide.reader import Slide
 
 
-METHOD = "corr-a-net"
 View = Literal["mean", "PCA", "channel"]
-
-
-def shows_representation(card: ModelCard) -> bool:
-    """Whether a model makes a correlated representation on its way."""
-    return card.method == METHOD and card.arguments.get("channels_from", "correlated") == "correlated"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,38 +62,16 @@ class Prepared:
 
 
 def preparing(slide: Slide, model: str, settings: Settings) -> Generator[Progress, None, Prepared]:
-    """Load a model and fit stains, gate and colours to a slide.
-
-    Raises
-    ------
-    ModelError
-        If the model makes no such representation, or was not made for the slide.
-    """
-    yield Progress("Loading the model")
-    load_torch()
+    """Load a model and fit stains, gate and colours to a slide; errors as `preparing_fields`."""
+    ready = yield from preparing_fields(slide, model, settings, "representation")
     from napari_her2.explain.correlated import SAMPLE_FIELDS, CorrelatedPyramid
-    from napari_her2.inference.device import choose_device
-    from napari_her2.inference.fit import refuse_or_warn, slide_stain
-    from napari_her2.methods.corr_a_net import stain_transform
-    from napari_her2.models.field_model import FieldModel
-    from napari_her2.models.registry import load_model
 
-    bundle = load_model(model)
-    card, head = bundle.card, bundle.head
-    if not isinstance(head, FieldModel) or head.network is None:
-        raise ModelError(f"{card.name} makes no correlated representation: choose a Corr-A-Net model.")
-    device = choose_device(settings.device)
-    yield Progress("Finding tissue", note=device.name)
-    stain = slide_stain(slide, slide.tissue(), "auto")
-    warnings = refuse_or_warn(slide, card, stain, wanted=card.stain, override=False)
-    yield Progress("Measuring the stains", note=device.name)
-    transform, fit = stain_transform(slide, card)
-    if fit.fallback is not None:
-        warnings += (f"The stains could not be normalised ({fit.fallback}): colours are as scanned.",)
+    head, card, device = ready.fields.head, ready.card, ready.device
+    assert head.network is not None  # or it would have been refused
     pyramid = CorrelatedPyramid(
         slide,
         head.network,
-        transform=transform,
+        transform=ready.fields.transform,
         tile_px=card.tile_px,
         mpp=card.mpp,
         field_px=head.field_px,
@@ -113,7 +83,7 @@ def preparing(slide: Slide, model: str, settings: Settings) -> Generator[Progres
         try:
             yield Progress("Looking at the slide", next(steps), SAMPLE_FIELDS, "fields", device.name)
         except StopIteration as stop:
-            return Prepared(pyramid, stop.value, card.name, device.name, warnings)
+            return Prepared(pyramid, stop.value, card.name, device.name, ready.warnings)
 
 
 def computing(source: CorrelatedSource) -> Generator[Progress, None, None]:

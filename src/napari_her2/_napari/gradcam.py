@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2._napari.cam_layers import inside
-from napari_her2._napari.torch_import import load_torch
-from napari_her2.errors import JobFailed, ModelError
+from napari_her2._napari.prepared import preparing_fields
+from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
 
 if TYPE_CHECKING:
@@ -24,18 +24,12 @@ if TYPE_CHECKING:
     from napari_her2.explain.region_cam import CamMap
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.card import ModelCard
-    from napari_her2.models.field_model import FieldModel
     from napari_her2.models.preprocessing import TilePreparation
+    from napari_her2.models.tile_models import FieldHead
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import TissueMask
 
-ARCHITECTURE = "FieldModel"
 _BATCH_CPU, _BATCH_GPU = 2, 16
-
-
-def explains_fields(card: ModelCard) -> bool:
-    """Whether Grad-CAM can be computed for a model: for one that scores fields by themselves."""
-    return card.architecture == ARCHITECTURE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +41,7 @@ class CamModel:
     slide : Slide
     model : str
         Name of the model, as it was asked for.
-    head : FieldModel
+    head : FieldHead
         On its device.
     preparation : TilePreparation
         With the stain transform of the slide, on the same device.
@@ -62,7 +56,7 @@ class CamModel:
 
     slide: Slide
     model: str
-    head: FieldModel
+    head: FieldHead
     preparation: TilePreparation
     tissue: TissueMask
     card: ModelCard
@@ -73,7 +67,7 @@ class CamModel:
     @property
     def torch_device(self) -> torch.device:
         """Where the model is."""
-        return next(self.head.parameters()).device
+        return self.preparation.columns.device
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,55 +89,19 @@ class Checked:
 
 
 def getting_ready(slide: Slide, model: str, settings: Settings) -> Generator[Progress, None, CamModel]:
-    """Load a model, find the tissue of a slide, and measure its stains.
-
-    Raises
-    ------
-    ModelError
-        If the model does not score fields, or was not made for the slide.
-    """
-    yield Progress("Loading the model")
-    load_torch()
-    from napari_her2.inference.device import choose_device
-    from napari_her2.inference.fit import refuse_or_warn, slide_stain
-    from napari_her2.methods.corr_a_net import stain_transform
-    from napari_her2.models.field_model import FieldModel
-    from napari_her2.models.preprocessing import TilePreparation
-    from napari_her2.models.registry import load_model
-
-    bundle = load_model(model)
-    card, head = bundle.card, bundle.head
-    if not isinstance(head, FieldModel):
-        raise ModelError(
-            f"{card.name} scores no fields that Grad-CAM could explain: choose a Corr-A-Net model."
-        )
-    device = choose_device(settings.device)
-    yield Progress("Finding tissue", note=device.name)
-    tissue = slide.tissue()
-    stain = slide_stain(slide, tissue, "auto")
-    warnings = refuse_or_warn(slide, card, stain, wanted=card.stain, override=False)
-    yield Progress("Measuring the stains", note=device.name)
-    transform, fit = stain_transform(slide, card)
-    if fit.fallback is not None:
-        warnings += (f"The stains could not be normalised ({fit.fallback}): colours are as scanned.",)
-    plain = transform.is_identity
-    preparation = TilePreparation(
-        tile_px=card.tile_px,
-        out_px=head.field_px,
-        matrix=None if plain else transform.matrix,
-        offset=None if plain else transform.offset,
-    )
-    usual = _BATCH_CPU if device.torch_device.type == "cpu" else _BATCH_GPU
+    """Make a model ready to be explained on a slide; errors as `preparing_fields`."""
+    ready = yield from preparing_fields(slide, model, settings, "region Grad-CAM")
+    usual = _BATCH_CPU if ready.device.torch_device.type == "cpu" else _BATCH_GPU
     return CamModel(
         slide,
         model,
-        head.eval().to(device.torch_device),
-        preparation.to(device.torch_device),
-        tissue,
-        card,
-        device.name,
+        ready.fields.head,
+        ready.fields.preparation,
+        slide.tissue(),
+        ready.card,
+        ready.device.name,
         min(settings.batch_size or usual, usual),  # fields are a hundred times as large as other tiles
-        warnings,
+        ready.warnings,
     )
 
 
@@ -177,7 +135,7 @@ def explaining(
     JobFailed
         If there is no tissue to explain there.
     ModelError, SlideError
-        As `getting_ready` and `region_cam_steps`.
+        As `preparing_fields` and `region_cam_steps`.
     """
     if ready is None:
         ready = yield from getting_ready(slide, model, settings)

@@ -78,9 +78,10 @@ def identifying(slides: Sequence[Slide]) -> Generator[Progress, None, None]:
 def looking_around(settings: Settings) -> Generator[Progress, None, Equipment]:
     """Find models, which takes a moment, and then the device, for which PyTorch is loaded; in a thread."""
     yield Progress("Looking for models")
-    from napari_her2.models.registry import list_models, unreadable_models
+    from napari_her2.methods.catalogue import available_models
+    from napari_her2.models.registry import unreadable_models
 
-    models = tuple(list_models())
+    models = tuple(available_models())
     problems = [item.problem for item in unreadable_models()]
     yield ModelsFound("Looking for a device", models=models)
     load_torch()

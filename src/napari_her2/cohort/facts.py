@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_her2.inference.presentation import blind_spot, images_in_words
+from napari_her2.inference.result import BOTH
+from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.inference.result import SlideResult
 
-HEAD_WORDS = {"fusion": "both slides together", "H&E": "the H&E slide alone", "IHC": "the IHC slide alone"}
+HEAD_WORDS = {BOTH: "both slides together", "H&E": "the H&E slide alone", "IHC": "the IHC slide alone"}
 
 
 def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str, str], ...]:
@@ -46,8 +47,7 @@ def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str
     if spread is not None:
         rows.append(("±", f"standard deviation over {spread.draws} draws of {spread.bag_size} tiles"))
     rows += _slide_rows(result)
-    if result.rule:
-        rows.append(("rule", result.rule))
+    rows += METHODS[result.method].facts(result)
     rows += [
         ("model", f"{result.model} (SHA-256 {result.model_sha256[:12]})"),
         ("training data", result.training_data),
@@ -65,16 +65,10 @@ def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str
 
 
 def _slide_rows(result: SlideResult) -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = []
+    method, rows = METHODS[result.method], list[tuple[str, object]]()
     for scored in result.slides:
         of = f" ({scored.stain})" if len(result.slides) > 1 else ""
-        area = f"{scored.tissue_mm2:.2f} mm² of tissue"
-        if scored.thumbnails:
-            rows.append((f"seen{of}", f"{images_in_words(scored.thumbnails)}, {area}"))
-            limit = blind_spot(scored.thumbnails[0].mpp) if scored.stain == "IHC" else ""
-            if limit:
-                rows.append(("limit", limit))
-            continue
-        size = f"{scored.grid.tile_um:g} µm at {scored.grid.mpp:g} µm/px"
-        rows.append((f"tiles{of}", f"{len(scored.table):,} of {size}, {area}"))
+        rows.append((f"seen{of}", method.seen(scored)))
+        if limit := method.limit(scored):
+            rows.append((f"limit{of}", limit))
     return rows

@@ -41,9 +41,9 @@ class ModelSource:
         ModelError
             If it cannot be loaded, or is another one.
         """
-        from napari_her2.models.registry import load_model
+        from napari_her2.methods.catalogue import model_named
 
-        bundle = load_model(self.path if self.path is not None and self.path.exists() else self.name)
+        bundle = model_named(self.path if self.path is not None and self.path.exists() else self.name)
         if self.identity and bundle.sha256 != self.identity:
             raise ModelError(
                 f"The model {bundle.card.name} has the SHA-256 {bundle.sha256[:12]} there and "

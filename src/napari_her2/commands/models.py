@@ -31,12 +31,13 @@ def _default(context: typer.Context) -> None:
 
 def list_all() -> None:
     """List the models that can be used by name."""
-    from napari_her2.models.registry import list_models, unreadable_models
+    from napari_her2.methods.catalogue import available_models
+    from napari_her2.models.registry import unreadable_models
 
     table = Table()
     for name in ("model", "version", "method", "stain", "scale", "comes", "trained on"):
         table.add_column(name, overflow="fold")
-    for entry in list_models():
+    for entry in available_models():
         card = entry.card
         values = (entry.name, card.version, card.method, card.stain, f"{card.mpp:g} µm/px")
         table.add_row(*(plain(item) for item in (*values, entry.origin, card.training_data)))
@@ -48,9 +49,9 @@ def list_all() -> None:
 
 def show(model: Annotated[str, typer.Argument(help="Name of a model, or its file.", metavar="NAME")]) -> None:
     """Show the card of a model."""
-    from napari_her2.models.registry import load_model
+    from napari_her2.methods.catalogue import model_named
 
-    bundle = load_model(model)
+    bundle = model_named(model)
     output().print(pairs_table([*card_rows(bundle.card), ("SHA-256", bundle.sha256)]))
 
 
@@ -81,15 +82,16 @@ def verify(
 def card_rows(card: ModelCard) -> list[tuple[str, object]]:
     """Return the fields of a card as names and values."""
     from napari_her2.inference.class_words import class_names
-    from napari_her2.inference.presentation import looks_at
+    from napari_her2.methods.catalogue import method_of
 
-    encoder = card.encoder
+    encoder, method = card.encoder, method_of(card)
     rows: list[tuple[str, object]] = [
         ("model", f"{card.name} {card.version}"),
         ("task", card.task),
-        ("method", f"{card.method} ({card.architecture})"),
+        ("method", f"{method.title}: {method.name} ({card.architecture})"),
+        ("paper", method.paper),
         ("stain", card.stain),
-        ("looks at", looks_at(card)),
+        ("sees", method.sees(card)),
         ("classes", ", ".join(class_names(card.classes, card.class_scores).values())),
         ("trained on", card.training_data),
         ("criteria", card.guideline),

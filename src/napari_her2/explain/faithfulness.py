@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_her2.models.field_model import FieldModel
+    from napari_her2.models.tile_models import FieldHead
 
 Baseline = Literal["blurred", "mean"]
 _BLUR = 1 / 16
@@ -150,7 +150,7 @@ class Faithfulness:
 
 
 def cam_faithfulness_steps(
-    model: FieldModel,
+    model: FieldHead,
     field: Tensor,
     class_index: int,
     *,
@@ -165,7 +165,7 @@ def cam_faithfulness_steps(
 
     Parameters
     ----------
-    model : FieldModel
+    model : FieldHead
     field : (3, H, W) float
         RGB of H&E in [0, 1], on the model's device.
     class_index : int

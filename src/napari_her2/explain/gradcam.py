@@ -34,16 +34,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_her2.errors import ModelError
-from napari_her2.models.field_model import FieldModel
+from napari_her2.models.predictors import Predictor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_her2.models.predictors import Predictor
+    from napari_her2.models.tile_models import FieldHead
 
 
 def grad_cam(
-    model: FieldModel | Predictor, fields: Tensor, class_index: int | Tensor, layer: str | None = None
+    model: FieldHead | Predictor, fields: Tensor, class_index: int | Tensor, layer: str | None = None
 ) -> Tensor:
     """Grad-CAM of a class for each field.
 
@@ -52,7 +52,7 @@ def grad_cam(
 
     Parameters
     ----------
-    model : FieldModel or Predictor
+    model : FieldHead or Predictor
     fields : (B, C, H, W) float
         What the model takes, on its device.
     class_index : int or (B,) int64
@@ -71,7 +71,7 @@ def grad_cam(
     ModelError
         If there is no such class or layer, or the logits do not depend on that layer.
     """
-    predictor = model.predictor if isinstance(model, FieldModel) else model
+    predictor = model if isinstance(model, Predictor) else model.predictor
     name = predictor.cam_layer if layer is None else layer
     watched = _Cut()
     # Inside inference mode no gradient exists; no_grad also puts back the mode that the cut switches on.

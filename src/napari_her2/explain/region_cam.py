@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_her2.models.field_model import FieldModel
     from napari_her2.models.preprocessing import TilePreparation
+    from napari_her2.models.tile_models import FieldHead
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.tiles import RegionBatch
     from napari_her2.slide.tissue import TissueMask
@@ -249,7 +249,7 @@ def lay_fields(
 
 def region_cam_steps(
     slide: Slide,
-    model: FieldModel,
+    model: FieldHead,
     preparation: TilePreparation,
     region_px0: tuple[float, float, float, float] | None,
     mpp: float,
@@ -269,7 +269,7 @@ def region_cam_steps(
     Parameters
     ----------
     slide : Slide
-    model : FieldModel
+    model : FieldHead
     preparation : TilePreparation
         With the slide's stain transform, on the model's device.
     region_px0 : tuple of float or None

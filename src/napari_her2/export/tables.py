@@ -83,6 +83,7 @@ def result_values(result: SlideResult) -> dict[str, Any]:
         "slide": result.slide_path.name,
         "slide_sha256": result.slide_sha256,
         "slide_sha256_head": result.slide_sha256_head,
+        "method": result.method,
         "model": result.model,
         "model_sha256": result.model_sha256,
         "training_data": result.training_data,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from napari_her2.explain.attention import attention_maps, attention_ranks
+from napari_her2.explain.fields import field_maps
 from napari_her2.explain.maps import TileMap
 from napari_her2.inference.precision import other_precision
 from napari_her2.inference.presentation import MIN_TILES, result_label, task_in_words
@@ -20,142 +20,37 @@ from napari_her2.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_her2.inference.device import Device
     from napari_her2.inference.embed import Embeddings
-    from napari_her2.inference.options import ScoringOptions
+    from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.selection import Chosen
     from napari_her2.models.aggregator import MILOutput
     from napari_her2.models.bags import BagUncertainty
-    from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.card import ModelCard
+    from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
+    from napari_her2.slide.thumbnail import Thumbnail
+    from napari_her2.slide.tissue import TissueMask
 
 
-@dataclass(slots=True)
-class Clock:
-    """Wall time of each stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _start: float = field(default_factory=perf_counter)
-
-    def lap(self, stage: str) -> None:
-        """End a stage."""
-        now = perf_counter()
-        self.seconds[stage] = round(now - self._start, 3)
-        self._start = now
-
-
-def scored_slide(
-    slide: Slide,
-    chosen: Chosen,
-    embeddings: Embeddings,
-    output: MILOutput | None,
-    classes: tuple[str, ...],
-    *,
-    compared: int = 0,
-) -> ScoredSlide:
-    """Put together what a model said of the tiles of a slide.
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What a method found, before it is worded.
 
     Parameters
     ----------
-    slide : Slide
-    chosen : Chosen
-    embeddings : Embeddings
-    output : MILOutput or None
-        Of all tiles as one bag, on the CPU. None of a method that weighs no tiles against each other.
-    classes : tuple of str
-    compared : int, default 0
-        Top and bottom tiles that the method compares.
-
-    Returns
-    -------
-    ScoredSlide
-        With attention, evidence of each class and attention as percentiles where there is any, tissue, and
-        damage as maps.
-    """
-    grid = chosen.grid
-    tissue = TileMap(
-        kind="tissue",
-        values=np.where(chosen.share > 0, chosen.share, np.nan).astype(np.float32),
-        grid=grid,
-        unit="share of the tile",
-        description="How much of each tile was taken for tissue.",
-    )
-    corrupt = TileMap(
-        kind="corrupt",
-        values=grid.paint(embeddings.corrupt, np.ones(len(embeddings.corrupt), np.float32)),
-        grid=grid,
-        unit="1 where damaged",
-        description="Tiles left out because the file is damaged there.",
-    )
-    evidence = None if output is None else output.evidence
-    used: tuple[TileMap, ...] = ()
-    if output is not None:
-        used = attention_maps(grid, embeddings.index, output, classes)
-        used += (attention_ranks(grid, embeddings.index, output),)
-    return ScoredSlide(
-        name=slide.name,
-        path=slide.path,
-        slide_id=slide.slide_id,
-        fingerprint=slide.fingerprint,
-        sha256_head=slide.identity.head,
-        stain=chosen.stain,
-        looks_like=chosen.looks_like,
-        mpp_source=slide.mpp_source,
-        table=TileTable(
-            index=embeddings.index,
-            origins_px0=grid.origins_px0(embeddings.index),
-            attention=None if output is None else output.attention.numpy(),
-            evidence=None if evidence is None else evidence.numpy(),
-        ),
-        maps=(*used, tissue, corrupt),
-        grid=grid,
-        tissue_mm2=chosen.tissue_mm2,
-        corrupt=embeddings.corrupt,
-        tissue=chosen.tissue,
-        compared=compared,
-    )
-
-
-def assemble(
-    slides: tuple[ScoredSlide, ...],
-    bundle: ModelBundle,
-    logits: Tensor,
-    device: Device,
-    clock: Clock,
-    options: ScoringOptions,
-    *,
-    precision: str,
-    task: str = "",
-    spread: BagUncertainty | None = None,
-    regions: str | None = None,
-    head: str = "",
-    heads: Mapping[str, Tensor] | None = None,
-    min_tiles: int = MIN_TILES,
-    doubt: str = "",
-    rule: str = "",
-    trust: Mapping[str, float] | None = None,
-    warnings: tuple[str, ...] = (),
-) -> SlideResult:
-    """Put together the answer.
-
-    Parameters
-    ----------
-    slides : tuple of ScoredSlide
-    bundle : ModelBundle
     logits : (C,) float
         Of the head that gives the answer.
-    device : Device
-    clock : Clock
-    options : ScoringOptions
+    slides : tuple of ScoredSlide
     precision : str
         In which the features were computed; "float32" of models that take pixels.
     task : str
         Where it is not that of the card.
     spread : BagUncertainty or None
     regions : str or None
+        What the scoring was limited to, in words.
     head : str
     heads : mapping of str to (C,) float
         Logits of each head.
@@ -166,51 +61,206 @@ def assemble(
     rule : str
     trust : mapping of str to float
     warnings : tuple of str
+    """
+
+    logits: Tensor
+    slides: tuple[ScoredSlide, ...]
+    precision: str = ""
+    task: str = ""
+    spread: BagUncertainty | None = None
+    regions: str | None = None
+    head: str = ""
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
+    min_tiles: int = MIN_TILES
+    doubt: str = ""
+    rule: str = ""
+    trust: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def scored_tiles(
+    slide: Slide,
+    chosen: Chosen,
+    embeddings: Embeddings,
+    classes: tuple[str, ...],
+    output: MILOutput | None = None,
+    *,
+    probabilities: Tensor | None = None,
+    confidence: Tensor | None = None,
+    compared: int = 0,
+) -> ScoredSlide:
+    """Put together what a model found in the tiles of a slide.
+
+    Parameters
+    ----------
+    slide : Slide
+    chosen : Chosen
+    embeddings : Embeddings
+    classes : tuple of str
+    output : MILOutput, optional
+        Of all tiles as one bag, on the CPU. Missing of a method that weighs no tiles against each other.
+    probabilities : (N, C) float, optional
+        Of each tile by itself, where the method scores tiles.
+    confidence : (N,) float, optional
+        Of the model in them.
+    compared : int, default 0
+        Top and bottom tiles that the method compares.
+
+    Returns
+    -------
+    ScoredSlide
+        With score, confidence and probabilities where tiles have them, attention, evidence of each class and
+        attention as percentiles where there is any, tissue, and damage as maps.
+    """
+    grid, index = chosen.grid, embeddings.index
+    maps: tuple[TileMap, ...] = ()
+    if probabilities is not None:
+        sure = None if confidence is None else confidence.numpy()
+        maps += field_maps(grid, index, probabilities.numpy(), sure, classes)
+    if output is not None:
+        maps += (*attention_maps(grid, index, output, classes), attention_ranks(grid, index, output))
+    table = TileTable(
+        index=index,
+        origins_px0=grid.origins_px0(index),
+        attention=None if output is None else output.attention.numpy(),
+        evidence=None if output is None or output.evidence is None else output.evidence.numpy(),
+        probabilities=None if probabilities is None else probabilities.float().numpy(),
+        confidence=None if confidence is None else confidence.float().numpy(),
+    )
+    return scored_slide(
+        slide,
+        stain=chosen.stain,
+        looks_like=chosen.looks_like,
+        table=table,
+        maps=maps,
+        grid=grid,
+        tissue=chosen.tissue,
+        share=chosen.share,
+        tissue_mm2=chosen.tissue_mm2,
+        corrupt=embeddings.corrupt,
+        compared=compared,
+    )
+
+
+def scored_slide(
+    slide: Slide,
+    *,
+    stain: str,
+    looks_like: str,
+    table: TileTable,
+    maps: tuple[TileMap, ...],
+    grid: TileGrid,
+    tissue: TissueMask,
+    share: NDArray[np.float32],
+    tissue_mm2: float,
+    corrupt: NDArray[np.int64],
+    damage: str = "Tiles left out because the file is damaged there.",
+    compared: int = 0,
+    thumbnails: tuple[Thumbnail, ...] = (),
+) -> ScoredSlide:
+    """Name a slide beside what was found on it, and add maps of tissue and damage.
+
+    Parameters
+    ----------
+    slide : Slide
+    share : (rows, columns) float32
+        Of each tile that is tissue.
+    damage : str
+        What the map of damage shows.
+    stain, looks_like, table, maps, grid, tissue, tissue_mm2, corrupt, compared, thumbnails
+        As of `ScoredSlide`.
+
+    Returns
+    -------
+    ScoredSlide
+    """
+    held = TileMap(
+        kind="tissue",
+        values=np.where(share > 0, share, np.nan).astype(np.float32),
+        grid=grid,
+        unit="share of the tile",
+        description="How much of each tile was taken for tissue.",
+    )
+    damaged = TileMap(
+        kind="corrupt",
+        values=grid.paint(corrupt, np.ones(len(corrupt), np.float32)),
+        grid=grid,
+        unit="1 where damaged",
+        description=damage,
+    )
+    return ScoredSlide(
+        name=slide.name,
+        path=slide.path,
+        slide_id=slide.slide_id,
+        fingerprint=slide.fingerprint,
+        sha256_head=slide.identity.head,
+        stain=stain,
+        looks_like=looks_like,
+        mpp_source=slide.mpp_source,
+        table=table,
+        maps=(*maps, held, damaged),
+        grid=grid,
+        tissue_mm2=tissue_mm2,
+        corrupt=corrupt,
+        tissue=tissue,
+        compared=compared,
+        thumbnails=thumbnails,
+    )
+
+
+def assemble(job: ScoringJob, answer: Answer) -> SlideResult:
+    """Word an answer, and say where it came from.
+
+    Parameters
+    ----------
+    job : ScoringJob
+    answer : Answer
 
     Returns
     -------
     SlideResult
     """
-    card = bundle.card
-    probabilities = _chances(logits, card, head)
+    card, slides, warnings = job.card, answer.slides, answer.warnings
+    probabilities = _chances(answer.logits, card, answer.head)
     score = max(card.classes, key=lambda name: probabilities[name])
-    if other := other_precision(card.precision, precision):
+    if other := other_precision(card.precision, answer.precision):
         warnings = (*warnings, other)
     label, abstained = result_label(
         score,
         probabilities[score],
         {slide.name: len(slide.table) for slide in slides},
-        min_confidence=options.least_confidence(card),
-        min_tiles=min_tiles,
-        doubt=doubt,
+        min_confidence=job.options.least_confidence(card),
+        min_tiles=answer.min_tiles,
+        doubt=answer.doubt,
         own_labels=card.class_labels,
         class_scores=card.class_scores,
     )
     return SlideResult(
         slides=slides,
+        method=card.method,
         model=card.name,
-        model_sha256=bundle.sha256,
-        task=task_in_words(task or card.task, slides),
+        model_sha256=job.bundle.sha256,
+        task=task_in_words(answer.task or card.task, slides),
         classes=card.classes,
         probabilities=probabilities,
         score=score,
         label=label,
         abstained=abstained,
-        uncertainty=spread,
-        device=device.name,
-        precision=precision,
-        seconds=clock.seconds,
+        uncertainty=answer.spread,
+        device=job.device.name,
+        precision=answer.precision,
+        seconds=job.clock.seconds,
         warnings=warnings,
         version=__version__,
         notice=_notice(card.notice),
         training_data=card.training_data,
         guideline=card.guideline,
-        regions=regions,
-        head=head,
-        rule=rule,
-        trust=trust or {},
+        regions=answer.regions,
+        head=answer.head,
+        rule=answer.rule,
+        trust=answer.trust,
         class_scores=card.class_scores,
-        heads={name: _chances(values, card, name) for name, values in (heads or {}).items()},
+        heads={name: _chances(values, card, name) for name, values in answer.heads.items()},
     )
 
 

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ _OUT_OF_MEMORY_TEXTS = (
     "not enough memory",  # the CPU allocator on Windows
     "alloc_failed",  # cuBLAS and cuDNN
 )
+
+_Module = TypeVar("_Module", bound=nn.Module)
+_moving = threading.Lock()
 
 # How well lower precision agrees, by encoder and device: a slide scored again need not wait for it.
 _compared: dict[tuple[str, str, torch.dtype], tuple[float, float]] = {}
@@ -136,7 +140,8 @@ class EncoderRunner:
         self._memory_note = ""
         self._autocast: torch.dtype | None = None
         try:
-            encoder.to(device.torch_device).to(memory_format=torch.channels_last)
+            with _moving:
+                encoder.to(device.torch_device).to(memory_format=torch.channels_last)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -264,6 +269,24 @@ class EncoderRunner:
         with torch.inference_mode():
             exact = self._forward(trial, None).float()
             return agreement(exact, self._forward(trial, wanted).float())
+
+
+def placed(module: _Module, device: torch.device) -> _Module:
+    """Move what computes to a device: one thread at a time, for several may share it.
+
+    Parameters
+    ----------
+    module : nn.Module
+    device : torch.device
+
+    Returns
+    -------
+    nn.Module
+        The same one.
+    """
+    with _moving:
+        module.to(device)
+    return module
 
 
 def encode(encoder: TileEncoder, images: NDArray[np.uint8], device: Device) -> NDArray[np.float16]:

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What the colours of a slide say."""
+class _Appearance:
+    """What the colours of a slide tell."""
 
     stain: Stain
     dark: bool
     colourless: bool
 
 
-_looks: WeakKeyDictionary[Slide, dict[str, _Look]] = WeakKeyDictionary()
+_appearances: WeakKeyDictionary[Slide, dict[str, _Appearance]] = WeakKeyDictionary()
 
 
 def refuse_or_warn(
-    slide: Slide, card: ModelCard, stain: str, *, wanted: str, override: bool
+    slide: Slide, card: ModelCard, stain: str, *, wanted: str, override: bool, any_scale: bool = False
 ) -> tuple[str, ...]:
     """Compare a slide with what a model was made for.
 
@@ -49,6 +49,8 @@ def refuse_or_warn(
         What the slide is to be scored as.
     override : bool
         Whether the user wants the score all the same.
+    any_scale : bool, default False
+        Whether the model takes slides of any µm/px.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def refuse_or_warn(
     """
     if slide.mpp is None:
         return ()
-    fit = check_fit(card, slide.mpp, stain, slide=slide.name, wanted=wanted)
+    fit = check_fit(card, slide.mpp, stain, slide=slide.name, wanted=wanted, any_scale=any_scale)
     if fit.problems and not override:
         raise ModelMisfit(" ".join(fit.problems))
     return fit.overridden().warnings
@@ -83,7 +85,7 @@ def slide_stain(slide: Slide, mask: TissueMask, preset: Preset) -> Stain:
     str
         "H&E", "IHC" or "unknown".
     """
-    return _look(slide, mask, preset).stain
+    return _appearance(slide, mask, preset).stain
 
 
 def refuse_unstained(slide: Slide, mask: TissueMask, preset: Preset, *, override: bool) -> tuple[str, ...]:
@@ -108,10 +110,10 @@ def refuse_unstained(slide: Slide, mask: TissueMask, preset: Preset, *, override
     ModelMisfit
         If its background is dark, or nothing has colour, and that is not overridden.
     """
-    look = _look(slide, mask, preset)
-    if look.dark:
+    seen = _appearance(slide, mask, preset)
+    if seen.dark:
         what = "looks like fluorescence (dark background)"
-    elif look.colourless:
+    elif seen.colourless:
         what = "has no colour, so no stain can be told"
     else:
         return ()
@@ -126,14 +128,14 @@ def refuse_unstained(slide: Slide, mask: TissueMask, preset: Preset, *, override
     return fit.overridden().warnings
 
 
-def _look(slide: Slide, mask: TissueMask, preset: Preset) -> _Look:
-    known = _looks.setdefault(slide, {})
+def _appearance(slide: Slide, mask: TissueMask, preset: Preset) -> _Appearance:
+    known = _appearances.setdefault(slide, {})
     if preset not in known:
         rgb = slide.thumbnail(1024)
         size = (rgb.shape[1], rgb.shape[0])
         small = cv2.resize(mask.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         tissue = small.astype(np.bool_)
-        known[preset] = _Look(guess_stain(rgb, tissue), dark_background(rgb), colourless(rgb, tissue))
+        known[preset] = _Appearance(guess_stain(rgb, tissue), dark_background(rgb), colourless(rgb, tissue))
     return known[preset]
 
 

@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.encode import is_out_of_memory
+from napari_her2.inference.encode import is_out_of_memory, placed
+from napari_her2.models.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
     from napari_her2.inference.device import Device
     from napari_her2.models.bundle import ModelBundle
+    from napari_her2.models.card import ModelCard
+
+_Found = TypeVar("_Found")
+
+
+class RoomyDevice:
+    """A device, and the CPU from the first time on that its memory does not suffice.
+
+    Parameters
+    ----------
+    device : Device
+    bundle : ModelBundle
+        Whose head is to compute.
+    """
+
+    def __init__(self, device: Device, bundle: ModelBundle) -> None:
+        self._bundle = bundle
+        self._device = device.torch_device
+
+    def run(self, compute: Callable[[nn.Module, torch.device], _Found]) -> _Found:
+        """Compute with the head, which is given with its device.
+
+        Parameters
+        ----------
+        compute : callable
+        """
+        if self._device.type != "cpu":
+            try:
+                return self._on_device(compute)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler, whose traceback keeps the memory of the failed attempt.
+            self._device = torch.device("cpu")
+        return self._run(compute, head_on_cpu(self._bundle))
+
+    def _on_device(self, compute: Callable[[nn.Module, torch.device], _Found]) -> _Found:
+        return self._run(compute, placed(self._bundle.head, self._device))
+
+    def _run(self, compute: Callable[[nn.Module, torch.device], _Found], head: nn.Module) -> _Found:
+        # Whoever calls may have autocast of their own: scores are never computed in lower precision.
+        with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
+            return compute(head.eval(), self._device)
 
 
 def run_head(bundle: ModelBundle, device: Device, *bags: Tensor | None) -> Any:  # noqa: ANN401 - of the method
@@ -37,26 +83,46 @@ def run_head(bundle: ModelBundle, device: Device, *bags: Tensor | None) -> Any: 
     JobFailed
         If the logits are not numbers.
     """
-    try:
-        output = _apply(bundle, bags, device.torch_device)
-    except (RuntimeError, MemoryError) as error:
-        if device.torch_device.type == "cpu" or not is_out_of_memory(error):
-            raise
-        output = None
-    # Outside the handler, whose traceback keeps the memory of the failed attempt.
-    output = output if output is not None else _apply(bundle, bags, torch.device("cpu"))
-    if not bool(torch.isfinite(output.logits).all()):
-        raise JobFailed(
-            f"{bundle.card.name} gave values that are not numbers: check it with `napari-her2 models verify`."
-        )
+
+    def apply(head: nn.Module, place: torch.device) -> Any:  # noqa: ANN401 - of the method
+        return to_cpu(head(*(None if bag is None else bag.to(place) for bag in bags)))
+
+    output = RoomyDevice(device, bundle).run(apply)
+    refuse_nonsense(bundle.card, output.logits)
     return output
 
 
-def _apply(bundle: ModelBundle, bags: tuple[Tensor | None, ...], device: torch.device) -> Any:  # noqa: ANN401
-    head = bundle.head.to(device).eval()
-    # Whoever calls may have autocast of their own: scores are never computed in lower precision.
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        return to_cpu(head(*(None if bag is None else bag.to(device) for bag in bags)))
+def head_on_cpu(bundle: ModelBundle) -> nn.Module:
+    """Return the head on the CPU: a copy where it is elsewhere, since others may be using it there.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+    """
+    weights = bundle.head.state_dict()
+    if all(tensor.device.type == "cpu" for tensor in weights.values()):
+        return bundle.head
+    head = ARCHITECTURES[bundle.card.architecture].build(bundle.card)
+    head.load_state_dict({name: tensor.cpu() for name, tensor in weights.items()})
+    return head.requires_grad_(False).eval()
+
+
+def refuse_nonsense(card: ModelCard, *numbers: Tensor) -> None:
+    """Refuse what is not a number.
+
+    Parameters
+    ----------
+    card : ModelCard
+    *numbers : Tensor
+
+    Raises
+    ------
+    JobFailed
+    """
+    if not all(bool(torch.isfinite(each).all()) for each in numbers):
+        raise JobFailed(
+            f"{card.name} gave values that are not numbers: check it with `napari-her2 models verify`."
+        )
 
 
 def to_cpu(value: Any) -> Any:  # noqa: ANN401 - of the type that was given

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import ModelMisfit
 from napari_her2.inference.embed import refuse_damage
-from napari_her2.models.fit import MAX_ENLARGEMENT, Fit, sees_all_tissue
+from napari_her2.models.fit import MAX_ENLARGEMENT, Fit
 
 if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
@@ -47,7 +47,7 @@ def damaged_share(tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> floa
 
 
 def damage_words(slide: Slide, tissue: TissueMask, thumbnails: tuple[Thumbnail, ...]) -> tuple[str, ...]:
-    """Tell of tissue that could not be read, or refuse where there is much of it."""
+    """Warn of tissue that could not be read, or refuse where there is much of it."""
     share = damaged_share(tissue, thumbnails)
     refuse_damage(slide, share)
     if not share and not any(thumbnail.damaged is not None for thumbnail in thumbnails):
@@ -92,7 +92,7 @@ def scale_words(slide: Slide, card: ModelCard, mpp: float) -> tuple[str, ...]:
     )
 
 
-def doubt_of(card: ModelCard, tissue_mm2: float, mpp: float) -> str:
+def doubt_of(card: ModelCard, tissue_mm2: float, mpp: float, *, any_scale: bool) -> str:
     """Say why images do not allow an answer: too little tissue, or seen from far nearer or farther.
 
     Parameters
@@ -101,6 +101,8 @@ def doubt_of(card: ModelCard, tissue_mm2: float, mpp: float) -> str:
     tissue_mm2 : float
     mpp : float
         Of the images.
+    any_scale : bool
+        Whether that is the slide's own, as of `napari_her2.inference.images.ImageKind`.
 
     Returns
     -------
@@ -110,7 +112,7 @@ def doubt_of(card: ModelCard, tissue_mm2: float, mpp: float) -> str:
     if tissue_mm2 < LEAST_MM2:
         return f"only {tissue_mm2:.2g} mm² of tissue, at least {LEAST_MM2:g} mm² are needed"
     times, way = _off(card, mpp)
-    if sees_all_tissue(card) and times > FAR_OFF:
+    if any_scale and times > FAR_OFF:
         return f"seen at {mpp:.3g} µm/px, {times:.1f} times {way} than the training slides"
     return ""
 

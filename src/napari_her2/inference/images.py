@@ -1,8 +1,9 @@
-"""What a model of low resolution is shown of a slide, and whether that resembles what it was trained on."""
+"""Images of all the tissue of a slide, and whether they resemble what a model was trained on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,6 @@ from napari_her2.inference.image_fit import LEAST_MM2, damage_words, refuse_enla
 from napari_her2.inference.regions import inside_mask
 from napari_her2.inference.result import Progress
 from napari_her2.inference.selection import region_words
-from napari_her2.models.convnext import STRIDE
-from napari_her2.models.fit import sees_all_tissue
 from napari_her2.slide.thumbnail import LEAST_TISSUE, thumbnail_steps
 from napari_her2.slide.tissue import TissueMask
 
@@ -23,18 +22,42 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_her2.inference.options import ScoringOptions
-    from napari_her2.inference.regions import Regions
-    from napari_her2.models.card import ModelCard
-    from napari_her2.models.low_resolution import LowResolution
+    from napari_her2.inference.job import ScoringJob
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.thumbnail import Thumbnail
 
 
+@dataclass(frozen=True, slots=True)
+class ImageKind:
+    """How a model wants the images of a slide.
+
+    Parameters
+    ----------
+    size_px : int
+        Side of an image.
+    mode : {"fit", "fixed"}
+        As of `napari_her2.slide.thumbnail`.
+    whiten : bool
+        Whether what is no tissue is white.
+    tile_px : int
+        Pixels of an image that share a value in the maps of the model.
+    """
+
+    size_px: int
+    mode: str
+    whiten: bool
+    tile_px: int
+
+    @property
+    def any_scale(self) -> bool:
+        """Whether all the tissue of a slide fits into one image: its µm/px is then that of the slide."""
+        return self.mode == "fit"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ChosenTissue:
-    """The tissue to look at.
+    """The tissue to show.
 
     Parameters
     ----------
@@ -57,8 +80,8 @@ class ChosenTissue:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """What the model looks at, and where its maps are laid.
+class SlideImages:
+    """What the model is shown, and where its maps are laid.
 
     Parameters
     ----------
@@ -66,7 +89,7 @@ class Seen:
     tissue_mm2 : float
     thumbnails : tuple of Thumbnail
     grid : TileGrid
-        A tile is a pixel of the network's last map.
+        Of the maps.
     index : (N, 2) int64
         (row, column) of the tiles with tissue.
     corrupt : (K, 2) int64
@@ -83,17 +106,13 @@ class Seen:
     warnings: tuple[str, ...]
 
 
-def choose_tissue(
-    slide: Slide, card: ModelCard, regions: Regions | None, options: ScoringOptions
-) -> ChosenTissue:
-    """Find the tissue to look at, on a slide that the model was made for.
+def choose_tissue(job: ScoringJob, kind: ImageKind) -> ChosenTissue:
+    """Find the tissue to show, on a slide that the model was made for.
 
     Parameters
     ----------
-    slide : Slide
-    card : ModelCard
-    regions : Regions or None
-    options : ScoringOptions
+    job : ScoringJob
+    kind : ImageKind
 
     Returns
     -------
@@ -104,8 +123,10 @@ def choose_tissue(
     SlideError, ModelError, JobFailed
         If there is no tissue, the model was not made for the slide, or the regions hold no tissue.
     """
-    slide.tile_grid(STRIDE, card.mpp)  # refuses a slide without µm/px, in words
-    refuse_or_warn(slide, card, card.stain, wanted=card.stain, override=options.override_fit)
+    slide, card, regions, options = job.slide, job.card, job.regions, job.options
+    fits = partial(refuse_or_warn, slide, card, wanted=card.stain, any_scale=kind.any_scale)
+    slide.tile_grid(kind.tile_px, card.mpp)  # refuses a slide without µm/px, in words
+    fits(card.stain, override=options.override_fit)
     tissue = slide.tissue(options.preset)
     light = refuse_unstained(slide, tissue, options.preset, override=options.override_fit)
     if not tissue.mask.any():
@@ -115,7 +136,7 @@ def choose_tissue(
     seen = slide_stain(slide, tissue, options.preset)
     # What the user says of the stain goes before what the colours seem to say, but the result tells of it.
     override = options.override_fit or options.stain == card.stain
-    warnings = light + refuse_or_warn(slide, card, seen, wanted=card.stain, override=override)
+    warnings = light + fits(seen, override=override)
     if regions is None:
         return ChosenTissue(tissue, None, seen, None, warnings)
     inside = inside_mask(regions, tissue.mask.shape, tissue.downsample)
@@ -130,18 +151,16 @@ def choose_tissue(
     return ChosenTissue(within, area, seen, region_words(regions), warnings)
 
 
-def look(
-    slide: Slide, card: ModelCard, model: LowResolution, chosen: ChosenTissue, options: ScoringOptions
-) -> Generator[Progress, None, Seen]:
+def read_images(
+    job: ScoringJob, kind: ImageKind, chosen: ChosenTissue
+) -> Generator[Progress, None, SlideImages]:
     """Read the images, and judge whether they show what the model was trained on.
 
     Parameters
     ----------
-    slide : Slide
-    card : ModelCard
-    model : LowResolution
+    job : ScoringJob
+    kind : ImageKind
     chosen : ChosenTissue
-    options : ScoringOptions
 
     Yields
     ------
@@ -149,16 +168,17 @@ def look(
 
     Returns
     -------
-    Seen
+    SlideImages
 
     Raises
     ------
     SlideError, ModelMisfit
-        If much of the tissue is damaged, or has fewer pixels than the model looks at.
+        If much of the tissue is damaged, or has fewer pixels than an image.
     """
+    slide, card, options = job.slide, job.card, job.options
     tissue = chosen.tissue
     steps = thumbnail_steps(
-        slide, tissue, size_px=model.size_px, mode=model.mode, mpp=card.mpp, whiten=model.whiten
+        slide, tissue, size_px=kind.size_px, mode=kind.mode, mpp=card.mpp, whiten=kind.whiten
     )
     try:
         while True:
@@ -172,21 +192,21 @@ def look(
         thumbnails = tuple(_limited(thumbnail, chosen.area) for thumbnail in thumbnails)
     tissue_mm2 = tissue.area_mm2(slide.mpp or (1.0, 1.0))
     warnings = chosen.warnings + damage_words(slide, tissue, thumbnails)
-    if sees_all_tissue(card):
+    if kind.any_scale:
         # Of a tiny fragment nothing is answered: to refuse it would only hide why.
         override = options.override_fit or tissue_mm2 < LEAST_MM2
         warnings += refuse_enlarged(slide, card, thumbnails[0], override=override)
         warnings += scale_words(slide, card, thumbnails[0].mpp)
     elif len(thumbnails) > 1:
         warnings += (
-            f"The tissue of {slide.name} does not fit into one image of {model.size_px} px at {card.mpp:g} "
+            f"The tissue of {slide.name} does not fit into one image of {kind.size_px} px at {card.mpp:g} "
             f"µm/px: it was scored in {len(thumbnails)} images, their mean weighted by their tissue.",
         )
-    grid, keep = _grid(slide, tissue, thumbnails[0].mpp)
+    grid, keep = _grid(slide, tissue, thumbnails[0].mpp, kind.tile_px)
     corrupt = _damaged_tiles(grid, thumbnails)
     keep[corrupt[:, 0], corrupt[:, 1]] = False
     index = np.argwhere(keep).astype(np.int64)
-    return Seen(tissue, tissue_mm2, thumbnails, grid, index, corrupt, warnings)
+    return SlideImages(tissue, tissue_mm2, thumbnails, grid, index, corrupt, warnings)
 
 
 def _limited(thumbnail: Thumbnail, area: TissueMask) -> Thumbnail:
@@ -198,9 +218,8 @@ def _limited(thumbnail: Thumbnail, area: TissueMask) -> Thumbnail:
     return replace(thumbnail, rgb=rgb)
 
 
-def _grid(slide: Slide, tissue: TissueMask, mpp: float) -> tuple[TileGrid, NDArray[np.bool_]]:
-    """Grid of one tile a pixel of the network's last map; finer where that leaves no whole tile of tissue."""
-    tile_px = STRIDE
+def _grid(slide: Slide, tissue: TissueMask, mpp: float, tile_px: int) -> tuple[TileGrid, NDArray[np.bool_]]:
+    """Grid of one tile a value of the maps; finer where that leaves no whole tile of tissue."""
     while True:
         grid = slide.tile_grid(tile_px, mpp)
         keep = tissue.keep(grid, 0.0)

@@ -9,14 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_her2.inference.class_words import class_label
-from napari_her2.models.fit import sees_all_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_her2.inference.result import ScoredSlide
-    from napari_her2.models.card import ModelCard
-    from napari_her2.slide.thumbnail import Thumbnail
 
 MIN_CONFIDENCE = 0.5
 """Below this probability of the top class the answer is "indeterminate"."""
@@ -24,9 +21,6 @@ MIN_TILES = 100
 """With fewer tiles of tissue the answer is "indeterminate"."""
 
 INDETERMINATE = "indeterminate"
-
-MEMBRANE_UM = 0.64
-"""Mean width of the membrane stain of a 1+ (40 biopsies; Scheel et al. 2018, PMC5848460)."""
 
 
 def task_in_words(task: str, slides: Sequence[ScoredSlide]) -> str:
@@ -52,56 +46,6 @@ def task_in_words(task: str, slides: Sequence[ScoredSlide]) -> str:
             looks = f"given as {slide.stain}, but it looks like {slide.looks_like}"
             return f"{task} ({looks}: then this is no {what})"
     return task
-
-
-def looks_at(card: ModelCard) -> str:
-    """Say what a model is shown of a slide: "96 px tiles at 0.5 µm/px"."""
-    if card.method != "low-resolution":
-        return f"{card.tile_px} px tiles at {card.mpp:g} µm/px"
-    if sees_all_tissue(card):
-        return f"the tissue as one image of {card.tile_px} px, at about {card.mpp:.3g} µm/px"
-    return f"the tissue as images of {card.tile_px} px at {card.mpp:.3g} µm/px"
-
-
-def images_in_words(thumbnails: Sequence[Thumbnail]) -> str:
-    """Say what a model of low resolution looked at.
-
-    Parameters
-    ----------
-    thumbnails : sequence of Thumbnail
-        At least one.
-
-    Returns
-    -------
-    str
-        "1 image of 512 × 512 px at 6.1 µm/px".
-    """
-    first, count = thumbnails[0], len(thumbnails)
-    side = first.size_px
-    return f"{count} {'image' if count == 1 else 'images'} of {side} × {side} px at {first.mpp:.3g} µm/px"
-
-
-def blind_spot(mpp: float) -> str:
-    """Say what cannot be seen at a resolution, and what follows for the score.
-
-    Parameters
-    ----------
-    mpp : float
-        µm per pixel.
-
-    Returns
-    -------
-    str
-        Empty where a pixel is finer than the membrane stain of a 1+.
-    """
-    if mpp <= MEMBRANE_UM:
-        return ""
-    times = mpp / MEMBRANE_UM
-    return (
-        f"A pixel of it is {mpp:.3g} µm wide, {times:.2g} times the membrane stain of a 1+ (about "
-        f"{MEMBRANE_UM:.1f} µm): single membranes are not visible, only how much brown there is and where. "
-        "0 against 1+ is the weak spot of such a model."
-    )
 
 
 def abstention(

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+BOTH = "fusion"
+"""The head that takes both slides of a case."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """One step of long work, yielded by the generators of this package.
@@ -128,7 +132,7 @@ class ScoredSlide:
         How many of the most and how many of the least attended tiles the method compares with those of
         the other slide; 0 where it compares none.
     thumbnails : tuple of Thumbnail
-        The images that a model of low resolution looked at; empty for models of tiles.
+        The images that the model was shown, where it takes images of the whole tissue.
     mpp_source : str
         Where the µm/px of the slide come from, `Slide.mpp_source`; empty where nobody noted it.
     """
@@ -162,6 +166,8 @@ class SlideResult:
     ----------
     slides : tuple of ScoredSlide
         One, or the H&E and the IHC slide of a case.
+    method : str
+        Of the model: a key of `napari_her2.methods.catalogue.METHODS`.
     model, model_sha256 : str
         Name of the model, and SHA-256 of its file.
     task : str
@@ -207,6 +213,7 @@ class SlideResult:
     """
 
     slides: tuple[ScoredSlide, ...]
+    method: str
     model: str
     model_sha256: str
     task: str
@@ -313,12 +320,12 @@ class SlideResult:
     @property
     def agree(self) -> bool | None:
         """Whether the heads of the two slides name the same class; None where there are not two."""
-        single = [score for head, score in self.head_scores.items() if head != "fusion"]
+        single = [score for head, score in self.head_scores.items() if head != BOTH]
         return single[0] == single[1] if len(single) == 2 else None
 
     @property
     def thumbnails(self) -> tuple[Thumbnail, ...]:
-        """Images of the slide that a model of low resolution looked at."""
+        """Images of the slide that the model was shown, where it takes images of the whole tissue."""
         return self.slides[0].thumbnails
 
     def map(self, kind: MapKind, class_name: str | None = None) -> TileMap:

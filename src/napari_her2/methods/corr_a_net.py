@@ -7,37 +7,25 @@ than half of what it says, on average, is not answered.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+import math
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from napari_her2.explain.fields import field_maps
-from napari_her2.inference.assemble import Clock, assemble, scored_slide
-from napari_her2.inference.embed import embed_steps, refuse_ruins
-from napari_her2.inference.result import Progress
-from napari_her2.inference.selection import choose_tiles
-from napari_her2.inference.tile_scores import STAGE, TileScorer, refuse_nonsense, unpacked
-from napari_her2.models.aggregator import MILOutput
-from napari_her2.models.field_model import join_fields
-from napari_her2.slide.macenko import IDENTITY, StainTransform, fit_slide, he_transform
+from napari_her2.methods.tiles import TileMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_her2.inference.device import Device
-    from napari_her2.inference.options import ScoringOptions
-    from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import SlideResult
-    from napari_her2.models.bundle import ModelBundle
+    from napari_her2.inference.assemble import Answer
+    from napari_her2.inference.encode import TileEncoder
+    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.result import Progress, SlideResult
+    from napari_her2.methods.method import Explanation
+    from napari_her2.methods.tiles import ReadSlide
     from napari_her2.models.card import ModelCard
-    from napari_her2.models.field_model import FieldModel
-    from napari_her2.slide.macenko import MacenkoFit
-    from napari_her2.slide.reader import Slide
 
 RULE = "mean of the probabilities of all tiles, weighted by the model's confidence in each"
 MIN_FIELDS = 4
@@ -47,102 +35,82 @@ STRATA = (("high", 0.9), ("medium", 0.75), ("low", 0.0))
 """Confidence from which a tile counts as highly, moderately or little trusted, as in the paper."""
 
 
-class FieldEncoder(TileScorer):
-    """A field model as embedding sees it: class logits and that of the confidence for each tile of a slide.
+class CorrANetMethod(TileMethod):
+    """Each field scored by itself, with a confidence; the slide by their weighted mean."""
 
-    Parameters
-    ----------
-    model : FieldModel
-    tile_px : int
-    transform : StainTransform
-        Of the slide.
-    """
+    name = "corr-a-net"
+    title = "Corr-A-Net (fields with a confidence)"
+    paper = "Dutta et al. 2025, doi:10.1101/2025.04.22.25326227"
+    takes = "fields"
+    stains = ("H&E",)
+    architectures = ("FieldModel",)
+    explanations = frozenset({"tile gallery", "region Grad-CAM", "faithfulness", "representation"})
+    ranked_by = "weight in the score"
+    scores_tiles = True
+    stage = "Scoring tiles"
 
-    def __init__(self, model: FieldModel, *, tile_px: int, transform: StainTransform) -> None:
-        super().__init__(
-            model, numbers=model.classes + 1, tile_px=tile_px, out_px=model.field_px, transform=transform
+    def explains(self, card: ModelCard) -> frozenset[Explanation]:
+        """As the method does; a model that takes the pixels themselves makes no representation to show."""
+        if card.arguments.get("channels_from", "correlated") == "correlated":
+            return self.explanations
+        return self.explanations - {"representation"}
+
+    def facts(self, result: SlideResult) -> tuple[tuple[str, str], ...]:
+        """Its rule, and how far the model trusts its scores of the tiles; see `Method.facts`."""
+        above = {name: f" (from {lowest:g})" if lowest else "" for name, lowest in STRATA}
+        shares = ", ".join(f"{100 * share:.0f} % {name}{above[name]}" for name, share in result.trust.items())
+        learnt = f"{shares}. It is learnt, not a probability of being right."
+        return (*super().facts(result), ("confidence in the tiles", learnt))
+
+    def encoder(self, job: ScoringJob) -> Generator[Progress, None, tuple[TileEncoder, tuple[str, ...]]]:
+        """Fit the stains of the slide, and make the scorer of its fields; see `TileMethod.encoder`."""
+        from napari_her2.inference.prepared import prepared_fields
+        from napari_her2.inference.tile_scores import TileScorer
+
+        prepared = yield from prepared_fields(job.slide, job.bundle, job.device)
+        job.clock.lap("stain")
+        scorer = TileScorer(
+            prepared.head,
+            prepared.preparation,
+            numbers=len(job.card.classes) + 1,
+            cache_salt=prepared.cache_salt,
         )
+        return scorer, prepared.warnings
 
-    def say(self, tiles: Tensor) -> Tensor:
-        """(B, 3, h, h) float in [0, 1] to (B, C + 1): logits and that of the confidence."""
-        output = self.model(tiles)
-        return torch.cat([output.logits, output.confidence_logits[:, None]], dim=1)
+    def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
+        """Join the fields, weighted by the confidence in each; see `TileMethod.join`."""
+        import torch
 
-    def told(self) -> str:
-        """Tell the size of the tiles and the stain transform of the slide."""
-        return f"fields {self.spec.tile_px} {self.transform.matrix.tolist()} {self.transform.offset.tolist()}"
+        from napari_her2.inference.assemble import Answer, scored_tiles
+        from napari_her2.inference.head import refuse_nonsense
+        from napari_her2.inference.tile_scores import unpacked
+        from napari_her2.models.aggregator import MILOutput
+        from napari_her2.models.field_model import join_fields
 
-
-def stain_transform(slide: Slide, card: ModelCard) -> tuple[StainTransform, MacenkoFit]:
-    """Fit the stains of a slide once, and return what brings it to the reference."""
-    fit = fit_slide(slide, mpp=card.mpp)
-    return (IDENTITY if fit.fallback is not None else he_transform(fit)), fit
-
-
-def score_fields(
-    slide: Slide, bundle: ModelBundle, regions: Regions | None, device: Device, options: ScoringOptions
-) -> Generator[Progress, None, SlideResult]:
-    """Score one slide; see `napari_her2.methods.scoring.score_steps`."""
-    card, clock = bundle.card, Clock()
-    yield Progress("Finding tissue", note=device.name)
-    chosen = choose_tiles(slide, card, regions, options, stain=card.stain)
-    clock.lap("tissue")
-    yield Progress("Measuring the stains", note=device.name)
-    transform, fit = stain_transform(slide, card)
-    clock.lap("stain")
-    encoder = FieldEncoder(cast("FieldModel", bundle.head), tile_px=card.tile_px, transform=transform)
-    embeddings = yield from embed_steps(
-        slide,
-        encoder,
-        chosen.grid,
-        chosen.keep,
-        device,
-        cache=options.cache,
-        batch_size=options.batch_size,
-        stage=STAGE,
-    )
-    clock.lap("embed")
-    refuse_ruins(slide, embeddings)
-    said = unpacked(embeddings.features)
-    refuse_nonsense(said, card)
-    logits, confidence_logits = said[:, :-1], said[:, -1]
-    probabilities, confidence = torch.softmax(logits, dim=1), torch.sigmoid(confidence_logits)
-    weights, joined = join_fields(probabilities, confidence)
-    output = MILOutput(joined.log(), scores=confidence_logits, attention=weights.float())
-    scored = scored_slide(slide, chosen, embeddings, output, card.classes)
-    scored = replace(
-        scored,
-        table=replace(
-            scored.table, probabilities=probabilities.float().numpy(), confidence=confidence.float().numpy()
-        ),
-        maps=(
-            *field_maps(
-                chosen.grid, embeddings.index, probabilities.numpy(), confidence.numpy(), card.classes
-            ),
-            *scored.maps,
-        ),
-    )
-    clock.lap("model")
-    warnings = (*slide.warnings, *chosen.warnings, *embeddings.warnings(slide.name))
-    if fit.fallback is not None:
-        warnings += (
-            f"The stains of the slide could not be normalised ({fit.fallback}): colours are as scanned.",
+        (slide,) = read
+        numbers = unpacked(slide.embeddings.features)
+        refuse_nonsense(job.card, numbers)
+        logits, confidence_logits = numbers[:, :-1], numbers[:, -1]
+        probabilities, confidence = torch.softmax(logits, dim=1), torch.sigmoid(confidence_logits)
+        weights, joined = join_fields(probabilities, confidence)
+        output = MILOutput(joined.log(), scores=confidence_logits, attention=weights.float())
+        scored = scored_tiles(
+            slide.slide,
+            slide.chosen,
+            slide.embeddings,
+            job.card.classes,
+            output,
+            probabilities=probabilities,
+            confidence=confidence,
         )
-    return assemble(
-        (scored,),
-        bundle,
-        output.logits,
-        device,
-        clock,
-        options,
-        regions=chosen.regions,
-        precision=embeddings.precision,
-        min_tiles=MIN_FIELDS,
-        doubt=_doubt(confidence),
-        rule=RULE,
-        trust=trust_shares(confidence.numpy()),
-        warnings=warnings,
-    )
+        return Answer(
+            output.logits,
+            (scored,),
+            min_tiles=MIN_FIELDS,
+            doubt=_doubt(confidence),
+            rule=RULE,
+            trust=trust_shares(confidence.numpy()),
+        )
 
 
 def trust_shares(confidence: NDArray[np.floating]) -> dict[str, float]:
@@ -157,7 +125,7 @@ def trust_shares(confidence: NDArray[np.floating]) -> dict[str, float]:
     dict of str to float
         "high" (from 0.9), "medium" (from 0.75) and "low"; they sum to one.
     """
-    shares, above = {}, np.inf
+    shares, above = {}, math.inf
     for name, lowest in STRATA:
         shares[name] = (
             float(((confidence >= lowest) & (confidence < above)).mean()) if len(confidence) else 0.0

@@ -9,72 +9,126 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-import torch
-
-from napari_her2.errors import JobFailed
-from napari_her2.explain.low_resolution import cam_maps
-from napari_her2.explain.maps import TileMap
-from napari_her2.inference.assemble import Clock, assemble
-from napari_her2.inference.encode import is_out_of_memory
-from napari_her2.inference.image_fit import doubt_of
-from napari_her2.inference.images import choose_tissue, look
-from napari_her2.inference.precision import FLOAT32
-from napari_her2.inference.result import Progress, ScoredSlide, TileTable
-from napari_her2.models.low_resolution import VIEWS, unview, view
+from napari_her2.inference.result import Progress, TileTable
+from napari_her2.methods.method import Method
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
-    from numpy.typing import NDArray
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
-    from napari_her2.inference.device import Device
-    from napari_her2.inference.images import Seen
-    from napari_her2.inference.options import ScoringOptions
-    from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import SlideResult
-    from napari_her2.models.bundle import ModelBundle
+    from napari_her2.inference.images import ImageKind, SlideImages
+    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.models.card import ModelCard
     from napari_her2.models.low_resolution import LowResolution
-    from napari_her2.slide.reader import Slide
     from napari_her2.slide.thumbnail import Thumbnail
 
+MEMBRANE_UM = 0.64
+"""Mean width of the membrane stain of a 1+ (40 biopsies; Scheel et al. 2018, PMC5848460)."""
 
-def score_low_resolution(
-    slide: Slide, bundle: ModelBundle, regions: Regions | None, device: Device, options: ScoringOptions
-) -> Generator[Progress, None, SlideResult]:
-    """Score one slide; see `napari_her2.methods.scoring.score_steps`."""
-    card, clock = bundle.card, Clock()
-    model = cast("LowResolution", bundle.head)
-    yield Progress("Finding tissue", note=device.name)
-    chosen = choose_tissue(slide, card, regions, options)
-    clock.lap("tissue")
-    seen = yield from look(slide, card, model, chosen, options)
-    clock.lap("read")
-    probabilities, signed = yield from _judge(model, seen.thumbnails, device)
-    if not bool(torch.isfinite(probabilities).all() & torch.isfinite(signed).all()):
-        raise JobFailed(
-            f"{card.name} gave values that are not numbers: check it with `napari-her2 models verify`."
+
+class LowResolutionMethod(Method):
+    """The whole slide at once, from an image of so few pixels that no membrane is visible."""
+
+    name = "low-resolution"
+    title = "Whole slide at low resolution"
+    paper = "Chauhan et al. 2025, arXiv:2503.22069"
+    takes = "image"
+    architectures = ("LowResolution",)
+    explanations = frozenset({"images seen"})
+    place = "place"
+
+    def sees(self, card: ModelCard) -> str:
+        """Name the images; see `Method.sees`."""
+        if self.any_scale(card):
+            return f"the tissue as one image of {card.tile_px} px, at about {card.mpp:.3g} µm/px"
+        return f"the tissue as images of {card.tile_px} px at {card.mpp:.3g} µm/px"
+
+    def any_scale(self, card: ModelCard) -> bool:
+        """Whether a model fits all tissue into one image; see `Method.any_scale`."""
+        return card.arguments.get("mode") == "fit"
+
+    def seen(self, scored: ScoredSlide) -> str:
+        """Which images were seen: what is damaged was white in them, and is told by a warning."""
+        return f"{images_in_words(scored.thumbnails)} · {scored.tissue_mm2:.1f} mm² tissue"
+
+    def limit(self, scored: ScoredSlide) -> str:
+        """Warn of what no image of this resolution shows; see `Method.limit`."""
+        return blind_spot(scored.thumbnails[0].mpp) if scored.stain == "IHC" else ""
+
+    def score(self, job: ScoringJob) -> Generator[Progress, None, SlideResult]:
+        """Score a slide; see `Method.score`."""
+        import torch
+
+        from napari_her2.inference.assemble import Answer, assemble
+        from napari_her2.inference.head import refuse_nonsense
+        from napari_her2.inference.image_fit import doubt_of
+        from napari_her2.inference.images import choose_tissue, read_images
+        from napari_her2.inference.precision import FLOAT32
+
+        kind = _kind(job.card)
+        yield Progress("Finding tissue", note=job.device.name)
+        chosen = choose_tissue(job, kind)
+        job.clock.lap("tissue")
+        seen = yield from read_images(job, kind, chosen)
+        job.clock.lap("read")
+        probabilities, signed = yield from _predictions(job, seen.thumbnails)
+        refuse_nonsense(job.card, probabilities, signed)
+        scored = _scored(job, seen, signed, chosen.looks_like)
+        job.clock.lap("model")
+        held = [float(thumbnail.tissue.sum()) for thumbnail in seen.thumbnails]
+        answer = Answer(
+            _joined(probabilities, torch.tensor(held, dtype=torch.float64)).clamp_min(1e-300).log(),
+            (scored,),
+            regions=chosen.regions,
+            min_tiles=1,
+            precision=FLOAT32,
+            doubt=doubt_of(job.card, seen.tissue_mm2, seen.thumbnails[0].mpp, any_scale=kind.any_scale),
+            rule=rule_words(seen.thumbnails),
+            warnings=(*job.slide.warnings, *seen.warnings),
         )
-    held = torch.tensor([float(thumbnail.tissue.sum()) for thumbnail in seen.thumbnails], dtype=torch.float64)
-    weights = held / held.sum() if float(held.sum()) > 0 else torch.ones_like(held) / len(held)
-    joined = (weights[:, None] * probabilities).sum(dim=0)
-    scored = _scored(slide, card, seen, signed.float().numpy(), chosen.looks_like)
-    clock.lap("model")
-    return assemble(
-        (scored,),
-        bundle,
-        joined.clamp_min(1e-300).log(),
-        device,
-        clock,
-        options,
-        regions=chosen.regions,
-        min_tiles=1,
-        precision=FLOAT32,
-        doubt=doubt_of(card, seen.tissue_mm2, seen.thumbnails[0].mpp),
-        rule=rule_words(seen.thumbnails),
-        warnings=(*slide.warnings, *seen.warnings),
+        return assemble(job, answer)
+
+
+def images_in_words(thumbnails: Sequence[Thumbnail]) -> str:
+    """Count images and give their size: "1 image of 512 × 512 px at 6.1 µm/px".
+
+    Parameters
+    ----------
+    thumbnails : sequence of Thumbnail
+        At least one.
+
+    Returns
+    -------
+    str
+    """
+    first, count = thumbnails[0], len(thumbnails)
+    side = first.size_px
+    return f"{count} {'image' if count == 1 else 'images'} of {side} × {side} px at {first.mpp:.3g} µm/px"
+
+
+def blind_spot(mpp: float) -> str:
+    """Say what cannot be seen at a resolution, and what follows for the score.
+
+    Parameters
+    ----------
+    mpp : float
+        µm per pixel.
+
+    Returns
+    -------
+    str
+        Empty where a pixel is finer than the membrane stain of a 1+.
+    """
+    if mpp <= MEMBRANE_UM:
+        return ""
+    times = mpp / MEMBRANE_UM
+    return (
+        f"A pixel of it is {mpp:.3g} µm wide, {times:.2g} times the membrane stain of a 1+ (about "
+        f"{MEMBRANE_UM:.1f} µm): single membranes are not visible, only how much brown there is and where. "
+        "0 against 1+ is the weak spot of such a model."
     )
 
 
@@ -90,6 +144,8 @@ def rule_words(thumbnails: tuple[Thumbnail, ...]) -> str:
     str
         "mean of 8 views (turned and mirrored) of one image of 512 px at 6.1 µm/px"
     """
+    from napari_her2.models.low_resolution import VIEWS
+
     first = thumbnails[0]
     each = f"{first.size_px} px at {first.mpp:.3g} µm/px"
     if len(thumbnails) == 1:
@@ -100,76 +156,73 @@ def rule_words(thumbnails: tuple[Thumbnail, ...]) -> str:
     )
 
 
-def _judge(
-    model: LowResolution, thumbnails: tuple[Thumbnail, ...], device: Device
+def _kind(card: ModelCard) -> ImageKind:
+    from napari_her2.inference.images import ImageKind
+    from napari_her2.models.convnext import STRIDE
+
+    mode, whiten = str(card.arguments["mode"]), bool(card.arguments["whiten"])
+    return ImageKind(card.tile_px, mode, whiten, tile_px=STRIDE)
+
+
+def _joined(probabilities: Tensor, held: Tensor) -> Tensor:
+    """Mean of (K, C) probabilities of images, weighted by the tissue that they hold."""
+    import torch
+
+    weights = held / held.sum() if float(held.sum()) > 0 else torch.ones_like(held) / len(held)
+    return (weights[:, None] * probabilities).sum(dim=0)
+
+
+def _predictions(
+    job: ScoringJob, thumbnails: tuple[Thumbnail, ...]
 ) -> Generator[Progress, None, tuple[Tensor, Tensor]]:
     """Probabilities (K, C) float64 and signed Grad-CAM (K, C, h, w) of images, each the mean of its views."""
-    target = device.torch_device
-    total = len(thumbnails) * VIEWS
+    import torch
+
+    from napari_her2.inference.head import RoomyDevice
+    from napari_her2.models.low_resolution import VIEWS, unview, view
+
+    device, total = RoomyDevice(job.device, job.bundle), len(thumbnails) * VIEWS
     probabilities: list[Tensor] = []
     maps: list[Tensor] = []
     for thumbnail in thumbnails:
         image = torch.from_numpy(thumbnail.rgb).permute(2, 0, 1)[None].float() / 255
         chances, signed = [], []
         for number in range(VIEWS):
-            yield Progress("Scoring", len(probabilities) * VIEWS + number, total, "views", note=device.name)
-            try:
-                logits, cams = _explained(model, view(image, number), target)
-            except (RuntimeError, MemoryError) as error:
-                if target.type == "cpu" or not is_out_of_memory(error):
-                    raise
-                target = torch.device("cpu")
-                logits, cams = _explained(model, view(image, number), target)
+            done = len(probabilities) * VIEWS + number
+            yield Progress("Scoring", done, total, "views", note=job.device.name)
+            turned = view(image, number)
+
+            def explained(
+                head: nn.Module, place: torch.device, turned: Tensor = turned
+            ) -> tuple[Tensor, Tensor]:
+                logits, cams = cast("LowResolution", head).explained(turned.to(place))
+                return logits.float().cpu(), cams.float().cpu()
+
+            logits, cams = device.run(explained)
             chances.append(torch.softmax(logits[0].double(), dim=-1))
             signed.append(unview(cams[0], number))
         probabilities.append(torch.stack(chances).mean(dim=0))
         maps.append(torch.stack(signed).mean(dim=0))
-    yield Progress("Scoring", total, total, "views", note=device.name)
+    yield Progress("Scoring", total, total, "views", note=job.device.name)
     return torch.stack(probabilities), torch.stack(maps)
 
 
-def _explained(model: LowResolution, image: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    model.to(device).eval()
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        logits, cams = model.explained(image.to(device))
-        return logits.float().cpu(), cams.float().cpu()
+def _scored(job: ScoringJob, seen: SlideImages, signed: Tensor, looks_like: str) -> ScoredSlide:
+    from napari_her2.explain.low_resolution import cam_maps
+    from napari_her2.inference.assemble import scored_slide
 
-
-def _scored(
-    slide: Slide, card: ModelCard, seen: Seen, signed: NDArray[np.float32], looks_like: str
-) -> ScoredSlide:
-    grid = seen.grid
-    share = seen.tissue.fraction(grid)
-    tissue = TileMap(
-        kind="tissue",
-        values=np.where(share > 0, share, np.nan).astype(np.float32),
+    grid, index = seen.grid, seen.index
+    return scored_slide(
+        job.slide,
+        stain=job.card.stain,
+        looks_like=looks_like,
+        table=TileTable(index, grid.origins_px0(index), attention=None, evidence=None),
+        maps=cam_maps(grid, index, seen.thumbnails, signed.float().numpy(), job.card.classes),
         grid=grid,
-        unit="share of the tile",
-        description="How much of each tile was taken for tissue.",
-    )
-    corrupt = TileMap(
-        kind="corrupt",
-        values=grid.paint(seen.corrupt, np.ones(len(seen.corrupt), np.float32)),
-        grid=grid,
-        unit="1 where damaged",
-        description="Tiles of which the model saw a part in white because the file is damaged there.",
-    )
-    return ScoredSlide(
-        name=slide.name,
-        path=slide.path,
-        slide_id=slide.slide_id,
-        fingerprint=slide.fingerprint,
-        sha256_head=slide.identity.head,
-        stain=card.stain,
-        table=TileTable(
-            index=seen.index, origins_px0=grid.origins_px0(seen.index), attention=None, evidence=None
-        ),
-        maps=(*cam_maps(grid, seen.index, seen.thumbnails, signed, card.classes), tissue, corrupt),
-        grid=grid,
+        tissue=seen.tissue,
+        share=seen.tissue.fraction(grid),
         tissue_mm2=seen.tissue_mm2,
         corrupt=seen.corrupt,
-        tissue=seen.tissue,
+        damage="Tiles of which the model saw a part in white because the file is damaged there.",
         thumbnails=seen.thumbnails,
-        looks_like=looks_like,
-        mpp_source=slide.mpp_source,
     )

@@ -1,67 +1,75 @@
-"""One slide as a bag of tiles, scored by a slide model such as attention MIL."""
+"""A slide as one bag of tiles: what such methods share, and those that others are compared with."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import torch
-
-from napari_her2.inference.assemble import Clock, assemble, scored_slide
-from napari_her2.inference.embed import embed_steps, refuse_ruins
-from napari_her2.inference.head import run_head
-from napari_her2.inference.result import Progress
-from napari_her2.inference.selection import choose_tiles
-from napari_her2.models.bags import bag_uncertainty
+from napari_her2.methods.tiles import TileMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Sequence
 
-    from napari_her2.inference.device import Device
-    from napari_her2.inference.options import ScoringOptions
-    from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.assemble import Answer
+    from napari_her2.inference.job import ScoringJob
+    from napari_her2.methods.tiles import ReadSlide
     from napari_her2.models.aggregator import MILOutput, SlideAggregator
-    from napari_her2.models.bundle import ModelBundle
-    from napari_her2.slide.reader import Slide
 
 
-def score_bag(
-    slide: Slide, bundle: ModelBundle, regions: Regions | None, device: Device, options: ScoringOptions
-) -> Generator[Progress, None, SlideResult]:
-    """Score one slide; see `napari_her2.methods.scoring.score_steps`."""
-    card, clock = bundle.card, Clock()
-    yield Progress("Finding tissue", note=device.name)
-    chosen = choose_tiles(slide, card, regions, options, stain=card.stain)
-    clock.lap("tissue")
-    embeddings = yield from embed_steps(
-        slide,
-        bundle.patch_encoder,
-        chosen.grid,
-        chosen.keep,
-        device,
-        cache=options.cache,
-        batch_size=options.batch_size,
-    )
-    clock.lap("embed")
-    refuse_ruins(slide, embeddings)
-    yield Progress("Scoring", note=device.name)
-    features = torch.from_numpy(embeddings.features)
-    output: MILOutput = run_head(bundle, device, features)
-    # A few thousand tiles: on the CPU always, so that the same draw gives the same numbers everywhere.
-    spread = bag_uncertainty(
-        cast("SlideAggregator", bundle.head.to("cpu")), features, temperature=card.temperature()
-    )
-    scored = scored_slide(slide, chosen, embeddings, output, card.classes)
-    clock.lap("model")
-    return assemble(
-        (scored,),
-        bundle,
-        output.logits,
-        device,
-        clock,
-        options,
-        spread=spread,
-        regions=chosen.regions,
-        precision=embeddings.precision,
-        warnings=(*slide.warnings, *chosen.warnings, *embeddings.warnings(slide.name)),
-    )
+class BagMethod(TileMethod):
+    """A method whose head takes the features of all tiles at once, and weighs them by attention."""
+
+    explanations = frozenset({"tile gallery"})
+    ranked_by = "attention"
+
+    def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
+        """Apply the head to the bag; see `TileMethod.join`."""
+        import torch
+
+        from napari_her2.inference.assemble import Answer, scored_tiles
+        from napari_her2.inference.head import head_on_cpu, run_head
+        from napari_her2.models.bags import bag_uncertainty
+
+        (slide,) = read
+        features = torch.from_numpy(slide.embeddings.features)
+        output: MILOutput = run_head(job.bundle, job.device, features)
+        # A few thousand tiles: on the CPU always, so that the same draw gives the same numbers everywhere.
+        head = cast("SlideAggregator", head_on_cpu(job.bundle))
+        spread = bag_uncertainty(head, features, temperature=job.card.temperature())
+        scored = scored_tiles(slide.slide, slide.chosen, slide.embeddings, job.card.classes, output)
+        return Answer(output.logits, (scored,), spread=spread)
+
+
+class ABMILMethod(BagMethod):
+    """Attention pooling, gated or not."""
+
+    name = "abmil"
+    title = "Attention-based MIL"
+    paper = "Ilse et al. 2018, arXiv:1802.04712"
+    architectures = ("ABMIL",)
+
+
+class CLAMMethod(BagMethod):
+    """Attention pooling that also clusters the tiles it attends to, with one branch or one a class."""
+
+    name = "clam"
+    title = "CLAM"
+    paper = "Lu et al. 2021, arXiv:2004.09666"
+    architectures = ("CLAM",)
+
+
+class TransMILMethod(BagMethod):
+    """Self-attention between tiles, with their places on the slide."""
+
+    name = "transmil"
+    title = "TransMIL"
+    paper = "Shao et al. 2021, arXiv:2106.00908"
+    architectures = ("TransMIL",)
+
+
+class DSMILMethod(BagMethod):
+    """Two streams: the strongest tile of each class, and all others by their distance to it."""
+
+    name = "dsmil"
+    title = "DSMIL"
+    paper = "Li et al. 2021, arXiv:2011.08939"
+    architectures = ("DSMIL",)

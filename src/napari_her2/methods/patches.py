@@ -10,104 +10,79 @@ models need at least: one is enough to answer, of smaller patches as many as mak
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-import torch
-from torch.nn.functional import one_hot
-
-from napari_her2.explain.fields import field_maps
-from napari_her2.inference.assemble import Clock, assemble, scored_slide
-from napari_her2.inference.embed import embed_steps, refuse_ruins
 from napari_her2.inference.presentation import MIN_TILES
-from napari_her2.inference.result import Progress
-from napari_her2.inference.selection import choose_tiles
-from napari_her2.inference.tile_scores import STAGE, TileScorer, refuse_nonsense, unpacked
-from napari_her2.models.patch_classifier import FUSIONS, PatchConvNeXt
+from napari_her2.methods.tiles import TileMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from torch import Tensor
 
-    from napari_her2.inference.device import Device
-    from napari_her2.inference.options import ScoringOptions
-    from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import SlideResult
-    from napari_her2.models.bundle import ModelBundle
+    from napari_her2.inference.assemble import Answer
+    from napari_her2.inference.encode import TileEncoder
+    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.result import Progress
+    from napari_her2.methods.tiles import ReadSlide
     from napari_her2.models.card import ModelCard
-    from napari_her2.models.patch_classifier import Fusion
-    from napari_her2.slide.reader import Slide
+    from napari_her2.models.patch_classifier import Fusion, PatchConvNeXt
 
 LEAST_MM2 = MIN_TILES * (96 * 0.5e-3) ** 2
 """With patches of less area in all the answer is "indeterminate"."""
 
 
-class PatchScorer(TileScorer):
-    """A `PatchConvNeXt` as embedding sees it; how patches are joined makes no difference to their numbers."""
+class PatchMethod(TileMethod):
+    """Each patch scored by itself, the slide by their mean or their vote."""
 
-    def __init__(self, model: PatchConvNeXt) -> None:
-        super().__init__(model, numbers=model.classes, tile_px=model.tile_px, out_px=model.tile_px)
+    name = "patches"
+    title = "ConvNeXt on patches"
+    paper = "Chauhan et al. 2025, arXiv:2503.22069 (the arm of patches)"
+    takes = "patches"
+    architectures = ("PatchConvNeXt",)
+    scores_tiles = True
+    stage = "Scoring tiles"
 
-    def say(self, tiles: Tensor) -> Tensor:
-        """(B, 3, t, t) float in [0, 1] to (B, C) logits."""
-        logits: Tensor = self.model(tiles)
-        return logits
+    def encoder(self, job: ScoringJob) -> Generator[Progress, None, tuple[TileEncoder, tuple[str, ...]]]:
+        """Make the scorer of patches; see `TileMethod.encoder`."""
+        from napari_her2.inference.tile_scores import TileScorer
+        from napari_her2.models.preprocessing import TilePreparation
 
-    def told(self) -> str:
-        """Tell the size of the patches."""
-        return f"patches {self.spec.tile_px}"
+        yield from ()
+        tile_px = job.card.tile_px
+        # How patches are joined makes no difference to their logits, which both rules share in the cache.
+        return TileScorer(
+            cast("PatchConvNeXt", job.bundle.head),
+            TilePreparation(tile_px=tile_px, out_px=tile_px),
+            numbers=len(job.card.classes),
+            cache_salt=f"patches {tile_px}",
+        ), ()
 
+    def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
+        """Join the patches by the rule of the model; see `TileMethod.join`."""
+        import torch
 
-def score_patches(
-    slide: Slide, bundle: ModelBundle, regions: Regions | None, device: Device, options: ScoringOptions
-) -> Generator[Progress, None, SlideResult]:
-    """Score one slide; see `napari_her2.methods.scoring.score_steps`."""
-    card, clock = bundle.card, Clock()
-    model = cast("PatchConvNeXt", bundle.head)
-    yield Progress("Finding tissue", note=device.name)
-    chosen = choose_tiles(slide, card, regions, options, stain=card.stain)
-    clock.lap("tissue")
-    embeddings = yield from embed_steps(
-        slide,
-        PatchScorer(model),
-        chosen.grid,
-        chosen.keep,
-        device,
-        cache=options.cache,
-        batch_size=options.batch_size,
-        stage=STAGE,
-    )
-    clock.lap("embed")
-    refuse_ruins(slide, embeddings)
-    logits = unpacked(embeddings.features)
-    refuse_nonsense(logits, card)
-    probabilities = torch.softmax(logits, dim=1)
-    joined = fused(probabilities, model.fusion)
-    scored = scored_slide(slide, chosen, embeddings, None, card.classes)
-    scored = replace(
-        scored,
-        table=replace(scored.table, probabilities=probabilities.float().numpy()),
-        maps=(
-            *field_maps(chosen.grid, embeddings.index, probabilities.numpy(), None, card.classes),
-            *scored.maps,
-        ),
-    )
-    clock.lap("model")
-    return assemble(
-        (scored,),
-        bundle,
-        joined.log(),
-        device,
-        clock,
-        options,
-        regions=chosen.regions,
-        precision=embeddings.precision,
-        min_tiles=least_patches(card),
-        doubt=split_vote(joined, card.classes) if model.fusion == "vote" else "",
-        rule=FUSIONS[model.fusion],
-        warnings=(*slide.warnings, *chosen.warnings, *embeddings.warnings(slide.name)),
-    )
+        from napari_her2.inference.assemble import Answer, scored_tiles
+        from napari_her2.inference.head import refuse_nonsense
+        from napari_her2.inference.tile_scores import unpacked
+        from napari_her2.models.patch_classifier import FUSIONS
+
+        (slide,) = read
+        fusion = cast("PatchConvNeXt", job.bundle.head).fusion
+        logits = unpacked(slide.embeddings.features)
+        refuse_nonsense(job.card, logits)
+        probabilities = torch.softmax(logits, dim=1)
+        joined = fused(probabilities, fusion)
+        scored = scored_tiles(
+            slide.slide, slide.chosen, slide.embeddings, job.card.classes, probabilities=probabilities
+        )
+        return Answer(
+            joined.log(),
+            (scored,),
+            min_tiles=least_patches(job.card),
+            doubt=split_vote(joined, job.card.classes) if fusion == "vote" else "",
+            rule=FUSIONS[fusion],
+        )
 
 
 def fused(probabilities: Tensor, fusion: Fusion) -> Tensor:
@@ -126,10 +101,13 @@ def fused(probabilities: Tensor, fusion: Fusion) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> patches = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
     >>> [[round(value, 2) for value in fused(patches, rule).tolist()] for rule in ("mean", "vote")]
     [[0.57, 0.43], [0.33, 0.67]]
     """
+    from torch.nn.functional import one_hot
+
     if fusion == "mean":
         return probabilities.mean(dim=0)
     votes = one_hot(probabilities.argmax(dim=1), probabilities.shape[1])

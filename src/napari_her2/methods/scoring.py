@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError
 from napari_her2.inference.device import choose_device
+from napari_her2.inference.job import ScoringJob
+from napari_her2.inference.loaded import loaded_bundle
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.result import Progress, SlideResult
 from napari_her2.inference.unchanged import identified, unchanged
-from napari_her2.methods.corr_a_net import score_fields
-from napari_her2.methods.low_resolution import score_low_resolution
-from napari_her2.methods.mil import score_bag
-from napari_her2.methods.patches import score_patches
-from napari_her2.methods.wsmcl import score_pair
-from napari_her2.models.card import PAIR
-from napari_her2.models.field_model import FieldModel
-from napari_her2.models.low_resolution import LowResolution
-from napari_her2.models.patch_classifier import PatchConvNeXt
-from napari_her2.models.registry import load_model
+from napari_her2.methods.catalogue import method_of, model_named
 from napari_her2.slide.reader import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -28,13 +22,6 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.regions import Regions
     from napari_her2.models.bundle import ModelBundle
-
-# Heads that take pixels have their own way; all others take a slide as a bag of features.
-_BY_HEAD = (
-    (FieldModel, score_fields),
-    (LowResolution, score_low_resolution),
-    (PatchConvNeXt, score_patches),
-)
 
 
 def score_steps(
@@ -81,21 +68,21 @@ def score_steps(
     chosen = ScoringOptions(**options)
     with ExitStack() as stack:
         yield Progress("Loading the model")
-        bundle = load_model(model) if isinstance(model, str | Path) else model
-        card = bundle.card
-        if ihc is not None and card.stain != PAIR:
-            raise ModelError(
-                f"{card.name} ({card.method}) scores one {card.stain} slide alone: leave the IHC slide out."
-            )
         runs_on = choose_device(device)
+        if isinstance(model, str | Path):
+            bundle = model_named(model, partial(loaded_bundle, device=runs_on))
+        else:
+            bundle = model
+        card, method = bundle.card, method_of(bundle.card)
+        if ihc is not None and not method.takes_pair:
+            raise ModelError(
+                f"{card.name} ({method.name}) scores one {card.stain} slide alone: leave the IHC slide out."
+            )
         first = slide if isinstance(slide, Slide) else stack.enter_context(open_slide(slide))
         second = ihc if ihc is None or isinstance(ihc, Slide) else stack.enter_context(open_slide(ihc))
         yield from identified(first, second)
         stack.enter_context(unchanged(first, second))
-        if card.stain == PAIR:
-            return (yield from score_pair(first, second, bundle, regions, runs_on, chosen))
-        score = next((steps for kind, steps in _BY_HEAD if isinstance(bundle.head, kind)), score_bag)
-        return (yield from score(first, bundle, regions, runs_on, chosen))
+        return (yield from method.score(ScoringJob(first, second, bundle, regions, runs_on, chosen)))
 
 
 def score_slide(

@@ -37,7 +37,7 @@ ENCODER_PREFIX = "encoder."
 HEAD_PREFIX = "head."
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ModelBundle:
     """A model ready to score.
 

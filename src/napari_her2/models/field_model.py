@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from napari_her2.errors import ModelError
 from napari_her2.models.corr_a_net import CorrANet, to_unit_range
 from napari_her2.models.predictors import FIELD_PX, Predictor
+from napari_her2.models.tile_models import FieldHead
 
 if TYPE_CHECKING:
     from napari_her2.models.predictors import PredictorOutput
@@ -23,7 +25,7 @@ CHANNELS_FROM: tuple[ChannelsFrom, ...] = ("correlated", "H&E")
 
 
 def join_fields(probabilities: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
-    """Join what was said of the fields of a slide: the mean, weighted by the confidence in each.
+    """Join the predictions of the fields of a slide: the mean, weighted by the confidence in each.
 
     The rule is ours; the paper scores single fields.
 
@@ -43,7 +45,7 @@ def join_fields(probabilities: Tensor, confidence: Tensor) -> tuple[Tensor, Tens
     return weights, (weights[:, None] * probabilities).sum(dim=0)
 
 
-class FieldModel(nn.Module):
+class FieldModel(FieldHead):
     """Class and confidence of fields of H&E.
 
     Parameters
@@ -111,3 +113,8 @@ class FieldModel(nn.Module):
         """Predict; ``fields`` as for `represent`."""
         output: PredictorOutput = self.predictor(self.represent(fields))
         return output
+
+    def tile_logits(self, tiles: Tensor) -> Tensor:
+        """Predict tiles as for `represent`: (B, C + 1) logits of the classes, and that of the confidence."""
+        output = self(tiles)
+        return torch.cat([output.logits, output.confidence_logits[:, None]], dim=1)

@@ -34,7 +34,13 @@ class Fit:
 
 
 def check_fit(
-    card: ModelCard, slide_mpp: tuple[float, float], stain: str, *, slide: str = "", wanted: str = ""
+    card: ModelCard,
+    slide_mpp: tuple[float, float],
+    stain: str,
+    *,
+    slide: str = "",
+    wanted: str = "",
+    any_scale: bool = False,
 ) -> Fit:
     """Compare what a model was made for with a slide.
 
@@ -49,6 +55,8 @@ def check_fit(
         Name of the slide, for the messages; left out where there is one only.
     wanted : str, optional
         Stain that the slide should have, where the model takes slides of several.
+    any_scale : bool, default False
+        Whether the model takes slides of any µm/px, because it sees all tissue in one image.
 
     Returns
     -------
@@ -63,7 +71,7 @@ def check_fit(
     several = card.stain != wanted and bool(wanted)
     wanted = wanted or card.stain
     named = f"The slide {slide}" if several and slide else "The slide"
-    if not sees_all_tissue(card) and coarsest > card.mpp * MAX_ENLARGEMENT:
+    if not any_scale and coarsest > card.mpp * MAX_ENLARGEMENT:
         problems.append(
             f"{named} has {coarsest:.4g} µm/px, too coarse for the model {card.name}, which was made for "
             f"{card.mpp:.4g} µm/px: use a scan of higher magnification, or a model made for this one."
@@ -80,8 +88,3 @@ def check_fit(
             f"slide of this case{instead}."
         )
     return Fit(tuple(problems), tuple(warnings))
-
-
-def sees_all_tissue(card: ModelCard) -> bool:
-    """Whether a model fits all the tissue of a slide into one image: its µm/px is then that of the slide."""
-    return card.method == "low-resolution" and card.arguments.get("mode") == "fit"

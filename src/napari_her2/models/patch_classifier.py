@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, cast
 
-from torch import Tensor, nn
-
 from napari_her2.errors import ModelError
 from napari_her2.models.convnext import STRIDE, Normalise, build_convnext
+from napari_her2.models.tile_models import TileModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torch import Tensor
 
 Fusion = Literal["mean", "vote"]
 FUSIONS: Mapping[Fusion, str] = {
@@ -35,7 +36,7 @@ MPP = 1.0
 """Side of a patch, pixels, and µm per pixel, where nothing else is wanted."""
 
 
-class PatchConvNeXt(nn.Module):
+class PatchConvNeXt(TileModel):
     """ConvNeXt on single patches.
 
     Parameters
@@ -97,4 +98,9 @@ class PatchConvNeXt(nn.Module):
             Logits.
         """
         logits: Tensor = self.network(self.normalise(tiles))
+        return logits
+
+    def tile_logits(self, tiles: Tensor) -> Tensor:
+        """Return logits of the classes, (B, C); ``tiles`` as for `forward`."""
+        logits: Tensor = self(tiles)
         return logits

@@ -26,7 +26,7 @@ FOLDER_VARIABLE = "NAPARI_HER2_MODELS"
 HASH_LIST = "SHA256SUMS"
 _HASHES = Reading(limit=2**20, error=ModelError)
 
-Origin = Literal["bundled", "installed"]
+Origin = Literal["bundled", "installed", "built in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class ModelEntry:
     path : Path
     card : ModelCard
     origin : str
-        "bundled" (comes with the package) or "installed" (added by the user).
+        "bundled" (comes with the package), "installed" (added by the user) or "built in" (a method that needs
+        no file; its path is empty).
     """
 
     name: str
@@ -126,6 +127,17 @@ def load_model(name_or_path: str | Path) -> ModelBundle:
         return load_bundle(path)
     entry = find_model(str(name_or_path))
     return load_bundle(entry.path, expected_sha256=_recorded_hash(entry.path, entry.origin))
+
+
+def model_file(name_or_path: str | Path) -> Path:
+    """Return the file of a model, given by its name or by that file.
+
+    Raises
+    ------
+    ModelError
+        If there is no model of that name.
+    """
+    return _as_path(name_or_path) or find_model(str(name_or_path)).path
 
 
 def find_model(name: str) -> ModelEntry:

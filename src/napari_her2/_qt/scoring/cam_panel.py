@@ -10,7 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_her2._napari.cam_layers import bounds_px0, cam_of, show_cam, viewed_px0
-from napari_her2._napari.gradcam import checking, explaining, explains_fields
+from napari_her2._napari.gradcam import checking, explaining
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.progress_row import ProgressRow
 from napari_her2._qt.parts.text import Combo, Label
@@ -18,6 +18,7 @@ from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.faithfulness_plot import FaithfulnessView
 from napari_her2.errors import Her2Error
 from napari_her2.inference.class_words import class_name, class_names
+from napari_her2.methods.catalogue import can_explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +92,7 @@ class CamPanel(QWidget):
 
     def set_model(self, entry: ModelEntry | None) -> None:
         """Take the chosen model; the controls are there only where Grad-CAM can explain it."""
-        card = entry.card if entry is not None and explains_fields(entry.card) else None
+        card = entry.card if entry is not None and can_explain(entry.card, "region Grad-CAM") else None
         name = entry.name if entry is not None and card is not None else ""
         if name != self._model:
             self._model = name

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QSlider, QSpinBox, QVBoxLayout, QWidget
 
-from napari_her2._napari.correlated import computing, preparing, representation_layer, shows_representation
+from napari_her2._napari.correlated import computing, preparing, representation_layer
 from napari_her2._napari.lazy_pyramid import CorrelatedSource
 from napari_her2._napari.tags import slide_tag
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
+from napari_her2.methods.catalogue import can_explain
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -86,7 +87,7 @@ class CorrelatedPanel(QWidget):
 
     def set_model(self, entry: ModelEntry | None) -> None:
         """Take the chosen model; the controls are there only where it makes such a representation."""
-        name = entry.name if entry is not None and shows_representation(entry.card) else ""
+        name = entry.name if entry is not None and can_explain(entry.card, "representation") else ""
         if name != self._model:
             self._model = name
             self.box.setChecked(False)

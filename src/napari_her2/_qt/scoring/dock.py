@@ -29,7 +29,7 @@ from napari_her2._qt.scoring.region_picker import RegionPicker
 from napari_her2._qt.scoring.result_panel import ResultPanel
 from napari_her2._qt.scoring.slide_picker import SlidePicker
 from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
-from napari_her2.models.card import PAIR
+from napari_her2.methods.catalogue import method_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,7 +249,7 @@ class ScoringDock(Dock):
         for part in self._models_own:
             part.set_model(entry)
             part.set_slide(self.slides.slide_id)
-        takes_pair = entry is not None and entry.card.stain == PAIR
+        takes_pair = entry is not None and method_of(entry.card).takes_pair
         self.case.show_slides(self._open_slides(), self.slides.slide_id, takes_pair=takes_pair)
         self._update_ready()
 

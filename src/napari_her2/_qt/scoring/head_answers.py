@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_her2._qt.parts.text import Markup, joined, markup
+from napari_her2.inference.result import BOTH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_her2.inference.result import SlideResult
-
-BOTH = "fusion"
 
 
 def head_in_words(result: SlideResult) -> str:

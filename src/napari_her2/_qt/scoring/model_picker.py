@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QToolButton, QVBoxLayout, Q
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2.inference.class_words import class_names
-from napari_her2.inference.presentation import looks_at
+from napari_her2.methods.catalogue import method_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,14 +134,14 @@ class ModelPicker(QWidget):
 def summary_of(card: ModelCard) -> str:
     """Return what is always shown: task, on what it works, and what it was trained on."""
     trained_on = shorten(card.training_data, _SHORT, placeholder=" …")
-    return f"{card.task} · {card.stain}, {looks_at(card)}\nTrained on: {trained_on}"
+    return f"{card.task} · {card.stain}, {method_of(card).sees(card)}\nTrained on: {trained_on}"
 
 
 def card_text(card: ModelCard) -> str:
     """Return the card in words, a paragraph for each fact."""
     scores = ", ".join(class_names(card.classes, card.class_scores).values())
     lines = [
-        f"Method: {card.method}, version {card.version}"
+        f"Method: {method_of(card).title} ({method_of(card).paper}), version {card.version}"
         + (f", encoder {card.encoder.name}" if card.encoder is not None else ""),
         f"Scores: {scores} ({card.guideline})",
         f"Training data: {card.training_data}",

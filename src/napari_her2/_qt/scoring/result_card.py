@@ -12,13 +12,14 @@ from napari_her2._qt.parts.text import Label, Markup, joined, markup
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.head_answers import head_in_words, heads_markup
 from napari_her2._qt.scoring.probability_bars import ProbabilityBars
-from napari_her2.inference.presentation import images_in_words
+from napari_her2.methods.catalogue import METHODS
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.methods.method import Method
 
 
 class ResultCard(QWidget):
@@ -115,11 +116,12 @@ def _paragraphs(lines: Iterable[str]) -> Markup:
 
 
 def _facts(result: SlideResult) -> list[str]:
+    method = METHODS[result.method]
     lines = [
         f"Margin over {_second(result)}: {100 * result.margin:.0f} percentage points",
-        *trust_in_words(result),
-        *(_tiles(slide, named=len(result.slides) > 1) for slide in result.slides),
-        f"{result.model}: {_looks_at(result)}",
+        *(f"{name[:1].upper()}{name[1:]}: {text}" for name, text in method.facts(result)),
+        *(_seen(slide, method, named=len(result.slides) > 1) for slide in result.slides),
+        f"{result.model}: {method.title}",
         f"Trained on: {result.training_data or 'not stated'}",
         f"Scored in {sum(result.seconds.values()):.1f} s on {result.device}",
     ]
@@ -129,41 +131,9 @@ def _facts(result: SlideResult) -> list[str]:
     return lines
 
 
-def trust_in_words(result: SlideResult) -> list[str]:
-    """By which rule tiles became the score, and how far the model trusts its scores of them.
-
-    Returns
-    -------
-    list of str
-        Empty for a model that does not score tiles by themselves.
-    """
-    lines = [f"Score of the slide: {result.rule}"] if result.rule else []
-    if result.trust:
-        from napari_her2.methods.corr_a_net import STRATA
-
-        above = {name: f" (from {lowest:g})" if lowest else "" for name, lowest in STRATA}
-        shares = ", ".join(f"{100 * share:.0f} % {name}{above[name]}" for name, share in result.trust.items())
-        lines.append(f"Confidence in the tiles: {shares}. It is learnt, not a probability of being right.")
-    return lines
-
-
-def _looks_at(result: SlideResult) -> str:
-    if result.thumbnails:
-        what = "whole slide at once" if len(result.thumbnails) == 1 else "tissue in a few images"
-        return f"looks at the {what}, at low resolution"
-    return f"{result.grid.tile_px} px tiles at {result.grid.mpp:g} µm/px"
-
-
-def _tiles(slide: ScoredSlide, *, named: bool) -> str:
+def _seen(slide: ScoredSlide, method: Method, *, named: bool) -> str:
     of = f"{slide.stain}: " if named else ""
-    scale = f" · {mpp_in_words(slide.grid.slide_mpp, slide.mpp_source)}"
-    if slide.thumbnails:
-        # What is damaged the model saw as white; how much that is stands in the warnings.
-        return f"{of}{images_in_words(slide.thumbnails)} · {slide.tissue_mm2:.1f} mm² tissue{scale}"
-    tiles = f"{of}{len(slide.table):,} tiles · {slide.tissue_mm2:.1f} mm² tissue{scale}"
-    if len(slide.corrupt):
-        tiles += f" · {len(slide.corrupt):,} damaged tiles left out"
-    return tiles
+    return f"{of}{method.seen(slide)} · {mpp_in_words(slide.grid.slide_mpp, slide.mpp_source)}"
 
 
 def _second(result: SlideResult) -> str:

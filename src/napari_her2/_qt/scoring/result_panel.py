@@ -19,6 +19,7 @@ from napari_her2._qt.scoring.overlay_controls import OverlayControls
 from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2._qt.scoring.seen_image import SeenImages
 from napari_her2._qt.scoring.tile_panel import TilePanel
+from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from napari_her2._napari.manual import ManualScore
@@ -110,7 +111,7 @@ class ResultPanel(QWidget):
         self.card.set_result(result)
         self.exported.setVisible(False)
         self.seen_images.show_result(result)
-        self.seen.setVisible(result is not None and bool(result.thumbnails))
+        self.seen.setVisible(result is not None and "images seen" in METHODS[result.method].explanations)
         self.tiles.show_result(result)
         self.manual.set_value(self._session.manual(self._read_id))
         self.manual.set_result(result)

@@ -12,7 +12,7 @@ from napari_her2._napari.seen import remove_seen, seen_of, show_seen
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.tile_inspector import TilePicture
-from napari_her2.inference.presentation import blind_spot, images_in_words
+from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QMouseEvent
@@ -103,18 +103,19 @@ class SeenImages(QWidget):
 
     def show_result(self, result: SlideResult | None) -> None:
         """Show the images of a result, or nothing."""
-        self._result = result if result is not None and result.thumbnails else None
+        shown = result is not None and "images seen" in METHODS[result.method].explanations
+        self._result = result if shown else None
         self._number = 0
         self.sync()
         if self._result is None:
             self.picture.set_pixels(None, (0.0, 0.0, 0.0, 0.0))
             return
-        thumbnails = self._result.thumbnails
-        self.facts.setText(f"{images_in_words(thumbnails)}. Nothing else of the slide was looked at.")
-        limit = blind_spot(thumbnails[0].mpp) if self._result.slides[0].stain == "IHC" else ""
+        method, scored = METHODS[self._result.method], self._result.slides[0]
+        self.facts.setText(f"{method.seen(scored)}. The model saw nothing else of the slide.")
+        limit = method.limit(scored)
         self.limit.setText(limit)
         self.limit.setVisible(bool(limit))
-        self.steps.setVisible(len(thumbnails) > 1)
+        self.steps.setVisible(len(self._result.thumbnails) > 1)
         self._show()
 
     def sync(self) -> None:

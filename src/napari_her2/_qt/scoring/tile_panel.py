@@ -18,6 +18,7 @@ from napari_her2._qt.parts.pointer import Pointer
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.scoring.gallery import Gallery, strips_of
 from napari_her2._qt.scoring.tile_inspector import TileInspector
+from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from napari_her2._napari.session import Session
@@ -84,9 +85,9 @@ class TilePanel(QWidget):
             if result is not None and self._session.slide_of(slide_id) is not None:
                 self._lookups[slide_id] = TileLookup(result.seen_from(slide_id))
         self.inspector.set_order("" if result is None else ranked_by(result))
-        at_once = result is not None and bool(result.thumbnails)
-        self.single.set_title("Place on the slide" if at_once else "Tile")
-        self.inspector.set_hint("a place" if at_once else "a tile")
+        place = "tile" if result is None else METHODS[result.method].place
+        self.single.set_title("Tile" if place == "tile" else f"{place.capitalize()} on the slide")
+        self.inspector.set_hint(f"a {place}")
         self.gallery.set_strips(strips_of(list(self._lookups.values())))
         self.most_and_least.setVisible(bool(self.gallery.strips))
 

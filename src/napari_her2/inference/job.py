@@ -1,0 +1,60 @@
+"""One scoring: what was asked for, handed from step to step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_her2.inference.device import Device
+    from napari_her2.inference.options import ScoringOptions
+    from napari_her2.inference.regions import Regions
+    from napari_her2.models.bundle import ModelBundle
+    from napari_her2.models.card import ModelCard
+    from napari_her2.slide.reader import Slide
+
+
+@dataclass(slots=True)
+class Clock:
+    """Wall time of each stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _start: float = field(default_factory=perf_counter)
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = perf_counter()
+        self.seconds[stage] = round(now - self._start, 3)
+        self._start = now
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoringJob:
+    """What is scored, with what, and how.
+
+    Parameters
+    ----------
+    slide : Slide
+    ihc : Slide or None
+        The IHC slide of the case, where ``slide`` is its H&E slide and the method takes both.
+    bundle : ModelBundle
+    regions : Regions or None
+        On ``slide``.
+    device : Device
+    options : ScoringOptions
+    clock : Clock
+    """
+
+    slide: Slide
+    ihc: Slide | None
+    bundle: ModelBundle
+    regions: Regions | None
+    device: Device
+    options: ScoringOptions
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def card(self) -> ModelCard:
+        """Card of the model."""
+        return self.bundle.card

@@ -1,0 +1,133 @@
+"""What a method is: everything in which one method differs from another has a name here.
+
+Importing this room loads no PyTorch: models are listed, and cards shown, without it. What is heavy is
+imported where a method begins to score.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from napari_her2.models.card import PAIR
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
+    from napari_her2.models.bundle import ModelBundle
+    from napari_her2.models.card import ModelCard
+
+Takes = Literal["tiles", "fields", "patches", "image", "cells"]
+Explanation = Literal["tile gallery", "images seen", "region Grad-CAM", "faithfulness", "representation"]
+
+
+class Method(ABC):
+    """A way from slides to a score.
+
+    Attributes
+    ----------
+    name : str
+        As cards write it: "attention-mil".
+    title : str
+        For a person.
+    paper : str
+        Authors, year, and where to find it.
+    takes : str
+        What it is shown of a slide.
+    stains : tuple of str
+        Of the slides that it takes; `PAIR` where it takes both slides of a case, or either.
+    architectures : tuple of str
+        Keys of `napari_her2.models.architectures.ARCHITECTURES`: the heads of its bundles.
+    needs_weights : bool
+        Whether it needs a bundle; a method without one has a card of its own (`without_weights`).
+    explanations : frozenset of str
+        How its answers can be explained; `explains` says it for one model.
+    ranked_by : str
+        What puts the tiles of a slide in order: "attention"; empty where nothing does.
+    scores_tiles : bool
+        Whether each tile has a score of its own.
+    place : str
+        What a click on the slide chooses: "tile", or "place" where the method has no tiles.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    takes: ClassVar[Takes]
+    stains: ClassVar[tuple[str, ...]] = ("H&E", "IHC")
+    architectures: ClassVar[tuple[str, ...]] = ()
+    needs_weights: ClassVar[bool] = True
+    explanations: ClassVar[frozenset[Explanation]] = frozenset()
+    ranked_by: ClassVar[str] = ""
+    scores_tiles: ClassVar[bool] = False
+    place: ClassVar[str] = "tile"
+
+    @property
+    def takes_pair(self) -> bool:
+        """Whether it takes the H&E and the IHC slide of a case together."""
+        return PAIR in self.stains
+
+    @abstractmethod
+    def score(self, job: ScoringJob) -> Generator[Progress, None, SlideResult]:
+        """Score a slide, or the two slides of a case.
+
+        Parameters
+        ----------
+        job : ScoringJob
+
+        Yields
+        ------
+        Progress
+            At least once a batch. Closing the generator cancels.
+
+        Returns
+        -------
+        SlideResult
+
+        Raises
+        ------
+        SlideError, ModelError, JobFailed
+        """
+
+    def sees(self, card: ModelCard) -> str:
+        """Name what a model is shown of a slide: "96 px tiles at 0.5 µm/px"."""
+        return f"{card.tile_px} px tiles at {card.mpp:g} µm/px"
+
+    def explains(self, card: ModelCard) -> frozenset[Explanation]:
+        """How answers of a model can be explained; by default as those of any model of the method."""
+        del card
+        return self.explanations
+
+    def any_scale(self, card: ModelCard) -> bool:
+        """Whether a model takes slides of any µm/px, because it sees all tissue in one image."""
+        del card
+        return False
+
+    def seen(self, scored: ScoredSlide) -> str:
+        """Count what was seen of a slide: "1,234 tiles of 48 µm at 0.5 µm/px · 12.3 mm² tissue"."""
+        size = f"{scored.grid.tile_um:g} µm at {scored.grid.mpp:g} µm/px"
+        words = f"{len(scored.table):,} tiles of {size} · {scored.tissue_mm2:.1f} mm² tissue"
+        if len(scored.corrupt):
+            words += f" · {len(scored.corrupt):,} damaged tiles left out"
+        return words
+
+    def limit(self, scored: ScoredSlide) -> str:
+        """Warn of what the method cannot see on a slide, and what follows from it; empty for nothing."""
+        del scored
+        return ""
+
+    def facts(self, result: SlideResult) -> tuple[tuple[str, str], ...]:
+        """How the answer came about, as names and values for a card, a table or a report."""
+        return (("score of the slide", result.rule),) if result.rule else ()
+
+    def without_weights(self) -> ModelBundle:
+        """Card of a method that needs no weights, as a bundle that holds none.
+
+        Raises
+        ------
+        NotImplementedError
+            If the method needs weights.
+        """
+        raise NotImplementedError(f"{self.name} needs a model")

@@ -41,3 +41,9 @@ class ClusterLost(JobFailed):
 
 class JobStopped(JobFailed):
     """Long work ended because it was asked to; what it had done is kept, and it can be resumed."""
+
+
+def file_problem(error: OSError) -> str:
+    """Return what a person is told where the operating system refuses a file."""
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{where}: check the path, its permissions and the space on the disk."

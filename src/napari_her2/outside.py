@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import Her2Error, JobFailed
+from napari_her2.number_words import size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ class Reading:
             size = os.fstat(file.fileno()).st_size
             data = b"" if size > self.limit else file.read(self.limit + 1)
         if max(size, len(data)) > self.limit:
-            raise self.refusal(path, f"is larger than {_amount(self.limit)}")
+            raise self.refusal(path, f"is larger than {size_in_words(self.limit)}")
         return data
 
     def text(self, path: Path | str) -> str:
@@ -202,16 +203,14 @@ class Reading:
         except zlib.error as problem:
             raise self.refusal(path, f"is damaged ({problem})") from problem
         if len(unpacked) > self.limit:
-            raise self.refusal(path, f"is larger than {_amount(self.limit)} when unpacked")
+            raise self.refusal(path, f"is larger than {size_in_words(self.limit)} when unpacked")
         if not unpacker.eof:
             raise self.refusal(path, "is cut off")
         return unpacked
 
     def _opened(self, path: Path | str) -> io.BufferedReader:
-        # Without O_NONBLOCK opening a pipe waits for whoever writes to it.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            file = os.fdopen(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb")
+            file = open_without_waiting(path)
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise self.error(
@@ -237,6 +236,22 @@ def is_regular(path: Path | str) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def open_without_waiting(path: Path | str) -> io.BufferedReader:
+    """Open whatever a path leads to, also a pipe that nobody writes to.
+
+    Parameters
+    ----------
+    path : Path or str
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be opened, or is no name of a file.
+    """
+    flags = (getattr(os, name, 0) for name in ("O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
+    return os.fdopen(os.open(path, os.O_RDONLY | sum(flags)), "rb")
 
 
 def expanded(path: Path | str) -> Path:
@@ -275,7 +290,3 @@ def _decimal(digits: str) -> float:
     if not isfinite(value):
         raise ValueError(f"{digits:.20}, which is no number")
     return value
-
-
-def _amount(count: int) -> str:
-    return f"{count / MiB:g} MB" if count >= MiB else f"{count // 1024} KB"

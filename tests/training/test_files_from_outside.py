@@ -16,7 +16,6 @@ import torch
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.attention_mil.config import AttentionConfig
-from napari_her2_training.cohort import checks
 from napari_her2_training.cohort.features import read_features
 from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.config import find_config, read_config
@@ -79,7 +78,7 @@ def test_the_home_folder_is_not_walked(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(tmp_path))
     looked: list[str] = []
     scan = os.scandir
-    monkeypatch.setattr(checks.os, "scandir", lambda place: looked.append(str(place)) or scan(place))
+    monkeypatch.setattr(os, "scandir", lambda place: looked.append(str(place)) or scan(place))
     refused(lambda: read_manifest(table(tmp_path, "x,~,,0,,")), "without DICOM")
     assert str(tmp_path) in looked
     assert str(deep) not in looked

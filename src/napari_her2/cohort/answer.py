@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.cohort.outcome import SlideOutcome
-from napari_her2.errors import Her2Error, JobFailed, ModelError, ModelMisfit, SlideError
+from napari_her2.errors import Her2Error, JobFailed, ModelError, ModelMisfit, SlideError, file_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,8 +110,7 @@ def _in_words(error: Exception) -> tuple[str, str]:
         if _KINDS.get(kind.__name__) is kind:
             return kind.__name__, str(error)
     if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        text = f"{error.strerror or error}{where}: check the path, its permissions and the space on the disk."
+        text = file_problem(error)
     elif isinstance(error, MemoryError):
         text = "The memory of the worker is too short: close other programs there and try again."
     else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_her2.errors import ClusterLost, Her2Error, ModelMisfit, ModelNameTaken
+from napari_her2.errors import ClusterLost, Her2Error, ModelMisfit, ModelNameTaken, file_problem
 from napari_her2.training_runs.outcome import outcome_line
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, Her2Error):
         return f"{error}{_OPTIONS.get(type(error), '')}"
     if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror or error}{where}: check the path, its permissions and the space on the disk."
+        return file_problem(error)
     if isinstance(error, MemoryError):
         return "The memory of this machine is too short: close other programs and try again."
     return (

@@ -163,16 +163,16 @@ def _write_slide(folder: Path, result: SlideResult) -> None:
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    text = json.dumps(_without_nan(values), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(without_nan(values), indent=1, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON
+def without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON
     """JSON has no NaN and no infinity: they become null."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

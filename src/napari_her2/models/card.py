@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from napari_her2.errors import ModelError
 from napari_her2.models import card_checks as check
+from napari_her2.number_words import size_in_words
 from napari_her2.outside import Reading, shown
 
 MAX_CARD_BYTES = 64 * 1024
@@ -203,7 +204,8 @@ class ModelCard:
         values["card_format"] = _CARD_FORMAT
         text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain)
         if len(text.encode()) > MAX_CARD_BYTES:
-            raise ModelError(f"The model card is longer than {MAX_CARD_BYTES // 1024} KB: shorten its texts.")
+            most = size_in_words(MAX_CARD_BYTES)
+            raise ModelError(f"The model card is longer than {most}: shorten its texts.")
         return text
 
     @classmethod
@@ -224,7 +226,8 @@ class ModelCard:
             If anything is missing, unknown, of the wrong type or out of range.
         """
         if len(text.encode(errors="replace")) > MAX_CARD_BYTES:
-            raise ModelError(f"The model card is longer than {MAX_CARD_BYTES // 1024} KB: this is no model.")
+            most = size_in_words(MAX_CARD_BYTES)
+            raise ModelError(f"The model card is longer than {most}: this is no model.")
         values = _READING.parsed_json(text, "The model card")
         if not isinstance(values, dict):
             raise ModelError("The model card is not a JSON object: get the model again.")

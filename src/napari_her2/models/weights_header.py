@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from napari_her2.errors import ModelError
-from napari_her2.outside import shown
+from napari_her2.number_words import size_in_words
+from napari_her2.outside import open_without_waiting, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,9 +107,8 @@ def read_header(path: Path) -> WeightsHeader:
 
 def open_weights(path: Path) -> BinaryIO:
     """Open a regular file; a pipe, a device or a folder is refused without waiting for it."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        file = os.fdopen(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb")
+        file = open_without_waiting(path)
     except ValueError as error:
         raise ModelError(f"{shown(str(path))} cannot be the name of a file: check the path.") from error
     status = os.fstat(file.fileno())
@@ -117,8 +117,8 @@ def open_weights(path: Path) -> BinaryIO:
     file.close()
     if stat.S_ISREG(status.st_mode):
         raise ModelError(
-            f"{path.name} has {status.st_size / 2**30:,.0f} GB, a model has at most "
-            f"{MAX_FILE_BYTES // 2**30} GB: check the path, or get the file again."
+            f"{path.name} has {size_in_words(status.st_size)}, a model has at most "
+            f"{size_in_words(MAX_FILE_BYTES)}: check the path, or get the file again."
         )
     what = "a folder" if stat.S_ISDIR(status.st_mode) else "no file"
     raise ModelError(f"{path} could not be read (it is {what}): check the path.")

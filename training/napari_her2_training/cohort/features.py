@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from napari_her2.errors import JobFailed
+from napari_her2.number_words import size_in_words
 from napari_her2.outside import is_regular
 from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
 
@@ -164,6 +165,6 @@ def _check_archive(path: Path) -> None:
 
 def _too_large(path: Path, count: int) -> JobFailed:
     return JobFailed(
-        f"{path.name} holds {count / 2**30:,.1f} GB of features, more than {MAX_BYTES // 2**30} GB: "
+        f"{path.name} holds {size_in_words(count)} of features, more than {size_in_words(MAX_BYTES)}: "
         f"check how they were extracted."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from napari_her2.explain.gradcam import grad_cam, upsample_maps
+from napari_her2.export.tables import without_nan
 from napari_her2.whole_files import whole_file
 from napari_her2_training.corr_a_net.accuracy_drop import ExplainedBatch, drop_in_accuracy
 from napari_her2_training.corr_a_net.confidence_metrics import measure_predictor
@@ -211,15 +211,6 @@ def correlations_of(
         found["control"].append(mean_correlations(made, luminance(elsewhere)).numpy())
     network.cpu()
     return Correlations(**{name: np.concatenate(values) for name, values in found.items()})
-
-
-def without_nan(value: Any) -> Any:  # noqa: ANN401 - nested JSON
-    """Nested values as JSON can hold them: NaN and infinities become None."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _batches(count: int, size: int = _AT_ONCE) -> Iterator[list[int]]:

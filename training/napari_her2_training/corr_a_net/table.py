@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_her2.export.tables import without_nan
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.class_scores import SCORES
 from napari_her2.whole_files import whole_file
 from napari_her2_training.corr_a_net.arms import predictor_arms
 from napari_her2_training.corr_a_net.bundle import trained_fold
-from napari_her2_training.corr_a_net.measures import correlations_of, drop_of, measures_of, without_nan
+from napari_her2_training.corr_a_net.measures import correlations_of, drop_of, measures_of
 from napari_her2_training.corr_a_net.plots import draw_plots
 from napari_her2_training.corr_a_net.representation_metrics import compare_paired
 from napari_her2_training.corr_a_net.run import (

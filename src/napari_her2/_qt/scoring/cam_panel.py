@@ -19,6 +19,7 @@ from napari_her2._qt.scoring.faithfulness_plot import FaithfulnessView
 from napari_her2.errors import Her2Error
 from napari_her2.inference.class_words import class_name, class_names
 from napari_her2.methods.catalogue import can_explain
+from napari_her2.number_words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -292,8 +293,7 @@ class CamPanel(QWidget):
         damaged = len(explained.cam.damaged_px0)
         if damaged:
             told.append(
-                f"The file is damaged in {damaged:,} {'field' if damaged == 1 else 'fields'}: "
-                "what only they cover stays clear."
+                f"The file is damaged in {counted(damaged, 'field')}: what only they cover stays clear."
             )
         self.told.setText("\n".join(f"⚠ {line}" for line in told))
         self.told.setVisible(bool(told))

@@ -15,6 +15,7 @@ from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2.methods.catalogue import can_explain
+from napari_her2.number_words import counted, size_in_words
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from napari_her2.models.registry import ModelEntry
 
 _MS_BETWEEN_REFRESHES = 100
-_MEBIBYTE = 1 << 20
 _VIEWS: tuple[tuple[str, View], ...] = (
     ("mean of all channels", "mean"),
     ("three components in colour", "PCA"),
@@ -183,9 +183,9 @@ class CorrelatedPanel(QWidget):
             return ""
         pending = source.pending
         words = [
-            f"Computing {pending} {'field' if pending == 1 else 'fields'} on {prepared.device}"
+            f"Computing {counted(pending, 'field')} on {prepared.device}"
             if pending and layer.visible
-            else f"Computed on {prepared.device}; {source.nbytes / _MEBIBYTE:.0f} MB kept"
+            else f"Computed on {prepared.device}; {size_in_words(source.nbytes)} kept"
         ]
         pixel_um = prepared.pyramid.pixel_um
         if layer.data_level:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_her2.errors import ModelError
-from napari_her2.models import attention_mil
+from napari_her2.models import pooling
 from napari_her2.models.aggregator import SlideAggregator, masked_softmax
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.bags import bag_uncertainty, bag_weights, draw_bags, merge_logits
@@ -28,8 +28,8 @@ def bag():
 
 def by_hand(head, bag):
     """Logits and attention by loops over the equations of the paper."""
-    v, b_v = head.project.weight.tolist(), head.project.bias.tolist()
-    w, b_w = head.attend.weight[0].tolist(), head.attend.bias.item()
+    v, b_v = head.attend.project.weight.tolist(), head.attend.project.bias.tolist()
+    w, b_w = head.attend.score.weight[0].tolist(), head.attend.score.bias.item()
     e = [
         b_w
         + sum(
@@ -52,6 +52,21 @@ def by_hand(head, bag):
 def test_number_of_trainable_parameters_is_that_of_the_paper(classes, parameters):
     head = AttentionMIL(classes=classes)
     assert sum(p.numel() for p in head.parameters() if p.requires_grad) == parameters
+
+
+def test_weights_keep_the_names_that_bundles_and_checkpoints_have(head):
+    names = ["project.weight", "project.bias", "attend.weight", "attend.bias"]
+    names += ["classifier.weight", "classifier.bias"]
+    assert sorted(head.state_dict()) == sorted(names)
+    holder = torch.nn.ModuleList([head, AttentionMIL(features=12, hidden=5, classes=3).double()])
+    state = holder.state_dict()
+    assert sorted(state) == sorted(f"{number}.{name}" for number in (0, 1) for name in names)
+    state |= {f"1.{name}": tensor for name, tensor in head.state_dict().items()}
+    holder.load_state_dict(state)
+    for own, given in zip(holder[1].parameters(), head.parameters(), strict=True):
+        assert torch.equal(own, given)
+    with pytest.raises(RuntimeError, match="attend"):
+        head.load_state_dict({name: state[f"0.{name}"] for name in names if name != "attend.bias"})
 
 
 def test_output_follows_the_equations(head, bag):
@@ -113,9 +128,9 @@ def test_softmax_of_nothing_is_nothing():
 def test_large_bags_are_looked_at_by_pieces_with_the_same_answer(head, bag, monkeypatch):
     whole = head(bag)
     seen = []
-    original = head.project.forward
-    monkeypatch.setattr(head.project, "forward", lambda x: (seen.append(x.shape[-2]), original(x))[1])
-    monkeypatch.setattr(attention_mil, "CHUNK_TILES", 5)
+    original = head.attend.project.forward
+    monkeypatch.setattr(head.attend.project, "forward", lambda x: (seen.append(x.shape[-2]), original(x))[1])
+    monkeypatch.setattr(pooling, "CHUNK_TILES", 5)
     with torch.inference_mode():
         pieces = head(bag)
     assert seen == [5, 5, 5, 2]

@@ -8,7 +8,9 @@ For a bag of K tile features x_k::
     z   = sum_k a_k h_k
     logits = W z + b
 
-`napari_her2.models.attention_mil.AttentionMIL` is the same without layers and without a gate.
+The classifier is linear, so everything but the softmax is worked out tile by tile: logits = b + sum_k a_k
+(W h_k). Memory grows with K alone, bags can be joined exactly (`napari_her2.models.bags.merge_logits`), and
+another choice of tiles needs no second look at the features (`ABMIL.pool`).
 
 Differences from the paper
 --------------------------
@@ -17,25 +19,19 @@ Differences from the paper
   was published: (500,) and 128 for images, (256, 128, 64) and 64 for the tables of the appendix.
 - Any number of classes by softmax and cross-entropy; two of them are the paper's Bernoulli likelihood of
   one sigmoid, written with two logits.
-- Any number of tiles, padded batches with a mask, and W applied to each tile before the weighted sum: the
-  same number, and the tiles' share of each class falls out of it.
+- Any number of tiles, padded batches with a mask, and W applied to each tile before the weighted sum instead
+  of after it: the same number, and the tiles' share of each class falls out of it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
-from napari_her2.models.aggregator import MILOutput
-from napari_her2.models.pooling import (
-    AttentionBranches,
-    attention_over_tiles,
-    check_bags,
-    count_tiles,
-    in_pieces,
-    mask_scores,
-)
+from napari_her2.models.aggregator import MILOutput, masked_softmax
+from napari_her2.models.pooling import AttentionBranches, check_bags, in_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +55,6 @@ class ABMIL(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> head = ABMIL(features=1024, classes=4)
     >>> sum(parameter.numel() for parameter in head.parameters())
     789765
@@ -112,17 +107,38 @@ class ABMIL(nn.Module):
         """
         check_bags(bags, mask, self.features)
         scores, votes = in_pieces(self._look, bags)
-        scores = mask_scores(scores, mask)
-        attention = attention_over_tiles(scores)
-        weighted = attention * votes
+        return self.pool(scores.squeeze(-1), votes, mask)
+
+    def pool(self, scores: Tensor, votes: Tensor, mask: Tensor | None = None) -> MILOutput:
+        """Join tiles that were scored one by one into the answer for the bag.
+
+        Parameters
+        ----------
+        scores : (..., K) float
+            Attention before the softmax.
+        votes : (..., K, C) float
+            W h_k.
+        mask : (..., K) bool, optional
+            True at the tiles to use. Changing it, as a drawn region does, costs milliseconds.
+
+        Returns
+        -------
+        MILOutput
+        """
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        attention = masked_softmax(scores)
+        weighted = attention.unsqueeze(-1) * votes
+        tiles = (scores > -torch.inf).sum(dim=-1)[..., None, None]
         return MILOutput(
             logits=weighted.sum(dim=-2) + self.classifier.bias,
-            scores=scores.squeeze(-1),
-            attention=attention.squeeze(-1),
-            evidence=weighted * count_tiles(scores),
+            scores=scores,
+            attention=attention,
+            evidence=weighted * tiles,
             votes=votes,
         )
 
     def _look(self, bags: Tensor) -> tuple[Tensor, Tensor]:
+        # Under autocast the layers convert by themselves; elsewhere float16 features meet float32 weights.
         tiles = self.embed(bags.to(self.classifier.weight.dtype))
         return self.attend(tiles), nn.functional.linear(tiles, self.classifier.weight)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from corr_a_net_published import CorrANetPublished
 from napari_her2.errors import ModelError
 from napari_her2.models.corr_a_net import CorrANet, Representer, to_unit_range
-from napari_her2.models.corr_a_net_published import CorrANetPublished
 from napari_her2.models.resnet_stem import ResNetStem
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 from napari_her2.models.weights_file import read_weights, write_weights

@@ -8,14 +8,13 @@ import torch
 from skimage.metrics import structural_similarity as skimage_ssim
 from torch.nn import functional as F
 
+from corr_a_net_published import CorrANetPublished, PublishedOutput, published_loss
 from napari_her2.errors import JobFailed
 from napari_her2.models.corr_a_net import CorrANet, CorrANetOutput, Representations, Views
-from napari_her2.models.corr_a_net_published import CorrANetPublished, PublishedOutput
 from napari_her2_training.corr_a_net.losses import (
     LossOptions,
     corr_a_net_loss,
     correlation,
-    published_loss,
     reconstruction_loss,
     structural_similarity,
 )

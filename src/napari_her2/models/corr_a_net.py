@@ -27,14 +27,14 @@ Differences from the paper
 Differences from the published code
 -----------------------------------
 Stem, ReLU, the activation behind the fusion and the decoder of IHC are missing there or different; that
-network, as it is, is `napari_her2.models.corr_a_net_published`.
+network, as it is, stands with the tests.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ from napari_her2.models.resnet_stem import KERNEL_PX, STEM_CHANNELS, ResNetStem
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 DIM = 16
 
@@ -160,7 +160,7 @@ class CorrANet(nn.Module):
         self.stem = ResNetStem()
 
         def encoder() -> nn.Sequential:
-            return conv_layers((STEM_CHANNELS, dim // 4, dim // 2, dim), nn.ReLU)
+            return conv_layers((STEM_CHANNELS, dim // 4, dim // 2, dim))
 
         def weigh() -> nn.Module:
             if not attention:
@@ -168,7 +168,7 @@ class CorrANet(nn.Module):
             return SqueezeExcitation(channels=dim, bottleneck=max(4, dim // 4))
 
         def decoder() -> nn.Sequential:
-            layers = conv_layers((dim, dim // 2, dim // 4), nn.ReLU)
+            layers = conv_layers((dim, dim // 2, dim // 4))
             return layers.append(nn.Conv2d(dim // 4, STEM_CHANNELS, 3, padding=1, padding_mode="reflect"))
 
         self.encode_he = encoder()
@@ -260,20 +260,13 @@ def to_unit_range(representations: Tensor) -> Tensor:
 
 def conv_layers(
     widths: Sequence[int],
-    activation: Callable[[], nn.Module],
-    *,
-    padding_mode: Literal["zeros", "reflect"] = "reflect",
 ) -> nn.Sequential:
-    """Layers of 3 x 3 convolution, batch normalisation and activation.
+    """Layers of 3 x 3 convolution, batch normalisation and ReLU; beyond its edge an image is mirrored.
 
     Parameters
     ----------
     widths : sequence of int
         Channels in, and behind each layer.
-    activation : callable
-        Makes the activation.
-    padding_mode : {"reflect", "zeros"}
-        What lies beyond the edge.
 
     Returns
     -------
@@ -281,8 +274,8 @@ def conv_layers(
     """
     layers: list[nn.Module] = []
     for before, behind in itertools.pairwise(widths):
-        conv = nn.Conv2d(before, behind, 3, padding=1, padding_mode=padding_mode)
-        layers += [conv, nn.BatchNorm2d(behind), activation()]
+        conv = nn.Conv2d(before, behind, 3, padding=1, padding_mode="reflect")
+        layers += [conv, nn.BatchNorm2d(behind), nn.ReLU()]
     return nn.Sequential(*layers)
 
 

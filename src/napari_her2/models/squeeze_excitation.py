@@ -8,12 +8,9 @@ linear layers, and a sigmoid makes weights in (0, 1) of them::
 Differences from the paper
 --------------------------
 - The width of the bottleneck is given as such: a ratio of 16, usual there, leaves none of 8 channels.
-- The ReLU can be left out, as in the published code of Corr-A-Net.
 """
 
 from __future__ import annotations
-
-import warnings
 
 import torch
 from torch import Tensor, nn
@@ -25,24 +22,17 @@ class SqueezeExcitation(nn.Module):
     Parameters
     ----------
     channels, bottleneck : int
-        A bottleneck of 0 leaves a learnt constant a channel (published code at d = 8).
-    rectify : bool, default True
-        Whether a ReLU stands between the two layers.
     """
 
-    def __init__(self, *, channels: int, bottleneck: int, rectify: bool = True) -> None:
+    def __init__(self, *, channels: int, bottleneck: int) -> None:
         super().__init__()
-        with warnings.catch_warnings():
-            # torch warns of layers without weights, which a bottleneck of 0 has on purpose.
-            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
-            self.squeeze = nn.Linear(channels, bottleneck)
-            self.excite = nn.Linear(bottleneck, channels)
-        self.activate = nn.ReLU() if rectify else nn.Identity()
+        self.squeeze = nn.Linear(channels, bottleneck)
+        self.excite = nn.Linear(bottleneck, channels)
 
     def gate(self, features: Tensor) -> Tensor:
         """(B, d, H, W) float to the weights of its channels, (B, d) float in (0, 1)."""
         means = features.mean(dim=(2, 3))
-        return torch.sigmoid(self.excite(self.activate(self.squeeze(means))))
+        return torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
 
     def forward(self, features: Tensor) -> Tensor:
         """Weigh the channels of (B, d, H, W) float."""

@@ -21,8 +21,8 @@ Differences from the paper
 
 Differences from the published code
 -----------------------------------
-`published_loss` is what is computed there: absolute errors of one reconstruction against three targets,
-and a correlation that runs over the channels of a pixel and whose weight is 1.
+Computed there are absolute errors of one reconstruction against three targets, and a correlation that runs
+over the channels of a pixel and whose weight is 1.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_her2.models.corr_a_net import CorrANetOutput, Views
-    from napari_her2.models.corr_a_net_published import PublishedOutput
 
 CorrelateOver = Literal["pixels", "channels"]
 
@@ -98,27 +97,6 @@ class LossTerms:
     self_reconstruction: Tensor
     cross_reconstruction: Tensor
     joint_reconstruction: Tensor
-    correlation: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PublishedLossTerms:
-    """The loss of the published code and its parts.
-
-    Parameters
-    ----------
-    total : () float
-        What to minimise.
-    both, he_alone, ihc_alone : () float
-        Mean absolute error against both images, and with the other one black.
-    correlation : () float
-        In [-1, 1]; the loss takes it off.
-    """
-
-    total: Tensor
-    both: Tensor
-    he_alone: Tensor
-    ihc_alone: Tensor
     correlation: Tensor
 
 
@@ -241,35 +219,6 @@ def corr_a_net_loss(output: CorrANetOutput, options: LossOptions | None = None) 
         self_reconstruction=terms[0][1],
         cross_reconstruction=terms[1][1],
         joint_reconstruction=terms[2][1],
-        correlation=related,
-    )
-
-
-def published_loss(output: PublishedOutput, *, weight: float = 1.0) -> PublishedLossTerms:
-    """Loss of the published code.
-
-    Parameters
-    ----------
-    output : PublishedOutput
-    weight : float, default 1
-        Of the correlation; the 1.5 of the paper is set in the code but not used.
-
-    Returns
-    -------
-    PublishedLossTerms
-    """
-    he, ihc = at_least_float32(output.targets.he), at_least_float32(output.targets.ihc)
-    black = torch.zeros_like(he)
-    rebuilt = at_least_float32(output.reconstruction)
-    both, he_alone, ihc_alone = (
-        F.l1_loss(rebuilt, torch.cat(pair, dim=1)) for pair in ((he, ihc), (he, black), (black, ihc))
-    )
-    related = correlation(output.hidden.he, output.hidden.ihc, over="channels")
-    return PublishedLossTerms(
-        total=both + he_alone + ihc_alone - weight * related,
-        both=both,
-        he_alone=he_alone,
-        ihc_alone=ihc_alone,
         correlation=related,
     )
 

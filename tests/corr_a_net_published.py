@@ -18,20 +18,17 @@ Differences from the published code
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from napari_her2.models.corr_a_net import (
-    DIM,
-    Views,
-    check_dim,
-    check_images,
-    check_pair,
-    conv_layers,
-)
-from napari_her2.models.squeeze_excitation import SqueezeExcitation
+from napari_her2.models.corr_a_net import DIM, Views, check_dim, check_images, check_pair
+from napari_her2.models.nystrom import at_least_float32
+from napari_her2_training.corr_a_net.losses import correlation
 
 RGB = 3
 REDUCTION = 16
@@ -56,6 +53,31 @@ class PublishedOutput:
     hidden: Views
     fused: Tensor
     reconstruction: Tensor
+
+
+def conv_layers(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, behind in itertools.pairwise(widths):
+        layers += [nn.Conv2d(before, behind, 3, padding=1), nn.BatchNorm2d(behind), nn.LeakyReLU()]
+    return nn.Sequential(*layers)
+
+
+class Gate(nn.Module):
+    """Squeeze-excitation without a ReLU; a bottleneck of 0 leaves a learnt constant a channel."""
+
+    def __init__(self, channels: int, bottleneck: int) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            # torch warns of layers without weights.
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            self.squeeze = nn.Linear(channels, bottleneck)
+            self.excite = nn.Linear(bottleneck, channels)
+
+    def gate(self, features: Tensor) -> Tensor:
+        return torch.sigmoid(self.excite(self.squeeze(features.mean(dim=(2, 3)))))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features * self.gate(features)[:, :, None, None]
 
 
 class CorrANetPublished(nn.Module):
@@ -91,15 +113,15 @@ class CorrANetPublished(nn.Module):
         self.channels = 2 * RGB
 
         def encoder() -> nn.Sequential:
-            return conv_layers((RGB, dim // 4, dim // 2, dim), nn.LeakyReLU, padding_mode="zeros")
+            return conv_layers(RGB, dim // 4, dim // 2, dim)
 
         def weigh() -> nn.Module:
             if not attention:
                 return nn.Identity()
-            return SqueezeExcitation(channels=dim, bottleneck=dim // REDUCTION, rectify=False)
+            return Gate(dim, dim // REDUCTION)
 
         def decoder() -> nn.Sequential:
-            layers = conv_layers((dim, dim // 2, dim // 4), nn.LeakyReLU, padding_mode="zeros")
+            layers = conv_layers(dim, dim // 2, dim // 4)
             return layers.append(nn.Conv2d(dim // 4, RGB, 3, padding=1)).append(nn.LeakyReLU())
 
         self.encode_he = encoder()
@@ -158,3 +180,53 @@ class CorrANetPublished(nn.Module):
             fused=fused,
             reconstruction=torch.cat([image, image], dim=1),
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PublishedLossTerms:
+    """The loss of the published code and its parts.
+
+    Parameters
+    ----------
+    total : () float
+        What to minimise.
+    both, he_alone, ihc_alone : () float
+        Mean absolute error against both images, and with the other one black.
+    correlation : () float
+        In [-1, 1]; the loss takes it off.
+    """
+
+    total: Tensor
+    both: Tensor
+    he_alone: Tensor
+    ihc_alone: Tensor
+    correlation: Tensor
+
+
+def published_loss(output: PublishedOutput, *, weight: float = 1.0) -> PublishedLossTerms:
+    """Loss of the published code.
+
+    Parameters
+    ----------
+    output : PublishedOutput
+    weight : float, default 1
+        Of the correlation; the 1.5 of the paper is set in the code but not used.
+
+    Returns
+    -------
+    PublishedLossTerms
+    """
+    he, ihc = at_least_float32(output.targets.he), at_least_float32(output.targets.ihc)
+    black = torch.zeros_like(he)
+    rebuilt = at_least_float32(output.reconstruction)
+    both, he_alone, ihc_alone = (
+        F.l1_loss(rebuilt, torch.cat(pair, dim=1)) for pair in ((he, ihc), (he, black), (black, ihc))
+    )
+    related = correlation(output.hidden.he, output.hidden.ihc, over="channels")
+    return PublishedLossTerms(
+        total=both + he_alone + ihc_alone - weight * related,
+        both=both,
+        he_alone=he_alone,
+        ihc_alone=ihc_alone,
+        correlation=related,
+    )

@@ -15,16 +15,12 @@ import pytest
 import torch
 
 import napari_her2_training
-from napari_her2.errors import JobStopped
-from napari_her2.inference.result import Progress
 from napari_her2.models.weights_file import read_weights
-from napari_her2_training.command import _together
 from napari_her2_training.config import ComputeConfig
 from napari_her2_training.running.machines import Machines, choose_machines, own_share
-from napari_her2_training.running.ranks import is_first
+from napari_her2_training.running.ranks import is_first, together
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
 CONFIG = """
@@ -139,15 +135,19 @@ def test_batches_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_of_several_processes_writes_and_one_alone_always(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
         monkeypatch.delenv(name, raising=False)
-    together = ComputeConfig(devices=2)
-    assert is_first(together)
+
+    def first(**compute: int) -> bool:
+        with together(ComputeConfig(**compute), []):
+            return is_first()
+
+    assert first(devices=2)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert not is_first(together)
+    assert not first(devices=2)
     monkeypatch.delenv("LOCAL_RANK")
     # One of several tasks of a scheduler, each of which is a training by itself.
     monkeypatch.setenv("SLURM_PROCID", "3")
-    assert not is_first(ComputeConfig(nodes=2))
-    assert is_first(ComputeConfig())
+    assert not first(nodes=2)
+    assert first()
 
 
 def test_one_device_is_alone_and_more_are_not() -> None:
@@ -155,14 +155,3 @@ def test_one_device_is_alone_and_more_are_not() -> None:
     several = choose_machines(ComputeConfig(device="cpu", devices=2, strategy="ddp"))
     assert isinstance(several, Machines)
     assert (several.alone, several.strategy, several.autocast_dtype) == (False, "ddp", None)
-
-
-def test_what_the_link_says_when_the_first_process_ends_is_told_plainly() -> None:
-    def ending(words: str) -> Generator[Progress, None, Path]:
-        yield Progress("Training")
-        raise RuntimeError(words)
-
-    with pytest.raises(JobStopped, match="first of the processes"):
-        list(_together(ending("[pair.cc] Connection closed by peer")))
-    with pytest.raises(RuntimeError, match="out of memory"):
-        list(_together(ending("out of memory")))

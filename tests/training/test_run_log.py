@@ -227,6 +227,7 @@ def test_only_the_first_process_of_several_tells(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(METHODS, "mil", steps)  # type: ignore[arg-type]
     config, out = tmp_path / "c.toml", tmp_path / "out"
     config.write_text('[model]\nname = "t"\ntraining_data = "x"\n[compute]\ndevices = 2\n')
+    monkeypatch.setattr("napari_her2_training.running.ranks.wait", lambda: None)
     monkeypatch.setenv("LOCAL_RANK", "1")
     finish(train_steps("mil", config=config, data=tmp_path / "m.csv", out=out))
     assert not out.exists()

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import JobFailed, JobStopped
+from napari_her2.errors import JobFailed
 from napari_her2.training_runs.files import RUN_FILE
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.methods import find_method
 from napari_her2_training.running.log import Started, logged
-from napari_her2_training.running.ranks import is_first
+from napari_her2_training.running.ranks import is_first, together, with_others
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -78,20 +78,13 @@ def train_steps(
     # Imports torch and Lightning: not before the configuration is known to be good.
     train = known.load()
     data, out = data.expanduser(), Path(out).expanduser()
-    steps = train(settings, data, out, resume=resume)
-    if not is_first(settings.compute):  # of several that learn together one tells
-        return (yield from _together(steps))
-    if not resume and (out / RUN_FILE).exists():
-        return (yield from steps)  # which refuses: what the folder tells of its run stays as it is
-    started = Started(method, file, data, settings.compute.device, resume=resume)
-    return (yield from logged(steps, out, started))
-
-
-def _together(steps: Generator[Progress, None, Path]) -> Generator[Progress, None, Path]:
-    """Learn with a first process that may end before: what its partners' link then says helps nobody."""
-    try:
-        return (yield from steps)
-    except RuntimeError as error:
-        if "Connection" not in str(error):
-            raise
-        raise JobStopped("The first of the processes that learn together has ended; it says why.") from error
+    again = ["train", method, "--config", str(file), "--data", str(data), "--out", str(out)]
+    again += ["--device", settings.compute.device, *(["--resume"] if resume else [])]
+    with together(settings.compute, again):
+        steps = with_others(train(settings, data, out, resume=resume))
+        if not is_first():  # of several that learn together one tells
+            return (yield from steps)
+        if not resume and (out / RUN_FILE).exists():
+            return (yield from steps)  # which refuses: what the folder tells of its run stays as it is
+        started = Started(method, file, data, settings.compute.device, resume=resume)
+        return (yield from logged(steps, out, started))

@@ -93,7 +93,7 @@ def train_encoder(
     folder.mkdir(exist_ok=True)
     yield from fit_steps(task, folder, device, stage=STAGE, resume=run.resume)
     encoder = task.rounded()
-    if not is_first(config.compute):
+    if not is_first():
         return path
     measured: dict[str, dict[str, Any]] = {}
     for part, own in patches.items():

@@ -217,7 +217,7 @@ def run_arm(
     best = max(range(len(folds)), key=lambda number: _rank(folds[number], run.config))
     chosen, name = folds[best], run.config.model.name
     path = out / f"{name}{f'.{chosen.weights}' if chosen.no_bundle else ''}{SUFFIX}"
-    if not is_first(run.config.compute):
+    if not is_first():
         return path
     for number, fold in enumerate(folds if len(folds) > 1 else ()):
         save_model(

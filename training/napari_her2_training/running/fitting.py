@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2_training.running.learner import EpochBatches, Learner
 from napari_her2_training.running.machines import Machines
+from napari_her2_training.running.ranks import hush_lightning, wait
 from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def _fit(
         # Batches are drawn ahead by a thread of ours: workers would only copy them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        # One process judges, and all have what it measured.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
         # Lightning 2.6 asks PyTorch about trees in a way that PyTorch 2.15 deprecates.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         trainer.fit(
@@ -92,7 +95,7 @@ def _fit(
             ckpt_path=str(last) if resume and last.exists() else None,
             weights_only=True,
         )
-    trainer.strategy.barrier()
+    wait()
     if not best.exists():
         raise JobFailed(f"{stage} ended without a usable epoch: lower the learning rate.")
     task.cpu().load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
@@ -100,8 +103,7 @@ def _fit(
 
 
 def _trainer(task: Task, device: Device, callbacks: list[Callback]) -> lightning.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    hush_lightning()
     kind = device.torch_device.type
     low = device.autocast_dtype
     arguments: dict[str, Any] = {"accelerator": kind, "devices": 1}
@@ -109,7 +111,10 @@ def _trainer(task: Task, device: Device, callbacks: list[Callback]) -> lightning
         arguments |= {
             "devices": device.devices or "auto",
             "num_nodes": device.nodes,
-            "strategy": device.strategy,
+            "strategy": DDPStrategy(
+                find_unused_parameters=device.strategy.endswith("_true") or not task.whole,
+                broadcast_buffers=False,  # the learner joins what follows the batches
+            ),
         }
     elif kind == "cuda":
         arguments["devices"] = [device.torch_device.index or 0]

@@ -10,6 +10,8 @@ import torch
 from napari_her2.inference.prefetch import prefetched
 from napari_her2_training.running.draws import seed_of
 from napari_her2_training.running.machines import own_share
+from napari_her2_training.running.normalisation import RunningStatistics
+from napari_her2_training.running.ranks import from_first, in_order, is_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,7 @@ class Learner(lightning.LightningModule):
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
+        self._statistics: RunningStatistics | None = None
 
     def training_step(self, batch: tuple[int, Batch], _: int) -> Tensor:
         """Return the loss of a batch; its dropout follows from seed, epoch and number as all else does."""
@@ -40,17 +43,28 @@ class Learner(lightning.LightningModule):
             torch.manual_seed(seed_of(self.task.seed, self.task.stream, self.current_epoch, number))
             return self.task.loss(*tensors)
 
+    def on_train_batch_start(self, *_: object) -> None:
+        """Remember the running statistics that this batch moves."""
+        if self.trainer.world_size > 1:
+            self._statistics = RunningStatistics(self.task)
+
     def on_train_batch_end(self, *_: object) -> None:
-        """Let the task take along what follows its batches."""
-        self.task.follow(lambda value: [value])
+        """Take along what follows the batches, as one process that had seen all of them would."""
+        if self._statistics is not None:
+            self._statistics.join()
+        self.task.follow(in_order)
 
     def validation_step(self, *_: object) -> None:
-        """Judge all validation batches and log the measures of the epoch."""
+        """Let the first process judge all validation batches, and log the measures of the epoch."""
+        measured = self._measured() if is_first() else {}
+        self.log_dict(from_first(measured), batch_size=1)
+
+    def _measured(self) -> dict[str, float]:
         task = self.task
         source = ((n, task.draw_validation(n)) for n in range(task.validation_batches))
         with prefetched(pinned(source, self.device)) as ahead:
             judged = [task.judge(*self.transfer_batch_to_device(batch, self.device, 0)) for _, batch in ahead]
-        self.log_dict(task.measures(judged), batch_size=1)
+        return task.measures(judged)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """Those of the task."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import distributed
 
 from napari_her2.inference.device import Device, choose_device
+from napari_her2_training.running.ranks import own_number
 
 if TYPE_CHECKING:
     from napari_her2_training.config import ComputeConfig
@@ -58,6 +59,8 @@ def choose_machines(compute: ComputeConfig) -> Machines:
     Machines
     """
     device = choose_device(compute.device)
+    if device.torch_device.type == "cuda" and not (compute.devices == compute.nodes == 1):
+        device = choose_device(f"cuda:{own_number()}")
     # Small networks gain nothing from lower precision on a CPU, and lose digits.
     low = None if device.torch_device.type == "cpu" else device.autocast_dtype
     return Machines(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2.training_runs.files import RUN_FILE
 from napari_her2_training.files import OWN_FILES, write_json
-from napari_her2_training.running.ranks import is_first
+from napari_her2_training.running.ranks import from_first, is_first
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,10 @@ def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> R
     JobFailed
         The folder holds another run, or one that was not to be resumed, or cannot be written to.
     """
+    return from_first(_opened(out, config, manifest, resume=resume) if is_first() else RunFolder(out, resume))
+
+
+def _opened(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> RunFolder:
     told = {
         "config": config.digest(),
         "manifest": hashlib.sha256(_content(manifest)).hexdigest(),
@@ -76,8 +80,7 @@ def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> R
         out.mkdir(parents=True, exist_ok=True)
         if file.exists():
             known = OWN_FILES.json_object(file)
-            # Those that learn together with the first find its folder.
-            if not resume and is_first(config.compute):
+            if not resume:
                 raise JobFailed(f"{out} holds a run already: go on with --resume, or choose another folder.")
             for what in told:
                 if known.get(what) != told[what]:

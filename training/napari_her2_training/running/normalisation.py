@@ -45,9 +45,8 @@ class RunningStatistics:
         moves = in_order(self._values() - kept * value)
         for move in moves:
             value = kept * value + move
-        for part, joined in zip(
-            (part for _, part in self._parts()), value.split([len(p) for _, p in self._parts()]), strict=True
-        ):
+        parts = [part for _, part in self._parts()]
+        for part, joined in zip(parts, torch.split(value, [len(part) for part in parts]), strict=True):
             part.copy_(joined)
         for layer in self._layers:
             if layer.num_batches_tracked is not None:

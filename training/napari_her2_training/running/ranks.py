@@ -95,7 +95,8 @@ class _Link:
         elif os.environ.get(_PARTNER):
             self._watch(sys.stdin.buffer.read)
         fabric.launch()
-        self._group = torch.distributed.new_group(backend="gloo", timeout=_FOREVER)
+        group = torch.distributed.new_group(backend="gloo", timeout=_FOREVER)
+        self._group = cast("torch.distributed.ProcessGroup", group)
 
     def _start(self, processes: int) -> None:
         for number in range(1, processes):
@@ -285,7 +286,7 @@ def from_first(value: T) -> T:
     whole = (
         torch.frombuffer(bytearray(content), dtype=torch.uint8) if first else torch.empty(int(size)).byte()
     )
-    for piece in whole.split(_PIECE):
+    for piece in torch.split(whole, _PIECE):
         torch.distributed.broadcast(piece, 0, group=group)
     return value if first else cast("T", pickle.loads(whole.numpy().tobytes()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,12 +59,12 @@ def method_of(card: ModelCard) -> Method:
 
 def available_models() -> list[ModelEntry]:
     """Return what can score: methods that need no weights, then the models as `list_models` gives them."""
-    own = [method.without_weights() for method in METHODS.values() if not method.needs_weights]
-    return [ModelEntry(bundle.card.name, Path(), bundle.card, "built in") for bundle in own] + list_models()
+    own = [method.own_card() for method in METHODS.values() if not method.needs_weights]
+    return [ModelEntry(card.name, Path(), card, "built in") for card in own] + list_models()
 
 
 def model_named(model: Path | str, load: Callable[[Path | str], ModelBundle] = load_model) -> ModelBundle:
-    """Return a model by its name or its file; a method that needs no weights goes by its own name.
+    """Return a model by its name or its file; a method that needs no weights goes by the name of its card.
 
     Parameters
     ----------
@@ -76,8 +77,19 @@ def model_named(model: Path | str, load: Callable[[Path | str], ModelBundle] = l
     ModelError
         If there is no such model, or it cannot be loaded.
     """
-    method = METHODS.get(str(model))
-    return load(model) if method is None or method.needs_weights else method.without_weights()
+    for method in METHODS.values():
+        if not method.needs_weights and method.own_card().name == model:
+            return _without_weights(method.own_card())
+    return load(model)
+
+
+def _without_weights(card: ModelCard) -> ModelBundle:
+    """Bundle of a method that needs none: what it answers with is its card and this version."""
+    from torch import nn
+
+    from napari_her2.models.bundle import ModelBundle
+
+    return ModelBundle(card, None, nn.Identity(), None, sha256(card.to_json().encode()).hexdigest())
 
 
 def refuse_unexplained(card: ModelCard, explanation: Explanation) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
-    from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.card import ModelCard
 
 Takes = Literal["tiles", "fields", "patches", "image", "cells"]
@@ -41,7 +40,7 @@ class Method(ABC):
     architectures : tuple of str
         Keys of `napari_her2.models.architectures.ARCHITECTURES`: the heads of its bundles.
     needs_weights : bool
-        Whether it needs a bundle; a method without one has a card of its own (`without_weights`).
+        Whether it needs a bundle; a method without one has a card of its own (`own_card`).
     explanations : frozenset of str
         How its answers can be explained; `explains` says it for one model.
     ranked_by : str
@@ -122,8 +121,8 @@ class Method(ABC):
         """How the answer came about, as names and values for a card, a table or a report."""
         return (("score of the slide", result.rule),) if result.rule else ()
 
-    def without_weights(self) -> ModelBundle:
-        """Card of a method that needs no weights, as a bundle that holds none.
+    def own_card(self) -> ModelCard:
+        """Return the card of a method that needs no weights: it is chosen by that card's name, as models are.
 
         Raises
         ------

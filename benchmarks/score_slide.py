@@ -86,14 +86,10 @@ def encoder_of(slide: Slide, bundle: ModelBundle, device_name: str) -> TileEncod
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.options import ScoringOptions
     from napari_her2.methods.catalogue import method_of
+    from napari_her2.steps import finished
 
     job = ScoringJob(slide, None, bundle, None, choose_device(device_name), ScoringOptions())
-    steps = cast("TileMethod", method_of(bundle.card)).encoder(job)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value[0]
+    return finished(cast("TileMethod", method_of(bundle.card)).encoder(job))[0]
 
 
 def read(slide: Slide, bundle: ModelBundle) -> int:

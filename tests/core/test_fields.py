@@ -29,6 +29,7 @@ from napari_her2.models.field_model import FieldModel
 from napari_her2.models.preprocessing import TilePreparation
 from napari_her2.models.weights_file import weights_digest
 from napari_her2.slide.macenko import fit_slide, he_transform
+from napari_her2.steps import finished
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_what_was_kept_of_fields_before_stays_valid(small_pair, field_model):
     """The key of the cache, worked out again: the weights and how the tiles were prepared."""
     bundle = load_bundle(field_model)
     with open_slide(small_pair.he) as slide:
-        prepared = drained(prepared_fields(slide, bundle, choose_device("cpu")))
+        prepared = finished(prepared_fields(slide, bundle, choose_device("cpu")))
         transform = he_transform(fit_slide(slide, mpp=0.5))
     told = f"fields 256 {transform.matrix.tolist()} {transform.offset.tolist()}"
     scorer = TileScorer(prepared.head, prepared.preparation, numbers=5, cache_salt=prepared.cache_salt)
@@ -205,7 +206,7 @@ def test_stains_are_fitted_once_whoever_asks(small_pair, field_model, monkeypatc
     with open_slide(small_pair.he) as slide:
         score_slide(slide, field_model, device="cpu")
         score_slide(slide, field_model, device="cpu")
-        drained(prepared_fields(slide, load_bundle(field_model), choose_device("cpu")))
+        finished(prepared_fields(slide, load_bundle(field_model), choose_device("cpu")))
     assert fitted == [0.5]
 
 
@@ -226,14 +227,6 @@ def test_a_model_that_nobody_uses_is_let_go(field_model, tmp_path):
     loaded_bundle(paths[1], choose_device("cpu"))
     gc.collect()
     assert gone() is None
-
-
-def drained(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from napari_her2.methods.catalogue import (
 from napari_her2.methods.method import Method
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.card import ModelCard
+from napari_her2.steps import finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,10 +216,7 @@ def test_a_method_without_weights_is_chosen_and_scores_like_a_model(
 
 def test_a_method_without_weights_scores_a_cohort(one_more: Method, he_slide: Path, tmp_path: Path) -> None:
     steps = score_cohort_steps([he_slide], "by-rules", tmp_path, device="cpu")
-    with pytest.raises(StopIteration) as end:
-        while True:
-            next(steps)
-    (outcome,) = end.value.value.outcomes
+    (outcome,) = finished(steps).outcomes
     assert outcome.state == "done"
     assert dict(outcome.facts)["score of the slide"] == "share of tissue"
 

@@ -27,6 +27,7 @@ from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.patch_classifier import PatchConvNeXt
 from napari_her2.models.weights_file import weights_digest
+from napari_her2.steps import finished
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +41,7 @@ def models(tmp_path_factory):
 
 def scorer_of(bundle):
     job = ScoringJob(None, None, bundle, None, choose_device("cpu"), ScoringOptions())
-    steps = METHODS["patches"].encoder(job)
-    with pytest.raises(StopIteration) as end:
-        next(steps)
-    return end.value.value[0]
+    return finished(METHODS["patches"].encoder(job))[0]
 
 
 @pytest.fixture(scope="module")

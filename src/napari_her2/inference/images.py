@@ -16,6 +16,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.inference.selection import region_words
 from napari_her2.slide.thumbnail import LEAST_TISSUE, thumbnail_steps
 from napari_her2.slide.tissue import TissueMask
+from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -180,14 +181,7 @@ def read_images(
     steps = thumbnail_steps(
         slide, tissue, size_px=kind.size_px, mode=kind.mode, mpp=card.mpp, whiten=kind.whiten
     )
-    try:
-        while True:
-            done, total = next(steps)
-            yield Progress("Reading the slide", done, total, "blocks")
-    except StopIteration as end:
-        thumbnails: tuple[Thumbnail, ...] = end.value
-    finally:
-        steps.close()
+    thumbnails = yield from passed_on(steps, _progress)
     if chosen.area is not None:
         thumbnails = tuple(_limited(thumbnail, chosen.area) for thumbnail in thumbnails)
     tissue_mm2 = tissue.area_mm2(slide.mpp or (1.0, 1.0))
@@ -207,6 +201,10 @@ def read_images(
     keep[corrupt[:, 0], corrupt[:, 1]] = False
     index = np.argwhere(keep).astype(np.int64)
     return SlideImages(tissue, tissue_mm2, thumbnails, grid, index, corrupt, warnings)
+
+
+def _progress(blocks: tuple[int, int]) -> Progress:
+    return Progress("Reading the slide", *blocks, "blocks")
 
 
 def _limited(thumbnail: Thumbnail, area: TissueMask) -> Thumbnail:

@@ -16,6 +16,7 @@ from napari_her2.inference.result import Progress, SlideResult
 from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.methods.catalogue import method_of, model_named
 from napari_her2.slide.reader import Slide, open_slide
+from napari_her2.steps import finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -42,7 +43,7 @@ def score_steps(
         A model, its name or its file.
     ihc : Slide or path, optional
         The IHC slide of the case, for models that take both; ``slide`` is then the H&E slide. Such a model
-        also scores either slide alone, given as ``slide``: the result says which of its heads spoke.
+        also scores either slide alone, given as ``slide``: the result says which of its heads answered.
     regions : Path, str or sequence of shapely polygons, optional
         Only tiles whose centre lies inside are scored; a GeoJSON file, or polygons of (x, y) level-0
         pixels of ``slide``. What was embedded before is not embedded again.
@@ -107,14 +108,4 @@ def score_slide(
     -------
     SlideResult
     """
-    steps = score_steps(slide, model, ihc, regions, device, **options)
-    try:
-        while True:
-            step = next(steps)
-            if progress is not None:
-                progress(step)
-    except StopIteration as end:
-        result: SlideResult = end.value
-        return result
-    finally:
-        steps.close()
+    return finished(score_steps(slide, model, ihc, regions, device, **options), progress)

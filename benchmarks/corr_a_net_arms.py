@@ -28,6 +28,7 @@ from napari_her2.inference.device import choose_device
 from napari_her2.models.weights_file import read_weights
 from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.cohort.splits import Split
+from napari_her2_training.cohort.table import Table
 from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, predictor_arms
 from napari_her2_training.corr_a_net.config import CorrANetConfig
 from napari_her2_training.corr_a_net.field_run import FieldRun
@@ -73,7 +74,7 @@ def unseen_run(config: CorrANetConfig, manifest: Path, cache: Path, device: Devi
     split = Split(cases[:1], cases[:1], cases)
     fields = finished(plan_fields(split, config.data, manifest.parent, cache / "fields.json"))
     folder = RunFolder(cache, resume=True)
-    return FieldRun(config, manifest, cases, (split,), folder, device, FieldStore(cache, fields))
+    return FieldRun(config, manifest, Table(cases, (split,)), folder, device, store=FieldStore(cache, fields))
 
 
 def case_means(judged: Judged, cases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

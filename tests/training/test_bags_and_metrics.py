@@ -10,7 +10,9 @@ import torch
 import torchmetrics.functional.classification as tm
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.cohort.bags import SlideBag, check_sizes, draw_batch, draw_tiles
+from napari_her2_training.cohort.bags import SlideBag, draw_batch, draw_tiles
+from napari_her2_training.cohort.counting import refuse_small
+from napari_her2_training.cohort.manifest import Case
 from napari_her2_training.measures.metrics import class_aucs, confusion, slide_metrics
 
 
@@ -57,8 +59,9 @@ def test_the_same_seed_draws_the_same_bags() -> None:
 
 
 def test_slides_with_too_few_tiles_are_named() -> None:
-    with pytest.raises(JobFailed, match=r"c1 \(9\)"):
-        check_sizes([numbered(0, 10), numbered(1, 9)], 10)
+    cases = [Case(row, f"c{row}", None, None, "0") for row in (2, 3)]
+    with pytest.raises(JobFailed, match=r"row 3 \(case c3, 9\)\. "):
+        refuse_small(cases, {2: 10, 3: 9}, 10)
 
 
 def test_measures_equal_those_of_torchmetrics() -> None:

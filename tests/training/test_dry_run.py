@@ -20,17 +20,22 @@ from napari_her2.own_files import cache_base
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.tissue import TissueMask
 from napari_her2_training.attention_mil.config import AttentionConfig
+from napari_her2_training.cohort import counting
 from napari_her2_training.cohort.embedding import embed_cases
 from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.config import ComputeConfig, EncoderConfig
-from napari_her2_training.dry_run import TrainingCheck, check_steps, costs, slides
+from napari_her2_training.dry_run import check_steps
+from napari_her2_training.encoder import counting as tile_counting
 from napari_her2_training.encoder.make import frozen_encoder
 from napari_her2_training.methods import METHODS
+from napari_her2_training.running import costs
 from napari_her2_training.running.machines import choose_machines
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from pathlib import Path
+
+    from napari_her2_training.findings import TrainingCheck
 
 MODEL = '[model]\nname = "tiny"\ntraining_data = "phantom"\n'
 DATA = "[data]\nvalidation = 0.5\n"
@@ -172,7 +177,7 @@ def test_every_method_is_checked_and_nothing_is_written(
 def test_the_estimate_is_that_of_all_batches_of_all_epochs_and_folds(
     cohort: Path, tmp_path: Path, one_second: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slides.TileCounter, "_measure", lambda *_: 0.0)
+    monkeypatch.setattr(tile_counting, "seconds_a_tile", lambda *_: 0.0)
     text = CONFIGS["attention-mil"]
     found = check(tmp_path, "attention-mil", cohort, text)
     assert found.seconds == 7 * (3 + 2)
@@ -331,7 +336,7 @@ def test_closing_stops_it_between_two_slides(
         opened.append(path.name)
         return open_slide(path)
 
-    monkeypatch.setattr(slides, "open_slide", watched)
+    monkeypatch.setattr(counting, "open_slide", watched)
     config = tmp_path / "c.toml"
     config.write_text(MODEL + CONFIGS["attention-mil"] + '[compute]\ndevice = "cpu"\n')
     steps = napari_her2_training.check("attention-mil", config, cohort)
@@ -367,7 +372,7 @@ def test_a_folder_of_pairs_is_looked_at_by_its_names_and_one_file_of_each_kind(t
     assert facts["Patches (train)"] == "8 (2 of 0, 2 of 1+, 2 of 2+, 2 of 3+)"
     assert any("say nothing of patients" in text for text in found.warnings)
     wrong = check(tmp_path, "corr-a-net", tmp_path / "BCI", CONFIGS["corr-a-net"].replace("64", "128"))
-    assert "is 64 x 64 px; [data] tile_px is 128" in wrong.faults[0]
+    assert all(fact in wrong.faults[0] for fact in ("64 x 64", "128 x 128", "[data] tile_px"))
     (tmp_path / "BCI" / "IHC" / "test" / "0_test_0.png").unlink()
     alone = check(tmp_path, "corr-a-net", tmp_path / "BCI")
     assert "HE/test/0_test_0.png has no IHC image of the same name" in alone.faults[0]

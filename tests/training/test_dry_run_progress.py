@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from napari_her2.phantom import make_pair
 from napari_her2.slide import identity
+from napari_her2_training.cohort.counting import Counted, count_slides
 from napari_her2_training.cohort.manifest import Case
-from napari_her2_training.dry_run.findings import Findings
-from napari_her2_training.dry_run.slides import Counted, TileCounter, look_at_slides
+from napari_her2_training.findings import Findings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from napari_her2.slide.reader import Slide
 
 
-class Counting(TileCounter):
-    """Asks the cache, as with the encoder of the training."""
-
-    def __init__(self) -> None:
-        super().__init__(tile_px=96, mpp=1.0, min_tissue=0.1, runner=None, look_up=True)
-        self._fingerprint = "0" * 64
-
-    def __call__(self, slide: Slide, case: Case) -> Counted:
-        assert slide.identity.known is not None
-        return Counted(1)
-
-
 def test_a_first_dry_run_tells_how_far_it_has_read_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,8 +25,12 @@ def test_a_first_dry_run_tells_how_far_it_has_read_and_can_be_stopped(
     pair = make_pair(tmp_path, "a", score="0", seed=1, size_px=512)
     case = Case(2, "a", pair.he, None, "0")
 
+    def count(slide: Slide, case: Case) -> Counted:
+        assert slide.identity.known is not None
+        return Counted(case, 1)
+
     def steps() -> object:
-        return look_at_slides([case], "he", Counting(), Findings(), check=False)
+        return count_slides([case], "he", count, Findings(), check=False, identify=True)
 
     begun = iter(steps())  # type: ignore[call-overload]
     told = [next(begun) for _ in range(3)]

@@ -24,7 +24,7 @@ from napari_her2_training.config import read_config
 from napari_her2_training.corr_a_net.config import FieldDataConfig
 from napari_her2_training.corr_a_net.slide_fields import Places, SlideFields, find_fields, read_fields
 from napari_her2_training.low_resolution.config import ImageConfig, PatchesConfig
-from napari_her2_training.low_resolution.slide_images import cut_thumbnails, cut_tiles
+from napari_her2_training.low_resolution.slide_images import Thumbnails, Tiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ def test_patches_of_the_patch_classifier_are_tiles_of_scoring(case: Case) -> Non
     tiles = scored(case.slide("ihc"), TILE_PX, MPP)
     with open_slide(case.slide("ihc")) as slide:
         config = PatchesConfig(tile_px=TILE_PX, mpp=MPP, per_slide=6)
-        images = cut_tiles(config, ANY, 0)(slide, case).images
+        images = Tiles(config, ANY, 0)(slide, case).images
     assert len(images) == 6
     assert all(image.tobytes() in tiles for image in images)
 
@@ -86,7 +86,7 @@ def test_patches_of_the_patch_classifier_are_tiles_of_scoring(case: Case) -> Non
 @pytest.mark.parametrize("size_px", [64, 300])
 def test_images_of_low_resolution_are_those_of_scoring(case: Case, size_px: int) -> None:
     with open_slide(case.slide("ihc")) as slide:
-        cut = cut_thumbnails(ImageConfig(size_px=size_px), ANY)(slide, case)
+        cut = Thumbnails(ImageConfig(size_px=size_px), ANY)(slide, case)
         image = ImageConfig(size_px=size_px)
         (seen,) = read_thumbnails(
             slide, slide.tissue(), size_px=size_px, mode=image.mode, mpp=image.mpp, whiten=image.whiten

@@ -222,7 +222,9 @@ def test_two_trainings_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest
 
 def test_only_the_first_process_of_several_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = SimpleNamespace(
-        config=METHODS["mil"].config, load=lambda: lambda *_, **__: steps_of([epoch(1, 1.0)], tmp_path)
+        read=METHODS["mil"].read,
+        file=METHODS["mil"].file,
+        load=lambda: lambda *_, **__: steps_of([epoch(1, 1.0)], tmp_path),
     )
     monkeypatch.setitem(METHODS, "mil", steps)  # type: ignore[arg-type]
     config, out = tmp_path / "c.toml", tmp_path / "out"

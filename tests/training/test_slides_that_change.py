@@ -24,7 +24,7 @@ from napari_her2_training.corr_a_net.config import FieldDataConfig
 from napari_her2_training.corr_a_net.fields import FieldStore
 from napari_her2_training.corr_a_net.slide_fields import Places, SlideFields, plan_fields
 from napari_her2_training.low_resolution.config import ImageConfig, PatchesConfig
-from napari_her2_training.low_resolution.slide_images import ImageStore, cut_thumbnails, cut_tiles
+from napari_her2_training.low_resolution.slide_images import ImageStore, Thumbnails, Tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,12 +102,12 @@ def exhaust(steps: object) -> None:
         pass
 
 
-@pytest.mark.parametrize("cut", [cut_thumbnails(ImageConfig(size_px=64), DATA), None], ids=["image", "tiles"])
+@pytest.mark.parametrize("cut", [Thumbnails(ImageConfig(size_px=64), DATA), None], ids=["image", "tiles"])
 def test_images_of_a_changed_slide_are_not_kept(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: Callable | None
 ) -> None:
     store = ImageStore(
-        tmp_path / "images", "he", cut or cut_tiles(PatchesConfig(tile_px=64, mpp=1.0, per_slide=4), DATA, 0)
+        tmp_path / "images", "he", cut or Tiles(PatchesConfig(tile_px=64, mpp=1.0, per_slide=4), DATA, 0)
     )
     overwrite_after(monkeypatch, Slide, "tissue", case.slide("he"))
     with pytest.raises(SlideChanged, match=CHANGED):
@@ -152,7 +152,7 @@ def test_slides_whose_times_alone_change_are_learnt_from_where_their_content_is_
 ) -> None:
     """A cohort that was scored or embedded before: a copy of a slide over itself does no harm."""
     content_sha256(case.slide("he"))
-    cut = cut_tiles(PatchesConfig(tile_px=64, mpp=1.0, per_slide=4), DATA, 0)
+    cut = Tiles(PatchesConfig(tile_px=64, mpp=1.0, per_slide=4), DATA, 0)
 
     def touched(slide: Slide, of: Case) -> object:
         assert slide.identity.known

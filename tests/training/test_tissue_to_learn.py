@@ -17,7 +17,7 @@ from napari_her2_training.cohort.embedding import tiles_to_learn
 from napari_her2_training.cohort.manifest import Case, read_manifest
 from napari_her2_training.config import DataConfig
 from napari_her2_training.low_resolution.config import ImageConfig, PatchesConfig
-from napari_her2_training.low_resolution.slide_images import ImageStore, cut_thumbnails, cut_tiles
+from napari_her2_training.low_resolution.slide_images import ImageStore, Thumbnails, Tiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +40,8 @@ def cuts(slide: Slide, case: Case, data: StainedCasesConfig) -> list[tuple[int, 
     """What each arm would take of a slide."""
     tiles = DataConfig(tile_px=96, mpp=1.0, check_stains=data.check_stains)
     return [
-        cut_thumbnails(IMAGE, data)(slide, case).images.shape,
-        cut_tiles(PATCHES, data, 0)(slide, case).images.shape,
+        Thumbnails(IMAGE, data)(slide, case).images.shape,
+        Tiles(PATCHES, data, 0)(slide, case).images.shape,
         (int(tiles_to_learn(slide, tiles, data.column)[1].sum()),),
     ]
 
@@ -52,7 +52,7 @@ def test_each_arm_takes_the_slide_of_its_stain_and_the_other_only_when_told_to(c
         assert cuts(slide, case, ihc)[:2] == [(1, 64, 64, 3), (4, 64, 64, 3)]
     with open_slide(case.slide("he")) as slide:
         assert cuts(slide, case, he) == cuts(slide, case, ANY)
-        for cut in (cut_thumbnails(IMAGE, ihc), cut_tiles(PATCHES, ihc, 0)):
+        for cut in (Thumbnails(IMAGE, ihc), Tiles(PATCHES, ihc, 0)):
             with pytest.raises(SlideError, match=r"is given as IHC but looks like H&E.*check_stains = false"):
                 cut(slide, case)
         with pytest.raises(SlideError, match="is given as IHC but looks like H&E"):
@@ -62,11 +62,11 @@ def test_each_arm_takes_the_slide_of_its_stain_and_the_other_only_when_told_to(c
 def test_a_scan_too_coarse_for_what_is_learnt_is_refused(case: Case) -> None:
     with open_slide(case.slide("ihc"), mpp=10.0) as slide:
         with pytest.raises(SlideError, match=r"has 10 µm/px, too coarse to be seen at 1 µm/px"):
-            cut_tiles(PATCHES, ANY, 0)(slide, case)
+            Tiles(PATCHES, ANY, 0)(slide, case)
         with pytest.raises(SlideError, match="too coarse"):
             tiles_to_learn(slide, DataConfig(), "ihc")
         with pytest.raises(SlideError, match="too coarse"):
-            cut_thumbnails(ImageConfig(size_px=2048), ANY)(slide, case)
+            Thumbnails(ImageConfig(size_px=2048), ANY)(slide, case)
 
 
 def test_fluorescence_is_refused_and_bare_glass_is_told_with_its_row(tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_fluorescence_is_refused_and_bare_glass_is_told_with_its_row(tmp_path: P
     ]
     refused = pytest.raises(SlideError, match=r"looks like fluorescence.*check_stains = false")
     with open_slide(tmp_path / "dark.png", mpp=0.5) as slide, refused:
-        cut_thumbnails(IMAGE, StainedCasesConfig())(slide, cases[0])
-    for cut in (cut_thumbnails(IMAGE, ANY), cut_tiles(PATCHES, ANY, 0)):
+        Thumbnails(IMAGE, StainedCasesConfig())(slide, cases[0])
+    for cut in (Thumbnails(IMAGE, ANY), Tiles(PATCHES, ANY, 0)):
         with open_slide(tmp_path / "glass.png", mpp=0.5) as slide:
             assert len(cut(slide, cases[1]).images) == 0
-    store = ImageStore(tmp_path / "store", "ihc", lambda slide, case: cut_tiles(PATCHES, ANY, 0)(slide, case))
+    store = ImageStore(tmp_path / "store", "ihc", lambda slide, case: Tiles(PATCHES, ANY, 0)(slide, case))
     with pytest.raises(JobFailed, match="Row 3 of the manifest"):
         list(store.prepare(cases[1:], "Reading"))
 

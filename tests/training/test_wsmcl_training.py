@@ -254,7 +254,7 @@ def test_stains_of_different_people_are_paired_by_class(tmp_path: Path) -> None:
         ("c5,slide.svs,5.pth,1", r"Row 7 of the manifest: he slide\.svs is one of slides, those before it"),
         (
             "c5,5.h5,short.pth,1",
-            "Row 7 of the manifest, case c5: the IHC features have length 3, those of row 2",
+            "Row 7 of the manifest, case c5: the IHC features have length 3, those before it",
         ),
         ("c5,5.h5,pickle.pth,1", r"Row 7 of the manifest, case c5: pickle\.pth holds more than a tensor"),
         ("c5,empty.h5,5.pth,1", "Row 7 of the manifest, case c5: .* has no dataset 'features'"),

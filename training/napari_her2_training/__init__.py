@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.inference.result import Progress
-    from napari_her2_training.dry_run import TrainingCheck
+    from napari_her2_training.findings import TrainingCheck
 
 __all__ = ["check", "export", "report", "run"]
 

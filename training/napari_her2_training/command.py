@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import JobFailed
 from napari_her2.training_runs.files import RUN_FILE
-from napari_her2_training.config import find_config, read_config
 from napari_her2_training.methods import find_method
 from napari_her2_training.running.log import Started, logged
 from napari_her2_training.running.ranks import is_first, together, with_others
@@ -65,19 +62,10 @@ def train_steps(
         With what to do next; before any work where the configuration or the manifest is at fault.
     """
     known = find_method(method)
-    file = find_config(config if config is not None else method.replace("-", "_"))
-    settings = read_config(file, known.config)
-    if device != "auto":
-        settings = replace(settings, compute=replace(settings.compute, device=device))
-    if data is None and settings.data.manifest:
-        data = file.parent / settings.data.manifest
-    if data is None:
-        raise JobFailed(
-            "There is no manifest to train on: give --data, or [data] manifest in the configuration."
-        )
+    settings, data = known.read(config, data, device)
     # Imports torch and Lightning: not before the configuration is known to be good.
     train = known.load()
-    data, out = data.expanduser(), Path(out).expanduser()
+    file, out = known.file(config), Path(out).expanduser()
     again = ["train", method, "--config", str(file), "--data", str(data), "--out", str(out)]
     again += ["--device", settings.compute.device, *(["--resume"] if resume else [])]
     with together(settings.compute, again):

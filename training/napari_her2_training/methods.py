@@ -5,18 +5,20 @@ Nothing is imported until a method is run: whoever only wants to choose one does
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_her2.errors import JobFailed
+from napari_her2_training.config import find_config, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from napari_her2.inference.result import Progress
     from napari_her2_training.config import RunConfig
+    from napari_her2_training.findings import Findings
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -25,9 +27,10 @@ class Run(Protocol):
     """The whole way from a manifest to a bundle, step by step."""
 
     def __call__(
-        self, config: RunConfig, data: Path, out: Path, *, resume: bool
+        self, config: RunConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
     ) -> Generator[Progress, None, Path]:
-        """Train; see `napari_her2_training.run`."""
+        """Train, or tell findings what training would find and take; see `napari_her2_training.run`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,45 @@ class Method:
         """Its configuration."""
         kind: type[RunConfig] = _imported(self.sections)
         return kind
+
+    def read(self, config: Path | None, data: Path | None, device: str) -> tuple[RunConfig, Path]:
+        """Read a configuration, by default the published protocol of the method.
+
+        Parameters
+        ----------
+        config : Path or None
+            TOML file, or the name of one of ours.
+        data : Path or None
+            In place of what the configuration names.
+        device : str
+            In place of that of the configuration, unless it is "auto".
+
+        Returns
+        -------
+        tuple of RunConfig and Path
+            With the data to learn from.
+
+        Raises
+        ------
+        JobFailed
+            Naming what is wrong with it.
+        """
+        file = self.file(config)
+        settings = read_config(file, self.config)
+        if device != "auto":
+            settings = replace(settings, compute=replace(settings.compute, device=device))
+        if data is None and settings.data.manifest:
+            data = file.parent / settings.data.manifest
+        if data is None:
+            raise JobFailed(
+                "There is no data to train on: give a manifest or a folder, or [data] manifest in the "
+                "configuration."
+            )
+        return settings, data.expanduser()
+
+    def file(self, config: Path | None) -> Path:
+        """Return the file of a configuration; see `read`."""
+        return find_config(self.name.replace("-", "_") if config is None else config)
 
     def load(self) -> Run:
         """Import what runs it: torch and Lightning take seconds, and are not needed to find a mistake."""

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from napari_her2.inference.result import Progress
 from napari_her2_training.attention_mil.patches import gather_patches
 from napari_her2_training.attention_mil.training import (
     STAGE,
     AttentionMILTask,
     new_head,
 )
-from napari_her2_training.cohort.bags import check_sizes, precision_of, predict_bags
-from napari_her2_training.cohort.embedding import embed_cases
+from napari_her2_training.cohort.bags import precision_of, predict_bags
+from napari_her2_training.cohort.counting import refuse_small
 from napari_her2_training.cohort.manifest import SPLITS, class_names
-from napari_her2_training.encoder.make import OF_MODEL, frozen_encoder, make_encoder
+from napari_her2_training.cohort.outlines import check_outlines
+from napari_her2_training.encoder.counting import encoder_to_learn
+from napari_her2_training.encoder.embedded import EmbeddedSlides
+from napari_her2_training.encoder.patches import MadeUpPatches
 from napari_her2_training.encoder.pretraining import STAGE as PRETRAINING
-from napari_her2_training.encoder.pretraining import PatchTask, prepared_encoder, start_well
+from napari_her2_training.encoder.pretraining import PatchTask, prepared_encoder
+from napari_her2_training.findings import noted
 from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
 from napari_her2_training.running.cards import ModelFacts
-from napari_her2_training.running.fitting import fit_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2_training.attention_mil.config import AttentionConfig
-    from napari_her2_training.cohort.bags import SlideBag
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
-    from napari_her2_training.running.arm import ArmRun
+    from napari_her2_training.encoder.patches import LabelledPatches
+    from napari_her2_training.findings import Findings
+    from napari_her2_training.running.arm import ArmRun, Judging
+
+_VALIDATION_PATCHES = 100
+"""Patches of a validation slide at most."""
 
 
 def train_attention_mil(
-    config: AttentionConfig, data: Path, out: Path, *, resume: bool
+    config: AttentionConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
 ) -> Generator[Progress, None, Path]:
     """Train attention MIL from a manifest; see `napari_her2_training.run`.
 
@@ -45,100 +53,109 @@ def train_attention_mil(
     Path
         The bundle of the best fold.
     """
-    run = open_arm(config, data, out, resume=resume)
-    return (yield from run_arm(run, lambda number, split: _train_fold(number, split, run)))
+    learns, regions = config.pretraining.epochs > 0, config.pretraining.regions
+    asked = regions if learns or config.head.guidance else ""
+    run = open_arm(
+        config,
+        data,
+        out,
+        resume=resume,
+        check=lambda table: check_outlines(asked, "[pretraining] regions", table.used, data.parent, findings),
+        findings=findings,
+    )
+    slides = EmbeddedSlides(
+        config.encoder,
+        config.data,
+        config.compute.seed,
+        regions=(lambda case: data.parent / regions.format(case_id=case.case_id))
+        if regions and config.head.guidance
+        else None,
+        least=config.bags.size,
+    )
+    if not learns or findings is not None:
+        folds = max(1, len(run.splits)) if learns else 0
+        yield from slides.prepare(run.table.used, ("he",), run.device.reader, findings, folds=folds)
+        with noted(findings):
+            _check_sizes([case for case in run.table.used if case.row in run.table.learnt], slides)
+    return (yield from run_arm(run, lambda number, split: _train_fold(number, split, run, slides)))
+
+
+def _check_sizes(cases: Sequence[Case], slides: EmbeddedSlides) -> None:
+    refuse_small(cases, {row: count for (_, row), count in slides.tiles.items()}, slides.least)
 
 
 def _train_fold(
-    number: int, split: Split, run: ArmRun[AttentionConfig]
-) -> Generator[Progress, None, TrainedFold]:
-    config, folder = run.config, run.data.parent
-    encoder = yield from _make_encoder(number, split, run)
-    bags: dict[str, tuple[SlideBag, ...]] = {}
-    for part in SPLITS:
-        if cases := getattr(split, part):
-            bags[part] = yield from embed_cases(
-                cases,
-                encoder,
-                config.data,
-                run.device.reader,
-                stage=f"Embedding the {part} slides",
-                regions=_regions(config, folder),
-            )
-    check_sizes([*bags["train"], *bags["validation"]], config.bags.size)
-    head = new_head(encoder.spec.dim, config.head.hidden, len(run.classes), config.compute.seed)
+    number: int, split: Split, run: ArmRun[AttentionConfig], slides: EmbeddedSlides
+) -> Generator[Progress, None, Callable[[], Judging]]:
+    config = run.config
+    if config.pretraining.epochs:
+        encoder = yield from _pretrained(number, split, run, slides)
+        if run.findings is None:
+            slides = replace(slides, made=encoder, bags={})
+            cases = [case for part in SPLITS for case in getattr(split, part)]
+            yield from slides.prepare(cases, ("he",), run.device.reader)
+            _check_sizes([*split.train, *split.validation], slides)
+    bags = {part: slides.of(cases, "he") for part in SPLITS if (cases := getattr(split, part))}
+    head = new_head(slides.width("he"), config.head.hidden, len(run.classes), config.compute.seed)
     task = AttentionMILTask(
         head, bags["train"], bags["validation"], config.head, config.bags, seed=config.compute.seed
     )
-    yield from fit_steps(
-        task,
-        run.folder.step(number, "head"),
-        run.device,
-        stage=STAGE,
-        resume=run.folder.resume,
-    )
-    facts = ModelFacts(
-        method="attention-mil",
-        architecture="AttentionMIL",
-        arguments={"features": head.features, "hidden": head.hidden, "classes": head.classes},
-        encoder=encoder.spec,
-        stain="H&E",
-        tile_px=config.data.tile_px,
-        mpp=config.data.mpp,
-        min_tissue=config.data.min_tissue,
-        precision=precision_of(bag for own in bags.values() for bag in own),
-    )
-    guided = config.head.guidance and config.pretraining.regions
-    return TrainedFold(
-        head,
-        encoder,
-        facts,
-        {"": {part: predict_bags(head, own) for part, own in bags.items()}},
-        note="attention and votes guided by the known tumour outlines" if guided else "",
-    )
+    yield from run.learn(task, run.step(number, "head"), STAGE, alike=config.head)
+
+    def judge() -> Judging:
+        yield Progress("Judging the slides")
+        encoder = slides.made
+        facts = ModelFacts(
+            method="attention-mil",
+            architecture="AttentionMIL",
+            arguments={"features": head.features, "hidden": head.hidden, "classes": head.classes},
+            encoder=None if encoder is None else encoder.spec,
+            stain="H&E",
+            tile_px=config.data.tile_px,
+            mpp=config.data.mpp,
+            min_tissue=config.data.min_tissue,
+            precision=precision_of(bag for own in bags.values() for bag in own),
+        )
+        return TrainedFold(
+            head,
+            encoder,
+            facts,
+            {"": {part: predict_bags(head, own) for part, own in bags.items()}},
+            no_bundle=slides.no_bundle,
+            note="attention and votes guided by the known tumour outlines" if slides.regions else "",
+        )
+
+    return judge
 
 
-def _regions(config: AttentionConfig, folder: Path) -> Callable[[Case], Path] | None:
-    pattern = config.pretraining.regions
-    if not pattern or not config.head.guidance:
-        return None
-    return lambda case: folder / pattern.format(case_id=case.case_id)
-
-
-def _make_encoder(
-    number: int, split: Split, run: ArmRun[AttentionConfig]
+def _pretrained(
+    number: int, split: Split, run: ArmRun[AttentionConfig], slides: EmbeddedSlides
 ) -> Generator[Progress, None, PatchEncoder]:
-    config, folder = run.config, run.data.parent
-    if not config.pretraining.epochs:
-        return frozen_encoder(config.encoder, config.data.tile_px, config.compute.seed)
-    encoder = make_encoder(config.encoder, config.data.tile_px, config.compute.seed)
-    if config.encoder.weights == "random" and not config.encoder.name.startswith(OF_MODEL):
-        start_well(encoder, config.compute.seed)
-    learn, check = split.train, split.validation
-    many = config.pretraining.patches_per_slide
-    seed = config.compute.seed
-    train = yield from gather_patches(
-        learn, config, folder, per_slide=many, seed=seed, stage="Cutting patches to learn from"
-    )
-    validation = yield from gather_patches(
-        check, config, folder, per_slide=min(many, 100), seed=seed + 1, stage="Cutting patches to check with"
-    )
-    classes = len(class_names(config.data.classes)) + bool(config.pretraining.regions)
+    """Let the encoder learn from patches of the slides of a fold."""
+    config, seed, own = run.config, run.config.compute.seed, run.config.pretraining
+    encoder = encoder_to_learn(config.encoder, config.data.tile_px, seed, run.findings)
+    classes = len(class_names(config.data.classes)) + bool(own.regions)
+    most, few = own.patches_per_slide, min(own.patches_per_slide, _VALIDATION_PATCHES)
+
+    def patches(
+        cases: Sequence[Case], per_slide: int, seed: int, what: str
+    ) -> Generator[Progress, None, LabelledPatches]:
+        if run.findings is not None:
+            count = sum(min(per_slide, slides.tiles.get(("he", case.row), 0)) for case in cases)
+            run.findings.memory_bytes += config.data.tile_px**2 * 3 * count
+            run.findings.leave_out("cutting the patches of the pre-training")
+            return MadeUpPatches(count, config.data.tile_px, classes)
+        stage = f"Cutting patches to {what}"
+        return (
+            yield from gather_patches(
+                cases, config, run.data.parent, per_slide=per_slide, seed=seed, stage=stage
+            )
+        )
+
+    train = yield from patches(split.train, most, seed, "learn from")
+    validation = yield from patches(split.validation, few, seed + 1, "check with")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        task = PatchTask(
-            prepared_encoder(encoder, train),
-            train,
-            validation,
-            config.pretraining,
-            classes=classes,
-            seed=seed,
-        )
-    yield from fit_steps(
-        task,
-        run.folder.step(number, "encoder"),
-        run.device,
-        stage=PRETRAINING,
-        resume=run.folder.resume,
-    )
+        task = PatchTask(prepared_encoder(encoder, train), train, validation, own, classes=classes, seed=seed)
+    yield from run.learn(task, run.step(number, "encoder"), PRETRAINING, what="pre-training", alike=own)
     return task.rounded()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_her2.errors import JobFailed
 from napari_her2_training.measures.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -48,22 +47,6 @@ def precision_of(bags: Iterable[SlideBag]) -> str | None:
     """Return the precision in which all features were computed; None where it is not known, or not one."""
     found = {bag.precision for bag in bags}
     return (found.pop() or None) if len(found) == 1 else None
-
-
-def check_sizes(bags: Sequence[SlideBag], size: int) -> None:
-    """Refuse slides with fewer tiles than a training bag draws.
-
-    Raises
-    ------
-    JobFailed
-        Naming the cases.
-    """
-    small = [f"{bag.case_id} ({len(bag.features)})" for bag in bags if len(bag.features) < size]
-    if small:
-        raise JobFailed(
-            f"A bag of {size} tiles cannot be drawn from these cases: {', '.join(small[:10])}"
-            f"{' and others' if len(small) > 10 else ''}. Leave them out, or lower [bags] size."
-        )
 
 
 def draw_batch(

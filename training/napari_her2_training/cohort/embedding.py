@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.embed import embed_steps, refuse_ruins
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from napari_her2.slide.reader import Slide
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.config import DataConfig
+    from napari_her2_training.findings import Findings
+
+T = TypeVar("T")
 
 
 def embed_cases(
@@ -41,7 +44,7 @@ def embed_cases(
     stage: str,
     stain: Stain = "he",
     regions: Callable[[Case], Path] | None = None,
-) -> Generator[Progress, None, tuple[SlideBag, ...]]:
+) -> Generator[Progress, None, list[SlideBag]]:
     """Embed the slides of cases.
 
     Parameters
@@ -64,7 +67,7 @@ def embed_cases(
 
     Returns
     -------
-    tuple of SlideBag
+    list of SlideBag
         In the order of the cases.
     """
     bags: list[SlideBag] = []
@@ -86,7 +89,7 @@ def embed_cases(
         label = label_of(case, config.mapping)
         bags.append(SlideBag(case.case_id, label, embedded.features, tumour, embedded.precision))
     yield Progress(stage, len(cases), len(cases), "slides")
-    return tuple(bags)
+    return bags
 
 
 def tiles_to_learn(slide: Slide, config: DataConfig, stain: Stain) -> tuple[TileGrid, NDArray[np.bool_]]:
@@ -114,17 +117,23 @@ def tiles_to_learn(slide: Slide, config: DataConfig, stain: Stain) -> tuple[Tile
 
 
 def read_cases(
-    cases: Sequence[Case], config: DataConfig, *, stage: str, stain: Stain = "he"
-) -> Generator[Progress, None, tuple[SlideBag, ...]]:
+    cases: Sequence[Case],
+    stain: Stain,
+    stage: str,
+    make: Callable[[Case, NDArray[np.float16]], T],
+    findings: Findings | None = None,
+) -> Generator[Progress, None, list[T]]:
     """Read the features that others computed of the slides of cases.
 
     Parameters
     ----------
     cases : sequence of Case
         Their slides are files of features.
-    config : DataConfig
-    stage : str
     stain : {"he", "ihc"}
+    stage : str
+    make : callable
+        What is kept of each.
+    findings : Findings, optional
 
     Yields
     ------
@@ -132,7 +141,7 @@ def read_cases(
 
     Returns
     -------
-    tuple of SlideBag
+    list
         In the order of the cases.
 
     Raises
@@ -140,20 +149,19 @@ def read_cases(
     JobFailed
         Naming the row of a file that is damaged, or has features of another length than the first.
     """
-    bags: list[SlideBag] = []
+    made: list[T] = []
+    first = 0
     for number, case in enumerate(cases):
-        yield Progress(stage, number, len(cases), "slides")
-        where = f"Row {case.row} of the manifest, case {case.case_id}"
-        try:
+        yield Progress(stage, number, len(cases), "slides", case.case_id)
+        with naming_row(case, findings):
             features = read_features(case.slide(stain))
-        except JobFailed as error:
-            raise JobFailed(f"{where}: {error}") from error
-        width, first = features.shape[1], bags[0].features.shape[1] if bags else features.shape[1]
-        if width != first:
-            raise JobFailed(
-                f"{where}: the {STAINS[stain]} features have length {width}, those of row {cases[0].row} "
-                f"have {first}. Extract all slides of a stain with the same encoder."
-            )
-        bags.append(SlideBag(case.case_id, label_of(case, config.mapping), features))
+            width = features.shape[1]
+            first = first or width
+            if width != first:
+                raise JobFailed(
+                    f"the {STAINS[stain]} features have length {width}, those before it {first}. Extract all "
+                    f"slides of a stain with the same encoder."
+                )
+            made.append(make(case, features))
     yield Progress(stage, len(cases), len(cases), "slides")
-    return tuple(bags)
+    return made

@@ -11,6 +11,7 @@ from napari_her2.errors import JobFailed
 from napari_her2.outside import MiB, Reading, expanded, is_regular, shown
 from napari_her2_training.classes import SCORE_NAMES, class_mapping
 from napari_her2_training.cohort.contents import NamedSlide, content_faults, holds_dicom, real
+from napari_her2_training.findings import SeveralFaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ _MAX_FAULT, _MOST_DIGITS = 400, 6
 _TABLES = Reading(limit=64 * MiB, advice="save the table of cases anew, as CSV in UTF-8 with commas")
 
 
-class ManifestFaults(JobFailed):
+class ManifestFaults(SeveralFaults):
     """A manifest with faults.
 
     Parameters
@@ -40,11 +41,10 @@ class ManifestFaults(JobFailed):
 
     def __init__(self, name: str, faults: list[str]) -> None:
         faults = [shown(fault, _MAX_FAULT) for fault in faults]
-        self.faults = tuple(faults)
         count = len(faults)
         more = f" And {count - _MOST_FAULTS} more." if count > _MOST_FAULTS else ""
         told = " ".join(faults[:_MOST_FAULTS])
-        super().__init__(f"{name} has {count} fault{'s' if count > 1 else ''}. {told}{more}")
+        super().__init__(f"{name} has {count} fault{'s' if count > 1 else ''}. {told}{more}", tuple(faults))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,29 +18,36 @@ if TYPE_CHECKING:
 
     from napari_her2.slide.reader import Slide
     from napari_her2_training.cohort.manifest import Case, Stain
+    from napari_her2_training.findings import Findings
 
 
 @contextmanager
-def naming_row(case: Case) -> Iterator[None]:
+def naming_row(case: Case, findings: Findings | None = None) -> Iterator[None]:
     """Let errors of a slide name the row of the manifest that it stands in.
 
     Parameters
     ----------
     case : Case
+    findings : Findings, optional
+        Takes them as faults.
 
     Raises
     ------
     JobFailed
-        For a SlideError.
+        For a SlideError, and for the same.
     SlideChanged
         For the same.
     """
     where = f"Row {case.row} of the manifest, case {case.case_id}: "
+    if findings is not None:
+        with findings.noted(where):
+            yield
+        return
     try:
         yield
     except SlideChanged as error:
         raise SlideChanged(f"{where}{error}") from error
-    except SlideError as error:
+    except (SlideError, JobFailed) as error:
         raise JobFailed(f"{where}{error}") from error
 
 

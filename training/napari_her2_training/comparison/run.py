@@ -16,11 +16,12 @@ from napari_her2.inference.result import Progress
 from napari_her2_training.comparison.page import COMPARISON_FILE, IN_TABLE, Row, write_comparison_page
 from napari_her2_training.comparison.plots import draw_confusion
 from napari_her2_training.files import OWN_FILES, write_csv, write_json
+from napari_her2_training.findings import noted
 from napari_her2_training.low_resolution.config import LowResolutionConfig, PatchArmConfig
-from napari_her2_training.low_resolution.run import train_low_resolution, train_patches
+from napari_her2_training.low_resolution.run import low_resolution_steps, patches_steps
 from napari_her2_training.measures.arms import METRICS_FILE, Measured
 from napari_her2_training.mil.config import MILConfig
-from napari_her2_training.mil.run import Embedded, train_mil
+from napari_her2_training.mil.run import mil_steps, slides_of
 from napari_her2_training.running.arm import open_arm
 
 if TYPE_CHECKING:
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 
     from napari_her2_training.arm_config import ArmConfig
     from napari_her2_training.comparison.config import CompareConfig
+    from napari_her2_training.encoder.embedded import EmbeddedSlides
+    from napari_her2_training.findings import Findings
+    from napari_her2_training.running.arm import ArmRun
 
 Own = TypeVar("Own", bound="ArmConfig")
 ARMS_FOLDER = "arms"
 
 
 def train_comparison(
-    config: CompareConfig, data: Path, out: Path, *, resume: bool
+    config: CompareConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
 ) -> Generator[Progress, None, Path]:
     """Train and measure all arms; see `napari_her2_training.run`.
 
@@ -44,34 +48,37 @@ def train_comparison(
     Path
         The table.
     """
-    run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
-    embedded = Embedded()
-    rows: list[Row] = []
+    needed = (config.data.column,)
+    run = open_arm(config, data, out, resume=resume, needed=needed, findings=findings)
+    slides = slides_of(config.of(MILConfig))
     names = config.compare.names
+    if findings is not None:
+        findings.facts["Arms"] = ", ".join(names)
     for number, name in enumerate(names):
         yield Progress("Comparing", number, len(names), "arms", name)
-        folder = out / ARMS_FOLDER / name
-        folder.mkdir(parents=True, exist_ok=True)
-        yield from _train(name, config, data, folder, run.folder.resume, embedded)
-        rows += _rows(name, folder)
-    _write(out, rows, config, run.classes)
-    write_comparison_page(out)
+        with noted(findings):
+            yield from _train(name, run, out / ARMS_FOLDER / name, slides)
+    if findings is None:
+        rows = [row for name in names for row in _rows(name, out / ARMS_FOLDER / name)]
+        _write(out, rows, config, run.classes)
+        write_comparison_page(out)
     yield Progress("Comparing", len(names), len(names), "arms")
     return out / "table.csv"
 
 
 def _train(
-    name: str, config: CompareConfig, data: Path, folder: Path, resume: bool, embedded: Embedded
+    name: str, run: ArmRun[CompareConfig], folder: Path, slides: EmbeddedSlides
 ) -> Generator[Progress, None, Path]:
+    config = run.config
     if name == "low-resolution":
         low = _named(config.of(LowResolutionConfig), name)
-        return (yield from train_low_resolution(low, data, folder, resume=resume))
+        return (yield from low_resolution_steps(run.beside(low, folder)))
     if name == "patches":
         patches = _named(config.of(PatchArmConfig), name)
-        return (yield from train_patches(patches, data, folder, resume=resume))
+        return (yield from patches_steps(run.beside(patches, folder)))
     mil = _named(config.of(MILConfig), name)
     mil = replace(mil, head=replace(mil.head, architecture=name))
-    return (yield from train_mil(mil, data, folder, resume=resume, embedded=embedded))
+    return (yield from mil_steps(run.beside(mil, folder), slides))
 
 
 def _named(config: Own, arm: str) -> Own:

@@ -15,6 +15,7 @@ Differences from the published code of Corr-A-Net
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from napari_her2.slide.macenko import StainTransform
     from napari_her2_training.cohort.manifest import Stain
     from napari_her2_training.corr_a_net.config import FieldDataConfig
+    from napari_her2_training.findings import Findings
 
 _FOLDERS: Mapping[Stain, str] = {"he": "HE", "ihc": "IHC"}
 _SPLITS = ("train", "test")
@@ -191,6 +193,21 @@ class BCIFolder:
                     check_he(image, place(path, 2))
                 images.append(image)
             yield averaged(np.stack(images), self.field_px, transform)
+
+    def tell(self, findings: Findings) -> None:
+        """Tell what a folder holds; of each part one patch is read, with a stopwatch."""
+        for part, patches in self.parts.items():
+            labels = self.listed(part).labels
+            told = ", ".join(f"{labels.count(number)} of {name}" for number, name in enumerate(SCORES))
+            findings.facts[f"Patches ({part})"] = f"{len(labels):,} ({told})"
+            for path in (patches[0].he, patches[0].ihc):
+                began = time.perf_counter()
+                self._read(path)
+                findings.spend("cutting fields", (time.perf_counter() - began) * len(labels))
+        findings.warn(
+            "Names of the patches say nothing of patients: those of one may lie on both sides of the split, "
+            "and figures are kinder than those of unseen patients."
+        )
 
     @cached_property
     def he_transform(self) -> StainTransform:

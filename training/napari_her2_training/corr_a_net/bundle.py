@@ -68,7 +68,7 @@ def trained_fold(
     listed = {part: run.store.listed(part) for part in judged}
     fields = {part: predictions_of(said, listed[part]) for part, said in judged.items()}
     slides = {part: joined(said, listed[part]) for part, said in judged.items()}
-    of_slides = bool(run.cases)
+    of_slides = bool(run.table.cases)
     facts = _facts(arm, predictor, config, of_slides=of_slides)
     model: nn.Module = _field_model(facts, network, predictor) if arm.deployable else predictor
     return TrainedFold(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_her2_training.cohort.manifest import SPLITS
+from napari_her2_training.corr_a_net.config import CorrANetConfig
 from napari_her2_training.running.arm import ArmRun
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FieldRun(ArmRun["CorrANetConfig"]):
+class FieldRun(ArmRun[CorrANetConfig]):
     """What all steps of a run share; a folder of patches has neither cases nor a split of them.
 
     Parameters
     ----------
-    config, data, cases, splits, folder, device
+    config, data, table, folder, device, findings
         See `ArmRun`.
     store : FieldStore
     """
 
-    store: FieldStore
+    store: FieldStore = field(kw_only=True)
 
     @property
     def judged(self) -> str:
@@ -43,8 +44,13 @@ class FieldRun(ArmRun["CorrANetConfig"]):
     def path(self, *parts: str) -> Path:
         """Return a folder of the run, made when absent."""
         folder = self.folder.path.joinpath(*parts)
-        folder.mkdir(parents=True, exist_ok=True)
+        if self.findings is None:
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def made(self, path: Path) -> bool:
+        """Whether a file of the run is there already."""
+        return self.findings is None and path.exists()
 
     def prepare(self, *wanted: tuple[str, Stain]) -> Generator[Progress, None, None]:
         """Cut fields of parts and stains that are not there yet."""

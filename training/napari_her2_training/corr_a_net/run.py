@@ -19,8 +19,10 @@ from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.corr_a_net import CorrANet
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 from napari_her2.models.weights_file import check_tensors, read_weights, write_weights
-from napari_her2_training.cohort.manifest import SPLITS, read_manifest
-from napari_her2_training.cohort.splits import Split, make_splits
+from napari_her2_training.cohort.manifest import SPLITS
+from napari_her2_training.cohort.outlines import check_outlines
+from napari_her2_training.cohort.splits import Split
+from napari_her2_training.cohort.table import Table, read_table
 from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, NetworkArm
 from napari_her2_training.corr_a_net.bci_folder import BCIFolder, is_bci_folder
 from napari_her2_training.corr_a_net.bundle import trained_fold
@@ -38,28 +40,31 @@ from napari_her2_training.corr_a_net.training import (
     new_network,
     represent_steps,
 )
+from napari_her2_training.encoder.counting import warn_of_download
 from napari_her2_training.files import OWN_FILES, write_json
+from napari_her2_training.findings import Enough, noted
 from napari_her2_training.measures.arms import METRICS_FILE
-from napari_her2_training.running.arm import TrainedFold, run_arm
+from napari_her2_training.running.arm import run_arm
 from napari_her2_training.running.cards import round_weights
-from napari_her2_training.running.fitting import fit_steps
 from napari_her2_training.running.machines import choose_machines
-from napari_her2_training.running.runs import open_run
+from napari_her2_training.running.runs import RunFolder, open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from numpy.typing import NDArray
 
     from napari_her2.models.predictors import Predictor
-    from napari_her2_training.cohort.manifest import Case
-    from napari_her2_training.corr_a_net.config import CorrANetConfig
+    from napari_her2_training.corr_a_net.config import CorrANetConfig, StemConfig
+    from napari_her2_training.corr_a_net.fields import FieldSource
+    from napari_her2_training.findings import Findings
+    from napari_her2_training.running.arm import Judging
 
 METHOD = "corr-a-net"
 
 
 def open_fields(
-    config: CorrANetConfig, data: Path, out: Path, *, resume: bool
+    config: CorrANetConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
 ) -> Generator[Progress, None, FieldRun]:
     """Begin or resume a run, and list its fields.
 
@@ -70,6 +75,8 @@ def open_fields(
         Manifest of registered slides, or a folder of patches (`napari_her2_training.corr_a_net.bci_folder`).
     out : Path
     resume : bool
+    findings : Findings, optional
+        Nothing is cut, and nothing written.
 
     Yields
     ------
@@ -79,42 +86,72 @@ def open_fields(
     -------
     FieldRun
     """
-    folder: BCIFolder | None = None
-    cases: tuple[Case, ...] = ()
-    splits: tuple[Split, ...] = (Split((), ()),)
+    own, fields = config.data, out / "fields"
+    patches: BCIFolder | None = None
+    table = Table((), (Split((), ()),))
     if is_bci_folder(data):
-        folder = BCIFolder(data, config.data)
+        patches = BCIFolder(data, own)
+        if findings is not None:
+            patches.tell(findings)
     else:
-        cases = read_manifest(data, ("he", "ihc"))
-        splits = make_splits(cases, config.data)
-    device = choose_machines(config.compute)
-    run = open_run(out, config, data, resume=resume)
-    fields = run.path / "fields"
-    fields.mkdir(exist_ok=True)
-    source = folder or (yield from plan_fields(splits[0], config.data, data.parent, fields / "fields.json"))
-    return FieldRun(config, data, cases, splits, run, device, FieldStore(fields, source))
+        table = read_table(data, ("he", "ihc"), own, findings)
+        check_outlines(own.regions, "[data] regions", table.used, data.parent, findings)
+    device = choose_machines(config.compute, findings)
+    folder = RunFolder(out, resume) if findings else open_run(out, config, data, resume=resume)
+    source: FieldSource
+    if patches is not None:
+        source = patches
+    elif table.splits:
+        source = yield from plan_fields(table.splits[0], own, data.parent, fields / "fields.json", findings)
+    else:
+        raise Enough
+    store = FieldStore(fields, source, findings)
+    run = FieldRun(config, data, table, folder, device, findings, store=store)
+    if findings is not None:
+        findings.facts["Fields"] = ", ".join(f"{part} {count:,}" for part, count in run.counts.items())
+        findings.disk_bytes += sum(run.counts.values()) * 2 * 3 * own.field_px**2
+        if not all(run.counts[part] for part in ("train", "validation")):
+            raise Enough
+    return run
 
 
 def network_steps(run: FieldRun, arm: NetworkArm) -> Generator[Progress, None, CorrANet]:
     """Train a Corr-A-Net, or load the one that is finished."""
     path = run.path("networks") / f"{arm.slug}{SUFFIX}"
-    if path.exists():
+    if run.made(path):
         return load_network(path)
     parts = ("train", "validation")
     yield from run.prepare(*((part, stain) for part in parts for stain in STAINS_OF["H&E+IHC"]))
     train, validation = ((run.store.images(part, "he"), run.store.images(part, "ihc")) for part in parts)
-    config, seed = run.config, run.config.compute.seed
-    network = new_network(config.encoder, dim=arm.dim, attention=arm.attention, seed=seed)
-    yield from fit_steps(
-        CorrANetTask(network, train, validation, config.network, seed=seed),
+    own, seed = run.config.network, run.config.compute.seed
+    network = new_network(_stem(run), dim=arm.dim, attention=arm.attention, seed=seed)
+    side = run.config.data.field_px
+    yield from run.learn(
+        CorrANetTask(network, train, validation, own, seed=seed),
         run.path("networks", arm.slug),
-        run.device,
-        stage=f"Training Corr-A-Net ({arm.name})",
-        resume=run.folder.resume,
+        f"Training Corr-A-Net ({arm.name})",
+        # All fields are represented whole.
+        judged=sum(run.counts.values()) / own.batch_size * (side / (own.crop_px or side)) ** 2,
+        alike=arm,
     )
+    if run.findings is not None:
+        run.findings.disk_bytes += sum(run.counts.values()) * arm.dim * side**2 * 2  # representations
+        return network
     round_weights(network)
     save_network(path, network, arm)
     return network
+
+
+def _stem(run: FieldRun) -> StemConfig:
+    """Return the stem of a network; where it is only counted, one whose weights need no download."""
+    stem, findings = run.config.encoder, run.findings
+    if findings is None:
+        return stem
+    with findings.noted():
+        if stem.weights not in ("random", "pretrained") and not Path(stem.weights).expanduser().is_file():
+            raise JobFailed(f"There is no file {stem.weights}: [encoder] weights must name one.")
+    warn_of_download(stem.name, stem.weights, findings)
+    return replace(stem, weights="random")
 
 
 def represent(
@@ -124,13 +161,14 @@ def represent(
     for part in parts:
         if len(run.store.listed(part)):
             yield from run.prepare((part, "he"))
-            yield from represent_steps(
-                network,
-                run.store.images(part, "he"),
-                representations_file(run, arm, part),
-                run.device,
-                stage=f"Representing H&E ({arm.name}, {part})",
-            )
+            if run.findings is None:
+                yield from represent_steps(
+                    network,
+                    run.store.images(part, "he"),
+                    representations_file(run, arm, part),
+                    run.device,
+                    stage=f"Representing H&E ({arm.name}, {part})",
+                )
 
 
 def representations_file(run: FieldRun, arm: NetworkArm, part: str) -> Path:
@@ -140,19 +178,21 @@ def representations_file(run: FieldRun, arm: NetworkArm, part: str) -> Path:
 
 def fields_of(run: FieldRun, arm: Arm, part: str) -> LabelledFields:
     """Return what the predictor of an arm looks at; all of it was made before."""
-    if arm.network is not None:
-        stacks: tuple[NDArray[Any], ...] = (
-            np.load(representations_file(run, arm.network, part), mmap_mode="r"),
-        )
-    else:
+    stacks: tuple[NDArray[Any], ...]
+    if arm.network is None:
         stacks = tuple(run.store.images(part, stain) for stain in STAINS_OF[arm.input])
+    elif run.findings is None:
+        stacks = (np.load(representations_file(run, arm.network, part), mmap_mode="r"),)
+    else:
+        side = run.config.data.field_px
+        stacks = (np.broadcast_to(np.float16(0.5), (run.counts[part], arm.network.dim, side, side)),)
     return LabelledFields(stacks, run.store.labels(part))
 
 
 def predictor_steps(
     run: FieldRun, arm: Arm, network: CorrANet | None
-) -> Generator[Progress, None, tuple[Predictor, dict[str, Judged]]]:
-    """Train the predictor of an arm and let it judge, or load what is finished.
+) -> Generator[Progress, None, tuple[Predictor, dict[str, LabelledFields]]]:
+    """Train the predictor of an arm, or load what is finished.
 
     Parameters
     ----------
@@ -167,51 +207,54 @@ def predictor_steps(
 
     Returns
     -------
-    tuple of Predictor and dict of str to Judged
-        With the weights that are kept, and what it says with them of the validation fields and of those of
-        the part that is judged.
+    tuple of Predictor and dict of str to LabelledFields
+        With the weights that are kept, and what it looks at in each part.
     """
-    folder = run.path("arms", arm.architecture, arm.slug)
     parts = tuple(dict.fromkeys(("train", "validation", run.judged)))
     if network is not None and arm.network is not None:
         yield from represent(run, network, arm.network, *parts)
     else:
         yield from run.prepare(*((part, stain) for part in parts for stain in STAINS_OF[arm.input]))
     fields = {part: fields_of(run, arm, part) for part in parts}
-    predictor = yield from _trained_predictor(run, arm, folder / f"predictor{SUFFIX}", fields)
+    config, seed = run.config.predictor, run.config.compute.seed
+    train, validation = fields["train"], fields["validation"]
+    predictor = new_predictor(
+        arm.architecture, channels=train.channels, size_px=run.config.data.field_px, seed=seed
+    )
+    weights = run.path("arms", arm.architecture, arm.slug) / f"predictor{SUFFIX}"
+    if run.made(weights):
+        given = read_weights(weights).tensors
+        check_tensors(predictor.state_dict(), given, weights.name)
+        predictor.load_state_dict(dict(given))
+        return predictor.requires_grad_(False).eval(), fields
+    yield from run.learn(
+        PredictorTask(predictor, train, validation, config, seed=seed),
+        weights.parent,
+        f"Training {arm.architecture} on {arm.name}",
+        judged=run.counts["test"] / config.batch_size,
+        alike=arm.architecture,  # what an arm looks at changes the first layer alone
+    )
+    if run.findings is None:
+        round_weights(predictor)
+        write_weights(weights, predictor.state_dict(), {"method": "predictor", "arm": arm.name})
+    return predictor, fields
+
+
+def judge_steps(
+    run: FieldRun, arm: Arm, predictor: Predictor, fields: Mapping[str, LabelledFields]
+) -> Generator[Progress, None, dict[str, Judged]]:
+    """Let a predictor judge the validation fields, and those of the part that is judged, unless it did."""
+    folder = run.path("arms", arm.architecture, arm.slug)
     judged: dict[str, Judged] = {}
-    for part in parts[1:]:
+    for part in fields:
+        if part == "train":
+            continue
         record = folder / ("judged.npz" if part == run.judged else f"judged-{part}.npz")
         if not record.exists():
             yield Progress("Measuring", unit="fields", note=f"{arm.name}, {part}")
             judge(predictor, fields[part], run.device).save(record)
         judged[part] = Judged.load(record)
-    return predictor, judged
-
-
-def _trained_predictor(
-    run: FieldRun, arm: Arm, weights: Path, fields: Mapping[str, LabelledFields]
-) -> Generator[Progress, None, Predictor]:
-    config, seed = run.config, run.config.compute.seed
-    train = fields["train"]
-    predictor = new_predictor(
-        arm.architecture, channels=train.channels, size_px=config.data.field_px, seed=seed
-    )
-    if weights.exists():
-        given = read_weights(weights).tensors
-        check_tensors(predictor.state_dict(), given, weights.name)
-        predictor.load_state_dict(dict(given))
-        return predictor.requires_grad_(False).eval()
-    yield from fit_steps(
-        PredictorTask(predictor, train, fields["validation"], config.predictor, seed=seed),
-        weights.parent,
-        run.device,
-        stage=f"Training {arm.architecture} on {arm.name}",
-        resume=run.folder.resume,
-    )
-    round_weights(predictor)
-    write_weights(weights, predictor.state_dict(), {"method": "predictor", "arm": arm.name})
-    return predictor
+    return judged
 
 
 def save_network(path: Path, network: CorrANet, arm: NetworkArm) -> None:
@@ -246,7 +289,7 @@ def has_attention(network: CorrANet) -> bool:
 
 
 def train_corr_a_net(
-    config: CorrANetConfig, data: Path, out: Path, *, resume: bool
+    config: CorrANetConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
 ) -> Generator[Progress, None, Path]:
     """Train Corr-A-Net and write what it makes of all H&E fields; see `napari_her2_training.run`.
 
@@ -257,25 +300,20 @@ def train_corr_a_net(
     Path
         The weights, for [predictor] network.
     """
-    run = yield from open_fields(config, data, out, resume=resume)
+    run = yield from open_fields(config, data, out, resume=resume, findings=findings)
     arm = NetworkArm(config.network.dim, config.network.attention)
     network = yield from network_steps(run, arm)
     yield from represent(run, network, arm, *SPLITS)
     path = out / f"{config.model.name}{SUFFIX}"
-    save_network(path, network, arm)
-    write_json(
-        out / METRICS_FILE,
-        {
-            "model": path.name,
-            "device": run.device.name,
-            "fields": run.counts,
-        },
-    )
+    if findings is None:
+        save_network(path, network, arm)
+        told = {"model": path.name, "device": run.device.name, "fields": run.counts}
+        write_json(out / METRICS_FILE, told)
     return path
 
 
 def train_field_predictor(
-    config: CorrANetConfig, data: Path, out: Path, *, resume: bool
+    config: CorrANetConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
 ) -> Generator[Progress, None, Path]:
     """Train a predictor on one input; see `napari_her2_training.run`.
 
@@ -288,17 +326,25 @@ def train_field_predictor(
     network = None
     arm = Arm(wanted.architecture, wanted.input)
     if wanted.input == "correlated":
-        if not wanted.network:
-            raise JobFailed(
-                "[predictor] input is 'correlated': name the file that training Corr-A-Net wrote in network."
-            )
-        network = load_network(Path(wanted.network).expanduser())
-        arm = replace(arm, network=NetworkArm(network.dim, has_attention(network)))
-        round_weights(network)  # of an older training
-    run = yield from open_fields(config, data, out, resume=resume)
+        arm = replace(arm, network=NetworkArm(config.network.dim, config.network.attention))
+        with noted(findings):
+            if not wanted.network:
+                raise JobFailed(
+                    "[predictor] input is 'correlated': name the file that training Corr-A-Net wrote in "
+                    "network."
+                )
+            network = load_network(Path(wanted.network).expanduser())
+            arm = replace(arm, network=NetworkArm(network.dim, has_attention(network)))
+            round_weights(network)  # of an older training
+    run = yield from open_fields(config, data, out, resume=resume, findings=findings)
 
-    def train_fold(_number: int, _split: Split) -> Generator[Progress, None, TrainedFold]:
-        predictor, judged = yield from predictor_steps(run, arm, network)
-        return trained_fold(run, arm, network, predictor, judged)
+    def train_fold(_number: int, _split: Split) -> Generator[Progress, None, Callable[[], Judging]]:
+        predictor, fields = yield from predictor_steps(run, arm, network)
+
+        def judging() -> Judging:
+            judged = yield from judge_steps(run, arm, predictor, fields)
+            return trained_fold(run, arm, network, predictor, judged)
+
+        return judging
 
     return (yield from run_arm(run, train_fold))

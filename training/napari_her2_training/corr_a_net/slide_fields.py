@@ -6,6 +6,7 @@ one lies there on the other. H&E is normalised by one Macenko fit a slide, as sc
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from napari_her2_training.cohort.reading import naming_row, slide_to_learn
 from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
 from napari_her2_training.corr_a_net.fields import FieldList, averaged
 from napari_her2_training.files import OWN_FILES, write_json
+from napari_her2_training.findings import noted
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -31,10 +33,13 @@ if TYPE_CHECKING:
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.cohort.splits import Split
     from napari_her2_training.corr_a_net.config import FieldDataConfig
+    from napari_her2_training.findings import Findings
 
 STAGE = "Finding fields"
 _STEPS = 8
 """Fields begin at multiples of an eighth of their side."""
+_TIMED = 4
+"""Fields that are read to time it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class SlideFields:
 
 
 def plan_fields(
-    split: Split, config: FieldDataConfig, folder: Path, record: Path
+    split: Split, config: FieldDataConfig, folder: Path, record: Path, findings: Findings | None = None
 ) -> Generator[Progress, None, SlideFields]:
     """Decide which fields the slides of a split give, or read what was decided before.
 
@@ -98,6 +103,8 @@ def plan_fields(
         Of the manifest, which the pattern of the regions is relative to.
     record : Path
         JSON file in which the fields are kept.
+    findings : Findings, optional
+        Nothing is kept; a few fields are read to time it.
 
     Yields
     ------
@@ -113,26 +120,67 @@ def plan_fields(
         Naming the row, where a slide is of the other stain, too coarse, or gives no field.
     """
     cases = [(part, case) for part in SPLITS for case in getattr(split, part)]
-    if record.exists():
+    known: dict[str, list[list[float]]] = {}
+    if findings is None and record.exists():
         known = OWN_FILES.json_object(record)
     else:
-        known = {}
+        timed = (0.0, 0.0)
         for number, (part, case) in enumerate(cases):
-            yield Progress(STAGE, number, len(cases), "slides")
-            rng = np.random.default_rng([config.seed, number])
-            with naming_row(case):
-                known[str(case.row)] = find_fields(case, part, config, folder, rng).tolist()
-        write_json(record, known)
+            yield Progress(STAGE, number, len(cases), "slides", case.case_id)
+            with naming_row(case, findings):
+                corners = find_fields(
+                    case, part, config, folder, np.random.default_rng([config.seed, number])
+                )
+                known[str(case.row)] = corners.tolist()
+                if findings is not None:
+                    timed = timed if any(timed) else _seconds(case, corners, config)
+        if findings is None:
+            write_json(record, known)
+        else:
+            _tell(known, cases, timed, findings)
     parts = {
         part: tuple(
-            Places(case, tuple((y, x) for y, x in known[str(case.row)])) for case in getattr(split, part)
+            Places(case, tuple((y, x) for y, x in known.get(str(case.row), ())))
+            for case in getattr(split, part)
         )
         for part in SPLITS
     }
     for part in ("train", "validation"):
-        if not any(places.corners_um for places in parts[part]):
-            raise JobFailed(f"The {part} slides hold no field of {config.tile_px} px with enough tissue.")
+        with noted(findings):
+            if not any(places.corners_um for places in parts[part]):
+                raise JobFailed(f"The {part} slides hold no field of {config.tile_px} px with enough tissue.")
     return SlideFields(parts, config)
+
+
+def _seconds(case: Case, corners: NDArray[np.float64], config: FieldDataConfig) -> tuple[float, float]:
+    """Fit the stain of a slide and read some fields of it; return what the fit takes, and what a field."""
+    some = corners[:_TIMED]
+    if not len(some):
+        return 0.0, 0.0
+    with slide_to_learn(case, "he") as slide:
+        began = time.perf_counter()
+        fit_slide(slide, mpp=config.mpp)
+        fitted = time.perf_counter()
+        read_fields(slide, some, tile_px=config.tile_px, mpp=config.mpp)
+        return fitted - began, (time.perf_counter() - fitted) / len(some)
+
+
+def _tell(
+    known: Mapping[str, list[list[float]]],
+    cases: Sequence[tuple[str, Case]],
+    timed: tuple[float, float],
+    findings: Findings,
+) -> None:
+    """Tell which slides give no field, and what cutting all of them takes."""
+    for _, case in cases:
+        if known.get(str(case.row)) == []:
+            findings.warn(
+                f"Row {case.row} of the manifest, case {case.case_id}: no tissue was found on "
+                f"{case.slide('he').name}, or too little: it is not used."
+            )
+    used = [corners for corners in known.values() if corners]
+    if any(timed):
+        findings.spend("cutting fields", timed[0] * len(used) + timed[1] * 2 * sum(map(len, used)))
 
 
 def find_fields(

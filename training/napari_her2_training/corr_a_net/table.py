@@ -29,6 +29,7 @@ from napari_her2_training.corr_a_net.plots import draw_plots
 from napari_her2_training.corr_a_net.representation_metrics import compare_paired
 from napari_her2_training.corr_a_net.run import (
     fields_of,
+    judge_steps,
     network_steps,
     open_fields,
     predictor_steps,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from napari_her2_training.corr_a_net.config import CorrANetConfig
     from napari_her2_training.corr_a_net.field_run import FieldRun
     from napari_her2_training.corr_a_net.measures import Judged
+    from napari_her2_training.findings import Findings
 
 CONFIG_FILE = "config.json"
 _MEASURES = "measures.json"
@@ -56,7 +58,7 @@ _CORRELATIONS = ("luminance", "dab", "hidden", "control")
 
 
 def train_table(
-    config: CorrANetConfig, data: Path, out: Path, *, resume: bool
+    config: CorrANetConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
 ) -> Generator[Progress, None, Path]:
     """Train and measure all arms; see `napari_her2_training.run`.
 
@@ -65,9 +67,13 @@ def train_table(
     Path
         The model of the run where one of its arms needs H&E alone; else the table.
     """
-    run = yield from open_fields(config, data, out, resume=resume)
-    write_json(out / CONFIG_FILE, asdict(config))
+    run = yield from open_fields(config, data, out, resume=resume, findings=findings)
     arms = predictor_arms(config)
+    if findings is None:
+        write_json(out / CONFIG_FILE, asdict(config))
+    else:
+        findings.facts["Arms"] = f"{len(arms)}: {', '.join(sorted({arm.name for arm in arms}))}"
+        findings.leave_out("Grad-CAM and the drop in accuracy of each arm")
     networks: dict[NetworkArm, CorrANet] = {}
     measured: dict[Arm, dict[str, Any]] = {}
     model: Path | None = None
@@ -77,7 +83,10 @@ def train_table(
             if arm.network not in networks:
                 networks[arm.network] = yield from network_steps(run, arm.network)
             network = networks[arm.network]
-        predictor, judged = yield from predictor_steps(run, arm, network)
+        predictor, fields = yield from predictor_steps(run, arm, network)
+        if findings is not None:
+            continue
+        judged = yield from judge_steps(run, arm, predictor, fields)
         if arm.deployable:
             fold = calibrated(trained_fold(run, arm, network, predictor, judged), config)
             path = run.path("models", arm.architecture) / f"{arm.slug}{SUFFIX}"
@@ -87,6 +96,8 @@ def train_table(
                 model = out / f"{config.model.name}{SUFFIX}"
                 save_model(model, fold, run.splits[0], config)
         measured[arm] = yield from _measured(run, arm, predictor, judged[run.judged])
+    if findings is not None:
+        return out
     found = yield from _correlations(run, networks)
     _write_tables(out, measured, found)
     draw_plots(out, [(arm.name, arm.architecture, told) for arm, told in measured.items()], found)

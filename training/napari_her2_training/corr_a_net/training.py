@@ -65,6 +65,7 @@ class CorrANetTask(Task):
     """
 
     clip = None
+    any_side = True
 
     def __init__(
         self,

@@ -6,16 +6,18 @@ learnt; HDF5 files are read where they lie.
 
 from __future__ import annotations
 
+import hashlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from napari_her2.errors import JobFailed
+from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
-from napari_her2_training.encoder.patches import Patches
+from napari_her2_training.encoder.patches import MadeUpPatches, Patches
 from napari_her2_training.files import array_file
 from napari_her2_training.pictures import place, read_picture
 
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
     from napari_her2_training.encoder.config import PatchFolderConfig
     from napari_her2_training.encoder.patch_folder import Part, PatchFolder
     from napari_her2_training.encoder.patches import PatchStack
+    from napari_her2_training.findings import Findings
 
 MEASURED_PATCHES = 20_000
 """From so many patches, spread over all, the mean and the deviation of their pixels are measured at most."""
 _AT_ONCE = 256
-_MOST_NAMED = 10
+_MOST_NAMED, _MOST_FAULTS = 10, 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +159,62 @@ def _decode(part: Part, path: Path, config: PatchFolderConfig, stage: str) -> Ge
             more = f" And {len(faults) - _MOST_NAMED} more." if len(faults) > _MOST_NAMED else ""
             raise JobFailed(" ".join(faults[:_MOST_NAMED]) + more)
     yield Progress(stage, len(part), len(part), "patches")
+
+
+def count_patches(
+    found: PatchFolder, config: PatchFolderConfig, findings: Findings
+) -> Generator[Progress, None, dict[str, MadeUpPatches]]:
+    """Read every image file and keep none, in place of `open_patches`.
+
+    Parameters
+    ----------
+    found : PatchFolder
+    config : PatchFolderConfig
+    findings : Findings
+        Hears of those that cannot be used, and of those that two parts share.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    dict of str to MadeUpPatches
+        By part.
+    """
+    for part, own in found.parts.items():
+        told = ", ".join(f"{count:,} of {name}" for name, count in own.counts(found.classes).items())
+        findings.facts[f"Patches ({part})"] = f"{len(own):,} ({told})"
+        findings.disk_bytes += len(own.files) * config.tile_px**2 * 3
+    for note in found.notes:
+        findings.warn(note)
+    files = [(file, part) for part, own in found.parts.items() for file in own.files]
+    began, faults = time.perf_counter(), len(findings.faults)
+    first: dict[bytes, tuple[Path, str]] = {}
+    shared: list[str] = []
+    for number, (file, part) in enumerate(files):
+        if number % _AT_ONCE == 0:
+            yield Progress("Reading the patches", number, len(files), "patches")
+        try:
+            content = hashlib.blake2b(read_patch(file, config).tobytes(), digest_size=16).digest()
+        except Her2Error as error:
+            if len(findings.faults) - faults < _MOST_FAULTS:
+                findings.faults.append(str(error))
+            continue
+        other, its_part = first.setdefault(content, (file, part))
+        if its_part != part:
+            shared.append(f"{place(file, 1)} ({part}) is {place(other, 1)} ({its_part})")
+    if shared:
+        findings.warn(
+            f"{len(shared)} patches are in two parts, so that the encoder is judged by what it learnt: "
+            f"{', '.join(shared[:_MOST_NAMED])}{' and others' if len(shared) > _MOST_NAMED else ''}."
+        )
+    if files:
+        findings.spend("reading patches", time.perf_counter() - began)
+        yield Progress("Reading the patches", len(files), len(files), "patches")
+    classes, side = len(found.classes), config.tile_px
+    findings.memory_bytes += min(len(found.parts["train"]), MEASURED_PATCHES) * side**2 * 3
+    return {part: MadeUpPatches(len(own), side, classes) for part, own in found.parts.items()}
 
 
 def read_patch(file: Path, config: PatchFolderConfig) -> NDArray[np.uint8]:

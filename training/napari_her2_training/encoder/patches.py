@@ -60,3 +60,31 @@ class Patches:
             float(np.sqrt((n * (level - m) ** 2).sum() / n.sum())) for n, m in zip(counts, means, strict=True)
         ]
         return (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])
+
+
+class MadeUpPatches:
+    """Patches for a step that is only timed; they share the pixels of one.
+
+    Parameters
+    ----------
+    count, tile_px, classes : int
+    """
+
+    def __init__(self, count: int, tile_px: int, classes: int) -> None:
+        self.labels: NDArray[np.int64] = np.arange(max(1, count), dtype=np.int64) % classes
+        self._one = np.random.default_rng(0).integers(0, 255, (tile_px, tile_px, 3), np.uint8)
+
+    @property
+    def images(self) -> PatchStack:
+        """Pixels."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+        return np.repeat(self._one[None], len(self.labels[index]), axis=0)
+
+    def mean_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of RGB on [0, 1]."""
+        return (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

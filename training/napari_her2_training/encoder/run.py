@@ -21,23 +21,22 @@ import torch
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.encoders import save_encoder
-from napari_her2_training.encoder.make import OF_MODEL, make_encoder
+from napari_her2_training.encoder.counting import encoder_to_learn
 from napari_her2_training.encoder.patch_folder import read_patch_folder
-from napari_her2_training.encoder.patch_images import open_patches
+from napari_her2_training.encoder.patch_images import count_patches, open_patches
 from napari_her2_training.encoder.pretraining import (
     STAGE,
     PatchTask,
     patch_probabilities,
     prepared_encoder,
-    start_well,
 )
 from napari_her2_training.files import write_json
 from napari_her2_training.measures.arms import METRICS_FILE
 from napari_her2_training.measures.metrics import class_recalls, confusion, slide_metrics
-from napari_her2_training.running.fitting import fit_steps
+from napari_her2_training.running.learning import learn_steps
 from napari_her2_training.running.machines import choose_machines
 from napari_her2_training.running.ranks import is_first
-from napari_her2_training.running.runs import open_run
+from napari_her2_training.running.runs import RunFolder, open_run
 from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
@@ -48,53 +47,51 @@ if TYPE_CHECKING:
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2_training.encoder.config import EncoderTrainingConfig
     from napari_her2_training.encoder.patch_folder import PatchFolder
-    from napari_her2_training.encoder.patch_images import StoredPatches
     from napari_her2_training.encoder.patches import LabelledPatches
+    from napari_her2_training.findings import Findings
 
 PATCHES = "patches"
 STEP = "encoder"
 
 
 def train_encoder(
-    config: EncoderTrainingConfig, data: Path, out: Path, *, resume: bool
+    config: EncoderTrainingConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
 ) -> Generator[Progress, None, Path]:
-    """Pre-train an encoder; see `napari_her2_training.run`.
-
-    Parameters
-    ----------
-    config : EncoderTrainingConfig
-    data : Path
-        The folder of patches.
-    out : Path
-        Folder of the run.
-    resume : bool
-
-    Yields
-    ------
-    Progress
+    """Pre-train an encoder on a folder of patches; see `napari_her2_training.run`.
 
     Returns
     -------
     Path
         The weights.
     """
+    if findings is not None:
+        yield Progress("Looking at the patches")
     found = read_patch_folder(data, config.data)
-    device = choose_machines(config.compute)
-    run = open_run(out, config, data, resume=resume)
+    device = choose_machines(config.compute, findings)
+    run = RunFolder(out, resume) if findings else open_run(out, config, data, resume=resume)
     path = out / f"{config.model.name}{SUFFIX}"
-    if (out / METRICS_FILE).exists() and path.exists():
+    if findings is None and (out / METRICS_FILE).exists() and path.exists():
         yield Progress("Training", note="finished before")
         return path
-    patches: dict[str, StoredPatches] = {}
-    for part in found.parts:
+    patches: dict[str, LabelledPatches] = {}
+    if findings is not None:
+        patches |= yield from count_patches(found, config.data, findings)
+    for part in found.parts if findings is None else ():
         patches[part] = yield from open_patches(found, part, config.data, out / PATCHES)
-    task = new_task(config, found, patches["train"], patches["validation"])
-    folder = out / STEP
-    folder.mkdir(exist_ok=True)
-    yield from fit_steps(task, folder, device, stage=STAGE, resume=run.resume)
-    encoder = task.rounded()
-    if not is_first():
+    task = new_task(config, found, patches["train"], patches["validation"], findings)
+    judged = sum(len(own.labels) for part, own in patches.items() if part != "train")
+    yield from learn_steps(
+        task,
+        out / STEP,
+        device,
+        findings,
+        stage=STAGE,
+        resume=run.resume,
+        judged=judged / config.pretraining.batch_size,
+    )
+    if findings is not None or not is_first():
         return path
+    encoder = task.rounded()
     measured: dict[str, dict[str, Any]] = {}
     for part, own in patches.items():
         if part != "train":
@@ -105,13 +102,15 @@ def train_encoder(
 
 
 def new_task(
-    config: EncoderTrainingConfig, found: PatchFolder, train: LabelledPatches, validation: LabelledPatches
+    config: EncoderTrainingConfig,
+    found: PatchFolder,
+    train: LabelledPatches,
+    validation: LabelledPatches,
+    findings: Findings | None = None,
 ) -> PatchTask:
     """Build the encoder that is asked for with a classifier on top, as the run trains it."""
     seed = config.compute.seed
-    encoder = make_encoder(config.encoder, config.data.tile_px, seed)
-    if config.encoder.weights == "random" and not config.encoder.name.startswith(OF_MODEL):
-        start_well(encoder, seed)
+    encoder = encoder_to_learn(config.encoder, config.data.tile_px, seed, findings)
     if config.encoder.normalisation == "auto":
         encoder = prepared_encoder(encoder, train)
     with torch.random.fork_rng(devices=[]):
@@ -122,7 +121,7 @@ def new_task(
 
 
 def _measures(
-    task: PatchTask, patches: StoredPatches, found: PatchFolder, device: Device, stage: str
+    task: PatchTask, patches: LabelledPatches, found: PatchFolder, device: Device, stage: str
 ) -> Generator[Progress, None, dict[str, Any]]:
     """Measure the best epoch; its encoder as float16 holds it, as it is used."""
     labels, count = patches.labels, len(patches.labels)

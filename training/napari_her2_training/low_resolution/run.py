@@ -15,13 +15,14 @@ import torch
 from napari_her2.inference.result import Progress
 from napari_her2.models.low_resolution import VIEWS, LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
-from napari_her2_training.cohort.manifest import SPLITS, STAINS
-from napari_her2_training.low_resolution.slide_images import ImageStore, cut_thumbnails, cut_tiles
-from napari_her2_training.low_resolution.start import MEASURED_IMAGES, measure_start, start_from
+from napari_her2_training.cohort.manifest import SPLITS
+from napari_her2_training.encoder.counting import warn_of_download
+from napari_her2_training.findings import noted
+from napari_her2_training.low_resolution.slide_images import ImageStore, Thumbnails, Tiles
+from napari_her2_training.low_resolution.start import IMAGENET, MEASURED_IMAGES, measure_start, start_from
 from napari_her2_training.low_resolution.training import ImageTask, predict_images
 from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
 from napari_her2_training.running.cards import ModelFacts, round_weights
-from napari_her2_training.running.fitting import fit_steps
 from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
@@ -30,23 +31,24 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_her2.models.card import ArgumentValue
     from napari_her2_training.cohort.splits import Split
+    from napari_her2_training.findings import Findings
     from napari_her2_training.low_resolution.config import (
-        ConvNeXtConfig,
         LearningConfig,
         LowResolutionConfig,
         PatchArmConfig,
     )
     from napari_her2_training.low_resolution.slide_images import SlideImages
     from napari_her2_training.measures.predictions import Predictions
-    from napari_her2_training.running.arm import ArmRun
+    from napari_her2_training.running.arm import ArmRun, Judging
 
 STEP = "network"
 _AT_ONCE = 16
 
 
 def train_low_resolution(
-    config: LowResolutionConfig, data: Path, out: Path, *, resume: bool
+    config: LowResolutionConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
 ) -> Generator[Progress, None, Path]:
     """Train the low-resolution model; see `napari_her2_training.run`.
 
@@ -55,32 +57,28 @@ def train_low_resolution(
     Path
         The bundle of the best fold.
     """
-    run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
-    image = config.image
-    store = ImageStore(out / "thumbnails", config.data.column, cut_thumbnails(image, config.data))
+    needed = (config.data.column,)
+    run = open_arm(config, data, out, resume=resume, needed=needed, findings=findings)
+    return (yield from low_resolution_steps(run))
 
-    def make(classes: int, drop_path: float) -> LowResolution:
-        return LowResolution(
-            variant=config.network.variant,
-            classes=classes,
-            size_px=image.size_px,
-            mode=image.mode,
-            whiten=image.whiten,
-            drop_path=drop_path,
-        )
+
+def low_resolution_steps(run: ArmRun[LowResolutionConfig]) -> Generator[Progress, None, Path]:
+    """Train the low-resolution model on the cases of a run."""
+    config, image = run.config, run.config.image
+    given: dict[str, ArgumentValue] = {
+        "variant": config.network.variant,
+        "classes": len(run.classes),
+        "size_px": image.size_px,
+        "mode": image.mode,
+        "whiten": image.whiten,
+    }
 
     def facts(train: SlideImages) -> ModelFacts:
         fixed = image.mode == "fixed"
         return ModelFacts(
             method="low-resolution",
             architecture="LowResolution",
-            arguments={
-                "variant": config.network.variant,
-                "classes": len(run.classes),
-                "size_px": image.size_px,
-                "mode": image.mode,
-                "whiten": image.whiten,
-            },
+            arguments=given,
             encoder=None,
             stain=config.data.stain_name,
             tile_px=image.size_px,
@@ -89,12 +87,20 @@ def train_low_resolution(
             mpp_range=None if fixed else (round(float(train.mpp.min()), 4), round(float(train.mpp.max()), 4)),
         )
 
-    work = _Work(run, store, make, facts, config.network, config.learning, "", "the low-resolution model")
-    return (yield from run_arm(run, work.train_fold))
+    work = _Work(
+        run,
+        ImageStore(run.folder.path / "thumbnails", config.data.column, Thumbnails(image, config.data)),
+        lambda drop_path: LowResolution(**given, drop_path=drop_path),  # type: ignore[arg-type]
+        facts,
+        config.learning,
+        "",
+        "the low-resolution model",
+    )
+    return (yield from work.steps())
 
 
 def train_patches(
-    config: PatchArmConfig, data: Path, out: Path, *, resume: bool
+    config: PatchArmConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
 ) -> Generator[Progress, None, Path]:
     """Train the classifier of patches; see `napari_her2_training.run`.
 
@@ -103,36 +109,26 @@ def train_patches(
     Path
         The bundle of the best fold.
     """
-    run = open_arm(config, data, out, resume=resume, needed=(config.data.column,))
-    patches = config.patches
-    store = ImageStore(
-        out / "patches", config.data.column, cut_tiles(patches, config.data, config.compute.seed)
-    )
-    learning = replace(
-        config.learning,
-        epochs=patches.epochs or config.learning.epochs,
-        batch_size=patches.batch_size or config.learning.batch_size,
-    )
+    needed = (config.data.column,)
+    run = open_arm(config, data, out, resume=resume, needed=needed, findings=findings)
+    return (yield from patches_steps(run))
 
-    def make(classes: int, drop_path: float) -> PatchConvNeXt:
-        return PatchConvNeXt(
-            variant=config.network.variant,
-            classes=classes,
-            tile_px=patches.tile_px,
-            fusion=patches.fusion,
-            drop_path=drop_path,
-        )
+
+def patches_steps(run: ArmRun[PatchArmConfig]) -> Generator[Progress, None, Path]:
+    """Train the classifier of patches on the cases of a run."""
+    config, patches = run.config, run.config.patches
+    given: dict[str, ArgumentValue] = {
+        "variant": config.network.variant,
+        "classes": len(run.classes),
+        "tile_px": patches.tile_px,
+        "fusion": patches.fusion,
+    }
 
     def facts(_: SlideImages) -> ModelFacts:
         return ModelFacts(
             method="patches",
             architecture="PatchConvNeXt",
-            arguments={
-                "variant": config.network.variant,
-                "classes": len(run.classes),
-                "tile_px": patches.tile_px,
-                "fusion": patches.fusion,
-            },
+            arguments=given,
             encoder=None,
             stain=config.data.stain_name,
             tile_px=patches.tile_px,
@@ -140,8 +136,24 @@ def train_patches(
             min_tissue=patches.min_tissue,
         )
 
-    work = _Work(run, store, make, facts, config.network, learning, patches.fusion, "the patch classifier")
-    return (yield from run_arm(run, work.train_fold))
+    work = _Work(
+        run,
+        ImageStore(
+            run.folder.path / "patches",
+            config.data.column,
+            Tiles(patches, config.data, config.compute.seed),
+        ),
+        lambda drop_path: PatchConvNeXt(**given, drop_path=drop_path),  # type: ignore[arg-type]
+        facts,
+        replace(
+            config.learning,
+            epochs=patches.epochs or config.learning.epochs,
+            batch_size=patches.batch_size or config.learning.batch_size,
+        ),
+        patches.fusion,
+        "the patch classifier",
+    )
+    return (yield from work.steps())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,49 +166,65 @@ class _Work:
 
     run: ArmRun[LowResolutionConfig] | ArmRun[PatchArmConfig]
     store: ImageStore
-    make: Callable[[int, float], LowResolution | PatchConvNeXt]
+    make: Callable[[float], LowResolution | PatchConvNeXt]
     facts: Callable[[SlideImages], ModelFacts]
-    network: ConvNeXtConfig
     learning: LearningConfig
     reading: str
     what: str
 
-    def train_fold(self, number: int, split: Split) -> Generator[Progress, None, TrainedFold]:
-        run, config = self.run, self.run.config
-        model = self._new_model()  # before slides are read: weights that cannot be had are told at once
+    def steps(self) -> Generator[Progress, None, Path]:
+        run, data = self.run, self.run.config.data
+        with noted(run.findings):
+            self._new_model()  # before slides are read: weights that cannot be had are told at once
+        if run.findings is not None:
+            yield from self.store.count(run.table.used, run.findings, check=data.check_stains)
+        else:
+            yield from self.store.prepare(run.table.used, f"Reading the {data.stain_name} slides")
+        return (yield from run_arm(run, self._train_fold))
+
+    def _train_fold(self, number: int, split: Split) -> Generator[Progress, None, Callable[[], Judging]]:
+        run, config, learning = self.run, self.run.config, self.learning
         parts = [part for part in SPLITS if getattr(split, part)]
-        stain = STAINS[config.data.column]
-        for part in parts:
-            yield from self.store.prepare(getattr(split, part), f"Reading the {part} {stain} slides")
         images = {part: self.store.of(getattr(split, part), config.data.mapping) for part in parts}
-        if self.network.weights == "random":
+        model = self._new_model()
+        if config.network.weights == "random" and run.findings is None:
             measure_start(model, self._spread(images["train"]))
-        task = ImageTask(
-            model, images["train"], images["validation"], self.learning, seed=config.compute.seed
-        )
-        yield from fit_steps(
+        task = ImageTask(model, images["train"], images["validation"], learning, seed=config.compute.seed)
+        every = sum(len(own) for own in images.values())
+        yield from run.learn(
             task,
-            run.folder.step(number, STEP),
-            run.device,
-            stage=f"Training {self.what}",
-            resume=run.folder.resume,
+            run.step(number, STEP),
+            f"Training {self.what}",
+            judged=self._views * every / learning.batch_size,
+            alike=(self.store.cut.side, learning, config.network),
         )
-        round_weights(model)
-        said: dict[str, dict[str, Predictions]] = {}
-        for part, own in images.items():
-            for reading, given in (yield from self._judge(model, own, part)).items():
-                said.setdefault(reading, {})[part] = given
-        return TrainedFold(
-            model, None, self.facts(images["train"]), said, self.reading, uncalibrated=("vote",)
-        )
+
+        def judge() -> Judging:
+            round_weights(model)
+            said: dict[str, dict[str, Predictions]] = {}
+            for part, own in images.items():
+                for reading, given in (yield from self._judge(model, own, part)).items():
+                    said.setdefault(reading, {})[part] = given
+            return TrainedFold(
+                model, None, self.facts(images["train"]), said, self.reading, uncalibrated=("vote",)
+            )
+
+        return judge
+
+    @property
+    def _views(self) -> int:
+        """Views of each image that are judged, as scoring does: a patch is looked at as it lies."""
+        return 1 if self.reading else VIEWS
 
     def _new_model(self) -> LowResolution | PatchConvNeXt:
         """Return a model with weights that the seed decides, or those that the configuration names."""
+        network, findings = self.run.config.network, self.run.findings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.run.config.compute.seed)
-            model = self.make(len(self.run.classes), self.network.drop_path)
-        if self.network.weights != "random":
-            start_from(model.network, self.network)
+            model = self.make(network.drop_path)
+        name = f"timm:{IMAGENET[network.variant]}"
+        if findings is None or not warn_of_download(name, network.weights, findings):
+            start_from(model.network, network)
         return model
 
     def _spread(self, images: SlideImages) -> Iterator[Tensor]:
@@ -210,15 +238,13 @@ class _Work:
         self, model: LowResolution | PatchConvNeXt, images: SlideImages, part: str
     ) -> Generator[Progress, None, dict[str, Predictions]]:
         """Let the arm judge slides, by reading."""
-        # As scoring does: a patch is looked at as it lies.
-        views = 1 if self.reading else VIEWS
         joined = yield from in_thread(
             lambda report: predict_images(
                 model,
                 images,
                 self.run.device,
                 lambda done: report(Progress(f"Judging the {part} slides", done, len(images), "images")),
-                views=views,
+                views=self._views,
                 at_once=self.learning.batch_size,
             )
         )

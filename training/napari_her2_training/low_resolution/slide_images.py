@@ -6,8 +6,9 @@ which means that the slide is finished. A run that was stopped goes on with the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -16,14 +17,15 @@ from napari_her2.errors import JobFailed
 from napari_her2.inference.embed import refuse_damage
 from napari_her2.inference.image_fit import damaged_share
 from napari_her2.inference.result import Progress
-from napari_her2.slide.thumbnail import read_thumbnails
+from napari_her2.slide.thumbnail import count_thumbnails, read_thumbnails, thumbnail_mpp
+from napari_her2_training.cohort.counting import Counted, count_slides
 from napari_her2_training.cohort.manifest import STAINS, label_of
 from napari_her2_training.cohort.reading import naming_row, slide_to_learn
 from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
 from napari_her2_training.files import OWN_FILES, array_file, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
     from napari_her2_training.arm_config import StainedCasesConfig
     from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.manifest import Case, Stain
+    from napari_her2_training.findings import Findings
     from napari_her2_training.low_resolution.config import ImageConfig, PatchesConfig
+
+_TIMED = 16
+"""Tiles that are read to time it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,9 +85,13 @@ class SlideImages:
 
     def __init__(self, files: Sequence[Path], cases: Sequence[Case], mapping: ClassMapping) -> None:
         self.files = tuple(files)
+        self._index(cases, mapping, [OWN_FILES.json_object(_facts(file), "weights", "mpp") for file in files])
+
+    def _index(
+        self, cases: Sequence[Case], mapping: ClassMapping, facts: Sequence[Mapping[str, Any]]
+    ) -> None:
         self.cases = tuple(case.case_id for case in cases)
         self.labels = np.array([label_of(case, mapping) for case in cases], np.int64)
-        facts = [OWN_FILES.json_object(_facts(file), "weights", "mpp") for file in files]
         counts = [len(fact["weights"]) for fact in facts]
         self.weights = np.concatenate([_shares(fact["weights"]) for fact in facts])
         self.mpp = np.array([fact["mpp"] for fact in facts], np.float64)
@@ -106,6 +116,61 @@ class SlideImages:
         return np.arange(self._first[slide], self._first[slide + 1])
 
 
+class MadeUpImages(SlideImages):
+    """As many images of some slides as were counted, for a step that is only timed; all are one.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Images of each slide.
+    cases : sequence of Case
+    mapping : ClassMapping
+    side : int
+        Pixels.
+    """
+
+    def __init__(
+        self, counts: Sequence[int], cases: Sequence[Case], mapping: ClassMapping, side: int
+    ) -> None:
+        self.files = ()
+        self._index(cases, mapping, [{"weights": (1.0,) * count, "mpp": 1.0} for count in counts])
+        self._one = torch.randint(0, 255, (3, side, side), dtype=torch.uint8)
+
+    def batch(self, numbers: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        """(B, 3, S, S) uint8 of some of the images."""
+        return self._one.repeat(len(numbers), 1, 1, 1)
+
+
+class Cutting(Protocol):
+    """What is cut from a slide to learn from."""
+
+    @property
+    def name(self) -> str:
+        """What is cut, for a person."""
+        ...
+
+    @property
+    def side(self) -> int:
+        """Of an image, pixels."""
+        ...
+
+    def __call__(self, slide: Slide, case: Case, /) -> Cut:
+        """Cut the images of a slide."""
+        ...
+
+    def count(self, slide: Slide) -> int:
+        """Count the images of a slide."""
+        ...
+
+    def some(self, slide: Slide, case: Case) -> Cut:
+        """Cut enough images of a slide to time it."""
+        ...
+
+    def tell(self, counted: Sequence[Counted], findings: Findings) -> None:
+        """Tell what a person should know of what was counted."""
+        ...
+
+
 class ImageStore:
     """The folder in which the images of the slides of a run are kept.
 
@@ -115,15 +180,14 @@ class ImageStore:
         Made when absent.
     stain : {"he", "ihc"}
         Which slide of a case.
-    cut : callable
-        Takes an open slide and its case, and gives its `Cut`.
+    cut : Cutting
     """
 
-    def __init__(self, folder: Path, stain: Stain, cut: Callable[[Slide, Case], Cut]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, stain: Stain, cut: Cutting) -> None:
         self.folder = folder
         self.stain = stain
         self.cut = cut
+        self._counts: dict[int, int] = {}
 
     def prepare(self, cases: Sequence[Case], stage: str) -> Generator[Progress, None, None]:
         """Cut the images of the slides that have none yet.
@@ -143,6 +207,7 @@ class ImageStore:
         JobFailed
             Naming the row of a slide that cannot be read, holds no tissue, or is changed while it is read.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         for number, case in enumerate(cases):
             yield Progress(stage, number, len(cases), "slides")
             path = self._path(case)
@@ -160,8 +225,47 @@ class ImageStore:
             write_json(_facts(path), {"mpp": found.mpp, "weights": found.weights})
         yield Progress(stage, len(cases), len(cases), "slides")
 
+    def count(
+        self, cases: Sequence[Case], findings: Findings, *, check: bool
+    ) -> Generator[Progress, None, None]:
+        """Count the images of slides, and time a few, in place of `prepare`.
+
+        Parameters
+        ----------
+        cases : sequence of Case
+        findings : Findings
+        check : bool
+            Whether a slide that does not look like its stain is a fault.
+
+        Yields
+        ------
+        Progress
+        """
+        seconds: list[float] = []
+
+        def count(slide: Slide, case: Case) -> Counted:
+            taken = self.cut.count(slide)
+            if taken and not seconds:
+                began = time.perf_counter()
+                some = len(self.cut.some(slide, case).images)
+                seconds.append((time.perf_counter() - began) / max(1, some))
+            return Counted(case, taken)
+
+        found = yield from count_slides(cases, self.stain, count, findings, check=check)
+        taken, side = sum(one.taken for one in found), self.cut.side
+        findings.facts[self.cut.name] = (
+            f"{taken:,} of {side} px, from {len(found):,} {STAINS[self.stain]} slides"
+        )
+        self.cut.tell(found, findings)
+        findings.disk_bytes += taken * side**2 * 3
+        findings.spend("cutting images", seconds[0] * taken if seconds else None, "no slide could be read")
+        self._counts = dict.fromkeys((case.row for case in cases), 1)
+        self._counts |= {one.case.row: one.taken for one in found}
+
     def of(self, cases: Sequence[Case], mapping: ClassMapping) -> SlideImages:
-        """Return the images of cases that were prepared."""
+        """Return the images of cases that were prepared; made-up ones where they were only counted."""
+        if self._counts:
+            return MadeUpImages([self._counts[case.row] for case in cases], cases, mapping, self.cut.side)
         return SlideImages([self._path(case) for case in cases], cases, mapping)
 
     def _path(self, case: Case) -> Path:
@@ -177,39 +281,83 @@ def _shares(weights: Sequence[float]) -> NDArray[np.float64]:
     return given / given.sum() if given.sum() > 0 else np.full(len(given), 1 / len(given))
 
 
-def cut_thumbnails(config: ImageConfig, data: StainedCasesConfig) -> Callable[[Slide, Case], Cut]:
-    """Return what reads a slide as the low-resolution model sees it."""
+@dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """Reads a slide as the low-resolution model sees it; a `Cutting`.
 
-    def cut(slide: Slide, _: Case) -> Cut:
-        tissue = tissue_to_learn(slide, data.column, check=data.check_stains)
+    Parameters
+    ----------
+    config : ImageConfig
+    data : StainedCasesConfig
+    """
+
+    config: ImageConfig
+    data: StainedCasesConfig
+    name: str = "Small images"
+
+    @property
+    def side(self) -> int:
+        """Of an image, pixels."""
+        return self.config.size_px
+
+    def __call__(self, slide: Slide, _: Case) -> Cut:
+        """Read the images of a slide."""
+        tissue = tissue_to_learn(slide, self.data.column, check=self.data.check_stains)
         if not tissue.mask.any():
-            return Cut(np.zeros((0, config.size_px, config.size_px, 3), np.uint8), 0.0, ())
-        found = read_thumbnails(
-            slide,
-            tissue,
-            size_px=config.size_px,
-            mode=config.mode,
-            mpp=config.mpp if config.mode == "fixed" else None,
-            whiten=config.whiten,
-        )
+            return Cut(np.zeros((0, self.side, self.side, 3), np.uint8), 0.0, ())
+        found = read_thumbnails(slide, tissue, whiten=self.config.whiten, **self._frame)
         refuse_damage(slide, damaged_share(tissue, tuple(found)))
         check_scale(slide, found[0].mpp)
         held = tuple(float(image.tissue.sum()) for image in found)
         return Cut(np.stack([image.rgb for image in found]), found[0].mpp, held)
 
-    return cut
+    def count(self, slide: Slide) -> int:
+        """Count the images of a slide."""
+        tissue = slide.tissue()
+        check_scale(slide, thumbnail_mpp(slide, tissue, **self._frame))
+        return count_thumbnails(slide, tissue, **self._frame)
+
+    def some(self, slide: Slide, case: Case) -> Cut:
+        """Read all images of a slide: they are few."""
+        return self(slide, case)
+
+    def tell(self, counted: Sequence[Counted], findings: Findings) -> None:
+        """Tell nothing."""
+
+    @property
+    def _frame(self) -> dict[str, Any]:
+        mpp = self.config.mpp if self.config.mode == "fixed" else None
+        return {"size_px": self.side, "mode": self.config.mode, "mpp": mpp}
 
 
-def cut_tiles(config: PatchesConfig, data: StainedCasesConfig, seed: int) -> Callable[[Slide, Case], Cut]:
-    """Return what reads tiles of a slide, at most so many, drawn anew for each slide by the seed."""
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Reads tiles of a slide, at most so many, drawn anew for each slide by the seed; a `Cutting`.
 
-    def cut(slide: Slide, case: Case) -> Cut:
-        grid = slide.tile_grid(config.tile_px, config.mpp)
-        check_scale(slide, config.mpp)
-        keep = tissue_to_learn(slide, data.column, check=data.check_stains).keep(grid, config.min_tissue)
+    Parameters
+    ----------
+    config : PatchesConfig
+    data : StainedCasesConfig
+    seed : int
+    """
+
+    config: PatchesConfig
+    data: StainedCasesConfig
+    seed: int
+    name: str = "Patches"
+
+    @property
+    def side(self) -> int:
+        """Of a tile, pixels."""
+        return self.config.tile_px
+
+    def __call__(self, slide: Slide, case: Case) -> Cut:
+        """Read the tiles of a slide."""
+        config = self.config
+        keep = self._keep(slide)
         index = np.argwhere(keep)
         if config.per_slide:
-            drawn = np.random.default_rng([seed, case.row]).permutation(len(index))[: config.per_slide]
+            drawn = np.random.default_rng([self.seed, case.row]).permutation(len(index))[: config.per_slide]
             index = index[np.sort(drawn)]
         wanted = np.zeros_like(keep)
         wanted[tuple(index.T)] = True
@@ -222,4 +370,30 @@ def cut_tiles(config: PatchesConfig, data: StainedCasesConfig, seed: int) -> Cal
         refuse_damage(slide, lost / max(1, len(index)))
         return Cut(images, config.mpp, (1.0,) * len(images))
 
-    return cut
+    def count(self, slide: Slide) -> int:
+        """Count the tiles of a slide."""
+        found = int(np.count_nonzero(self._keep(slide)))
+        return min(found, self.config.per_slide) if self.config.per_slide else found
+
+    def some(self, slide: Slide, case: Case) -> Cut:
+        """Read a few tiles of a slide."""
+        few = min(_TIMED, self.config.per_slide or _TIMED)
+        return replace(self, config=replace(self.config, per_slide=few))(slide, case)
+
+    def tell(self, counted: Sequence[Counted], findings: Findings) -> None:
+        """Tell which slides give fewer tiles than are wanted."""
+        wanted = self.config.per_slide
+        few = [one for one in counted if one.taken < wanted]
+        if few:
+            least = min(few, key=lambda one: one.taken)
+            findings.warn(
+                f"{len(few)} slides give fewer than the {wanted} patches of [patches] per_slide, row "
+                f"{least.case.row} the fewest ({least.taken})."
+            )
+
+    def _keep(self, slide: Slide) -> NDArray[np.bool_]:
+        """(rows, columns) bool: the tiles with enough tissue."""
+        grid = slide.tile_grid(self.config.tile_px, self.config.mpp)
+        check_scale(slide, self.config.mpp)
+        tissue = tissue_to_learn(slide, self.data.column, check=self.data.check_stains)
+        return tissue.keep(grid, self.config.min_tissue)

@@ -58,7 +58,7 @@ class ImageTask(Task):
     """
 
     monitor, mode, ties = "validation_macro_f1", "max", "last"
-    channels_last = True
+    channels_last = any_side = True
 
     def __init__(
         self,

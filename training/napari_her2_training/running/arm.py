@@ -1,5 +1,7 @@
 """The way of a model from a split to its bundle, its predictions and its measures: the same for all methods.
 
+Each method writes its way once. Where it is given `Findings`, nothing is learnt or written: it is counted.
+
 ``OUT/predictions.csv`` holds what was said of every slide, ``OUT/metrics.json`` the measures; it is written
 last and means that the run is finished: resuming does not train it again.
 """
@@ -7,8 +9,9 @@ last and means that the run is finished: resuming does not train it again.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
@@ -16,32 +19,34 @@ from napari_her2.models.card import SLIDE
 from napari_her2.models.weights_file import write_weights
 from napari_her2.steps import passed_on
 from napari_her2_training.cohort.checks import split_warnings
-from napari_her2_training.cohort.manifest import SPLITS, read_manifest
-from napari_her2_training.cohort.splits import make_splits
+from napari_her2_training.cohort.manifest import SPLITS
+from napari_her2_training.cohort.table import Table, read_table
 from napari_her2_training.config import CasesRunConfig
 from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.arms import METRICS_FILE, measure_said
 from napari_her2_training.measures.calibration import fit_temperature, least_confidence, risk_coverage
 from napari_her2_training.measures.predictions import Part
 from napari_her2_training.running.cards import ModelFacts, Trust, make_card, save_checked, split_sizes
+from napari_her2_training.running.learning import learn_steps
 from napari_her2_training.running.machines import choose_machines
 from napari_her2_training.running.ranks import is_first
 from napari_her2_training.running.record import write_record
-from napari_her2_training.running.runs import open_run
+from napari_her2_training.running.runs import RunFolder, open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
 
     from napari_her2.models.encoders import PatchEncoder
-    from napari_her2_training.cohort.manifest import Case, Stain
+    from napari_her2_training.cohort.manifest import Stain
     from napari_her2_training.cohort.splits import Split
+    from napari_her2_training.findings import Findings
     from napari_her2_training.measures.arms import Measured
     from napari_her2_training.measures.predictions import Predictions, Said
     from napari_her2_training.running.machines import Machines
-    from napari_her2_training.running.runs import RunFolder
+    from napari_her2_training.running.task import Task
 
 TASKS: Mapping[str, str] = {
     "H&E": "H&E-based prediction of the HER2 IHC score",
@@ -51,6 +56,7 @@ ON_CARD = ("macro AUC", "macro F1", "accuracy", "quadratic kappa")
 CHOSEN_BY = "macro AUC"
 """The fold that is best by this measure of its validation slides gives the bundle."""
 Config = TypeVar("Config", bound=CasesRunConfig)
+Other = TypeVar("Other", bound=CasesRunConfig)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,24 +68,65 @@ class ArmRun(Generic[Config]):
     config : CasesRunConfig
     data : Path
         The manifest.
-    cases : tuple of Case
-    splits : tuple of Split
+    table : Table
+        Its cases, split.
     folder : RunFolder
     device : Machines
         On which networks learn, and slides are embedded.
+    findings : Findings or None
+        Hears of what the run would find and take; then nothing is learnt, and nothing written.
     """
 
     config: Config
     data: Path
-    cases: tuple[Case, ...]
-    splits: tuple[Split, ...]
+    table: Table
     folder: RunFolder
     device: Machines
+    findings: Findings | None = None
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """One a fold."""
+        return self.table.splits
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
         return self.config.data.mapping.names
+
+    def step(self, number: int, name: str) -> Path:
+        """Return the folder for the checkpoints of a step of a fold."""
+        return self.folder.path / f"fold{number}" / name
+
+    def beside(self, config: Other, folder: Path) -> ArmRun[Other]:
+        """Begin or resume another run on the same cases: an arm that is compared with others."""
+        if self.findings is not None:
+            return ArmRun(config, self.data, self.table, RunFolder(folder, False), self.device, self.findings)
+        own = open_run(folder, config, self.data, resume=self.folder.resume)
+        return ArmRun(config, self.data, self.table, own, self.device)
+
+    def learn(
+        self,
+        task: Task,
+        folder: Path,
+        stage: str,
+        *,
+        judged: float = 0.0,
+        what: str = "learning",
+        alike: Hashable = None,
+    ) -> Generator[Progress, None, None]:
+        """Train the network of a task in a folder of the run, or count it; see `learn_steps`."""
+        yield from learn_steps(
+            task,
+            folder,
+            self.device,
+            self.findings,
+            stage=stage,
+            resume=self.folder.resume,
+            judged=judged,
+            what=what,
+            alike=alike,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,6 +183,12 @@ class TrainedFold:
     told: Mapping[str, object] = field(default_factory=dict)
 
 
+Judging = Generator[Progress, None, TrainedFold]
+"""Lets a trained fold judge its slides."""
+TrainFold = Callable[[int, "Split"], Generator[Progress, None, Callable[[], Judging]]]
+"""Trains one fold, given its number and its split; what it gives is called where the fold is to judge."""
+
+
 def open_arm(
     config: Config,
     data: Path,
@@ -143,7 +196,8 @@ def open_arm(
     *,
     resume: bool,
     needed: Sequence[Stain] = ("he",),
-    check: Callable[[Sequence[Case], Sequence[Split]], None] | None = None,
+    check: Callable[[Table], None] | None = None,
+    findings: Findings | None = None,
 ) -> ArmRun[Config]:
     """Read the manifest, split it, and begin or resume a run.
 
@@ -157,31 +211,29 @@ def open_arm(
     needed : sequence of {"he", "ihc"}
         Slides that every row of the manifest must name.
     check : callable, optional
-        Refuses cases and splits that the method cannot learn from, before anything is written.
+        Refuses a table that the method cannot learn from, before anything is written.
+    findings : Findings, optional
+        Nothing is written.
 
     Returns
     -------
     ArmRun
     """
-    cases = read_manifest(data, needed)
-    splits = make_splits(cases, config.data)
+    table = read_table(data, needed, config.data, findings)
     if check is not None:
-        check(cases, splits)
-    machines = choose_machines(config.compute)
-    folder = open_run(out, config, data, resume=resume)
-    return ArmRun(config, data, cases, splits, folder, machines)
+        check(table)
+    machines = choose_machines(config.compute, findings)
+    folder = RunFolder(out, resume) if findings else open_run(out, config, data, resume=resume)
+    return ArmRun(config, data, table, folder, machines, findings)
 
 
-def run_arm(
-    run: ArmRun[Config], train_fold: Callable[[int, Split], Generator[Progress, None, TrainedFold]]
-) -> Generator[Progress, None, Path]:
+def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None, Path]:
     """Train all folds, measure them, and write what comes out.
 
     Parameters
     ----------
     run : ArmRun
-    train_fold : callable
-        Trains one fold, given its number and its split.
+    train_fold : TrainFold
 
     Yields
     ------
@@ -192,17 +244,21 @@ def run_arm(
     Path
         The bundle of the best fold; where slides cannot be scored with it, the weights of its head.
     """
+    if run.findings is not None:
+        for number, split in enumerate(run.splits):
+            yield from train_fold(number, split)
+        return run.folder.path
     out, finished = run.folder.path, run.folder.path / METRICS_FILE
     if finished.exists():
         yield Progress("Training", note="finished before")
         path: Path = out / str(OWN_FILES.json_object(finished, "model")["model"])
         return path
-    for warning in split_warnings(run.cases, run.splits, run.config.data.mapping):
+    for warning in split_warnings(run.table.cases, run.splits, run.config.data.mapping):
         yield Progress("Splitting the cases", note=warning)
     folds: list[TrainedFold] = []
     for number, split in enumerate(run.splits):
-        trained = yield from passed_on(train_fold(number, split), _of_fold(number, len(run.splits)))
-        folds.append(calibrated(trained, run.config))
+        judge = yield from passed_on(train_fold(number, split), _of_fold(number, len(run.splits)))
+        folds.append(calibrated((yield from judge()), run.config))
     if folds[0].no_bundle:
         yield Progress("Saving the weights alone", note=folds[0].no_bundle)
     said: Said = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import distributed
@@ -12,6 +12,7 @@ from napari_her2_training.running.ranks import own_number
 
 if TYPE_CHECKING:
     from napari_her2_training.config import ComputeConfig
+    from napari_her2_training.findings import Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,26 @@ class Machines(Device):
         return self.reading or self
 
 
-def choose_machines(compute: ComputeConfig) -> Machines:
+def choose_machines(compute: ComputeConfig, findings: Findings | None = None) -> Machines:
     """Choose what networks learn on, and slides are embedded on: for a training and for its dry run.
 
     Parameters
     ----------
     compute : ComputeConfig
+    findings : Findings, optional
+        Hears which it is, or why it cannot be had: then nothing is timed.
 
     Returns
     -------
     Machines
     """
+    if findings is not None:
+        chosen: Machines | None = None
+        with findings.noted():
+            chosen = choose_machines(compute)
+            findings.device, findings.reader = chosen, chosen.reader
+            findings.facts["Device"] = chosen.name
+        return chosen or choose_machines(replace(compute, device="cpu"))
     device = choose_device(compute.device)
     if device.torch_device.type == "cuda" and not (compute.devices == compute.nodes == 1):
         device = choose_device(f"cuda:{own_number()}")

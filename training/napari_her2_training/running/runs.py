@@ -35,18 +35,6 @@ class RunFolder:
     path: Path
     resume: bool
 
-    def fold(self, number: int) -> Path:
-        """Folder of a fold, made when absent."""
-        folder = self.path / f"fold{number}"
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    def step(self, number: int, name: str) -> Path:
-        """Folder for the checkpoints of a step of a fold, made when absent."""
-        folder = self.fold(number) / name
-        folder.mkdir(exist_ok=True)
-        return folder
-
 
 def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> RunFolder:
     """Begin a run in a folder, or go on with the one that is there.

@@ -42,6 +42,8 @@ class Task(nn.Module, ABC):
         "Differences from the paper".
     channels_last : bool
         Whether the network learns in the layout that convolutions like.
+    any_side : bool
+        Whether the network takes images of any side.
     stream : int
         Number of the random stream of dropout; the others of a method are for what it draws.
     whole : bool
@@ -54,6 +56,7 @@ class Task(nn.Module, ABC):
     ties: ClassVar[str] = "first"
     clip: ClassVar[float | None] = 1.0
     channels_last: ClassVar[bool] = False
+    any_side: ClassVar[bool] = False
     stream: ClassVar[int] = 1
     whole: bool = True
 

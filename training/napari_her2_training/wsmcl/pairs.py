@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.bags import SlideBag
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.wsmcl.config import PairsConfig
@@ -171,7 +172,7 @@ def judged_pairs(slides: PairedSlides, mode: str, seed: int) -> list[Pair]:
     return pairs
 
 
-def check_pairs(cases: Sequence[Case], part: str, mode: str, classes: str) -> None:
+def check_pairs(cases: Sequence[Case], part: str, mode: str, classes: str | ClassMapping) -> None:
     """Refuse cases that cannot be paired, before any slide is read.
 
     Parameters
@@ -180,8 +181,7 @@ def check_pairs(cases: Sequence[Case], part: str, mode: str, classes: str) -> No
     part : str
         "train", "validation" or "test".
     mode : str
-    classes : str
-        "scores" or "binary".
+    classes : str or ClassMapping
 
     Raises
     ------

@@ -1,39 +1,19 @@
-"""The door to dry runs: what a training would find, and take, without beginning it."""
+"""Dry runs: what a training would find, and take, without beginning it."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_her2.inference.result import Progress
 from napari_her2.training_runs.files import RUN_FILE
 from napari_her2.whole_files import check_writable
-from napari_her2_training.config import find_config, read_config
-from napari_her2_training.dry_run.findings import Findings, TrainingCheck, size
+from napari_her2_training.findings import Findings, TrainingCheck, size
 from napari_her2_training.methods import find_method
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
-
-    from napari_her2_training.config import RunConfig
-    from napari_her2_training.running.machines import Machines
-
-_CHECKS: Mapping[str, tuple[str, str]] = {
-    "attention-mil": ("bags", "check_attention_mil"),
-    "wsmcl": ("bags", "check_wsmcl"),
-    "corr-a-net": ("fields", "check_corr_a_net"),
-    "predictor": ("fields", "check_predictor"),
-    "corr-a-net-table": ("fields", "check_table"),
-    "low-resolution": ("arms", "check_low_resolution"),
-    "patches": ("arms", "check_patches"),
-    "mil": ("arms", "check_mil"),
-    "compare": ("arms", "check_comparison"),
-    "encoder": ("patches", "check_encoder"),
-}
-"""Module and function of each method."""
+    from collections.abc import Generator
 
 
 def check_steps(
@@ -80,55 +60,30 @@ def check_steps(
     """
     known = find_method(method)
     findings = Findings()
-    file = find_config(config if config is not None else method.replace("-", "_"))
-    settings: RunConfig | None = None
+    place = data.expanduser() if data is not None else Path()
     with findings.noted():
-        settings = read_config(file, known.config)
-    place: Path | None = data.expanduser() if data is not None else None
-    if settings is not None:
-        if place is None and settings.data.manifest:
-            place = file.parent / settings.data.manifest
-        if place is None:
-            findings.faults.append(
-                "There is no data to train on: give a manifest or a folder, or [data] manifest in the "
-                "configuration."
-            )
-    if settings is not None and place is not None:
-        if device != "auto":
-            settings = replace(settings, compute=replace(settings.compute, device=device))
+        settings, place = known.read(config, data, device)
         yield Progress("Checking the cases")
         # Imports torch and Lightning: not before the configuration is known to be good.
-        module, function = _CHECKS[method]
-        check: Any = getattr(import_module(f"napari_her2_training.dry_run.{module}"), function)
-        yield from check(settings, place, _machines(settings, findings), findings)
+        run = known.load()
+        yield from run(settings, place, Path(out or ""), resume=False, findings=findings)
     if out is not None:
         _check_out(Path(out).expanduser(), findings)
-    known = bool(findings.seconds)
-    if known and "learning" not in findings.seconds:
+    timed = bool(findings.seconds)
+    if timed and "learning" not in findings.seconds:
         findings.leave_out("learning")
     return TrainingCheck(
         method=method,
-        config=file,
-        data=place or Path(),
+        config=known.file(config),
+        data=place,
         faults=tuple(findings.faults),
         warnings=tuple(findings.warnings),
         facts=findings.all_facts(),
         estimates=tuple(findings.estimates()),
-        seconds=sum(findings.seconds.values()) if known else None,
-        memory_bytes=findings.memory_bytes or None,
+        seconds=sum(findings.seconds.values()) if timed else None,
+        memory_bytes=findings.memory or None,
         disk_bytes=findings.disk_bytes or None,
     )
-
-
-def _machines(settings: RunConfig, findings: Findings) -> Machines | None:
-    """Choose on what it would run as the training does: the cache is then asked for the same features."""
-    from napari_her2_training.running.machines import choose_machines
-
-    chosen: Machines | None = None
-    with findings.noted():
-        chosen = choose_machines(settings.compute)
-        findings.facts["Device"] = chosen.name
-    return chosen
 
 
 def _check_out(out: Path, findings: Findings) -> None:

@@ -1,20 +1,48 @@
-"""What a dry run finds: faults, warnings and facts, and what the training is expected to take."""
+"""What a dry run finds: faults, warnings and facts, and what the training is expected to take.
+
+A run is written once. Where it is given `Findings` it counts and times what it would do, and does nothing:
+each step of it knows both.
+"""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from napari_her2.errors import Her2Error
-from napari_her2_training.cohort.manifest import ManifestFaults
+from napari_her2.errors import Her2Error, JobFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Hashable, Iterator
     from pathlib import Path
 
-T = TypeVar("T")
+    from napari_her2.inference.device import Device
+
+_WEIGHTS = 4
+"""Copies of the weights while learning: themselves, their gradient, and two moments of Adam."""
+_CHECKPOINTS = 2
+_IN_CHECKPOINT = 3
+"""best.ckpt and last.ckpt, each with the weights and two moments."""
 _UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"))
+
+
+class SeveralFaults(JobFailed):
+    """What is wrong in several places.
+
+    Parameters
+    ----------
+    message : str
+    faults : tuple of str
+        A sentence each.
+    """
+
+    def __init__(self, message: str, faults: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.faults = faults
+
+
+class Enough(Her2Error):
+    """Ends the counting where what follows needs what is missing. It is no fault, and nobody sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +87,42 @@ class TrainingCheck:
         return asdict(self) | {"config": str(self.config), "data": str(self.data), "facts": dict(self.facts)}
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a batch takes.
+
+    Parameters
+    ----------
+    train, validate : float or None
+        Seconds; None where it was not measured.
+    parameters : int
+        That learn.
+    batch_bytes : int
+        Of a batch to learn from.
+    """
+
+    train: float | None
+    validate: float | None
+    parameters: int
+    batch_bytes: int = 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of weights, gradients, moments and a batch."""
+        return self.parameters * 4 * _WEIGHTS + self.batch_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of the checkpoints of one fit, and of the weights that are saved at the end."""
+        return self.parameters * 4 * (_CHECKPOINTS * _IN_CHECKPOINT + 1)
+
+    def total(self, *, train: float, validate: float) -> float | None:
+        """Seconds for so many batches; None where they were not measured."""
+        if self.train is None or self.validate is None:
+            return None
+        return self.train * train + self.validate * validate
+
+
 @dataclass(slots=True, eq=False)
 class Findings:
     """What was found so far.
@@ -72,6 +136,13 @@ class Findings:
     left_out : list of str
         What is not in the estimate.
     memory_bytes, disk_bytes : int
+        Memory without that of learning.
+    learning_bytes : int
+        Memory of the network that needs most: one learns after the other.
+    device, reader : Device or None
+        On what steps of learning are timed, and on what embedding is; None times nothing.
+    costs : dict of Hashable to Cost
+        Of the networks that were timed.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -81,28 +152,21 @@ class Findings:
     left_out: list[str] = field(default_factory=list)
     memory_bytes: int = 0
     disk_bytes: int = 0
+    learning_bytes: int = 0
+    device: Device | None = None
+    reader: Device | None = None
+    costs: dict[Hashable, Cost] = field(default_factory=dict)
 
     @contextmanager
     def noted(self, where: str = "") -> Iterator[None]:
         """Turn an error that a training would end with into a fault, and go on."""
         try:
             yield
+        except Enough:
+            return
         except Her2Error as error:
-            self._note(error, where)
-
-    def attempt(self, work: Callable[[], T]) -> T | None:
-        """Return what the work gives; None, and a fault, where it ends with an error."""
-        try:
-            return work()
-        except Her2Error as error:
-            self._note(error, "")
-            return None
-
-    def _note(self, error: Her2Error, where: str) -> None:
-        if isinstance(error, ManifestFaults):
-            self.faults += error.faults
-        else:
-            self.faults.append(f"{where}{error}")
+            told = error.faults if isinstance(error, SeveralFaults) else (f"{where}{error}",)
+            self.faults += [fault for fault in told if fault not in self.faults]
 
     def spend(self, what: str, seconds: float | None, why: str = "") -> None:
         """Add to the estimate; what could not be measured is said instead."""
@@ -121,14 +185,19 @@ class Findings:
         if text not in self.warnings:
             self.warnings.append(text)
 
+    @property
+    def memory(self) -> int:
+        """Bytes of all that is in memory at once."""
+        return self.memory_bytes + self.learning_bytes
+
     def estimates(self) -> dict[str, str]:
         """Return what the training is expected to take, in words."""
         facts = {}
         if self.seconds:
             parts = ", ".join(f"{what} {duration(taken)}" for what, taken in self.seconds.items())
             facts["Estimated time"] = f"{duration(sum(self.seconds.values()))}: {parts}"
-        if self.memory_bytes:
-            facts["Estimated memory"] = f"{size(self.memory_bytes)}, without what layers need on the way"
+        if self.memory:
+            facts["Estimated memory"] = f"{size(self.memory)}, without what layers need on the way"
         if self.disk_bytes:
             facts["Estimated disk space"] = size(self.disk_bytes)
         return facts
@@ -137,6 +206,11 @@ class Findings:
         """Return the facts, those about the estimate last."""
         left_out = {"Not in the estimate": "; ".join(self.left_out)} if self.left_out else {}
         return tuple((self.facts | self.estimates() | left_out).items())
+
+
+def noted(findings: Findings | None, where: str = "") -> AbstractContextManager[None]:
+    """Let errors end a training, and become faults where it is only counted."""
+    return nullcontext() if findings is None else findings.noted(where)
 
 
 def duration(seconds: float) -> str:

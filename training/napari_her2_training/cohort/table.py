@@ -1,4 +1,4 @@
-"""The table of cases as a dry run looks at it: classes of each split, outlines, labels that look odd."""
+"""The table of cases, read and split: for a run, and for a dry run, which hears of all that is in it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import JobFailed
 from napari_her2_training.cohort.checks import ish_warnings, split_warnings
 from napari_her2_training.cohort.manifest import SPLITS, label_of, read_manifest
 from napari_her2_training.cohort.splits import absent_classes, fold_name, make_splits
+from napari_her2_training.findings import Enough, noted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.cohort.splits import Split
     from napari_her2_training.config import CasesConfig
-    from napari_her2_training.dry_run.findings import Findings
+    from napari_her2_training.findings import Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,10 @@ class Table:
         return frozenset(case.row for split in self.splits for case in (*split.train, *split.validation))
 
 
-def read_table(data: Path, needed: Sequence[Stain], config: CasesConfig, findings: Findings) -> Table:
-    """Read and split the manifest, and tell what is in it.
+def read_table(
+    data: Path, needed: Sequence[Stain], config: CasesConfig, findings: Findings | None = None
+) -> Table:
+    """Read and split the manifest.
 
     Parameters
     ----------
@@ -58,20 +60,37 @@ def read_table(data: Path, needed: Sequence[Stain], config: CasesConfig, finding
     needed : sequence of {"he", "ihc"}
         Stains that every row must have.
     config : CasesConfig
-    findings : Findings
+    findings : Findings, optional
+        Hears of what is in the table, and of its faults.
 
     Returns
     -------
     Table
+        Without splits only where findings heard why there are none.
+
+    Raises
+    ------
+    JobFailed
+        Naming the faults.
     """
     cases: tuple[Case, ...] = ()
     splits: tuple[Split, ...] = ()
-    with findings.noted():
+    with noted(findings):
         cases = read_manifest(data, needed)
-    if not cases:
-        return Table()
-    mapping = config.mapping
-    findings.facts["Cases"] = f"{_count(cases):,} in {len(cases):,} rows; classes {mapping.told()}"
+    if findings is not None:
+        if not cases:
+            raise Enough
+        _tell_cases(cases, config.mapping, findings)
+    with noted(findings):
+        splits = make_splits(cases, config)
+    if findings is not None and splits:
+        _tell_splits(cases, splits, config.mapping, findings)
+    return Table(cases, splits)
+
+
+def _tell_cases(cases: Sequence[Case], mapping: ClassMapping, findings: Findings) -> None:
+    different = len({case.case_id for case in cases})
+    findings.facts["Cases"] = f"{different:,} in {len(cases):,} rows; classes {mapping.told()}"
     findings.warnings += ish_warnings(cases)
     if any(case.ish for case in cases):
         findings.facts["ISH"] = (
@@ -79,8 +98,11 @@ def read_table(data: Path, needed: Sequence[Stain], config: CasesConfig, finding
             if mapping.ish
             else "in the table, and not used: the classes rest on the IHC score alone"
         )
-    with findings.noted():
-        splits = make_splits(cases, config)
+
+
+def _tell_splits(
+    cases: Sequence[Case], splits: Sequence[Split], mapping: ClassMapping, findings: Findings
+) -> None:
     for number, split in enumerate(splits):
         name = f"Fold {number + 1}" if len(splits) > 1 else "Split"
         findings.facts[name] = "; ".join(
@@ -93,14 +115,8 @@ def read_table(data: Path, needed: Sequence[Stain], config: CasesConfig, finding
                     f"No {part} case of {', '.join(absent)} in {fold_name(number, len(splits))}: its "
                     f"measures say nothing of that class."
                 )
-    if splits:
-        findings.facts["Leakage"] = "no case, and no slide by its content, is in two parts"
-        findings.warnings += split_warnings(cases, splits, mapping)
-    return Table(cases, splits)
-
-
-def _count(cases: Sequence[Case]) -> int:
-    return len({case.case_id for case in cases})
+    findings.facts["Leakage"] = "no case, and no slide by its content, is in two parts"
+    findings.warnings += split_warnings(cases, splits, mapping)
 
 
 def _told(cases: Sequence[Case], mapping: ClassMapping) -> str:
@@ -109,33 +125,3 @@ def _told(cases: Sequence[Case], mapping: ClassMapping) -> str:
     counts = Counter(labels.values())
     told = ", ".join(f"{counts[number]} of {name}" for number, name in enumerate(mapping.names))
     return f"{len(labels)} ({told})"
-
-
-def check_regions(pattern: str, key: str, cases: Sequence[Case], folder: Path, findings: Findings) -> None:
-    """Look for the outlines of the tumour of each case, where a configuration asks for them.
-
-    Parameters
-    ----------
-    pattern : str
-        With {case_id} in it; empty asks for none.
-    key : str
-        Of the configuration, for messages.
-    cases : sequence of Case
-    folder : Path
-        Of the manifest.
-    findings : Findings
-    """
-    if not pattern:
-        return
-    with findings.noted():
-        for case in cases:
-            try:
-                path = folder / pattern.format(case_id=case.case_id)
-            except (KeyError, IndexError, ValueError) as error:
-                raise JobFailed(
-                    f"{key} may hold {{case_id}} and no other braces, not {pattern!r:.80}."
-                ) from error
-            if not path.is_file():
-                findings.faults.append(
-                    f"Row {case.row}: {path.name}, the outlines of its tumour, does not exist."
-                )

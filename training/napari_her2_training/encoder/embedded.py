@@ -1,0 +1,188 @@
+"""The slides of a cohort as bags of the features of their tiles: embedded here, or read from files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_her2_training.cohort.bags import SlideBag
+from napari_her2_training.cohort.counting import Counted, median_taken
+from napari_her2_training.cohort.embedding import embed_cases, read_cases
+from napari_her2_training.cohort.features import from_files
+from napari_her2_training.cohort.manifest import STAINS, label_of
+from napari_her2_training.encoder.counting import count_tiles, encoder_at_hand, tell_slides
+from napari_her2_training.encoder.make import frozen_encoder
+from napari_her2_training.findings import Enough
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
+
+    from napari_her2.inference.device import Device
+    from napari_her2.inference.result import Progress
+    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2_training.cohort.manifest import Case, Stain
+    from napari_her2_training.config import DataConfig, EncoderConfig
+    from napari_her2_training.findings import Findings
+
+UNKNOWN_ENCODER = (
+    "The features come from files, and which encoder made them is not known here: the weights of the head "
+    "are saved, but no model that scores slides."
+)
+
+
+@dataclass(slots=True, eq=False)
+class EmbeddedSlides:
+    """Slides as bags, made when they are first asked for; arms with the same tiles and encoder may share one.
+
+    Parameters
+    ----------
+    config : EncoderConfig
+    data : DataConfig
+    seed : int
+        Of an encoder with random weights.
+    regions : callable, optional
+        Gives the GeoJSON file of a case's tumour; the bags then tell which tiles are tumour.
+    made : PatchEncoder, optional
+        The encoder, where it learnt before; otherwise that of the configuration is made where it is needed.
+    least : int
+        Tiles of a bag at least, where bags are made up because nothing is embedded.
+
+    Attributes
+    ----------
+    bags : dict of (stain, row of the manifest) to SlideBag
+    tiles : dict of (stain, row of the manifest) to int
+        How many the slide holds. Made-up bags have as many as a slide in the middle.
+    from_files : bool
+        Whether any features were read from files: then no slide can be scored with what learns from them.
+    """
+
+    config: EncoderConfig
+    data: DataConfig
+    seed: int
+    regions: Callable[[Case], Path] | None = None
+    made: PatchEncoder | None = None
+    least: int = 1
+    bags: dict[tuple[Stain, int], SlideBag] = field(default_factory=dict)
+    tiles: dict[tuple[Stain, int], int] = field(default_factory=dict)
+    from_files: bool = False
+
+    @property
+    def encoder(self) -> PatchEncoder | None:
+        """What embedded all slides; None where features came from files, or nothing was embedded yet."""
+        return None if self.from_files else self.made
+
+    @property
+    def no_bundle(self) -> str:
+        """Why slides cannot be scored with what learns from these, empty where they can."""
+        return UNKNOWN_ENCODER if self.from_files else ""
+
+    def prepare(
+        self,
+        cases: Sequence[Case],
+        stains: Sequence[Stain],
+        device: Device,
+        findings: Findings | None = None,
+        *,
+        folds: int = 0,
+    ) -> Generator[Progress, None, None]:
+        """Embed, or read, the slides that are not there yet.
+
+        Parameters
+        ----------
+        cases : sequence of Case
+            Those without a slide of a stain are passed over.
+        stains : sequence of {"he", "ihc"}
+        device : Device
+        findings : Findings, optional
+            Slides are counted, and bags are made up.
+        folds : int
+            Where slides are counted: folds in each of which another encoder will embed them; 0: one for all.
+
+        Yields
+        ------
+        Progress
+        """
+        given = {stain: [case for case in cases if getattr(case, stain) is not None] for stain in stains}
+        read = {stain: from_files(own, stain) for stain, own in given.items()}
+        missing = {
+            stain: [case for case in own if (stain, case.row) not in self.bags]
+            for stain, own in given.items()
+        }
+        self.from_files |= any(read.values())
+        if findings is not None:
+            yield from self._count(missing, read, findings, folds)
+            return
+        for stain, own in missing.items():
+            if not own:
+                continue
+            word, found = STAINS[stain], list[SlideBag]()
+            if read[stain]:
+                stage = f"Reading the features of the {word} slides"
+                found = yield from read_cases(own, stain, stage, self._bag)
+            else:
+                self.made = self.made or frozen_encoder(self.config, self.data.tile_px, self.seed)
+                stage = f"Embedding the {word} slides"
+                found = yield from embed_cases(
+                    own, self.made, self.data, device, stage=stage, stain=stain, regions=self.regions
+                )
+            self.bags |= {(stain, case.row): bag for case, bag in zip(own, found, strict=True)}
+        self.tiles = {key: len(bag.features) for key, bag in self.bags.items()}
+
+    def of(self, cases: Sequence[Case], stain: Stain) -> list[SlideBag]:
+        """Return the bags of cases that were prepared."""
+        return [self.bags[stain, case.row] for case in cases]
+
+    def width(self, stain: Stain) -> int:
+        """Length of the features of a stain."""
+        return next((int(bag.features.shape[1]) for (own, _), bag in self.bags.items() if own == stain), 0)
+
+    def _bag(self, case: Case, features: np.ndarray) -> SlideBag:
+        return SlideBag(case.case_id, label_of(case, self.data.mapping), features)
+
+    def _count(
+        self,
+        missing: dict[Stain, list[Case]],
+        read: dict[Stain, bool],
+        findings: Findings,
+        folds: int,
+    ) -> Generator[Progress, None, None]:
+        """Count tiles, and make bags up that are as large as a slide in the middle."""
+        known, widths = False, dict.fromkeys(missing, 0)
+        counted: dict[Stain, list[Counted]] = {}
+        if self.made is None and any(missing[stain] and not read[stain] for stain in missing):
+            self.made, known = encoder_at_hand(self.config, self.data.tile_px, self.seed, findings)
+        for stain, own in missing.items():
+            if own and read[stain]:
+                counted[stain], widths[stain] = yield from self._count_features(own, stain, findings)
+            elif own:
+                counted[stain] = yield from count_tiles(
+                    own, self.made, self.data, stain, findings, known=known and not folds, times=folds or 1
+                )
+                widths[stain] = 0 if self.made is None else self.made.spec.dim
+        middle = max(self.least, median_taken([one for found in counted.values() for one in found]))
+        for stain, own in missing.items():
+            self.tiles |= {(stain, one.case.row): one.taken for one in counted.get(stain, ())}
+            features = np.random.default_rng(0).normal(size=(middle, widths[stain])).astype(np.float16)
+            self.bags |= {(stain, case.row): self._bag(case, features) for case in own}
+        if not all(self.width(stain) for stain in missing):
+            raise Enough
+
+    def _count_features(
+        self, cases: Sequence[Case], stain: Stain, findings: Findings
+    ) -> Generator[Progress, None, tuple[list[Counted], int]]:
+        stage = f"Reading the features of the {STAINS[stain]} slides"
+        widths: list[int] = []
+
+        def count(case: Case, features: np.ndarray) -> Counted:
+            widths.append(features.shape[1])
+            return Counted(case, len(features), len(features))
+
+        found = yield from read_cases(cases, stain, stage, count, findings)
+        if found:
+            tell_slides(found, stain, findings, "as files of features")
+            findings.memory_bytes += sum(one.taken for one in found) * widths[0] * 2
+        findings.warn(UNKNOWN_ENCODER)
+        return found, widths[0] if widths else 0

@@ -25,7 +25,8 @@ from napari_her2.training_runs.outcome import read_outcome
 TRAIN_LOG, OUTCOME_FILE = "train.log", "outcome.json"
 STATE_VARIABLE = "NAPARI_HER2_TRAININGS"
 
-_EXTRA = ("lightning", "torchmetrics", "sklearn", "kornia", "matplotlib", "jinja2")
+PACKAGE = "napari_her2_training"
+_EXTRA = (PACKAGE, "lightning", "sklearn", "matplotlib", "jinja2")
 _FORMAT = 1
 _MOST_KNOWN = 20
 _KNOWN = Reading(limit=256 * 1024)
@@ -110,7 +111,7 @@ def missing_extra() -> str:
         return ""
     return (
         f"Training needs packages that are not installed ({', '.join(missing)}): install napari-her2 with "
-        'its training extra, pip install "napari-her2[training]", and start napari again.'
+        'its training extra, pip install "napari-her2[training]", and start again.'
     )
 
 

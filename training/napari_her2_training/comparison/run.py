@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_her2.inference.result import Progress
 from napari_her2_training.comparison.page import COMPARISON_FILE, IN_TABLE, Row, write_comparison_page
-from napari_her2_training.comparison.plots import draw_confusion
 from napari_her2_training.files import OWN_FILES, write_csv, write_json
 from napari_her2_training.findings import noted
 from napari_her2_training.low_resolution.config import LowResolutionConfig, PatchArmConfig
@@ -22,6 +21,7 @@ from napari_her2_training.low_resolution.run import low_resolution_steps, patche
 from napari_her2_training.measures.arms import METRICS_FILE, Measured
 from napari_her2_training.mil.config import MILConfig
 from napari_her2_training.mil.run import mil_steps, slides_of
+from napari_her2_training.reporting.plots import save_confusion
 from napari_her2_training.running.arm import open_arm
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _write(out: Path, rows: Sequence[Row], config: CompareConfig, classes: Seque
     )
     for row in rows:
         slug = re.sub(r"[^a-z0-9-]+", "_", row.name).strip("_")
-        draw_confusion(
+        save_confusion(
             out / f"confusion_{slug}.png", row.measured.confusion, tuple(mapping.named.values()), row.name
         )
 

@@ -48,15 +48,10 @@ def draw_figure(path: Path, size: tuple[float, float], draw: Callable[[Axes], No
     -------
     Path
     """
-    # Not pyplot: it would choose a window system, and keep every figure alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    draw(figure.add_subplot())
+    figure, axes = new_axes(*size)
+    draw(axes)
     with whole_file(path) as file:
-        canvas.print_png(file)
+        figure.savefig(file, format="png")
     return path
 
 
@@ -96,6 +91,17 @@ def draw_confusion(table: Sequence[Sequence[int]], classes: Sequence[str]) -> st
     figure, axes = new_axes(side, side)
     confusion_axes(axes, table, classes)
     return as_image(figure)
+
+
+def save_confusion(path: Path, table: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Path:
+    """Draw the same into a PNG file."""
+
+    def draw(axes: Axes) -> None:
+        confusion_axes(axes, table, classes)
+        axes.set_title(title, fontsize="medium")
+
+    side = 0.9 * len(classes) + 1.6
+    return draw_figure(path, (side, side), draw)
 
 
 def confusion_axes(axes: Axes, table: Sequence[Sequence[int]], classes: Sequence[str]) -> None:

@@ -131,10 +131,6 @@ def class_mapping(text: str, *, ish: bool = False) -> ClassMapping:
     ish : bool, default False
         Whether a 2+ with a positive ISH belongs to the class of 3+.
 
-    Returns
-    -------
-    ClassMapping
-
     Raises
     ------
     JobFailed

@@ -250,10 +250,6 @@ class RunConfig:
         values : mapping
             Section to keys to values.
 
-        Returns
-        -------
-        RunConfig
-
         Raises
         ------
         JobFailed

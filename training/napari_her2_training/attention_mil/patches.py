@@ -40,14 +40,6 @@ def gather_patches(
     seed : int
     stage : str
         Named in the progress.
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    Patches
     """
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.int64]] = []

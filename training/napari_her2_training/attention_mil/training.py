@@ -38,16 +38,7 @@ STAGE = "Training the attention head"
 
 
 class AttentionMILTask(Task):
-    """An attention head and the bags that it learns from.
-
-    Parameters
-    ----------
-    head : AttentionMIL
-    train, validation : sequence of SlideBag
-    head_config : HeadConfig
-    bags_config : BagsConfig
-    seed : int
-    """
+    """An attention head and the bags that it learns from."""
 
     def __init__(
         self,

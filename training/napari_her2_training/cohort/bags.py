@@ -95,10 +95,6 @@ def predict_bags(head: nn.Module, bags: Sequence[SlideBag]) -> Predictions:
     head : nn.Module
         A `napari_her2.models.aggregator.SlideAggregator`.
     bags : sequence of SlideBag
-
-    Returns
-    -------
-    Predictions
     """
     with torch.inference_mode():
         logits = torch.stack([head(torch.from_numpy(bag.features)).logits for bag in bags])

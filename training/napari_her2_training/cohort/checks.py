@@ -62,10 +62,6 @@ def split_warnings(cases: Sequence[Case], splits: Sequence[Split], mapping: Clas
         Of the manifest.
     splits : sequence of Split
     mapping : ClassMapping
-
-    Returns
-    -------
-    list of str
     """
     found: list[str] = []
     rows = {

@@ -135,10 +135,6 @@ def read_cases(
         What is kept of each.
     findings : Findings, optional
 
-    Yields
-    ------
-    Progress
-
     Returns
     -------
     list

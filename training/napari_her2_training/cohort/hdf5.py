@@ -32,10 +32,6 @@ def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
     name : str
         Of the dataset, right in the file: no link leads anywhere else.
 
-    Yields
-    ------
-    h5py.Dataset
-
     Raises
     ------
     JobFailed

@@ -117,10 +117,6 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     needed : sequence of {"he", "ihc"}
         Stains that every row must have; with none, a row must have one or the other.
 
-    Returns
-    -------
-    tuple of Case
-
     Raises
     ------
     JobFailed

@@ -28,11 +28,6 @@ TUMOUR_FROM, NORMAL_TO = 0.5, 0.05
 def tumour_share(path: Path, grid: TileGrid) -> NDArray[np.float64]:
     """Share of each tile that lies inside the regions of a GeoJSON file.
 
-    Parameters
-    ----------
-    path : Path
-    grid : TileGrid
-
     Returns
     -------
     (rows, columns) float64

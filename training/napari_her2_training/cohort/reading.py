@@ -60,10 +60,6 @@ def slide_to_learn(case: Case, stain: Stain) -> Iterator[Slide]:
     case : Case
     stain : {"he", "ihc"}
 
-    Yields
-    ------
-    Slide
-
     Raises
     ------
     SlideError

@@ -56,11 +56,6 @@ def check_ish(cases: Sequence[Case], mapping: ClassMapping) -> None:
 def make_splits(cases: Sequence[Case], config: CasesConfig) -> tuple[Split, ...]:
     """Split cases for training: by the manifest's own columns, else by the configuration.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-    config : CasesConfig
-
     Returns
     -------
     tuple of Split

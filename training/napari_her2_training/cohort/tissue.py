@@ -32,10 +32,6 @@ def tissue_to_learn(slide: Slide, stain: Stain, *, check: bool) -> TissueMask:
     check : bool
         Whether a slide that looks like another stain, or like fluorescence, is refused.
 
-    Returns
-    -------
-    TissueMask
-
     Raises
     ------
     SlideError

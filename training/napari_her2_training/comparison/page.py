@@ -52,10 +52,6 @@ class Row:
 def write_comparison_page(folder: Path) -> Path:
     """Write the report of a finished comparison.
 
-    Parameters
-    ----------
-    folder : Path
-
     Returns
     -------
     Path

@@ -22,13 +22,7 @@ _SLUGS: Mapping[str, str] = {"H&E": "he", "IHC": "ihc", "H&E+IHC": "he-ihc"}
 
 @dataclass(frozen=True, slots=True)
 class NetworkArm:
-    """A Corr-A-Net of the comparison.
-
-    Parameters
-    ----------
-    dim : int
-    attention : bool
-    """
+    """A Corr-A-Net of the comparison."""
 
     dim: int
     attention: bool

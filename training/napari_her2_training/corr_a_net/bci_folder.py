@@ -52,13 +52,7 @@ _PATCHES_TO_FIT = 256
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Two images of one place.
-
-    Parameters
-    ----------
-    he, ihc : Path
-    score : str
-    """
+    """Two images of one place."""
 
     he: Path
     ihc: Path
@@ -76,10 +70,6 @@ def is_bci_folder(path: Path) -> bool:
 
 def read_bci(folder: Path) -> dict[str, tuple[Patch, ...]]:
     """List the pairs of a folder and check all names; no image is opened.
-
-    Parameters
-    ----------
-    folder : Path
 
     Returns
     -------
@@ -142,11 +132,6 @@ class BCIFolder:
     """The fields of such a folder, split for training.
 
     Training patches are split into "train" and "validation", each score in proportion; "test" is as given.
-
-    Parameters
-    ----------
-    folder : Path
-    config : FieldDataConfig
 
     Raises
     ------

@@ -145,10 +145,6 @@ def measure_predictor(
     confidence_logits : (N,) float, optional
         Ahead of the sigmoid.
 
-    Returns
-    -------
-    PredictorMeasures
-
     Raises
     ------
     JobFailed

@@ -102,10 +102,6 @@ class FieldStore:
         ----------
         part : {"train", "validation", "test"}
         stain : {"he", "ihc"}
-
-        Yields
-        ------
-        Progress
         """
         path, count, side = self._path(part, stain), len(self.listed(part)), self.source.field_px
         if path.exists() or self.findings is not None:

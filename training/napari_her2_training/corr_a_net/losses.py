@@ -184,15 +184,6 @@ def correlation(he: Tensor, ihc: Tensor, *, over: CorrelateOver = "pixels") -> T
 def corr_a_net_loss(output: CorrANetOutput, options: LossOptions | None = None) -> LossTerms:
     """Loss of a batch of pairs.
 
-    Parameters
-    ----------
-    output : CorrANetOutput
-    options : LossOptions, optional
-
-    Returns
-    -------
-    LossTerms
-
     Raises
     ------
     JobFailed

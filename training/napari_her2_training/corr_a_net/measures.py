@@ -72,18 +72,7 @@ class Judged:
 
 
 def judge(predictor: Predictor, fields: LabelledFields, device: Device) -> Judged:
-    """Let a predictor judge fields, in full precision.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    fields : LabelledFields
-    device : Device
-
-    Returns
-    -------
-    Judged
-    """
+    """Let a predictor judge fields, in full precision."""
     predictor = predictor.to(device.torch_device).eval()
     logits, doubts = [], []
     for chosen in _batches(len(fields)):
@@ -96,12 +85,7 @@ def judge(predictor: Predictor, fields: LabelledFields, device: Device) -> Judge
 
 
 def measures_of(judged: Judged) -> dict[str, Any]:
-    """All measures of a predictor as nested mappings, NaN as None.
-
-    Parameters
-    ----------
-    judged : Judged
-    """
+    """All measures of a predictor as nested mappings, NaN as None."""
     found = asdict(
         measure_predictor(
             judged.labels,
@@ -116,13 +100,6 @@ def measures_of(judged: Judged) -> dict[str, Any]:
 
 def drop_of(predictor: Predictor, fields: LabelledFields, device: Device, *, seed: int) -> dict[str, Any]:
     """Drop in accuracy under Grad-CAM of the predicted class, beside that under the same maps elsewhere.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    fields : LabelledFields
-    device : Device
-    seed : int
 
     Returns
     -------
@@ -188,10 +165,6 @@ def correlations_of(
     representations : (N, d, f, f) float16
     he, ihc : (N, 3, f, f) uint8
     device : Device
-
-    Returns
-    -------
-    Correlations
     """
     network = network.to(device.torch_device).eval()
     count = len(representations)

@@ -87,15 +87,7 @@ class LabelledFields:
 
 
 class PredictorTask(Task):
-    """A predictor and the fields that it learns from.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    train, validation : LabelledFields
-    config : PredictorConfig
-    seed : int
-    """
+    """A predictor and the fields that it learns from."""
 
     monitor, mode, ties, clip = "validation_balanced_accuracy", "max", "last", None
     stream = 2

@@ -184,10 +184,6 @@ def predictor_loss(
     weights : (C,) float, optional
         Of the classes (`class_weights`); equal if left out.
     options : PredictorLossOptions, optional
-
-    Returns
-    -------
-    PredictorLossTerms
     """
     options = options or PredictorLossOptions()
     log_p = at_least_float32(output.logits).log_softmax(dim=-1)

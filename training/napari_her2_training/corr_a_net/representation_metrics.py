@@ -152,10 +152,6 @@ def compare_paired(first: NDArray[np.floating], second: NDArray[np.floating]) ->
     first, second : (N,) float
         `mean_correlations` with attention, and without.
 
-    Returns
-    -------
-    PairedComparison
-
     Raises
     ------
     JobFailed

@@ -77,14 +77,6 @@ def open_fields(
     resume : bool
     findings : Findings, optional
         Nothing is cut, and nothing written.
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    FieldRun
     """
     own, fields = config.data, out / "fields"
     patches: BCIFolder | None = None
@@ -200,10 +192,6 @@ def predictor_steps(
     arm : Arm
     network : CorrANet or None
         With a correlated arm.
-
-    Yields
-    ------
-    Progress
 
     Returns
     -------

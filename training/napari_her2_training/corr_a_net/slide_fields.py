@@ -106,14 +106,6 @@ def plan_fields(
     findings : Findings, optional
         Nothing is kept; a few fields are read to time it.
 
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    SlideFields
-
     Raises
     ------
     JobFailed

@@ -191,10 +191,6 @@ def represent_steps(
     device : Device
     stage : str
         Named in the progress.
-
-    Yields
-    ------
-    Progress
     """
     if path.exists():
         return

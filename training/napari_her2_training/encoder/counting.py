@@ -64,14 +64,6 @@ def count_tiles(
         Whether it is the very encoder of the training, whose features the cache may hold.
     times : int
         How often all slides are embedded: once a fold where the encoder learns in each.
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    list of Counted
     """
     runner = None
     if encoder is not None and findings.reader is not None:

@@ -100,10 +100,6 @@ class EmbeddedSlides:
             Slides are counted, and bags are made up.
         folds : int
             Where slides are counted: folds in each of which another encoder will embed them; 0: one for all.
-
-        Yields
-        ------
-        Progress
         """
         given = {stain: [case for case in cases if getattr(case, stain) is not None] for stain in stains}
         read = {stain: from_files(own, stain) for stain, own in given.items()}

@@ -94,15 +94,6 @@ class PatchFolder:
 def read_patch_folder(folder: Path, config: PatchFolderConfig) -> PatchFolder:
     """List the patches of a folder and split them; no image is opened.
 
-    Parameters
-    ----------
-    folder : Path
-    config : PatchFolderConfig
-
-    Returns
-    -------
-    PatchFolder
-
     Raises
     ------
     JobFailed

@@ -60,12 +60,7 @@ class StoredPatches:
 
 
 class ArrayImages:
-    """Patches in a ``.npy`` file.
-
-    Parameters
-    ----------
-    path : Path
-    """
+    """Patches in a ``.npy`` file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -122,14 +117,6 @@ def open_patches(
     folder : Path
         Where decoded patches are kept; made when absent.
 
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    StoredPatches
-
     Raises
     ------
     JobFailed
@@ -172,10 +159,6 @@ def count_patches(
     config : PatchFolderConfig
     findings : Findings
         Hears of those that cannot be used, and of those that two parts share.
-
-    Yields
-    ------
-    Progress
 
     Returns
     -------

@@ -37,16 +37,7 @@ STAGE = "Pre-training the encoder"
 
 
 class PatchTask(Task):
-    """An encoder with a linear classifier on top, and the patches that it learns from.
-
-    Parameters
-    ----------
-    encoder : PatchEncoder
-    train, validation : LabelledPatches
-    config : PretrainingConfig
-    classes : int
-    seed : int
-    """
+    """An encoder with a linear classifier on top, and the patches that it learns from."""
 
     monitor, mode = "patch_auc", "max"
     channels_last = True

@@ -198,10 +198,6 @@ class ImageStore:
         stage : str
             Named in the progress.
 
-        Yields
-        ------
-        Progress
-
         Raises
         ------
         JobFailed
@@ -236,10 +232,6 @@ class ImageStore:
         findings : Findings
         check : bool
             Whether a slide that does not look like its stain is a fault.
-
-        Yields
-        ------
-        Progress
         """
         seconds: list[float] = []
 
@@ -283,13 +275,7 @@ def _shares(weights: Sequence[float]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnails:
-    """Reads a slide as the low-resolution model sees it; a `Cutting`.
-
-    Parameters
-    ----------
-    config : ImageConfig
-    data : StainedCasesConfig
-    """
+    """Reads a slide as the low-resolution model sees it; a `Cutting`."""
 
     config: ImageConfig
     data: StainedCasesConfig
@@ -332,14 +318,7 @@ class Thumbnails:
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Reads tiles of a slide, at most so many, drawn anew for each slide by the seed; a `Cutting`.
-
-    Parameters
-    ----------
-    config : PatchesConfig
-    data : StainedCasesConfig
-    seed : int
-    """
+    """Reads tiles of a slide, at most so many, drawn anew for each slide by the seed; a `Cutting`."""
 
     config: PatchesConfig
     data: StainedCasesConfig

@@ -47,15 +47,7 @@ _AUGMENT = 0
 
 
 class ImageTask(Task):
-    """A ConvNeXt and the images that it learns from.
-
-    Parameters
-    ----------
-    model : LowResolution or PatchConvNeXt
-    train, validation : SlideImages
-    config : LearningConfig
-    seed : int
-    """
+    """A ConvNeXt and the images that it learns from."""
 
     monitor, mode, ties = "validation_macro_f1", "max", "last"
     channels_last = any_side = True

@@ -96,10 +96,6 @@ def measure(folds: Sequence[Predictions], classes: Sequence[str], config: Measur
         Of one part of the cases and one reading; a slide may be in several, as test slides are.
     classes : sequence of str
     config : MeasureConfig
-
-    Returns
-    -------
-    Measured
     """
     values = _by_name([all_measures(fold.labels, fold.calibrated, classes) for fold in folds])
     intervals = _intervals(folds, classes, config)
@@ -173,16 +169,7 @@ def _intervals(
 
 
 def read_measured(folder: Path) -> dict[str, dict[str, Measured]]:
-    """Read what was measured of a finished run: reading, part.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    dict of str to dict of str to Measured
-    """
+    """Read what was measured of a finished run: reading, part."""
     told = OWN_FILES.json_object(folder / METRICS_FILE, "measured")["measured"]
     return {
         reading: {part: Measured.of_told(values) for part, values in parts.items()}

@@ -99,10 +99,6 @@ def reliability(labels: NDArray[np.integer], probabilities: NDArray[np.floating]
     ----------
     labels : (N,) int
     probabilities : (N, C) float
-
-    Returns
-    -------
-    Reliability
     """
     top = probabilities.max(axis=1)
     hit = probabilities.argmax(axis=1) == labels
@@ -144,10 +140,6 @@ def risk_coverage(labels: NDArray[np.integer], probabilities: NDArray[np.floatin
     ----------
     labels : (N,) int
     probabilities : (N, C) float
-
-    Returns
-    -------
-    RiskCoverage
     """
     top = np.asarray(probabilities.max(axis=1), np.float64)
     wrong = probabilities.argmax(axis=1) != labels

@@ -104,12 +104,6 @@ def pooled(folds: Sequence[Predictions]) -> Predictions:
 def write_predictions(path: Path, said: Mapping[Part, Predictions], classes: Sequence[str]) -> None:
     """Write predictions as CSV, whole or not at all.
 
-    Parameters
-    ----------
-    path : Path
-    said : mapping of Part to Predictions
-    classes : sequence of str
-
     Raises
     ------
     JobFailed
@@ -129,15 +123,6 @@ def write_predictions(path: Path, said: Mapping[Part, Predictions], classes: Seq
 
 def read_predictions(path: Path) -> tuple[Said, tuple[str, ...]]:
     """Read what `write_predictions` wrote.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    said : dict of Part to Predictions
-    classes : tuple of str
 
     Raises
     ------

@@ -108,10 +108,6 @@ def mil_loss(output: MILOutput, labels: Tensor, options: MILLossOptions | None =
         Classes.
     options : MILLossOptions, optional
 
-    Returns
-    -------
-    MILLossTerms
-
     Raises
     ------
     JobFailed

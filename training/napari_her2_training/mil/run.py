@@ -57,14 +57,6 @@ def mil_steps(run: ArmRun[MILConfig], slides: EmbeddedSlides) -> Generator[Progr
         The column of its stain names slides, or files of features.
     slides : EmbeddedSlides
         Those that another arm embedded are not embedded again.
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    Path
     """
     yield from slides.prepare(run.table.used, (run.config.data.column,), run.device.reader, run.findings)
     return (yield from run_arm(run, lambda number, split: _train_fold(number, split, run, slides)))

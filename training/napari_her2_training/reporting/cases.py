@@ -70,10 +70,6 @@ class Miss:
 def misses_of(run: FinishedRun) -> list[Miss]:
     """Return what the model is wrong about on the judged part, the surest first.
 
-    Parameters
-    ----------
-    run : FinishedRun
-
     Returns
     -------
     list of Miss
@@ -106,10 +102,6 @@ def picture_steps(
     most : int
         So many of them, from the first on.
     device : str
-
-    Yields
-    ------
-    Progress
 
     Returns
     -------
@@ -189,11 +181,6 @@ def _slides(case: Case, stain: str) -> tuple[Path, ...]:
 
 def draw_slide(scored: ScoredSlide, result: SlideResult) -> str:
     """Draw a slide beside itself with the map of where the model looked.
-
-    Parameters
-    ----------
-    scored : ScoredSlide
-    result : SlideResult
 
     Returns
     -------

@@ -87,14 +87,6 @@ class FinishedRun:
 def read_run(folder: Path) -> FinishedRun:
     """Read a finished run.
 
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    FinishedRun
-
     Raises
     ------
     JobFailed
@@ -164,10 +156,6 @@ def evaluate(run: FinishedRun, reading: str, part: str | None = None) -> Evaluat
     reading : str
     part : str, optional
         By default the judged one.
-
-    Returns
-    -------
-    Evaluation
     """
     given = run.of(part or run.judged, reading)
     settings = run.settings()

@@ -27,10 +27,6 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
         Its name among the templates: "report".
     content : mapping
         What it asks for; date and version are added.
-
-    Returns
-    -------
-    Path
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined

@@ -63,10 +63,6 @@ def report_steps(
         are listed.
     device : str
 
-    Yields
-    ------
-    Progress
-
     Returns
     -------
     Path
@@ -178,10 +174,6 @@ def interval_words(settings: MeasureConfig, cases: int, *, several: bool = False
         That were judged.
     several : bool, default False
         Whether there are several folds.
-
-    Returns
-    -------
-    str
     """
     folds = " ± is the standard deviation over the folds."
     # Of cases that were all judged rightly every resample is right too: the bootstrap then sees no doubt.

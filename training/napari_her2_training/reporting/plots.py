@@ -43,10 +43,6 @@ def draw_figure(path: Path, size: tuple[float, float], draw: Callable[[Axes], No
         Width and height, inches.
     draw : callable
         Draws on the axes that it is given.
-
-    Returns
-    -------
-    Path
     """
     figure, axes = new_axes(*size)
     draw(axes)

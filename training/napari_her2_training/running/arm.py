@@ -214,10 +214,6 @@ def open_arm(
         Refuses a table that the method cannot learn from, before anything is written.
     findings : Findings, optional
         Nothing is written.
-
-    Returns
-    -------
-    ArmRun
     """
     table = read_table(data, needed, config.data, findings)
     if check is not None:
@@ -229,15 +225,6 @@ def open_arm(
 
 def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None, Path]:
     """Train all folds, measure them, and write what comes out.
-
-    Parameters
-    ----------
-    run : ArmRun
-    train_fold : TrainFold
-
-    Yields
-    ------
-    Progress
 
     Returns
     -------
@@ -315,11 +302,6 @@ def _of_fold(number: int, count: int) -> Callable[[Progress], Progress]:
 
 def calibrated(fold: TrainedFold, config: CasesRunConfig) -> TrainedFold:
     """Give every reading the temperature that its validation slides ask for.
-
-    Parameters
-    ----------
-    fold : TrainedFold
-    config : CasesRunConfig
 
     Returns
     -------

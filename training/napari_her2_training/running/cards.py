@@ -90,10 +90,6 @@ def make_card(
     task : str, optional
         In place of that of the configuration.
     trust : Trust, optional
-
-    Returns
-    -------
-    ModelCard
     """
     return ModelCard(
         name=model.name,

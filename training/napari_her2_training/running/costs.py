@@ -42,10 +42,6 @@ def measure(task: Task, device: Device) -> Cost:
         Thrown away afterwards.
     device : Device
 
-    Returns
-    -------
-    Cost
-
     Raises
     ------
     JobFailed
@@ -105,11 +101,6 @@ def smaller(batch: Batch, *, any_side: bool) -> tuple[Batch, float]:
     batch : tuple of Tensor
     any_side : bool
         Whether images may be smaller than the network will be given.
-
-    Returns
-    -------
-    tuple of Tensor
-    share : float
     """
     images = [part for part in batch if part.ndim == 4]
     if not images:  # bags of tiles

@@ -24,12 +24,7 @@ _TASK = "task."
 
 
 class Learner(lightning.LightningModule):
-    """Lets Lightning train a task.
-
-    Parameters
-    ----------
-    task : Task
-    """
+    """Lets Lightning train a task."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()

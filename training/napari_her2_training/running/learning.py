@@ -52,10 +52,6 @@ def learn_steps(
         What is learnt, for the estimate.
     alike : hashable
         Tasks that take as long have the same: one of them is timed. None times each.
-
-    Yields
-    ------
-    Progress
     """
     if findings is None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -113,13 +113,7 @@ def logged(
 
 
 class RunLog:
-    """The files that tell of a training; a context that holds the lock of its folder.
-
-    Parameters
-    ----------
-    out : Path
-    started : Started
-    """
+    """The files that tell of a training; a context that holds the lock of its folder."""
 
     def __init__(self, out: Path, started: Started) -> None:
         self.out = out

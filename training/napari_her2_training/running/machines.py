@@ -56,10 +56,6 @@ def choose_machines(compute: ComputeConfig, findings: Findings | None = None) ->
     compute : ComputeConfig
     findings : Findings, optional
         Hears which it is, or why it cannot be had: then nothing is timed.
-
-    Returns
-    -------
-    Machines
     """
     if findings is not None:
         chosen: Machines | None = None

@@ -185,14 +185,6 @@ def together(compute: ComputeConfig, command: Sequence[str]) -> Iterator[None]:
 def with_others(steps: Generator[Progress, None, T]) -> Generator[Progress, None, T]:
     """Run the steps of a training that end, in plain words, when another of its processes has ended.
 
-    Parameters
-    ----------
-    steps : generator of Progress
-
-    Yields
-    ------
-    Progress
-
     Returns
     -------
     object
@@ -270,10 +262,6 @@ def from_first(value: T) -> T:
     ----------
     value : object
         That of the first counts; it can be pickled.
-
-    Returns
-    -------
-    object
     """
     if _link is None:
         return value
@@ -298,10 +286,6 @@ def in_order(value: torch.Tensor) -> Sequence[torch.Tensor]:
     ----------
     value : Tensor
         Of one shape in all processes.
-
-    Returns
-    -------
-    sequence of Tensor
     """
     if _link is None:
         return [value]

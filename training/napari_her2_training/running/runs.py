@@ -39,17 +39,6 @@ class RunFolder:
 def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> RunFolder:
     """Begin a run in a folder, or go on with the one that is there.
 
-    Parameters
-    ----------
-    out : Path
-    config : RunConfig
-    manifest : Path
-    resume : bool
-
-    Returns
-    -------
-    RunFolder
-
     Raises
     ------
     JobFailed

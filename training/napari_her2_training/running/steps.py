@@ -27,10 +27,6 @@ def in_thread(work: Callable[[Callable[[Progress], None]], T]) -> Generator[Prog
     work : callable
         Takes ``report``, which it calls with a Progress often: that is where it is cancelled.
 
-    Yields
-    ------
-    Progress
-
     Returns
     -------
     object

@@ -114,10 +114,6 @@ def batch_mean(values: Sequence[Tensor], counts: Sequence[Tensor | int]) -> floa
     ----------
     values : sequence of () float
     counts : sequence of () int64 or int
-
-    Returns
-    -------
-    float
     """
     total = torch.stack([value.float() * count for value, count in zip(values, counts, strict=True)])
     return float(sum(total) / sum(counts))

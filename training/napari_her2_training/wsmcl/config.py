@@ -167,13 +167,7 @@ class WSMCLConfig(EncoderRunConfig):
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A run that differs from another in a few keys: an ablation.
-
-    Parameters
-    ----------
-    name : str
-    config : WSMCLConfig
-    """
+    """A run that differs from another in a few keys: an ablation."""
 
     name: str
     config: WSMCLConfig

@@ -164,10 +164,6 @@ def wsmcl_loss(
         The model's ``log_scale``.
     options : LossOptions, optional
 
-    Returns
-    -------
-    LossTerms
-
     Raises
     ------
     JobFailed

@@ -37,12 +37,7 @@ _ORDER, _PAIRING, _TILES, _JUDGED = range(4)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """An H&E and an IHC slide of one class.
-
-    Parameters
-    ----------
-    he, ihc : SlideBag
-    """
+    """An H&E and an IHC slide of one class."""
 
     he: SlideBag
     ihc: SlideBag
@@ -104,10 +99,6 @@ class PairDraw:
     def epoch(self, number: int) -> list[Pair]:
         """Return the pairs of an epoch, shuffled.
 
-        Parameters
-        ----------
-        number : int
-
         Returns
         -------
         list of Pair
@@ -119,11 +110,6 @@ class PairDraw:
 
     def thinned(self, bag: SlideBag, epoch: int, batch: int) -> NDArray[np.float16]:
         """Return the features of a bag, or of as many of its tiles as are wanted, in their order.
-
-        Parameters
-        ----------
-        bag : SlideBag
-        epoch, batch : int
 
         Returns
         -------
@@ -155,10 +141,6 @@ def judged_pairs(slides: PairedSlides, mode: str, seed: int) -> list[Pair]:
         "same-case": the cases with both slides. "same-class": each H&E slide with the IHC slide of its
         case, or where it has none, with a random one of its class.
     seed : int
-
-    Returns
-    -------
-    list of Pair
     """
     if mode == "same-case":
         return slides.cases()

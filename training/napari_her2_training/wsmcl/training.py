@@ -153,11 +153,6 @@ def new_model(
 def predict_pairs(model: WSMCL, pairs: Sequence[Pair]) -> Predictions:
     """Judge pairs by the head for both slides.
 
-    Parameters
-    ----------
-    model : WSMCL
-    pairs : sequence of Pair
-
     Returns
     -------
     Predictions
@@ -179,10 +174,6 @@ def predict_slides(model: WSMCL, bags: Sequence[SlideBag], stain: Stain) -> Pred
     model : WSMCL
     bags : sequence of SlideBag
     stain : {"he", "ihc"}
-
-    Returns
-    -------
-    Predictions
     """
     with torch.inference_mode():
         rows = [model(**{stain: torch.from_numpy(bag.features)}).logits for bag in bags]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -223,3 +224,11 @@ def test_a_method_without_weights_scores_a_cohort(one_more: Method, he_slide: Pa
 
 def test_a_job_knows_the_card_of_its_model(tiny_bundle) -> None:
     assert ScoringJob(None, None, tiny_bundle, None, None, ScoringOptions()).card is tiny_bundle.card
+
+
+def test_the_guide_to_a_new_method_names_files_that_exist() -> None:
+    root = SOURCE.parent.parent
+    guide = (root / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:src|training|tests|docs)/[\w./-]+)`", guide))
+    assert len(named) > 12
+    assert [path for path in sorted(named) if not (root / path).exists()] == []

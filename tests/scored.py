@@ -8,8 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from napari_her2.explain.fields import field_maps
-from napari_her2.explain.maps import TileMap
+from napari_her2.explain.attention import ATTENTION, ATTENTION_RANKS, EVIDENCE
+from napari_her2.explain.fields import REGION_CAM, SCORED_TILES, WEIGHT, WEIGHT_RANKS, field_maps
+from napari_her2.explain.geometries import OnRequest
+from napari_her2.explain.low_resolution import CAM, PLACES, SIGNED_CAM
+from napari_her2.explain.maps import TileMap, damage_map
+from napari_her2.explain.overlays import PERCENTILE
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.bags import BagUncertainty
 from napari_her2.slide.grid import TileGrid
@@ -88,11 +92,12 @@ def make_result(slide: HandSlide | None = None, *, tile_px: int = 50, corrupt: i
     attention = weight / weight.sum()
     evidence = np.stack([np.linspace(-2, 2, len(index)) * (c + 1) for c in range(4)], axis=1)
     evidence = evidence.astype(np.float32)
-    maps = [TileMap("attention", grid.paint(index, attention), grid, "attention weight")]
+    raw = TileMap(ATTENTION, grid.paint(index, attention), grid)
+    maps = [replace(raw.percentile(), info=ATTENTION_RANKS), raw]
     maps += [
-        TileMap("evidence", grid.paint(index, evidence[:, c]), grid, "logit", name)
-        for c, name in enumerate(CLASSES)
+        TileMap(EVIDENCE, grid.paint(index, evidence[:, c]), grid, name) for c, name in enumerate(CLASSES)
     ]
+    maps.append(damage_map(grid, lost))
     scored = ScoredSlide(
         name=slide.name,
         path=slide.path,
@@ -182,11 +187,16 @@ def make_field_result(slide: HandSlide | None = None, *, tile_px: int = 50) -> S
     probabilities[np.arange(count), np.arange(count) % 4] = 0.7
     confidence = np.linspace(0.5, 1, count, dtype=np.float32)
     table = replace(result.table, evidence=None, probabilities=probabilities, confidence=confidence)
-    attention = tuple(tile_map for tile_map in result.maps if tile_map.kind == "attention")
-    maps = (*field_maps(grid, index, probabilities, confidence, CLASSES), *attention)
+    weights = tuple(
+        replace(tile_map, info=WEIGHT_RANKS if tile_map.info.scale == PERCENTILE else WEIGHT)
+        for tile_map in result.maps
+        if tile_map.kind == "attention"
+    )
+    maps = (*field_maps(grid, index, probabilities, confidence, CLASSES), *weights)
+    own = {"extras": (OnRequest(REGION_CAM),), "tiles_info": SCORED_TILES}
     return replace(
         result,
-        slides=(replace(result.slides[0], table=table, maps=maps),),
+        slides=(replace(result.slides[0], table=table, maps=maps, **own),),
         method="corr-a-net",
         uncertainty=None,
         rule="mean of the probabilities of all tiles, weighted by the model's confidence in each",
@@ -200,7 +210,7 @@ def without_attention(result: SlideResult) -> SlideResult:
     for slide in result.slides:
         table = replace(slide.table, attention=None, evidence=None, confidence=None)
         maps = tuple(m for m in slide.maps if m.kind not in ("attention", "evidence", "confidence"))
-        slides.append(replace(slide, table=table, maps=maps))
+        slides.append(replace(slide, table=table, maps=maps, extras=()))
     return replace(result, slides=tuple(slides), method="patches", uncertainty=None, trust={})
 
 
@@ -219,8 +229,8 @@ def make_image_result(slide: HandSlide | None = None, *, images: int = 1) -> Sli
     maps = []
     for name in THREE:
         signed = rising if name == "Low" else -rising / 2
-        for kind, values in (("Grad-CAM", np.maximum(signed, 0)), ("signed Grad-CAM", signed)):
-            maps.append(TileMap(kind, grid.paint(index, values), grid, "logit", class_name=name))
+        for info, values in ((CAM, np.maximum(signed, 0)), (SIGNED_CAM, signed)):
+            maps.append(TileMap(info, grid.paint(index, values), grid, name))
     rgb = np.full((64, 64, 3), 255, np.uint8)
     rgb[12:52, 2:62] = (150, 100, 60)
     thumbnails = tuple(
@@ -247,6 +257,7 @@ def make_image_result(slide: HandSlide | None = None, *, images: int = 1) -> Sli
         tissue_mm2=12.34,
         corrupt=np.empty((0, 2), np.int64),
         thumbnails=thumbnails,
+        tiles_info=PLACES,
     )
     return replace(
         make_result(slide),

@@ -69,7 +69,7 @@ def test_a_case_is_scored_from_the_dock(viewer: Viewer, qtbot: QtBot, random_pai
     assert dock.result.card.head.text() == "from both slides"
     for scored in result.slides:
         roles = {
-            getattr(tag_of(layer), "role", None)
+            getattr(tag_of(layer), "kind", None)
             for layer in viewer.layers
             if tag_of(layer).slide_id == scored.slide_id
         }

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QLabel
 
-from napari_her2._napari.layers import OverlayLook, attention_layer, slide_layer
+from napari_her2._napari.layers import OverlayLook, result_layers, slide_layer
 from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.sample_data import PhantomCase, ensure_phantom, phantom_layers
 from napari_her2._napari.session import session_of
@@ -65,8 +65,8 @@ def test_a_map_covers_its_tile_to_the_pixel(viewer: Viewer) -> None:
     values = np.full(result.grid.shape, np.nan, np.float32)
     values[row, col] = 1.0
     only = replace(result.slides[0], maps=(replace(result.maps[0], values=values),))
-    result = replace(result, slides=(only,))
-    overlay = viewer.add_layer(make_layer(attention_layer(result, OverlayLook(opacity=1.0)), layer))
+    attention = result_layers(replace(result, slides=(only,)), OverlayLook(opacity=1.0))[0]
+    overlay = viewer.add_layer(make_layer(attention, layer))
     overlay.colorbar.visible = False
     covered = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
     tile = (bare == (0, 160, 0)).all(axis=-1)
@@ -102,7 +102,7 @@ def test_a_slide_is_scored_from_the_dock(
     result = dock.session.result(dock.slides.slide_id)
     assert result is not None
     assert sum(result.probabilities.values()) == pytest.approx(1, abs=1e-4)
-    roles = {getattr(tag_of(layer), "role", None) for layer in viewer.layers}
+    roles = {getattr(tag_of(layer), "kind", None) for layer in viewer.layers}
     assert {"attention", "evidence", "tissue", "top tiles", "tiles"} <= roles
     assert dock.result.card.task.text() == "H&E-based prediction of the HER2 IHC score"
     with qtbot.waitSignal(dock.result.tiles.tile_job.returned, timeout=300_000):

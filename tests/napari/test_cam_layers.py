@@ -87,8 +87,8 @@ def test_a_new_map_takes_the_place_of_the_old_one_and_follows_its_slide() -> Non
     found = [layer for layer in viewer.layers if "Grad-CAM" in layer.name]
     assert len(found) == 1
     assert "Grad-CAM 0 (" in found[0].name
-    roles = [tag_of(layer).role for layer in viewer.layers if layer is not slide]
-    assert roles.index("score") < roles.index("Grad-CAM") < roles.index("top tiles")
+    roles = [tag_of(layer).kind for layer in viewer.layers if layer is not slide]
+    assert roles.index("score") < roles.index("region Grad-CAM") < roles.index("top tiles")
     assert viewer.layers.selection.active is slide
     before = np.array(found[0].data_to_world((0, 0)))
     slide.translate = (100, 50)

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Layer
+from placed import drawn
 
 from napari_her2._napari.cam_layers import cam_of, show_cam
-from napari_her2._napari.class_cam import cam_limits, class_cam_layer
-from napari_her2._napari.layers import OverlayLook, slide_layer, tiles_layer
+from napari_her2._napari.layers import OverlayLook, result_layers, slide_layer
 from napari_her2._napari.manual import ManualScore, category_beside
-from napari_her2._napari.overlays import OverlaySet, result_layers
+from napari_her2._napari.overlays import OverlaySet
 from napari_her2._napari.placement import look_at
 from napari_her2._napari.seen import remove_seen, seen_of, show_seen
 from napari_her2._napari.tags import tag_of
 from napari_her2._napari.tile import TileLookup, read_tile
+from napari_her2.explain.low_resolution import SIGNED_CAM
+from napari_her2.explain.maps import limits_of
 from napari_her2.explain.region_cam import CamMap
 from scored import HandSlide, make_field_result, make_image_result, make_result, make_slide
 
@@ -37,7 +39,7 @@ def add(viewer: ViewerModel, slide: HandSlide) -> Image:
 def test_grad_cam_of_the_predicted_class_is_shown_and_what_is_below_zero_is_clear() -> None:
     result = make_image_result()
     layers = [Layer.create(*data) for data in result_layers(result, OverlayLook())]
-    assert [tag_of(layer).role for layer in layers] == ["class Grad-CAM", "tiles"]
+    assert [tag_of(layer).kind for layer in layers] == ["signed Grad-CAM", "tiles"]
     layer = layers[0]
     assert layer.visible
     assert layer.name == f"Grad-CAM {LOW}: regions the model used · case-1"
@@ -51,26 +53,26 @@ def test_grad_cam_of_the_predicted_class_is_shown_and_what_is_below_zero_is_clea
 
 def test_limits_are_those_of_what_is_above_zero() -> None:
     values = np.concatenate([np.full(500, -9.0), np.arange(1, 202), [np.nan]]).astype(np.float32)
-    assert cam_limits(values) == (0.0, 200.0)
-    assert cam_limits(np.array([-3.0, 0.0, np.nan], np.float32)) == (0.0, 1.0)
+    assert limits_of(values, "above zero") == (0.0, 200.0)
+    assert limits_of(np.array([-3.0, 0.0, np.nan], np.float32), "above zero") == (0.0, 1.0)
 
 
 def test_grad_cam_covers_exactly_its_tiles() -> None:
     slide = make_slide((400, 600), mpp=(0.25, 0.4))
     result = make_image_result(slide)
     image = Layer.create(*slide_layer(slide))
-    layer = Layer.create(*class_cam_layer(result, OverlayLook()))
+    layer = Layer.create(*drawn(result, "signed Grad-CAM"))
     corner = image.world_to_data(layer.data_to_world((1 - 0.5, 2 - 0.5)))
     np.testing.assert_allclose(corner, np.array([1 * 40 / 0.25, 2 * 40 / 0.4]) - 0.5, atol=1e-6)
 
 
 def test_other_methods_have_none_and_a_result_without_signs_shows_what_it_has() -> None:
-    assert class_cam_layer(make_result(), OverlayLook()) is None
-    assert class_cam_layer(make_field_result(), OverlayLook()) is None
+    assert drawn(make_result(), "signed Grad-CAM") is None
+    assert drawn(make_field_result(), "signed Grad-CAM") is None
     result = make_image_result()
-    positive = tuple(tile_map for tile_map in result.maps if tile_map.kind == "Grad-CAM")
+    positive = tuple(replace(of, info=SIGNED_CAM) for of in result.maps if of.kind == "Grad-CAM")
     bare = replace(result, slides=(replace(result.slides[0], maps=positive),))
-    assert np.nanmin(class_cam_layer(bare, OverlayLook())[0]) == 0
+    assert np.nanmin(drawn(bare, "signed Grad-CAM")[0]) == 0
 
 
 def test_another_class_replaces_the_map_and_leaves_grad_cam_of_a_part_alone(viewer: ViewerModel) -> None:
@@ -86,18 +88,18 @@ def test_another_class_replaces_the_map_and_leaves_grad_cam_of_a_part_alone(view
         np.empty((0, 4), np.int64),
     )
     show_cam(viewer, computed, layer, 0.6)
-    shown.set_class("High")
-    own = shown.layer("class Grad-CAM")
+    shown.set_class("signed Grad-CAM", "High")
+    own = shown.layer("signed Grad-CAM")
     assert own.name.startswith("Grad-CAM High")
     np.testing.assert_allclose(own.data[0, 0], 0.5)
-    assert own.contrast_limits[1] == pytest.approx(float(cam_limits(own.data)[1]))
+    assert own.contrast_limits[1] == pytest.approx(float(limits_of(own.data, "above zero")[1]))
     np.testing.assert_array_equal(cam_of(viewer, slide.slide_id).data, 7.0)
     show_cam(viewer, computed, layer, 0.6)
-    assert shown.layer("class Grad-CAM") is own
+    assert shown.layer("signed Grad-CAM") is own
 
 
 def test_the_status_bar_tells_grad_cam_of_each_class() -> None:
-    image, options, kind = tiles_layer(make_image_result())
+    image, options, kind = drawn(make_image_result(), "tiles")
     layer = Layer.create(image, options, kind)
     status = layer.get_status(layer.data_to_world((0, 0)), world=True)["value"]
     assert f"Grad-CAM {LOW}: -1, " in status

@@ -8,10 +8,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 from napari.layers import Layer
+from placed import drawn
 
 from napari_her2._napari.colormaps import score_colours
-from napari_her2._napari.layers import OverlayLook, attention_layer, slide_layer, tiles_layer
-from napari_her2._napari.overlays import result_layers
+from napari_her2._napari.layers import OverlayLook, result_layers, slide_layer
 from napari_her2._napari.tags import tag_of
 from napari_her2._napari.tile import TileLookup
 from scored import make_field_result, make_result, make_slide
@@ -32,12 +32,9 @@ BLINDNESS = {
 }
 
 
-def layer_of(result, role, look=None):
-    for data in result_layers(result, look or OverlayLook()):
-        layer = Layer.create(*data)
-        if tag_of(layer).role == role:
-            return layer
-    return None
+def layer_of(result, kind):
+    data = drawn(result, kind)
+    return None if data is None else Layer.create(*data)
 
 
 def test_the_score_map_paints_each_class_in_its_colour_and_glass_in_none() -> None:
@@ -68,7 +65,7 @@ def test_classes_are_told_apart_without_red_or_green_cones(kind: str) -> None:
 def test_the_score_is_shown_first_and_the_other_maps_on_request() -> None:
     result = make_field_result()
     layers = [Layer.create(*data) for data in result_layers(result, OverlayLook())]
-    roles = {tag_of(layer).role: layer for layer in layers}
+    roles = {tag_of(layer).kind: layer for layer in layers}
     assert list(roles) == ["attention", "confidence", "score", "top tiles", "tiles"]
     assert roles["score"].visible
     assert not roles["top tiles"].visible
@@ -95,7 +92,7 @@ def test_both_maps_cover_exactly_their_tiles() -> None:
 
 def test_the_status_bar_tells_class_probability_and_confidence() -> None:
     result = make_field_result()
-    image, options, kind = tiles_layer(result)
+    image, options, kind = drawn(result, "tiles")
     layer = Layer.create(image, options, kind)
     status = layer.get_status(layer.data_to_world((0, 2)), world=True)["value"]
     assert "score of the tile: 2+" in status
@@ -116,7 +113,7 @@ def test_other_methods_have_neither_map() -> None:
     result = make_result()
     assert layer_of(result, "score") is None
     assert layer_of(result, "confidence") is None
-    assert attention_layer(result, OverlayLook())[1]["visible"]
+    assert drawn(result, "attention")[1]["visible"]
     # Without confidence there is no score by tile either.
     field = make_field_result()
     bare = replace(field, slides=(replace(result.slides[0]),))

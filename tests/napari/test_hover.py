@@ -120,7 +120,7 @@ def test_the_map_that_was_active_is_so_again_after_scoring_anew() -> None:
     viewer, session, _ = show(make_result(slide), slide)
     viewer.layers.selection.active = session.overlays(slide.slide_id).layer("evidence")
     session.set_result(make_result(slide), OverlayLook())
-    assert tag_of(viewer.layers.selection.active).role == "evidence"
+    assert tag_of(viewer.layers.selection.active).kind == "evidence"
     assert viewer.layers.selection.active is session.overlays(slide.slide_id).layer("evidence")
     session.set_result(make_field_result(slide), OverlayLook())  # which has no evidence
     assert viewer.layers.selection.active is session.layer_of(slide.slide_id)

@@ -7,26 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Layer
-from placed import with_tissue
+from placed import drawn, with_tissue
 
 from napari_her2._napari.colormaps import attention_colours, evidence_colours
-from napari_her2._napari.layers import (
-    OverlayLook,
-    attention_layer,
-    beside,
-    corrupt_layer,
-    evidence_layer,
-    limits_of,
-    slide_layer,
-    tile_features,
-    tiles_layer,
-    tissue_layer,
-    top_tiles,
-    top_tiles_layer,
-)
-from napari_her2._napari.overlays import result_layers
+from napari_her2._napari.layers import OverlayLook, beside, result_layers, slide_layer
 from napari_her2._napari.tags import METADATA_KEY, OverlayTag, SlideTag, tag_of
 from napari_her2._napari.tile import TileLookup
+from napari_her2.explain.maps import limits_of
 from scored import make_field_result, make_result, make_slide, without_attention
 
 
@@ -76,7 +63,7 @@ def test_every_map_covers_exactly_its_tiles(mpp: tuple[float, float], tile_px: i
     result = make_result(slide, tile_px=tile_px)
     if not len(result.table):
         return
-    data, options, kind = attention_layer(result, OverlayLook())
+    data, options, kind = drawn(result, "attention")
     layer = Layer.create(data, options, kind)
     slide_image = Layer.create(*slide_layer(slide))
     # The upper left corner of map pixel (0, 0) is the upper left corner of the slide.
@@ -92,29 +79,29 @@ def test_every_map_covers_exactly_its_tiles(mpp: tuple[float, float], tile_px: i
 
 def test_attention_is_shown_as_percentiles_unless_asked_otherwise() -> None:
     result = make_result()
-    values, options, _ = attention_layer(result, OverlayLook())
+    values, options, _ = drawn(result, "attention")
     assert options["contrast_limits"] == (0.0, 1.0)
     # Attention rises in the order of the tiles: 8 x 12 of them.
     np.testing.assert_allclose(values.ravel(), np.arange(1, 97) / 96, rtol=1e-6)
-    raw, options, _ = attention_layer(result, OverlayLook(attention_scale="raw"))
+    raw, options, _ = drawn(result, "attention", OverlayLook(scales={"attention": "raw"}))
     np.testing.assert_allclose(np.nansum(raw), 1, rtol=1e-5)
     low, high = options["contrast_limits"]
     assert raw.min() < low < high < raw.max()
 
 
 def test_attention_is_called_what_it_is() -> None:
-    _, options, _ = attention_layer(make_result(), OverlayLook())
+    _, options, _ = drawn(make_result(), "attention")
     assert options["name"] == "attention (regions the model used) · case-1"
     assert "positive" not in options["name"]
 
 
 def test_evidence_is_centred_on_zero_and_shows_the_chosen_score() -> None:
     result = make_result()
-    predicted, options, _ = evidence_layer(result, OverlayLook())
+    predicted, options, _ = drawn(result, "evidence")
     low, high = options["contrast_limits"]
     assert low == -high
     assert options["name"].startswith("evidence for 2+")
-    chosen, options, _ = evidence_layer(result, OverlayLook(class_name="0"))
+    chosen, options, _ = drawn(result, "evidence", OverlayLook({"evidence": "0"}))
     assert options["name"].startswith("evidence for 0")
     np.testing.assert_allclose(predicted, chosen * 3, rtol=1e-5)
 
@@ -130,7 +117,7 @@ def test_colours_are_clear_where_there_is_nothing_to_say() -> None:
 
 def test_tissue_mask_pixels_lie_over_the_slide_pixels_they_stand_for() -> None:
     slide = make_slide((400, 600), mpp=(0.25, 0.5))
-    layer = Layer.create(*tissue_layer(with_tissue(make_result(slide))))
+    layer = Layer.create(*drawn(with_tissue(make_result(slide)), "tissue"))
     image = Layer.create(*slide_layer(slide))
     for pixel in ((0, 0), (10, 20)):
         corner = np.array(layer.data_to_world(np.array(pixel) - 0.5))
@@ -139,41 +126,42 @@ def test_tissue_mask_pixels_lie_over_the_slide_pixels_they_stand_for() -> None:
 
 def test_top_tiles_are_framed_on_the_grid_and_are_few() -> None:
     result = make_result()
-    frames, options, kind = top_tiles_layer(result, OverlayLook(top_tiles=12))
+    frames, options, kind = drawn(result, "top tiles", OverlayLook(top_tiles=12))
     assert kind == "shapes"
     assert len(frames) == 12
     # The last tile has the most attention: row 7, column 11.
     np.testing.assert_allclose(frames[0].mean(axis=0), (7, 11))
     layer = Layer.create(frames, options, kind)
     np.testing.assert_allclose(layer.data_to_world(frames[0][0]), (7 * 25 - 0.25, 11 * 25 - 0.25))
-    many = top_tiles(make_result(make_slide((2000, 2000)), tile_px=20), 10_000)
+    large = make_result(make_slide((2000, 2000)), tile_px=20)
+    many, _, _ = drawn(large, "top tiles", OverlayLook(top_tiles=10_000))
     assert len(many) == 200
 
 
 def test_hover_values_are_those_of_the_tile() -> None:
     result = make_result(corrupt=3)
-    image, options, kind = tiles_layer(result)
+    image, options, kind = drawn(result, "tiles")
     layer = Layer.create(image, options, kind)
     assert image[0, 2] == 0
     number = image[0, 3]
-    features = tile_features(result)
+    features = options["features"]
     assert features["evidence 3+"][number] == pytest.approx(result.table.evidence[0, 3], abs=0.01)
     status = layer.get_status(layer.data_to_world((0, 3)), world=True)["value"]
     assert "attention percentile: 1.1" in status
 
 
 def test_damaged_tiles_are_drawn_and_counted() -> None:
-    image, options, _ = corrupt_layer(make_result(corrupt=3))
-    assert image.sum() == 3
+    image, options, _ = drawn(make_result(corrupt=3), "corrupt")
+    assert np.nansum(image) == 3
     assert "3 damaged tiles" in options["name"]
-    assert corrupt_layer(make_result()) is None
+    assert drawn(make_result(), "corrupt") is None
 
 
 def test_all_layers_of_a_result_are_in_micrometres_and_tagged() -> None:
     slide = make_slide()
     result = make_result(slide, corrupt=2)
     layers = [Layer.create(*data) for data in result_layers(with_tissue(result), OverlayLook())]
-    assert [tag_of(layer).role for layer in layers] == [
+    assert [tag_of(layer).kind for layer in layers] == [
         "tissue",
         "evidence",
         "attention",
@@ -187,20 +175,22 @@ def test_all_layers_of_a_result_are_in_micrometres_and_tagged() -> None:
         assert layer.name.endswith(" · case-1")
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("rule", ["percentile", "symmetric", "above zero", "from zero"])
 @pytest.mark.parametrize("values", [[], [np.nan], [0.0, 0.0], [3.0], [-1.0, np.nan]])
-def test_limits_are_always_a_range(values: list[float], symmetric: bool) -> None:
-    low, high = limits_of(np.array([values], np.float32), symmetric=symmetric)
+def test_limits_are_always_a_range(values: list[float], rule: str) -> None:
+    low, high = limits_of(np.array([values], np.float32), rule)
     assert low < high
 
 
 @pytest.mark.parametrize("make", [make_result, make_field_result])
 def test_without_attention_nothing_is_ranked_and_no_layer_invented(make) -> None:
     result = without_attention(make())
-    roles = {tag_of(Layer.create(*data)).role for data in result_layers(result, OverlayLook())}
+    roles = {tag_of(Layer.create(*data)).kind for data in result_layers(result, OverlayLook())}
     assert roles == ({"tiles", "score"} if make is make_field_result else {"tiles"})
-    assert len(top_tiles(result, 5)) == 0
-    assert not [name for name in tile_features(result) if "attention" in name or "weight" in name]
+    assert drawn(result, "top tiles") is None
+    assert not [
+        name for name in drawn(result, "tiles")[1]["features"] if "attention" in name or "weight" in name
+    ]
 
 
 @pytest.mark.parametrize("make", [make_result, make_field_result])

@@ -78,7 +78,7 @@ def test_closing_one_slide_leaves_the_other_usable(case: Case, closed: int) -> N
     assert companions(case.viewer, gone) == []
     assert case.session.pairing is None
     (overlays,) = case.session.overlay_sets(case.session.result(left))
-    overlays.set_attention_scale("raw")
+    overlays.set_scale("attention", "raw")
     assert overlays.layer("attention").opacity == pytest.approx(0.6)
     assert (case.he, case.ihc)[1 - closed].opacity == 1.0
 

@@ -83,7 +83,7 @@ def test_an_overlay_that_the_user_deleted_stays_away() -> None:
     session.set_result(make_result(slide), OverlayLook())
     overlays = session.overlays(slide.slide_id)
     viewer.layers.remove(overlays.layer("attention"))
-    overlays.set_attention_scale("raw")
+    overlays.set_scale("attention", "raw")
     overlays.set_opacity(0.2)
     assert overlays.layer("attention") is None
     assert overlays.layer("evidence").opacity == pytest.approx(0.2)

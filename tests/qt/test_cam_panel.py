@@ -190,8 +190,8 @@ def test_a_map_is_shown_in_place_of_the_others_and_damage_is_told(
     ]
     controls = dock.result.overlays
     assert not controls.boxes["score"].isChecked()
-    assert controls.boxes["Grad-CAM"].isChecked()
-    controls.boxes["Grad-CAM"].setChecked(False)
+    assert controls.boxes["region Grad-CAM"].isChecked()
+    controls.boxes["region Grad-CAM"].setChecked(False)
     assert not maps[0].visible
     assert "damaged in 2 fields" in dock.cam.told.text()
     assert "Odd." in dock.cam.told.text()

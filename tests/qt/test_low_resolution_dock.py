@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from driving import score
+from driving import score, with_tissue
 from qtpy.QtCore import QPoint, Qt
 
 from napari_her2._napari.seen import seen_of
@@ -54,7 +54,7 @@ def scored(
     def make() -> ScoringDock:
         dock, slide = make_dock(), make_slide()
         add_slide(slide)
-        answer.append(make_image_result(slide, images=2))
+        answer.append(with_tissue(make_image_result(slide, images=2)))
         score(qtbot, dock)
         return dock
 
@@ -101,20 +101,19 @@ def test_controls_show_grad_cam_of_a_chosen_class_and_nothing_of_attention(
 ) -> None:
     dock = scored()
     controls = dock.result.overlays
-    there = {role for role, box in controls.boxes.items() if not box.isHidden()}
-    assert there == {"class Grad-CAM", "tissue"}
-    assert controls.scale.isHidden()
+    assert set(controls.boxes) == {"signed Grad-CAM", "tissue"}
+    assert not controls.scales
     assert dock.result.tiles.most_and_least.isHidden()
     assert not dock.cam.isVisibleTo(dock)
     assert not dock.correlated.isVisibleTo(dock)
-    assert controls.class_name.currentText() == LOW
-    assert controls.boxes["class Grad-CAM"].isChecked()
-    controls.class_name.setCurrentIndex(2)
-    controls.class_name.activated.emit(2)
+    assert controls.classes["signed Grad-CAM"].currentText() == LOW
+    assert controls.boxes["signed Grad-CAM"].isChecked()
+    controls.classes["signed Grad-CAM"].setCurrentIndex(2)
+    controls.classes["signed Grad-CAM"].activated.emit(2)
     names = [layer.name for layer in viewer.layers]
     assert "Grad-CAM High (3+): regions the model used · case-1" in names
     assert sum("Grad-CAM" in name for name in names) == 1
-    controls.boxes["class Grad-CAM"].click()
+    controls.boxes["signed Grad-CAM"].click()
     layer = next(item for item in viewer.layers if "Grad-CAM" in item.name)
     assert not layer.visible
 
@@ -211,7 +210,7 @@ def test_a_result_of_tiles_takes_the_place_of_one_of_an_image(
     score(qtbot, dock)
     assert dock.result.seen.isHidden()
     assert not any("Grad-CAM" in layer.name for layer in viewer.layers)
-    assert dock.result.overlays.boxes["class Grad-CAM"].isHidden()
+    assert "signed Grad-CAM" not in dock.result.overlays.boxes
     assert dock.result.tiles.single.heading.text() == "Tile"
 
 
@@ -219,12 +218,11 @@ def test_patches_show_the_score_of_each(
     qtbot: QtBot, scored: Callable[[], ScoringDock], viewer: ViewerModel, answer: list[SlideResult]
 ) -> None:
     dock = scored()
-    answer.append(without_attention(make_field_result(make_slide())))
+    answer.append(with_tissue(without_attention(make_field_result(make_slide()))))
     score(qtbot, dock)
-    roles = [getattr(tag_of(layer), "role", "slide") for layer in viewer.layers]
-    assert roles == ["slide", "score", "tiles"]
-    there = {role for role, box in dock.result.overlays.boxes.items() if not box.isHidden()}
-    assert there == {"score", "tissue"}
+    roles = [getattr(tag_of(layer), "kind", "slide") for layer in viewer.layers]
+    assert roles == ["slide", "tissue", "score", "tiles"]
+    assert set(dock.result.overlays.boxes) == {"score", "tissue"}
     panel = dock.result.tiles
     with qtbot.waitSignal(panel.tile_job.returned):
         panel.pointer.clicked.emit((3 * 25 + 5.0, 5.0))

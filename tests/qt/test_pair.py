@@ -107,8 +107,8 @@ def test_both_slides_are_scored_and_shown(
     assert "H&amp;E: 96 tiles" in card.facts.text()
     assert "IHC: 80 tiles" in card.facts.text()
     controls = dock.result.overlays
-    assert not controls.boxes["evidence"].isVisibleTo(dock)
-    assert not controls.class_name.isVisibleTo(dock)
+    assert "evidence" not in controls.boxes
+    assert not controls.classes
     controls.opacity.setValue(30)
     controls.boxes["attention"].click()
     maps = [layer for layer in viewer.layers if "attention (regions" in layer.name]

@@ -136,7 +136,7 @@ def test_a_score_is_shown_with_everything_that_belongs_to_it(
     assert "Margin over 1+: 40 percentage points" in card.facts.text()
     assert "96 tiles" in card.facts.text()
     assert "few tiles" in card.warnings.text()
-    roles = [getattr(tag_of(layer), "role", "slide") for layer in viewer.layers]
+    roles = [getattr(tag_of(layer), "kind", "slide") for layer in viewer.layers]
     assert roles == ["slide", "tissue", "evidence", "attention", "top tiles", "tiles"]
     assert viewer.layers.selection.active.name == "case-1"
 
@@ -164,7 +164,7 @@ def test_overlays_follow_the_controls(
     controls = dock.result.overlays
 
     def layer(role: str) -> object:
-        return next(item for item in viewer.layers if getattr(tag_of(item), "role", "") == role)
+        return next(item for item in viewer.layers if getattr(tag_of(item), "kind", "") == role)
 
     assert controls.boxes["attention"].isChecked()
     controls.boxes["attention"].click()
@@ -172,13 +172,13 @@ def test_overlays_follow_the_controls(
     controls.boxes["evidence"].click()
     assert layer("evidence").visible
     assert layer("evidence").colorbar.visible
-    controls.class_name.setCurrentIndex(0)
-    controls.class_name.activated.emit(0)
+    controls.classes["evidence"].setCurrentIndex(0)
+    controls.classes["evidence"].activated.emit(0)
     assert layer("evidence").name.startswith("evidence for 0")
     low, high = layer("evidence").contrast_limits
     assert low == pytest.approx(-high)
-    controls.scale.setCurrentIndex(1)
-    controls.scale.activated.emit(1)
+    controls.scales["attention"].setCurrentIndex(1)
+    controls.scales["attention"].activated.emit(1)
     np.testing.assert_allclose(np.nansum(layer("attention").data), 1, rtol=1e-5)
     controls.hold.pressed.emit()
     assert not any(item.visible for item in viewer.layers if "·" in item.name)

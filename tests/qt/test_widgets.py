@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from driving import with_tissue
 
 from napari_her2._napari.colormaps import score_hex
 from napari_her2._napari.layers import OverlayLook, slide_layer
@@ -23,6 +24,8 @@ from scored import make_field_result, make_result, make_slide, without_attention
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
+
+    from napari_her2.inference.result import SlideResult
 
 
 def test_rate_and_time_left_come_from_the_latest_reports_of_a_stage() -> None:
@@ -105,43 +108,33 @@ def test_a_result_made_of_tiles_tells_its_rule_and_how_far_the_tiles_are_trusted
     assert "Score of the slide" not in card.facts.text()
 
 
+def show_controls(controls: OverlayControls, result: SlideResult) -> None:
+    controls.set_overlays(result.overlays, OverlayLook(), result.score, result.named)
+
+
 def test_the_controls_of_tile_scores_are_there_only_for_models_that_score_tiles(qtbot: QtBot) -> None:
     controls = OverlayControls()
     qtbot.addWidget(controls)
-    controls.set_choices({"0": "0", "1+": "1+"}, OverlayLook(), "0", evidence=False, by_tile=True)
+    show_controls(controls, make_field_result())
     assert controls.boxes["score"].isVisibleTo(controls)
     assert controls.boxes["attention"].text() == "Weight in the score"
-    assert not controls.boxes["evidence"].isVisibleTo(controls)
-    for word in ("1+", score_hex(2)[1]):
-        assert word in controls.legend.text()
-    controls.set_choices({"0": "0", "1+": "1+"}, OverlayLook(), "0")
-    for widget in (controls.boxes["score"], controls.boxes["confidence"], controls.legend):
-        assert not widget.isVisibleTo(controls)
+    assert "evidence" not in controls.boxes
+    for word in ("1+", score_hex(4)[1]):
+        assert word in controls.legends["score"].text()
+    show_controls(controls, make_result())
+    assert not {"score", "confidence"} & set(controls.boxes)
+    assert not controls.legends
     assert controls.boxes["attention"].text() == "Attention"
+    assert controls.classes["evidence"].currentData() == "2+"  # the predicted one
+    assert [controls.scales["attention"].itemData(at) for at in range(2)] == ["percentile", "raw"]
 
 
 def test_controls_of_a_method_without_attention_show_what_it_has(qtbot: QtBot) -> None:
     controls = OverlayControls()
     qtbot.addWidget(controls)
-    controls.set_choices(
-        {"0": "0", "Low": "1+/2+"},
-        OverlayLook(),
-        "0",
-        evidence=False,
-        by_tile=True,
-        attention=False,
-        confidence=False,
-    )
-    hidden = {role for role, box in controls.boxes.items() if box.isHidden()}
-    assert hidden == {
-        "attention",
-        "evidence",
-        "confidence",
-        "top tiles",
-        "Grad-CAM",
-        "class Grad-CAM",
-    }
-    assert controls.scale.isHidden()
+    show_controls(controls, with_tissue(without_attention(make_field_result())))
+    assert set(controls.boxes) == {"score", "tissue"}
+    assert not controls.scales
 
 
 def test_the_tile_panel_offers_no_gallery_without_attention(qtbot: QtBot, viewer: ViewerModel) -> None:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_her2._napari.colormaps import attention_colormap
-from napari_her2._napari.layers import AXES, MICROMETRE
+from napari_her2._napari.layers import Over, OverlayLook, draw
 from napari_her2._napari.overlays import make_layer
-from napari_her2._napari.plain_text import one_line
-from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, slide_tag, tag_of
+from napari_her2._napari.tags import OverlayTag, shows, slide_tag, tag_of
 from napari_her2.errors import JobFailed
+from napari_her2.explain.fields import REGION_CAM
 from napari_her2.inference.regions import inside_mask
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_her2.explain.region_cam import CamMap
-
-ROLE: OverlayRole = "Grad-CAM"
 
 
 def inside(cam: CamMap, outlines: Sequence[Any]) -> CamMap:
@@ -96,25 +93,8 @@ def cam_layer(cam: CamMap, slide_layer: Image, opacity: float) -> Image:
     tag = slide_tag(slide_layer)
     if tag is None or tag.slide.mpp is None:
         raise JobFailed("The slide of the map states no µm/px: give it, and compute the map again.")
-    mpp = np.asarray(tag.slide.mpp)
-    pixel, origin = np.asarray(cam.pixel_px0), np.asarray(cam.origin_px0)
-    what = f"Grad-CAM {cam.class_name} ({cam.layer_name})"
-    options = {
-        "name": one_line(f"{what}: regions the model used · {tag.slide.name}"),
-        "rgb": False,
-        "interpolation2d": "nearest",
-        "colormap": attention_colormap(),
-        "contrast_limits": cam.contrast_limits,
-        "opacity": opacity,
-        # The centre of a map pixel lies half a map pixel, less half a slide pixel, from its corner.
-        "scale": pixel * mpp,
-        "translate": (origin + (pixel - 1) / 2) * mpp,
-        "units": MICROMETRE,
-        "axis_labels": AXES,
-        "blending": "translucent",
-        "metadata": {METADATA_KEY: OverlayTag(ROLE, tag.slide_id)},
-    }
-    layer: Image = make_layer((cam.values, options, "image"), slide_layer)
+    over = Over(tag.slide.name, tag.slide_id, tag.slide.mpp)
+    layer: Image = make_layer(draw(cam.drawing, over, OverlayLook(opacity=opacity)), slide_layer)
     return layer
 
 
@@ -130,7 +110,7 @@ def show_cam(viewer: ViewerModel, cam: CamMap, slide_layer: Image, opacity: floa
     over = [viewer.layers.index(slide_layer)]
     for other in viewer.layers:
         of = tag_of(other)
-        if isinstance(of, OverlayTag) and of.slide_id == slide_id and of.role not in ("top tiles", "tiles"):
+        if isinstance(of, OverlayTag) and of.slide_id == slide_id and of.info.depth <= REGION_CAM.depth:
             over.append(viewer.layers.index(other))
     active = viewer.layers.selection.active
     viewer.layers.insert(max(over) + 1, layer)
@@ -141,10 +121,7 @@ def show_cam(viewer: ViewerModel, cam: CamMap, slide_layer: Image, opacity: floa
 
 def cam_of(viewer: ViewerModel, slide_id: str) -> Image | None:
     """Return the Grad-CAM layer of a slide, None where there is none."""
-    for layer in viewer.layers:
-        if tag_of(layer) == OverlayTag(ROLE, slide_id):
-            return layer
-    return None
+    return next((layer for layer in viewer.layers if shows(layer, REGION_CAM.kind, slide_id)), None)
 
 
 def remove_cam(viewer: ViewerModel, slide_id: str) -> None:

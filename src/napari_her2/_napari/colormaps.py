@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.utils.colormaps import Colormap
     from numpy.typing import NDArray
+
+    from napari_her2.explain.overlays import OverlayInfo
 
 _STEPS = 256
 # Below this share of the scale the attention map is wholly clear: tissue that the model passed over.
 _CLEAR_BELOW = 0.35
 
-TOP_TILE_COLOUR = "#0033ff"
-CORRUPT_COLOUR = "#ff1744"
-TISSUE_COLOUR = "#00c853"
 REGION_COLOUR = "#ffd600"
 MARK_COLOUR = "#ff1744"  # seen on pink, on brown, and on the yellow of the maps
 
@@ -49,7 +50,7 @@ def attention_colours() -> NDArray[np.float32]:
 
 
 def evidence_colours() -> NDArray[np.float32]:
-    """Colours from blue (against the class) through clear (no say) to orange (for the class).
+    """Colours from blue (against the class) through clear (no evidence) to orange (for the class).
 
     Returns
     -------
@@ -60,6 +61,11 @@ def evidence_colours() -> NDArray[np.float32]:
     rgb = np.where(at[:, None] < 0, _rgb(_AGAINST), _rgb(_FOR))
     alpha = np.abs(at) ** 0.6
     return np.column_stack([rgb, alpha]).astype(np.float32)
+
+
+def confidence_colours() -> NDArray[np.float32]:
+    """Colours of the learnt confidence, dark where there is little: (4, 4) float32 RGBA, opaque."""
+    return np.array([[*_rgb(colour), 1.0] for colour in _CONFIDENCE_STOPS], np.float32)
 
 
 def score_colours(classes: int) -> NDArray[np.float32]:
@@ -88,44 +94,33 @@ def score_hex(classes: int) -> list[str]:
     ]
 
 
-def score_colormap(classes: int) -> Colormap:
-    """Colormap of class numbers, whose contrast limits are -0.5 and the number of classes less 0.5."""
+def colormap_of(info: OverlayInfo) -> Colormap:
+    """Colormap of an overlay; of one that is so or is not, clear where it is not.
+
+    Parameters
+    ----------
+    info : OverlayInfo
+    """
     from napari.utils.colormaps import Colormap
 
-    return Colormap(
-        score_colours(classes),
-        controls=np.linspace(0, 1, classes + 1),
-        interpolation="zero",
-        name="her2 score",
-        display_name="HER2 score",
-    )
+    if info.colours.startswith("#"):
+        rgb = _rgb(info.colours)
+        return Colormap(np.array([[*rgb, 0.0], [*rgb, 1.0]], np.float32), name=f"her2 {info.colours}")
+    if info.categories:
+        classes = len(info.categories)
+        return Colormap(
+            score_colours(classes),
+            controls=np.linspace(0, 1, classes + 1),
+            interpolation="zero",
+            name="her2 score",
+            display_name="HER2 score",
+        )
+    name, colours = _COLOURS[info.colours]
+    return Colormap(colours(), name=f"her2 {name}", display_name=f"HER2 {name}")
 
 
-def confidence_colormap() -> Colormap:
-    """Colormap of the learnt confidence, dark where there is little."""
-    from napari.utils.colormaps import Colormap
-
-    colours = np.array([[*_rgb(colour), 1.0] for colour in _CONFIDENCE_STOPS], np.float32)
-    return Colormap(colours, name="her2 confidence", display_name="HER2 confidence")
-
-
-def attention_colormap() -> Colormap:
-    """Colormap of the attention overlay."""
-    from napari.utils.colormaps import Colormap
-
-    return Colormap(attention_colours(), name="her2 attention", display_name="HER2 attention")
-
-
-def evidence_colormap() -> Colormap:
-    """Colormap of the class evidence overlay, centred on zero."""
-    from napari.utils.colormaps import Colormap
-
-    return Colormap(evidence_colours(), name="her2 evidence", display_name="HER2 evidence")
-
-
-def flag_colormap(colour: str) -> Colormap:
-    """Colormap that is clear at its low end and one colour at its high end."""
-    from napari.utils.colormaps import Colormap
-
-    rgb = _rgb(colour)
-    return Colormap(np.array([[*rgb, 0.0], [*rgb, 1.0]], np.float32), name=f"her2 {colour}")
+_COLOURS: dict[str, tuple[str, Callable[[], NDArray[np.float32]]]] = {
+    "sequential": ("attention", attention_colours),
+    "diverging": ("evidence", evidence_colours),
+    "confidence": ("confidence", confidence_colours),
+}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from napari_her2._napari.layers import AXES, MICROMETRE
+from napari_her2._napari.layers import Over, common_options
 from napari_her2._napari.overlays import make_layer
-from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.prepared import preparing_fields
 from napari_her2._napari.tags import METADATA_KEY, RepresentationTag, slide_tag, tag_of
+from napari_her2.explain.correlated_colours import REPRESENTATION
+from napari_her2.explain.geometries import OnRequest
 from napari_her2.inference.result import Progress
 
 if TYPE_CHECKING:
@@ -110,17 +111,16 @@ def representation_layer(source: CorrelatedSource, prepared: Prepared, slide_lay
     """
     tag = slide_tag(slide_layer)
     pyramid = prepared.pyramid
-    options = {
-        "name": one_line(f"correlated representation from H&E ({prepared.model}) · {slide_layer.name}"),
+    slide_id = "" if tag is None else tag.slide_id
+    over = Over(slide_layer.name, slide_id, (1.0, 1.0))
+    options = common_options(OnRequest(REPRESENTATION), over, detail=prepared.model)
+    options |= {
         "rgb": True,
         "multiscale": True,
         "scale": (pyramid.pixel_um, pyramid.pixel_um),
         "translate": pyramid.offset_um,
-        "units": MICROMETRE,
-        "axis_labels": AXES,
         "contrast_limits": (0, 255),  # or napari would look for them in the data
-        "blending": "translucent",
-        "metadata": {METADATA_KEY: RepresentationTag("" if tag is None else tag.slide_id)},
+        "metadata": {METADATA_KEY: RepresentationTag(slide_id)},
     }
     layer: Image = make_layer((source.levels, options, "image"), slide_layer)
     return layer

@@ -1,41 +1,38 @@
-"""Slides and results as napari layer data: pure functions, tested without a window."""
+"""Slides and overlays as napari layer data: pure functions, tested without a window.
+
+There is one function for each geometry, and none for a kind of overlay: how one is called, coloured and
+placed among the others stands in its description.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
-from scipy.ndimage import binary_erosion
 
-from napari_her2._napari.colormaps import (
-    CORRUPT_COLOUR,
-    TISSUE_COLOUR,
-    TOP_TILE_COLOUR,
-    attention_colormap,
-    evidence_colormap,
-    flag_colormap,
-)
+from napari_her2._napari.colormaps import colormap_of
 from napari_her2._napari.plain_text import one_line
-from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, SlideTag
+from napari_her2._napari.tags import METADATA_KEY, OverlayTag, SlideTag
+from napari_her2.explain.geometries import Frames, Outline, PlacedImage, TileValues
+from napari_her2.explain.maps import TileMap, limits_of, tile_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
-    from napari_her2.explain.maps import TileMap
+    from napari_her2.explain.overlays import Drawing, Overlay, OverlayInfo, OwnDrawing
     from napari_her2.inference.result import SlideResult
-    from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
 
 # napari's own form: data, keyword arguments of the layer, layer type.
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
-AttentionScale = Literal["percentile", "raw"]
 
 AXES = ("y", "x")
 MICROMETRE = ("um", "um")
 PIXEL = ("pixel", "pixel")
-_MOST = {False: "most attended", True: "most weighted"}
-MOST_TOP_TILES = 200  # shapes are slow: napari takes 2.5 s for 20,000 of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +41,43 @@ class OverlayLook:
 
     Parameters
     ----------
-    class_name : str or None
-        Score whose evidence or Grad-CAM is shown; None takes the predicted one.
-    attention_scale : str
-        "percentile" or "raw".
+    class_names, scales : mapping of str to str
+        Kind of an overlay to the class, or the scale, that was chosen for it. Without a choice that is the
+        predicted class, and the first scale.
     opacity : float
         Of the maps, in [0, 1].
     top_tiles : int
-        How many of the most attended tiles are outlined.
+        How many of the first tiles are outlined.
     """
 
-    class_name: str | None = None
-    attention_scale: AttentionScale = "percentile"
+    class_names: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, str] = field(default_factory=dict)
     opacity: float = 0.6
     top_tiles: int = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The slide that something is drawn over.
+
+    Parameters
+    ----------
+    name, slide_id : str
+    mpp : tuple of float
+        (y, x) µm per level-0 pixel.
+    named : callable
+        How a class is called.
+    """
+
+    name: str
+    slide_id: str
+    mpp: tuple[float, float]
+    named: Callable[[str], str] = str
+
+    @classmethod
+    def slide_of(cls, result: SlideResult) -> Over:
+        """Return the first slide of a result."""
+        return cls(result.slide, result.slide_id, result.grid.slide_mpp, result.named)
 
 
 def slide_layer(slide: Slide) -> LayerData:
@@ -107,291 +127,182 @@ def beside(layer: LayerData, left: Slide, gap: float = 0.05) -> LayerData:
     return data, {**options, "translate": (0.0, width * (1 + gap))}, kind
 
 
-def scores_tiles(result: SlideResult) -> bool:
-    """Whether each tile was scored by itself."""
-    return result.table.probabilities is not None
+def chosen_drawing(overlay: Overlay, result: SlideResult, look: OverlayLook) -> Drawing:
+    """Return what is shown of an overlay: of the chosen class and scale."""
+    kind = overlay.kind
+    return overlay.chosen(look.class_names.get(kind, result.score), look.scales.get(kind))
 
 
-def ranked_by(result: SlideResult) -> str:
-    """Say what puts the tiles in order; empty where the method has no attention."""
-    if result.table.attention is None:
-        return ""
-    return "weight in the score" if scores_tiles(result) else "attention"
-
-
-def attention_map(result: SlideResult, scale: AttentionScale) -> TileMap | None:
-    """Attention on the chosen scale; None where the method has none.
-
-    Ranks that the model room took from the scores before the softmax are preferred: on a large
-    slide the weights can be too small for float32 to tell apart.
-    """
-    maps = [tile_map for tile_map in result.maps if tile_map.kind == "attention"]
-    if not maps:
-        return None
-    ranks = [tile_map for tile_map in maps if tile_map.unit == "percentile"]
-    if scale == "percentile":
-        return ranks[0] if ranks else maps[0].percentile()
-    return next(tile_map for tile_map in maps if tile_map.unit != "percentile")
-
-
-def limits_of(values: NDArray[np.float32], *, symmetric: bool = False) -> tuple[float, float]:
-    """Contrast limits for a map: 1st and 99th percentile, or symmetric about zero.
+def result_layers(result: SlideResult, look: OverlayLook) -> list[LayerData]:
+    """All overlays of a result that are drawn without being asked for, lowest first.
 
     Parameters
     ----------
-    values : (rows, columns) float32
-        NaN is left out.
-    symmetric : bool
-        For signed maps: zero stays in the middle of the colours.
+    result : SlideResult
+    look : OverlayLook
 
     Returns
     -------
-    tuple of float
-        Low, high; always low < high.
+    list of LayerData
     """
-    scored = values[np.isfinite(values)]
-    if not scored.size:
-        return (-1.0, 1.0) if symmetric else (0.0, 1.0)
-    if symmetric:
-        reach = float(np.percentile(np.abs(scored), 99)) or float(np.abs(scored).max()) or 1.0
-        return -reach, reach
-    low, high = (float(limit) for limit in np.percentile(scored, (1, 99)))
-    return (low, high) if low < high else (low, low + (abs(low) or 1.0))
+    over = Over.slide_of(result)
+    from_below = sorted(result.overlays, key=lambda overlay: (overlay.info.depth, -overlay.info.order))
+    return [
+        draw(chosen_drawing(overlay, result, look), over, look)
+        for overlay in from_below
+        if not overlay.info.on_request
+    ]
 
 
-def attention_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
-    """Attention of the model: which regions it used, never which regions are HER2-positive; None without.
+@singledispatch
+def draw(drawing: Drawing, over: Over, look: OverlayLook) -> LayerData:
+    """Make layer data of a drawing; a geometry that is none of ours brings its own.
 
-    Of a model that scores each tile by itself it is the weight of the tile in the score of the slide, and
-    not shown at first: what such a model says of a tile is its score.
+    Parameters
+    ----------
+    drawing : Drawing
+    over : Over
+    look : OverlayLook
+
+    Returns
+    -------
+    LayerData
     """
-    by_tile = scores_tiles(result)
-    tile_map = attention_map(result, look.attention_scale)
-    if tile_map is None:
-        return None
-    values = tile_map.values
-    limits = (0.0, 1.0) if look.attention_scale == "percentile" else limits_of(values)
-    return map_layer(
-        result,
-        "attention",
-        values,
-        name="weight in the score" if by_tile else "attention (regions the model used)",
-        colormap=attention_colormap(),
-        contrast_limits=limits,
-        opacity=look.opacity,
-        visible=not by_tile,
-    )
+    values, options, kind = cast("OwnDrawing", drawing).layer_data(over.mpp)
+    info = drawing.info
+    shown = {"opacity": look.opacity if info.is_map else 1.0, "visible": info.visible}
+    return values, common_options(drawing, over) | shown | options, kind
 
 
-def evidence_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
-    """Signed evidence for one score: orange speaks for it, blue against it; None where there is none."""
-    if result.table.evidence is None:
-        return None
-    tile_map = evidence_map(result, look)
-    return map_layer(
-        result,
-        "evidence",
-        tile_map.values,
-        name=f"evidence for {result.named(tile_map.class_name or '')}",
-        colormap=evidence_colormap(),
-        contrast_limits=limits_of(tile_map.values, symmetric=True),
-        opacity=look.opacity,
-        visible=False,
-    )
+@draw.register(TileMap)
+def draw_map(drawing: TileMap, over: Over, look: OverlayLook) -> LayerData:
+    """Image of one value a tile, exactly over the tiles; clear where there is no value."""
+    options = common_options(drawing, over, count=int(np.isfinite(drawing.values).sum()))
+    options |= {"scale": drawing.grid.layer_scale, "translate": drawing.grid.layer_translate}
+    return drawing.values, options | _colours(drawing.info, drawing.values, look), "image"
 
 
-def evidence_map(result: SlideResult, look: OverlayLook) -> TileMap:
-    """Evidence map of the chosen score, of the predicted one where none is chosen."""
-    return result.map("evidence", look.class_name or result.score)
+@draw.register(Outline)
+def draw_outline(drawing: Outline, over: Over, look: OverlayLook) -> LayerData:
+    """Image of the pixels at the edge of a mask, each over the pixels of the slide that it stands for."""
+    from scipy.ndimage import binary_erosion
 
-
-def tissue_layer(result: SlideResult) -> LayerData | None:
-    """Outline of what was taken for tissue; None where that is not known."""
-    mask = result.tissue
-    if mask is None:
-        return None
-    mpp = result.grid.slide_mpp
-    downsample = mask.downsample
-    options = _common(result, "tissue", "tissue outline") | _flag_options(TISSUE_COLOUR)
-    options |= {
-        "scale": (downsample[0] * mpp[0], downsample[1] * mpp[1]),
-        # The centre of a mask pixel lies half a mask pixel, less half a slide pixel, from the edge.
-        "translate": tuple((d - 1) / 2 * m for d, m in zip(downsample, mpp, strict=True)),
-        "visible": False,
-    }
+    mask = drawing.mask
     outline = mask.mask & ~binary_erosion(mask.mask, border_value=1)
-    return outline.astype(np.uint8), options, "image"
+    options = common_options(drawing, over) | _place((0.0, 0.0), mask.downsample, over)
+    return outline.astype(np.uint8), options | _colours(drawing.info, outline, look), "image"
 
 
-def top_tiles_layer(result: SlideResult, look: OverlayLook) -> LayerData | None:
-    """Frames around the most attended tiles, numbered from the first; None where nothing ranks the tiles.
-
-    Tiles with scores of their own are so large that frames would hide what lies below: thin, on request.
-    """
-    by_tile = scores_tiles(result)
-    order = top_tiles(result, look.top_tiles)
-    weight = result.table.attention
-    if not len(order) or weight is None:
-        return None
-    index = result.table.index[order]
-    options = _on_grid(result, "top tiles", f"{len(order)} {_MOST[by_tile]} tiles")
+@draw.register(Frames)
+def draw_frames(drawing: Frames, over: Over, look: OverlayLook) -> LayerData:
+    """Frames around tiles as shapes, numbered from the first."""
+    order, grid = drawing.first(look.top_tiles), drawing.ranks.grid
+    noun = drawing.ranking.noun
+    options = common_options(drawing, over, count=len(order))
     options |= {
+        "scale": grid.layer_scale,
+        "translate": grid.layer_translate,
         "shape_type": "rectangle",
-        "edge_color": TOP_TILE_COLOUR,
+        "edge_color": drawing.info.colours,
         "face_color": "transparent",
-        "edge_width": 0.02 if by_tile else 0.07,
+        "edge_width": 0.07 if drawing.info.visible else 0.02,
         "opacity": 1.0,
-        "visible": not by_tile,
-        "features": {"rank": np.arange(1, len(order) + 1), "attention": weight[order]},
+        "visible": drawing.info.visible,
+        "features": {"rank": np.arange(1, len(order) + 1), noun: drawing.ranks.at(drawing.index[order])},
         "text": {
             "string": "{rank}",
             "size": 11,
-            "color": TOP_TILE_COLOUR,
+            "color": drawing.info.colours,
             "anchor": "upper_left",
             "translation": (-0.05, 0.0),
         },
     }
-    return [_frame(row, col) for row, col in index], options, "shapes"
+    return [_frame(row, col) for row, col in drawing.index[order]], options, "shapes"
 
 
-def top_tiles(result: SlideResult, count: int) -> NDArray[np.int64]:
-    """Positions in the table of the most attended tiles, first one first, (count,) int64; none without."""
-    percentiles = tile_percentiles(result)
-    if percentiles is None:
-        return np.empty(0, np.int64)
-    count = min(count, MOST_TOP_TILES, len(result.table))
-    # Stable, so that ties keep the order of scoring and the same slide shows the same tiles.
-    return np.argsort(-percentiles, kind="stable")[:count].astype(np.int64)
-
-
-def tile_percentiles(result: SlideResult) -> NDArray[np.float32] | None:
-    """Attention percentile in (0, 1] of each tile of the table, (N,) float32; None without attention."""
-    ranks = attention_map(result, "percentile")
-    if ranks is None:
-        return None
-    index = result.table.index
-    return ranks.values[index[:, 0], index[:, 1]]
-
-
-def corrupt_layer(result: SlideResult) -> LayerData | None:
-    """Tiles that were left out because the file is damaged there; None where it is whole."""
-    if not len(result.corrupt):
-        return None
-    image = np.zeros(result.grid.shape, np.uint8)
-    image[result.corrupt[:, 0], result.corrupt[:, 1]] = 1
-    options = _on_grid(result, "corrupt", f"{len(result.corrupt)} damaged tiles (left out)")
-    return image, options | _flag_options(CORRUPT_COLOUR), "image"
-
-
-def tiles_layer(result: SlideResult) -> LayerData:
+@draw.register(TileValues)
+def draw_values(drawing: TileValues, over: Over, look: OverlayLook) -> LayerData:
     """Clear layer with one label a tile, whose numbers napari shows in the status bar."""
-    table = result.table
+    index, grid = drawing.index, drawing.grid
     # 16 bits where they suffice: for wider labels napari compiles code first, which takes seconds.
-    image = np.zeros(result.grid.shape, np.uint16 if len(table) < 2**16 else np.int32)
-    image[table.index[:, 0], table.index[:, 1]] = np.arange(1, len(table) + 1)
-    options = _on_grid(result, "tiles", "tile values")
+    image = np.zeros(grid.shape, np.uint16 if len(index) < 2**16 else np.int32)
+    image[index[:, 0], index[:, 1]] = np.arange(1, len(index) + 1)
+    options = common_options(drawing, over)
+    options |= {"scale": grid.layer_scale, "translate": grid.layer_translate}
     # Clear by its opacity: a colormap of clear colours costs napari seconds of compiling at first use.
-    return image, options | {"features": tile_features(result), "opacity": 0.0}, "labels"
+    return image, options | {"features": tile_features(drawing, over.named), "opacity": 0.0}, "labels"
 
 
-def tile_features(result: SlideResult) -> dict[str, NDArray[np.generic]]:
-    """Columns of numbers of each tile; row 0 speaks for the background label.
+@draw.register(PlacedImage)
+def draw_image(drawing: PlacedImage, over: Over, look: OverlayLook) -> LayerData:
+    """Image with pixels of any size at any place of the slide."""
+    options = common_options(drawing, over, detail=drawing.detail)
+    options |= _place(drawing.origin_px0, drawing.pixel_px0, over)
+    if drawing.info.is_map:
+        return drawing.values, options | _colours(drawing.info, drawing.values, look), "image"
+    return drawing.values, options | {"rgb": True, "interpolation2d": "nearest"}, "image"
+
+
+def tile_features(drawing: TileValues, named: Callable[[str], str] = str) -> dict[str, NDArray[np.generic]]:
+    """Columns of numbers of each tile; row 0 is for the background label.
 
     Returns
     -------
     mapping of str to (N + 1,) array
     """
-    table = result.table
-
-    def column(values: NDArray[np.floating], digits: int) -> NDArray[np.float64]:
-        return np.concatenate([[np.nan], np.round(values.astype(np.float64), digits)])
-
-    def small(values: NDArray[np.floating]) -> NDArray[np.float64]:
-        return np.concatenate([[np.nan], _significant(values.astype(np.float64))])
-
-    columns: dict[str, NDArray[np.generic]] = {"index": np.arange(len(table) + 1)}
-    if table.probabilities is not None:
-        names = np.array([one_line(result.named(name)) for name in result.classes], object)[
-            table.probabilities.argmax(axis=1)
-        ]
-        columns["score of the tile"] = np.concatenate([np.array([None], object), names])
-        columns["probability"] = column(table.probabilities.max(axis=1), 3)
-        if table.confidence is not None:
-            columns["confidence (learnt)"] = column(table.confidence, 3)
-        if table.attention is not None:
-            columns["weight in the score"] = small(table.attention)
-        return columns
-    percentiles = tile_percentiles(result)
-    if table.attention is not None and percentiles is not None:
-        columns["attention percentile"] = column(100 * percentiles, 1)
-        columns["attention weight"] = small(table.attention)
-    if table.evidence is not None:
-        for position, name in enumerate(result.classes):
-            columns[f"evidence {one_line(result.named(name))}"] = small(table.evidence[:, position])
-    for tile_map in result.maps:
-        if tile_map.kind == "signed Grad-CAM" and tile_map.class_name is not None:
-            values = tile_map.values[table.index[:, 0], table.index[:, 1]]
-            columns[f"Grad-CAM {one_line(result.named(tile_map.class_name))}"] = small(values)
+    columns: dict[str, NDArray[np.generic]] = {"index": np.arange(len(drawing.index) + 1)}
+    found = tile_columns(
+        drawing.maps, drawing.index, lambda info: info.hover, lambda name: one_line(named(name))
+    )
+    for of in found:
+        if of.categories:
+            # The last name stands for the background, and for tiles without a value.
+            names = np.array([*(one_line(named(name)) for name in of.categories), None], object)
+            numbers = np.where(np.isfinite(of.values), of.values, -1).astype(np.int64)
+            columns[of.name] = names[np.concatenate([[-1], numbers])]
+        else:
+            columns[of.name] = np.concatenate([[np.nan], of.column.rounded(of.values)])
     return columns
 
 
-def _significant(values: NDArray[np.float64], digits: int = 3) -> NDArray[np.float64]:
-    """Round to so many digits that say something: shares of one tile in thousands are small."""
-    with np.errstate(divide="ignore"):
-        power = digits - 1 - np.floor(np.log10(np.abs(values)))
-    factor = 10.0 ** np.where(np.isfinite(power), power, 0)
-    return np.asarray(np.round(values * factor) / factor, np.float64)
-
-
-def map_layer(
-    result: SlideResult,
-    role: OverlayRole,
-    values: NDArray[np.float32],
-    *,
-    name: str,
-    **options: Any,  # noqa: ANN401 - arguments of napari's Image
-) -> LayerData:
-    """Image of one value a tile, exactly over the tiles.
+def common_options(drawing: Drawing, over: Over, count: int = 0, detail: str = "") -> dict[str, Any]:
+    """Options that every layer over a slide has.
 
     Parameters
     ----------
-    result : SlideResult
-    role : str
-    values : (rows, columns) float32
-        NaN is shown clear.
-    name : str
-        Behind that of the slide.
-    **options
-        Arguments of napari's Image.
+    drawing : Drawing
+    over : Over
+    count, detail
+        What the name of the layer tells beside the class.
     """
-    common = _on_grid(result, role, name)
-    return values, common | {"rgb": False, "interpolation2d": "nearest"} | options, "image"
-
-
-def _flag_options(colour: str) -> dict[str, Any]:
-    """Look of an image that is 1 where something is so, and 0 elsewhere."""
+    named = "" if drawing.class_name is None else over.named(drawing.class_name)
+    name = drawing.info.layer_name.format(class_name=named, count=count, detail=detail)
     return {
-        "rgb": False,
-        "interpolation2d": "nearest",
-        "contrast_limits": (0, 1),
-        "colormap": flag_colormap(colour),
-        "opacity": 1.0,
-    }
-
-
-def _on_grid(result: SlideResult, role: OverlayRole, name: str) -> dict[str, Any]:
-    grid: TileGrid = result.grid
-    return _common(result, role, name) | {"scale": grid.layer_scale, "translate": grid.layer_translate}
-
-
-def _common(result: SlideResult, role: OverlayRole, name: str) -> dict[str, Any]:
-    return {
-        "name": one_line(f"{name} · {result.slide}"),
+        "name": one_line(f"{name} · {over.name}"),
         "units": MICROMETRE,
         "axis_labels": AXES,
         "blending": "translucent",
-        "metadata": {METADATA_KEY: OverlayTag(role, result.slide_id)},
+        "metadata": {METADATA_KEY: OverlayTag(drawing.info.kind, over.slide_id, drawing.info)},
     }
+
+
+def _colours(info: OverlayInfo, values: NDArray[np.generic], look: OverlayLook) -> dict[str, Any]:
+    """Options of an image of values."""
+    return {
+        "rgb": False,
+        "interpolation2d": "nearest",
+        "colormap": colormap_of(info),
+        "contrast_limits": limits_of(values, info.limits) if info.is_map else (0, 1),
+        "opacity": look.opacity if info.is_map else 1.0,
+        "visible": info.visible,
+    }
+
+
+def _place(origin_px0: tuple[float, float], pixel_px0: tuple[float, float], over: Over) -> dict[str, Any]:
+    """Scale and place, µm, of an image whose pixels are ``pixel_px0`` level-0 pixels large."""
+    pixel, origin, mpp = np.asarray(pixel_px0), np.asarray(origin_px0), np.asarray(over.mpp)
+    # The centre of a pixel lies half a pixel, less half a slide pixel, from its corner.
+    return {"scale": tuple(pixel * mpp), "translate": tuple((origin + (pixel - 1) / 2) * mpp)}
 
 
 def _frame(row: int, col: int) -> NDArray[np.float64]:

@@ -7,20 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_her2._napari.class_cam import class_cam_layer
-from napari_her2._napari.field_layers import confidence_layer, score_layer
-from napari_her2._napari.layers import (
-    AttentionScale,
-    OverlayLook,
-    attention_layer,
-    corrupt_layer,
-    evidence_layer,
-    tiles_layer,
-    tissue_layer,
-    top_tiles_layer,
-)
+from napari_her2._napari.layers import Over, OverlayLook, chosen_drawing, draw, result_layers
 from napari_her2._napari.placement import place_of
-from napari_her2._napari.tags import OverlayRole, OverlayTag, tag_of
+from napari_her2._napari.tags import OverlayTag, shows, tag_of
+from napari_her2.explain.geometries import TILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,18 +19,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_her2._napari.layers import LayerData
+    from napari_her2.explain.overlays import OverlayInfo
     from napari_her2.inference.result import SlideResult
-
-_MAPS: tuple[OverlayRole, ...] = (
-    "attention",
-    "evidence",
-    "score",
-    "confidence",
-    "Grad-CAM",
-    "class Grad-CAM",
-)
-# A bar of numbers says nothing of classes: their colours are told by name in the dock.
-_WITHOUT_BAR: tuple[OverlayRole, ...] = ("score",)
 
 
 class OverlaySet:
@@ -55,8 +35,7 @@ class OverlaySet:
     result : SlideResult
     look : OverlayLook
     leading : bool
-        Whether it is the first slide of a case: percentiles mean the same on both, and one bar of their
-        colours suffices.
+        Whether it is the first slide of a case: what has the same limits on both needs one bar of colours.
     """
 
     def __init__(
@@ -71,12 +50,14 @@ class OverlaySet:
         self._viewer = weakref.ref(viewer)
         self.slide_id = result.slide_id
         self.result = result
+        self.overlays = {overlay.kind: overlay for overlay in result.overlays}
         self.look = look
         self._leading = leading
         self._fade = 1.0
         self._hidden: list[Layer] = []
         self._replace(viewer, slide_layer, overlays_of(viewer, self.slide_id))
-        self._show_colorbar()
+        for layer in self.layers():
+            self._show_colorbar(layer)
 
     def _replace(self, viewer: ViewerModel, slide_layer: Image, before: list[Layer]) -> None:
         """Put the overlays over the slide, and only then take away those before.
@@ -102,19 +83,22 @@ class OverlaySet:
         viewer = self._viewer()
         return [] if viewer is None else overlays_of(viewer, self.slide_id)
 
-    def layer(self, role: OverlayRole) -> Layer | None:
-        """Return the layer of a role, None where the user removed it or there was nothing to show."""
-        for layer in self.layers():
-            tag = tag_of(layer)
-            if isinstance(tag, OverlayTag) and tag.role == role:
-                return layer
-        return None
+    def layer(self, kind: str) -> Layer | None:
+        """Return the layer of an overlay, None where the user removed it or there was nothing to show."""
+        return next((layer for layer in self.layers() if shows(layer, kind, self.slide_id)), None)
 
-    def set_visible(self, role: OverlayRole, visible: bool) -> None:
+    def set_visible(self, kind: str, visible: bool) -> None:
         """Show or hide one overlay."""
-        layer = self.layer(role)
+        layer = self.layer(kind)
         if layer is not None:
             layer.visible = visible
+
+    def show_only(self, kind: str) -> None:
+        """Hide all maps but one: two over each other cannot be read."""
+        for layer in self.layers():
+            info = _info_of(layer)
+            if info is not None and info.is_map:
+                layer.visible = info.kind == kind
 
     def set_opacity(self, opacity: float) -> None:
         """Set the opacity of the maps, in [0, 1]."""
@@ -126,28 +110,26 @@ class OverlaySet:
         self._fade = fade
         self._set_opacities()
 
-    def _show_colorbar(self) -> None:
-        attention = self.layer("attention")
-        if attention is not None:
-            attention.colorbar.visible = self._leading or self.look.attention_scale == "raw"
+    def _show_colorbar(self, layer: Layer) -> None:
+        info = _info_of(layer)
+        if info is not None and info.colour_bar and hasattr(layer, "colorbar"):
+            layer.colorbar.visible = self._leading or isinstance(info.limits, str)
 
     def _set_opacities(self) -> None:
         for layer in self.layers():
-            tag = tag_of(layer)
-            if isinstance(tag, OverlayTag) and tag.role != "tiles":  # which are clear always
-                layer.opacity = self._fade * (self.look.opacity if tag.role in _MAPS else 1.0)
+            info = _info_of(layer)
+            if info is not None and info.kind != TILES.kind:  # which are clear always
+                layer.opacity = self._fade * (self.look.opacity if info.is_map else 1.0)
 
-    def set_attention_scale(self, scale: AttentionScale) -> None:
-        """Show attention as percentile ranks or as raw weights."""
-        self.look = replace(self.look, attention_scale=scale)
-        self._update("attention", attention_layer(self.result, self.look))
-        self._show_colorbar()
+    def set_scale(self, kind: str, scale: str) -> None:
+        """Show an overlay on another scale: attention as percentile ranks, or as raw weights."""
+        self.look = replace(self.look, scales={**self.look.scales, kind: scale})
+        self._update(kind)
 
-    def set_class(self, class_name: str) -> None:
-        """Show the evidence, or Grad-CAM, for another score."""
-        self.look = replace(self.look, class_name=class_name)
-        self._update("evidence", evidence_layer(self.result, self.look))
-        self._update("class Grad-CAM", class_cam_layer(self.result, self.look))
+    def set_class(self, kind: str, class_name: str) -> None:
+        """Show an overlay for another score."""
+        self.look = replace(self.look, class_names={**self.look.class_names, kind: class_name})
+        self._update(kind)
 
     def hide(self) -> None:
         """Hide all overlays for a moment, for a look at the bare tissue."""
@@ -168,41 +150,20 @@ class OverlaySet:
         if viewer is not None:
             remove_overlays(viewer, self.slide_id)
 
-    def _update(self, role: OverlayRole, data: LayerData | None) -> None:
-        layer = self.layer(role)
-        if layer is None or data is None:
+    def _update(self, kind: str) -> None:
+        layer = self.layer(kind)
+        if layer is None:
             return
-        values, options, _ = data
+        drawing = chosen_drawing(self.overlays[kind], self.result, self.look)
+        values, options, _ = draw(drawing, Over.slide_of(self.result), self.look)
         layer.data = values
-        layer.contrast_limits_range = options["contrast_limits"]
-        layer.contrast_limits = options["contrast_limits"]
+        if drawing.info.is_map:
+            layer.colormap = options["colormap"]
+            layer.contrast_limits_range = options["contrast_limits"]
+            layer.contrast_limits = options["contrast_limits"]
         layer.name = options["name"]
-
-
-def result_layers(result: SlideResult, look: OverlayLook) -> list[LayerData]:
-    """All overlays of a result, lowest first.
-
-    Parameters
-    ----------
-    result : SlideResult
-    look : OverlayLook
-
-    Returns
-    -------
-    list of LayerData
-    """
-    layers = [
-        tissue_layer(result),
-        evidence_layer(result, look),
-        attention_layer(result, look),
-        class_cam_layer(result, look),
-        confidence_layer(result, look),
-        score_layer(result, look),
-        corrupt_layer(result),
-        top_tiles_layer(result, look),
-        tiles_layer(result),
-    ]
-    return [layer for layer in layers if layer is not None]
+        layer.metadata = {**layer.metadata, **options["metadata"]}
+        self._show_colorbar(layer)
 
 
 def make_layer(data: LayerData, slide_layer: Image) -> Layer:
@@ -222,9 +183,8 @@ def make_layer(data: LayerData, slide_layer: Image) -> Layer:
     values, options, kind = data
     # The place on the slide is the layer's own; where the slide lies comes on top.
     layer = Layer.create(values, {**options, "affine": place_of(slide_layer)}, kind)
-    tag = tag_of(layer)
-    role = tag.role if isinstance(tag, OverlayTag) else None
-    if role in _MAPS and role not in _WITHOUT_BAR:
+    info = _info_of(layer)
+    if info is not None and info.colour_bar and kind == "image":
         layer.colorbar.visible = True
     if kind in ("labels", "shapes"):
         # A result is not painted over by accident. napari makes layers editable again when it puts them
@@ -232,6 +192,11 @@ def make_layer(data: LayerData, slide_layer: Image) -> Layer:
         layer.editable = False
         layer.events.editable.connect(_lock)
     return layer
+
+
+def _info_of(layer: Layer) -> OverlayInfo | None:
+    tag = tag_of(layer)
+    return tag.info if isinstance(tag, OverlayTag) else None
 
 
 def _lock(event: Any) -> None:  # noqa: ANN401 - a napari event

@@ -1,15 +1,13 @@
-"""The small images that a model of low resolution looked at, laid over their slide."""
+"""The small images that a model saw of a slide, laid over it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_her2._napari.layers import AXES, MICROMETRE
+from napari_her2._napari.layers import Over, OverlayLook, draw
 from napari_her2._napari.overlays import make_layer
-from napari_her2._napari.plain_text import one_line
-from napari_her2._napari.tags import METADATA_KEY, OverlayRole, OverlayTag, tag_of
+from napari_her2._napari.tags import shows
+from napari_her2.explain.geometries import SEEN
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -18,11 +16,9 @@ if TYPE_CHECKING:
     from napari_her2._napari.layers import LayerData
     from napari_her2.inference.result import SlideResult
 
-ROLE: OverlayRole = "seen"
-
 
 def seen_layer(result: SlideResult, number: int) -> LayerData:
-    """One of the images that the model looked at, exactly over the slide.
+    """One of the images that the model saw, exactly over the slide.
 
     Parameters
     ----------
@@ -30,23 +26,8 @@ def seen_layer(result: SlideResult, number: int) -> LayerData:
     number : int
         Of the image, from 0.
     """
-    thumbnail = result.thumbnails[number]
-    mpp = np.asarray(result.grid.slide_mpp)
-    pixel, origin = np.asarray(thumbnail.pixel_px0), np.asarray(thumbnail.origin_px0)
-    of = f" ({number + 1} of {len(result.thumbnails)})" if len(result.thumbnails) > 1 else ""
-    options = {
-        "name": one_line(f"what the model saw{of} · {result.slide}"),
-        "rgb": True,
-        "interpolation2d": "nearest",
-        # The centre of a pixel lies half a pixel, less half a slide pixel, from its corner.
-        "scale": pixel * mpp,
-        "translate": (origin + (pixel - 1) / 2) * mpp,
-        "units": MICROMETRE,
-        "axis_labels": AXES,
-        "blending": "translucent",
-        "metadata": {METADATA_KEY: OverlayTag(ROLE, result.slide_id)},
-    }
-    return thumbnail.rgb, options, "image"
+    overlay = next(overlay for overlay in result.overlays if overlay.kind == SEEN.kind)
+    return draw(overlay.drawings[number], Over.slide_of(result), OverlayLook())
 
 
 def show_seen(viewer: ViewerModel, slide_layer: Image, result: SlideResult, number: int) -> Layer:
@@ -71,10 +52,7 @@ def show_seen(viewer: ViewerModel, slide_layer: Image, result: SlideResult, numb
 
 def seen_of(viewer: ViewerModel, slide_id: str) -> Layer | None:
     """Return the image that lies over a slide, None where none does."""
-    for layer in viewer.layers:
-        if tag_of(layer) == OverlayTag(ROLE, slide_id):
-            return layer
-    return None
+    return next((layer for layer in viewer.layers if shows(layer, SEEN.kind, slide_id)), None)
 
 
 def remove_seen(viewer: ViewerModel, slide_id: str) -> None:

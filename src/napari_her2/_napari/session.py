@@ -15,6 +15,7 @@ from napari_her2._napari.pairing import Pairing
 from napari_her2._napari.placement import MOVING_EVENTS, companions, follow
 from napari_her2._napari.scale_bar import is_measured, show_scale_bar
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, slide_tag, tag_of
+from napari_her2.explain.geometries import TILES
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -268,7 +269,7 @@ class Session:
     def _on_status(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
         viewer = self.viewer
         if viewer is not None and self._overlays:
-            found = [shown.layer("tiles") for shown in self._overlays.values()]
+            found = [shown.layer(TILES.kind) for shown in self._overlays.values()]
             show_tile_values(viewer, [layer for layer in found if layer is not None])
 
     def _show_pairing(self) -> None:

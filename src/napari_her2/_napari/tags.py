@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_her2.explain.overlays import OverlayInfo
     from napari_her2.slide.reader import Slide
 
 METADATA_KEY = "napari_her2"
-
-OverlayRole = Literal[
-    "score",
-    "confidence",
-    "attention",
-    "evidence",
-    "Grad-CAM",  # computed on request, for a part of the slide
-    "class Grad-CAM",  # belongs to a result: of a class, over the whole slide
-    "seen",
-    "tissue",
-    "corrupt",
-    "top tiles",
-    "tiles",
-]
 
 
 class _Shared:
@@ -60,14 +47,17 @@ class OverlayTag(_Shared):
 
     Parameters
     ----------
-    role : str
-        What the layer shows.
+    kind : str
+        What tells it apart from the other overlays of its slide.
     slide_id : str
         The slide it belongs to.
+    info : OverlayInfo
+        How it is described.
     """
 
-    role: OverlayRole
+    kind: str
     slide_id: str
+    info: OverlayInfo = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +88,12 @@ def tag_of(layer: Layer) -> Tag | None:
     """Return the tag of one of our layers, None for any other layer."""
     tag = layer.metadata.get(METADATA_KEY)
     return tag if isinstance(tag, Tag) else None
+
+
+def shows(layer: Layer, kind: str, slide_id: str) -> bool:
+    """Whether a layer is the overlay of a kind over a slide."""
+    tag = tag_of(layer)
+    return isinstance(tag, OverlayTag) and (tag.kind, tag.slide_id) == (kind, slide_id)
 
 
 def slide_tag(layer: Layer) -> SlideTag | None:

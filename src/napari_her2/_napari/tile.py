@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from napari_her2._napari.class_cam import class_cam_map
-from napari_her2._napari.layers import ranked_by, scores_tiles, tile_percentiles
 from napari_her2.errors import SlideError
+from napari_her2.explain.overlays import RAW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_her2.explain.maps import TileMap
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.reader import Slide
 
@@ -52,26 +52,27 @@ class TileLookup:
 
     def __init__(self, result: SlideResult) -> None:
         self.result = result
-        self._percentile = tile_percentiles(result)
-        self.ranked_by = ranked_by(result)
-        self._order = np.arange(len(result.table))
-        if self._percentile is not None:
-            self._order = np.argsort(-self._percentile, kind="stable")
+        slide = result.slides[0]
+        index, ranks = slide.table.index, slide.ranks
+        self._ranks = None if ranks is None else ranks.at(index)
+        self.ranking = None if ranks is None else ranks.info.ranking
+        self._order = np.arange(len(index))
+        if self._ranks is not None:
+            self._order = np.argsort(-self._ranks, kind="stable")
         self._place = np.empty(len(self._order), np.int64)
         self._place[self._order] = np.arange(len(self._order))
-        self._cams = [
-            (result.named(name), tile_map.values)
-            for name in result.classes
-            if (tile_map := class_cam_map(result, name)) is not None
-        ]
+        self._weight = self._weights(ranks)
+        self._worded: dict[tuple[str, str], list[TileMap]] = {}
+        for tile_map in result.maps:
+            if tile_map.info.words is not None:
+                self._worded.setdefault((tile_map.kind, tile_map.info.scale), []).append(tile_map)
         self._tile = np.full(result.grid.shape, -1, np.int64)
-        index = result.table.index
         self._tile[index[:, 0], index[:, 1]] = np.arange(len(index))
 
     @property
     def first(self) -> int | None:
         """Position in the table of the most attended tile; None without attention."""
-        return int(self._order[0]) if len(self._order) and self._percentile is not None else None
+        return int(self._order[0]) if len(self._order) and self._ranks is not None else None
 
     def at(self, point_px0: tuple[float, float]) -> int | None:
         """Position in the table of the tile that holds a point.
@@ -94,7 +95,7 @@ class TileLookup:
 
     def ranked(self, count: int, *, least: bool = False) -> list[int]:
         """Positions in the table of the most, or the least, attended tiles, the extreme one first."""
-        if self._percentile is None:
+        if self._ranks is None:
             return []
         order = self._order[::-1] if least else self._order
         return [int(tile) for tile in order[: max(count, 0)]]
@@ -105,78 +106,67 @@ class TileLookup:
         return int(self._order[place])
 
     def rank_words(self, tile: int) -> str:
-        """Rank of a tile and its attention percentile, in one line; empty without attention."""
-        if self._percentile is None:
+        """Rank of a tile and its percentile, in one line; empty where nothing ranks the tiles."""
+        if self._ranks is None or self.ranking is None:
             return ""
         return (
-            f"Rank {self._place[tile] + 1:,} of {len(self._place):,}, {self.ranked_by} percentile "
-            f"{100 * self._percentile[tile]:.1f}"
+            f"Rank {self._place[tile] + 1:,} of {len(self._place):,}, {self.ranking.noun} percentile "
+            f"{100 * self._ranks[tile]:.1f}"
         )
 
     def short_words(self, tile: int) -> str:
-        """Attention of a tile, and its evidence for the predicted score where there is any, in one line.
-
-        Of a tile with a score of its own: that, its probability, and the confidence in it where there is
-        one. Grad-CAM there where the model scores the slide at once. Its place where there is none of it.
-        """
-        result = self.result
-        if scores_tiles(result):
-            return self._score_words(tile)
-        words = []
-        if self._percentile is not None:
-            words.append(f"attention percentile {100 * self._percentile[tile]:.0f}")
-        if result.table.evidence is not None:
-            evidence = result.table.evidence[tile][result.classes.index(result.score)]
-            words.append(f"{result.named(result.score)} {evidence:+.2f}")
-        return ", ".join(words) or self._cam_words(tile) or self._place_words(tile)
+        """Values of a tile in one line, as the maps word them; its place where there is none."""
+        return ", ".join(self._values(tile, maps) for maps in self._worded.values()) or self._where(tile)
 
     def words(self, tile: int) -> str:
-        """All numbers of a tile, in one to three lines."""
-        table, words = self.result.table, self._place_words(tile)
-        if table.attention is not None:
-            weight = table.attention[tile] * len(table)
-            words += (
-                f" · {self.ranked_by}: rank {self._place[tile] + 1:,} of {len(table):,}, "
-                f"{weight:.3g} × the mean"
-            )
-        if table.probabilities is not None:
-            chances = ", ".join(
-                f"{self.result.named(name)} {value:.0%}"
-                for name, value in zip(self.result.classes, table.probabilities[tile], strict=True)
-            )
-            return f"This tile by itself: {self._score_words(tile)}\n{chances}\n{words}"
-        if self._cams:
-            return (
-                f"The model scored the whole slide at once, not this place.\n{self._cam_words(tile)} "
-                f"(logits, against the mean of its image)\n{words}"
-            )
-        if table.evidence is None:
-            return words
-        evidence = ", ".join(
-            f"{self.result.named(name)} {value:+.2f}"
-            for name, value in zip(self.result.classes, table.evidence[tile], strict=True)
-        )
-        return f"{words}\nEvidence: {evidence}"
+        """All values of a tile, and its place and rank, in one to four lines."""
+        slide = self.result.slides[0]
+        opening, lines = slide.tiles_info.words, []
+        if opening is not None:
+            lines.append(opening.each.format(short=self.short_words(tile)))
+        lines += [self._values(tile, maps, whole=True) for maps in self._worded.values() if len(maps) > 1]
+        place = self._where(tile)
+        if self.ranking is not None:
+            place += f" · {self.ranking.noun}: rank {self._place[tile] + 1:,} of {len(self._place):,}"
+            if self._weight is not None:
+                place += f", {self._weight[tile]:.3g} × the mean"
+        lines.insert(0 if opening is None else len(lines), place)
+        return "\n".join(lines)
 
-    def _place_words(self, tile: int) -> str:
+    def _weights(self, ranks: TileMap | None) -> NDArray[np.float64] | None:
+        """Values that the ranks are of, divided by their mean; None where only the ranks are known."""
+        for tile_map in self.result.maps:
+            if ranks is not None and tile_map.kind == ranks.kind and tile_map.info.scale == RAW:
+                values = tile_map.at(self.result.table.index).astype(np.float64)
+                return np.asarray(values / values.mean()) if len(values) else values
+        return None
+
+    def _where(self, tile: int) -> str:
         row, col = self.result.table.index[tile]
         return f"Row {row}, column {col}"
 
-    def _cam_words(self, tile: int) -> str:
-        """Grad-CAM of each class at a tile; empty where the result has none."""
+    def _values(self, tile: int, maps: list[TileMap], *, whole: bool = False) -> str:
+        """Values of a tile in maps that differ in class alone; with ``whole`` of all classes."""
         row, col = self.result.table.index[tile]
-        values = ", ".join(f"{name} {values[row, col]:+.2g}" for name, values in self._cams)
-        return f"Grad-CAM here: {values}" if values else ""
+        words = maps[0].info.words
+        assert words is not None
+        shown, form = maps, words.each if whole else words.line or words.each
+        if not whole and words.short == "predicted":
+            shown = [tile_map for tile_map in maps if tile_map.class_name in (None, self.result.score)]
+        elif not whole and words.short == "greatest":
+            shown = [max(maps, key=lambda tile_map: tile_map.values[row, col])]
+        each = (self._value(tile_map, form, float(tile_map.values[row, col])) for tile_map in shown)
+        before = words.before if whole or words.short == "all" else ""
+        return f"{before}{', '.join(each)}{words.after if whole else ''}"
 
-    def _score_words(self, tile: int) -> str:
-        table = self.result.table
-        assert table.probabilities is not None
-        chances = table.probabilities[tile]
-        top = int(chances.argmax())
-        words = f"{self.result.named(self.result.classes[top])}, probability {chances[top]:.0%}"
-        if table.confidence is None:
-            return words
-        return f"{words}, learnt confidence {table.confidence[tile]:.2f}"
+    def _value(self, tile_map: TileMap, form: str, value: float) -> str:
+        names = tile_map.info.categories
+        return form.format(
+            value=value,
+            percent=100 * value,
+            class_name=self.result.named(tile_map.class_name or ""),
+            category=self.result.named(names[int(value)]) if names and np.isfinite(value) else "",
+        )
 
 
 def read_tile(slide: Slide, result: SlideResult, tile: int) -> TileView:

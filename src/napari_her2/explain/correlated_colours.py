@@ -12,9 +12,23 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from napari_her2.explain.overlays import OverlayInfo
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+REPRESENTATION = OverlayInfo(
+    "representation",
+    title="Correlated representation",
+    layer_name="correlated representation from H&E ({detail})",
+    meaning=(
+        "What the model makes of the H&E on its way to a score: channels that were trained to go along with "
+        "the IHC of the same place. Computed from H&E; it is no IHC."
+    ),
+    colours="",
+    visible=True,
+    on_request=True,
+)
 LOW, HIGH = 1.0, 99.0
 """Percentiles of the sample that are the ends of the colours."""
 COMPONENTS = 3

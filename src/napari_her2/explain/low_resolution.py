@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2.explain.geometries import TILES
 from napari_her2.explain.maps import TileMap
+from napari_her2.explain.overlays import Column, OverlayInfo, TileWords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,11 +19,35 @@ if TYPE_CHECKING:
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.thumbnail import Thumbnail
 
-_SHOWS = (
-    "Where the image spoke for {name} more than it did on average: regions that the model used, at a "
-    "resolution that shows no membrane. It does not tell how much speaks for the class."
+CAM = OverlayInfo(
+    "Grad-CAM",
+    meaning=(
+        "Regions the model used for {class_name}, not regions that are HER2-positive: where the image "
+        "supports it more than on average, at a resolution that shows no membrane. It does not show how "
+        "strong the support is."
+    ),
+    unit="logit",
 )
-_SIGNED = "The same with what spoke less for {name} than the average, below 0."
+SIGNED_CAM = replace(
+    CAM,
+    kind="signed Grad-CAM",
+    title="Grad-CAM for",
+    layer_name="Grad-CAM {class_name}: regions the model used",
+    limits="above zero",  # with what supports the class less than on average, which is clear
+    visible=True,
+    hover=Column("Grad-CAM {class_name}", significant=3),
+    words=TileWords(
+        "{class_name} {value:+.2g}",
+        before="Grad-CAM here: ",
+        after=" (logits, against the mean of its image)",
+    ),
+)
+PLACES = replace(
+    TILES,
+    title="Place on the slide",
+    unit="place",
+    words=TileWords("The model scored the whole slide at once, not this place."),
+)
 
 
 def cam_maps(
@@ -49,29 +76,12 @@ def cam_maps(
         "Grad-CAM" of each class, at least 0, then "signed Grad-CAM" of each.
     """
     values = sampled(grid, index, thumbnails, signed)
-    positive = tuple(
-        TileMap(
-            "Grad-CAM",
-            grid.paint(index, np.maximum(values[:, number], 0)),
-            grid,
-            "logit",
-            class_name=name,
-            description=_SHOWS.format(name=name),
-        )
+    found = ((CAM, np.maximum(values, 0)), (SIGNED_CAM, values))
+    return tuple(
+        TileMap(info, grid.paint(index, shown[:, number]), grid, name)
+        for info, shown in found
         for number, name in enumerate(classes)
     )
-    both = tuple(
-        TileMap(
-            "signed Grad-CAM",
-            grid.paint(index, values[:, number]),
-            grid,
-            "logit",
-            class_name=name,
-            description=_SIGNED.format(name=name),
-        )
-        for number, name in enumerate(classes)
-    )
-    return positive + both
 
 
 def sampled(

@@ -24,7 +24,10 @@ import numpy as np
 import torch
 
 from napari_her2.errors import JobFailed
+from napari_her2.explain.fields import REGION_CAM
+from napari_her2.explain.geometries import PlacedImage
 from napari_her2.explain.gradcam import grad_cam, upsample_maps
+from napari_her2.explain.maps import limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
 
 CELLS = 64
 OVERLAP = 0.5
-_BRIGHTEST_PERCENT = 99.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,11 +79,14 @@ class CamMap:
     @property
     def contrast_limits(self) -> tuple[float, float]:
         """0 and the 99.5th percentile of the whole map; (0, 1) where nothing is above 0."""
-        known = self.values[np.isfinite(self.values)]
-        high = float(np.percentile(known, _BRIGHTEST_PERCENT)) if len(known) else 0.0
-        if high <= 0:
-            high = float(known.max(initial=0))
-        return 0.0, high if high > 0 else 1.0
+        return limits_of(self.values, REGION_CAM.limits)
+
+    @property
+    def drawing(self) -> PlacedImage:
+        """The map as it is laid over its slide."""
+        return PlacedImage(
+            REGION_CAM, self.values, self.origin_px0, self.pixel_px0, self.class_name, self.layer_name
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,12 @@ MOST_TILES = 50
 """Tiles outlined in each group."""
 Json: TypeAlias = dict[str, Any]
 
-_USED = (255, 140, 0)
-_EVIDENCE = (200, 30, 120)
 _TISSUE = (40, 120, 200)
 _DAMAGED = (220, 20, 20)
 
 
 def regions_geojson(result: SlideResult, *, most: int = MOST_TILES) -> Json:
-    """Tissue, the tiles that the model used most, those that spoke most for its answer, and damage.
-
-    A method without attention and evidence ranks no tiles: then there are none.
+    """Tissue, the first tiles by each map that asks for it, and damage.
 
     Parameters
     ----------
@@ -49,24 +45,22 @@ def regions_geojson(result: SlideResult, *, most: int = MOST_TILES) -> Json:
 
 
 def _top_tiles(result: SlideResult, most: int) -> list[Json]:
-    table, top = result.table, result.classes.index(result.score)
-    groups, measures = [], {}
-    if table.attention is not None:
-        every = np.ones(len(table), np.bool_)
-        groups.append(("Used by the model (attention)", table.attention, _USED, every))
-        measures["attention weight"] = table.attention
-    if table.evidence is not None:
-        evidence = table.evidence[:, top]
-        name = result.named(result.score)
-        groups.append((f"Evidence for {name}", evidence, _EVIDENCE, evidence > 0))
-        measures[f"evidence {name} (logit)"] = evidence
+    index = result.table.index
+    groups = [
+        (outlined, tile_map.at(index), result.named(tile_map.class_name or ""))
+        for tile_map in result.maps
+        if (outlined := tile_map.info.outlined) is not None and tile_map.class_name in (None, result.score)
+    ]
+    measures = {outlined.measure.format(class_name=named): values for outlined, values, named in groups}
     features = []
-    for name, values, colour, allowed in groups:
+    for outlined, values, named in groups:
+        name = outlined.group.format(class_name=named)
         order = np.argsort(-values, kind="stable")
-        for rank, at in enumerate(order[allowed[order]][:most].tolist(), start=1):
-            row, col = table.index[at].tolist()
+        for rank, at in enumerate(order[values[order] > outlined.above][:most].tolist(), start=1):
+            row, col = index[at].tolist()
             measured = {"rank": rank} | {name: float(column[at]) for name, column in measures.items()}
-            features.append(_feature(_tile(result.grid, row, col), name, f"{name} {rank}", colour, measured))
+            outline = _tile(result.grid, row, col)
+            features.append(_feature(outline, name, f"{name} {rank}", outlined.colour, measured))
     return features
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from napari_her2.explain.maps import tile_columns
 from napari_her2.export.atomic import whole_folder
 from napari_her2.export.csv_cells import write_table
 from napari_her2.export.geojson import regions_geojson
@@ -179,47 +180,25 @@ def without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON
 def _write_tiles(path: Path, result: SlideResult) -> None:
     """Write a row a tile, in the order of scoring; the columns carry their units."""
     grid, table = result.grid, result.table
-    ranked = _ranked(result)
-    columns = [
-        column.reshape(len(table), -1)
-        for column in (table.evidence, table.probabilities, table.confidence)
-        if column is not None
-    ]
-    numbers = np.concatenate([np.empty((len(table), 0), np.float32), *columns], axis=1)
-    columns_told = (
-        ["row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um"]
-        + ["attention_weight", "attention_percentile"] * (ranked is not None)
-        + [f"evidence_logit_{name}" for name in result.classes if table.evidence is not None]
-        + [f"probability_{name}" for name in result.classes if table.probabilities is not None]
-        + ["confidence"] * (table.confidence is not None)
-    )
+    place = ("row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um")
+    columns = tile_columns(result.maps, table.index, lambda info: info.exported)
+    values = [column.values.tolist() for column in columns]
     height, width = (f"{side:.3f}" for side in grid.tile_px0)
 
     def row_of(at: int) -> list[object]:
         row, col = table.index[at].tolist()
         y, x = table.origins_px0[at].tolist()
         y_um, x_um, _, _ = grid.bounds_um(row, col)
-        place = [row, col, x, y, width, height, f"{x_um:.3f}", f"{y_um:.3f}", f"{grid.tile_um:.3f}"]
-        used = [] if ranked is None else [f"{ranked[0][at]:.9g}", f"{ranked[1][at]:.6f}"]
-        return [*place, *used, *(f"{value:.9g}" for value in numbers[at].tolist())]
+        where = [row, col, x, y, width, height, f"{x_um:.3f}", f"{y_um:.3f}", f"{grid.tile_um:.3f}"]
+        return [*where, *(of.column.text(known[at]) for of, known in zip(columns, values, strict=True))]
 
-    write_table(path, columns_told, map(row_of, range(len(table))))
-
-
-def _ranked(result: SlideResult) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Attention and its percentile, a value a tile; None where the method has no attention."""
-    table = result.table
-    if table.attention is None:
-        return None
-    ranks = next((m for m in result.maps if m.kind == "attention" and m.unit == "percentile"), None)
-    ranks = ranks if ranks is not None else result.map("attention").percentile()
-    return table.attention, ranks.values[table.index[:, 0], table.index[:, 1]]
+    write_table(path, [*place, *(column.name for column in columns)], map(row_of, range(len(table))))
 
 
 def _write_maps(path: Path, result: SlideResult) -> None:
     """Write the maps as float32 (rows, columns), NaN where nothing was scored, with their place in µm."""
     arrays: dict[str, Any] = {
-        _array_name(tile_map.name, tile_map.unit): tile_map.values for tile_map in result.maps
+        re.sub(r"[^\w+-]+", "_", tile_map.name): tile_map.values for tile_map in result.maps
     }
     arrays["tile_um"] = np.float64(result.grid.tile_um)
     arrays["tile_px0_yx"] = np.asarray(result.grid.tile_px0)
@@ -230,8 +209,3 @@ def _write_maps(path: Path, result: SlideResult) -> None:
 def _write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
     # OpenCV's own writing to files fails on paths beyond ASCII on some systems.
     path.write_bytes(cv2.imencode(".png", rgb[..., ::-1])[1].tobytes())
-
-
-def _array_name(name: str, unit: str) -> str:
-    suffix = " percentile" if unit == "percentile" else ""
-    return re.sub(r"[^\w+-]+", "_", f"{name}{suffix}")

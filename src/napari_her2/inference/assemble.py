@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from napari_her2.explain.attention import attention_maps, attention_ranks
-from napari_her2.explain.fields import field_maps
-from napari_her2.explain.maps import TileMap
+from napari_her2.explain.attention import ATTENTION, ATTENTION_RANKS, attention_maps, attention_ranks
+from napari_her2.explain.fields import SCORED_TILES, WEIGHT, WEIGHT_RANKS, field_maps
+from napari_her2.explain.geometries import TILES
+from napari_her2.explain.maps import DAMAGED, damage_map, tissue_map
 from napari_her2.inference.precision import other_precision
 from napari_her2.inference.presentation import MIN_TILES, result_label, task_in_words
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
@@ -20,9 +20,12 @@ from napari_her2.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_her2.explain.maps import TileMap
+    from napari_her2.explain.overlays import Drawing, OverlayInfo
     from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.selection import Chosen
@@ -88,6 +91,7 @@ def scored_tiles(
     probabilities: Tensor | None = None,
     confidence: Tensor | None = None,
     compared: int = 0,
+    extras: tuple[Drawing, ...] = (),
 ) -> ScoredSlide:
     """Put together what a model found in the tiles of a slide.
 
@@ -105,6 +109,8 @@ def scored_tiles(
         Of the model in them.
     compared : int, default 0
         Top and bottom tiles that the method compares.
+    extras : tuple of Drawing
+        What the method draws beside maps.
 
     Returns
     -------
@@ -118,7 +124,11 @@ def scored_tiles(
         sure = None if confidence is None else confidence.numpy()
         maps += field_maps(grid, index, probabilities.numpy(), sure, classes)
     if output is not None:
-        maps += (*attention_maps(grid, index, output, classes), attention_ranks(grid, index, output))
+        raw, ranks = (ATTENTION, ATTENTION_RANKS) if probabilities is None else (WEIGHT, WEIGHT_RANKS)
+        maps += (
+            attention_ranks(grid, index, output, ranks),
+            *attention_maps(grid, index, output, classes, raw),
+        )
     table = TileTable(
         index=index,
         origins_px0=grid.origins_px0(index),
@@ -139,6 +149,8 @@ def scored_tiles(
         tissue_mm2=chosen.tissue_mm2,
         corrupt=embeddings.corrupt,
         compared=compared,
+        extras=extras,
+        tiles_info=TILES if probabilities is None else SCORED_TILES,
     )
 
 
@@ -154,9 +166,11 @@ def scored_slide(
     share: NDArray[np.float32],
     tissue_mm2: float,
     corrupt: NDArray[np.int64],
-    damage: str = "Tiles left out because the file is damaged there.",
+    damage: str = DAMAGED.meaning,
     compared: int = 0,
     thumbnails: tuple[Thumbnail, ...] = (),
+    extras: tuple[Drawing, ...] = (),
+    tiles_info: OverlayInfo = TILES,
 ) -> ScoredSlide:
     """Name a slide beside what was found on it, and add maps of tissue and damage.
 
@@ -167,27 +181,13 @@ def scored_slide(
         Of each tile that is tissue.
     damage : str
         What the map of damage shows.
-    stain, looks_like, table, maps, grid, tissue, tissue_mm2, corrupt, compared, thumbnails
+    stain, looks_like, table, maps, grid, tissue, tissue_mm2, corrupt, compared, thumbnails, extras, tiles_info
         As of `ScoredSlide`.
 
     Returns
     -------
     ScoredSlide
     """
-    held = TileMap(
-        kind="tissue",
-        values=np.where(share > 0, share, np.nan).astype(np.float32),
-        grid=grid,
-        unit="share of the tile",
-        description="How much of each tile was taken for tissue.",
-    )
-    damaged = TileMap(
-        kind="corrupt",
-        values=grid.paint(corrupt, np.ones(len(corrupt), np.float32)),
-        grid=grid,
-        unit="1 where damaged",
-        description=damage,
-    )
     return ScoredSlide(
         name=slide.name,
         path=slide.path,
@@ -198,13 +198,15 @@ def scored_slide(
         looks_like=looks_like,
         mpp_source=slide.mpp_source,
         table=table,
-        maps=(*maps, held, damaged),
+        maps=(*maps, tissue_map(grid, share), damage_map(grid, corrupt, damage)),
         grid=grid,
         tissue_mm2=tissue_mm2,
         corrupt=corrupt,
         tissue=tissue,
         compared=compared,
         thumbnails=thumbnails,
+        extras=extras,
+        tiles_info=tiles_info,
     )
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from napari_her2.explain.geometries import TILES
+from napari_her2.explain.overlays import RAW
 from napari_her2.inference.class_words import class_name, with_ish
+from napari_her2.inference.overlays import overlays_of
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -15,7 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_her2.explain.maps import MapKind, TileMap
+    from napari_her2.explain.maps import TileMap
+    from napari_her2.explain.overlays import Drawing, Overlay, OverlayInfo
     from napari_her2.models.bags import BagUncertainty
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.thumbnail import Thumbnail
@@ -135,6 +139,10 @@ class ScoredSlide:
         The images that the model was shown, where it takes images of the whole tissue.
     mpp_source : str
         Where the µm/px of the slide come from, `Slide.mpp_source`; empty where nobody noted it.
+    extras : tuple of Drawing
+        What the method draws beside maps.
+    tiles_info : OverlayInfo
+        What a tile is called, and how one is described.
     """
 
     name: str
@@ -153,6 +161,18 @@ class ScoredSlide:
     thumbnails: tuple[Thumbnail, ...] = ()
     looks_like: str = ""
     mpp_source: str = ""
+    extras: tuple[Drawing, ...] = ()
+    tiles_info: OverlayInfo = TILES
+
+    @property
+    def ranks(self) -> TileMap | None:
+        """The map that puts the tiles in order; None where the method has none."""
+        return next((tile_map for tile_map in self.maps if tile_map.info.ranking is not None), None)
+
+    @property
+    def overlays(self) -> tuple[Overlay, ...]:
+        """Everything that can be laid over the slide, in the order in which it is offered."""
+        return overlays_of(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -328,8 +348,13 @@ class SlideResult:
         """Images of the slide that the model was shown, where it takes images of the whole tissue."""
         return self.slides[0].thumbnails
 
-    def map(self, kind: MapKind, class_name: str | None = None) -> TileMap:
-        """Return the map of a kind, and of a class where it has one.
+    @property
+    def overlays(self) -> tuple[Overlay, ...]:
+        """Everything that can be laid over the slide, in the order in which it is offered."""
+        return self.slides[0].overlays
+
+    def map(self, kind: str, class_name: str | None = None, scale: str = RAW) -> TileMap:
+        """Return the map of a kind, of a class where it has one, and of a scale.
 
         Raises
         ------
@@ -337,7 +362,7 @@ class SlideResult:
             If there is no such map.
         """
         for tile_map in self.maps:
-            if tile_map.kind == kind and tile_map.class_name == class_name:
+            if (tile_map.kind, tile_map.class_name, tile_map.info.scale) == (kind, class_name, scale):
                 return tile_map
         raise KeyError(f"{kind} {class_name or ''}".strip())
 

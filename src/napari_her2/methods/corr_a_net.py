@@ -45,8 +45,6 @@ class CorrANetMethod(TileMethod):
     stains = ("H&E",)
     architectures = ("FieldModel",)
     explanations = frozenset({"tile gallery", "region Grad-CAM", "faithfulness", "representation"})
-    ranked_by = "weight in the score"
-    scores_tiles = True
     stage = "Scoring tiles"
 
     def explains(self, card: ModelCard) -> frozenset[Explanation]:
@@ -81,6 +79,8 @@ class CorrANetMethod(TileMethod):
         """Join the fields, weighted by the confidence in each; see `TileMethod.join`."""
         import torch
 
+        from napari_her2.explain.fields import REGION_CAM
+        from napari_her2.explain.geometries import OnRequest
         from napari_her2.inference.assemble import Answer, scored_tiles
         from napari_her2.inference.head import refuse_nonsense
         from napari_her2.inference.tile_scores import unpacked
@@ -102,6 +102,7 @@ class CorrANetMethod(TileMethod):
             output,
             probabilities=probabilities,
             confidence=confidence,
+            extras=(OnRequest(REGION_CAM),),
         )
         return Answer(
             output.logits,

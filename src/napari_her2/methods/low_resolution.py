@@ -38,7 +38,6 @@ class LowResolutionMethod(Method):
     takes = "image"
     architectures = ("LowResolution",)
     explanations = frozenset({"images seen"})
-    place = "place"
 
     def sees(self, card: ModelCard) -> str:
         """Name the images; see `Method.sees`."""
@@ -208,7 +207,7 @@ def _predictions(
 
 
 def _scored(job: ScoringJob, seen: SlideImages, signed: Tensor, looks_like: str) -> ScoredSlide:
-    from napari_her2.explain.low_resolution import cam_maps
+    from napari_her2.explain.low_resolution import PLACES, cam_maps
     from napari_her2.inference.assemble import scored_slide
 
     grid, index = seen.grid, seen.index
@@ -225,4 +224,5 @@ def _scored(job: ScoringJob, seen: SlideImages, signed: Tensor, looks_like: str)
         corrupt=seen.corrupt,
         damage="Tiles of which the model saw a part in white because the file is damaged there.",
         thumbnails=seen.thumbnails,
+        tiles_info=PLACES,
     )

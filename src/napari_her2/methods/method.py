@@ -43,12 +43,6 @@ class Method(ABC):
         Whether it needs a bundle; a method without one has a card of its own (`own_card`).
     explanations : frozenset of str
         How its answers can be explained; `explains` says it for one model.
-    ranked_by : str
-        What puts the tiles of a slide in order: "attention"; empty where nothing does.
-    scores_tiles : bool
-        Whether each tile has a score of its own.
-    place : str
-        What a click on the slide chooses: "tile", or "place" where the method has no tiles.
     """
 
     name: ClassVar[str]
@@ -59,9 +53,6 @@ class Method(ABC):
     architectures: ClassVar[tuple[str, ...]] = ()
     needs_weights: ClassVar[bool] = True
     explanations: ClassVar[frozenset[Explanation]] = frozenset()
-    ranked_by: ClassVar[str] = ""
-    scores_tiles: ClassVar[bool] = False
-    place: ClassVar[str] = "tile"
 
     @property
     def takes_pair(self) -> bool:

@@ -19,7 +19,6 @@ class BagMethod(TileMethod):
     """A method whose head takes the features of all tiles at once, and weighs them by attention."""
 
     explanations = frozenset({"tile gallery"})
-    ranked_by = "attention"
 
     def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
         """Apply the head to the bag; see `TileMethod.join`."""

@@ -40,7 +40,6 @@ class PatchMethod(TileMethod):
     paper = "Chauhan et al. 2025, arXiv:2503.22069 (the arm of patches)"
     takes = "patches"
     architectures = ("PatchConvNeXt",)
-    scores_tiles = True
     stage = "Scoring tiles"
 
     def encoder(self, job: ScoringJob) -> Generator[Progress, None, tuple[TileEncoder, tuple[str, ...]]]:

@@ -41,7 +41,6 @@ class WSMCLMethod(TileMethod):
     stains = (PAIR,)
     architectures = ("WSMCL",)
     explanations = frozenset({"tile gallery"})
-    ranked_by = "attention"
 
     def given(self, job: ScoringJob) -> Given:
         """Tell the slides apart, and refuse two that are no pair; see `TileMethod.given`."""

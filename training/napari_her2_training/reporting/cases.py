@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from matplotlib import colormaps
 
 from napari_her2.errors import Her2Error
+from napari_her2.explain.maps import TileMap, limits_of
 from napari_her2.inference.result import Progress
 from napari_her2.methods.scoring import score_steps
 from napari_her2.models.bundle import load_bundle
@@ -25,14 +25,11 @@ from napari_her2_training.reporting.plots import as_image, new_axes
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_her2.explain.maps import TileMap
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.models.bundle import ModelBundle
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.reporting.evaluation import FinishedRun
 
-_SHOWN = ("attention", "score", "probability", "Grad-CAM")
-"""Maps that say where a model looked, the best first."""
 _SIDE_PX = 700
 
 
@@ -147,8 +144,11 @@ def _pictured(
         pictures = tuple(draw_slide(slide, result) for slide in result.slides)
     except Her2Error as error:
         return without(str(error))
-    drawn = _best_map(result.slides[0], result.score)
-    caption = f"{drawn.name}: {drawn.description}" if drawn else "The method draws no map over the slide."
+    drawn = _shown_map(result.slides[0], result.score)
+    caption = "The method draws no map over the slide."
+    if drawn is not None:
+        of = "" if drawn.class_name is None else f" {result.named(drawn.class_name)}"
+        caption = f"{drawn.info.title}{of}: {drawn.description}"
     which = f"{paths[0].name}. " if len(rows) > 1 else ""
     return replace(miss, pictures=pictures, caption=f"{which}{caption}")
 
@@ -191,7 +191,7 @@ def draw_slide(scored: ScoredSlide, result: SlideResult) -> str:
         small = slide.thumbnail(_SIDE_PX)
         height, width = slide.shape
     extent = (0.0, float(width), float(height), 0.0)
-    chosen = _best_map(scored, result.score)
+    chosen = _shown_map(scored, result.score)
     shape = (2 if chosen is not None else 1) * 3.2 * min(1.0, width / height), 3.2 * min(1.0, height / width)
     figure, axes = new_axes(max(shape[0], 1.6), max(shape[1], 1.2))
     axes.remove()
@@ -206,30 +206,25 @@ def draw_slide(scored: ScoredSlide, result: SlideResult) -> str:
 
 
 def _overlay(view: Any, tile_map: TileMap) -> None:  # noqa: ANN401 - axes of matplotlib
-    values = tile_map.values if tile_map.kind in ("score", "probability") else tile_map.percentile().values
     high, wide = tile_map.grid.shape
     tall, broad = tile_map.grid.tile_px0
-    finite = values[np.isfinite(values)]
-    span = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    low, top = limits_of(tile_map.values, tile_map.info.limits)
     view.imshow(
-        values,
+        tile_map.values,
         extent=(0.0, wide * broad, high * tall, 0.0),
         cmap=colormaps["viridis"].with_extremes(bad=(0, 0, 0, 0)),
-        vmin=span[0],
-        vmax=span[1] if span[1] > span[0] else span[0] + 1,
+        vmin=low,
+        vmax=top,
         alpha=0.6,
         interpolation="nearest",
     )
 
 
-def _best_map(scored: ScoredSlide, score: str) -> TileMap | None:
-    """Return the map that says most of where the model looked."""
-    for kind in _SHOWN:
-        for tile_map in scored.maps:
-            if (
-                tile_map.kind == kind
-                and tile_map.class_name in (None, score)
-                and np.isfinite(tile_map.values).any()
-            ):
-                return tile_map
+def _shown_map(scored: ScoredSlide, score: str) -> TileMap | None:
+    """Return the map that is shown first over a slide; None where there is none with a value."""
+    for overlay in scored.overlays:
+        drawing = overlay.chosen(score)
+        shown = drawing.info.is_map and drawing.info.visible
+        if shown and isinstance(drawing, TileMap) and drawing.holds_any:
+            return drawing
     return None

@@ -17,6 +17,7 @@ from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.faithfulness_plot import FaithfulnessView
 from napari_her2.errors import Her2Error
+from napari_her2.explain.fields import REGION_CAM
 from napari_her2.inference.class_words import class_name, class_names
 from napari_her2.methods.catalogue import can_explain
 from napari_her2.number_words import counted
@@ -283,11 +284,7 @@ class CamPanel(QWidget):
         opacity = shown.look.opacity if shown is not None else self._settings.default_opacity
         show_cam(viewer, explained.cam, layer, opacity if before is None else before.opacity)
         if shown is not None:
-            # Two maps over each other tell nothing: the one that was asked for last is seen.
-            shown.set_visible("score", visible=False)
-            shown.set_visible("attention", visible=False)
-            shown.set_visible("confidence", visible=False)
-            shown.set_visible("class Grad-CAM", visible=False)
+            shown.show_only(REGION_CAM.kind)  # the one that was asked for last
             self._session.look_changed.emit(self._slide_id)
         told = list(explained.ready.warnings)
         damaged = len(explained.cam.damaged_px0)

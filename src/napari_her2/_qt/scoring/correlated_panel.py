@@ -14,6 +14,7 @@ from napari_her2._napari.tags import slide_tag
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
+from napari_her2.explain.correlated_colours import REPRESENTATION
 from napari_her2.methods.catalogue import can_explain
 from napari_her2.number_words import counted, size_in_words
 
@@ -115,11 +116,8 @@ class CorrelatedPanel(QWidget):
     # -- what it looks like
 
     def _make_widgets(self) -> None:
-        self.box = QCheckBox("Correlated representation")
-        self.box.setToolTip(
-            "What the model makes of the H&E on its way to a score: channels that were trained to go "
-            "along with the IHC of the same place. Computed from H&E; it is no IHC."
-        )
+        self.box = QCheckBox(REPRESENTATION.title)
+        self.box.setToolTip(REPRESENTATION.means())
         self.view = Combo()
         self.view.setAccessibleName("What of the representation is shown")
         for words, view in _VIEWS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -310,11 +311,7 @@ class ScoringDock(Dock):
         look = OverlayLook(opacity=self.settings.default_opacity)
         before = self.session.overlays(result.slide_id)
         if before is not None:
-            look = OverlayLook(
-                attention_scale=before.look.attention_scale,
-                opacity=before.look.opacity,
-                top_tiles=before.look.top_tiles,
-            )
+            look = replace(before.look, class_names={})
         self.session.set_result(result, look)
         if self.result.isVisibleTo(self):
             # After the layout has made room for it.

@@ -11,7 +11,6 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPixmap
 from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
-from napari_her2._napari.layers import scores_tiles
 from napari_her2._napari.work import reading_thumbnails
 from napari_her2._qt.parts.jobs import Job
 from napari_her2._qt.parts.text import Label, tip
@@ -68,7 +67,7 @@ def strips_of(lookups: Sequence[TileLookup]) -> list[Strip]:
         # In a small bag no tile is both.
         count = min(slide.compared or _COUNT, max(len(slide.table) // 2, 1), len(slide.table))
         of = f"{slide.stain} · " if len(lookups) > 1 else ""
-        word = "weighted" if scores_tiles(lookup.result) else "attended"
+        word = lookup.ranking.adjective if lookup.ranking is not None else ""
         strips.append(Strip(f"{of}most {word}", lookup, lookup.ranked(count)))
         strips.append(Strip(f"{of}least {word}", lookup, lookup.ranked(count, least=True)))
     return [strip for strip in strips if strip.tiles]

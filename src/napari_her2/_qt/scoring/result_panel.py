@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
-from napari_her2._napari.layers import scores_tiles
 from napari_her2._napari.manual import category_beside
 from napari_her2._napari.work import exporting
 from napari_her2._qt.parts.jobs import Job
@@ -25,19 +24,7 @@ if TYPE_CHECKING:
     from napari_her2._napari.manual import ManualScore
     from napari_her2._napari.overlays import OverlaySet
     from napari_her2._napari.session import Session
-    from napari_her2._napari.tags import OverlayRole
     from napari_her2._qt.parts.theme import Colours
-
-_ROLES: tuple[OverlayRole, ...] = (
-    "score",
-    "confidence",
-    "attention",
-    "evidence",
-    "Grad-CAM",
-    "class Grad-CAM",
-    "tissue",
-    "top tiles",
-)
 
 
 class ResultPanel(QWidget):
@@ -111,7 +98,7 @@ class ResultPanel(QWidget):
         self.card.set_result(result)
         self.exported.setVisible(False)
         self.seen_images.show_result(result)
-        self.seen.setVisible(result is not None and "images seen" in METHODS[result.method].explanations)
+        self.seen.setVisible(self.seen_images.count > 0)
         self.tiles.show_result(result)
         self.manual.set_value(self._session.manual(self._read_id))
         self.manual.set_result(result)
@@ -151,22 +138,15 @@ class ResultPanel(QWidget):
         sets = self._overlay_sets
         if not sets:
             return
-        visible: dict[OverlayRole, bool | None] = {}
-        for role in _ROLES:
-            layers = [layer for shown in sets if (layer := shown.layer(role)) is not None]
-            visible[role] = any(layer.visible for layer in layers) if layers else None
-        self.overlays.set_visible(visible)
-        result, look = sets[0].result, sets[0].look
-        self.overlays.set_choices(
-            {name: result.named(name) for name in result.classes},
-            look,
-            look.class_name or result.score,
-            evidence=result.table.evidence is not None,
-            by_tile=scores_tiles(result),
-            attention=result.table.attention is not None,
-            confidence=result.table.confidence is not None,
-            class_cam=visible["class Grad-CAM"] is not None,
+        shown = sets[0]
+        self.overlays.set_overlays(
+            tuple(shown.overlays.values()), shown.look, shown.result.score, shown.result.named
         )
+        visible: dict[str, bool | None] = {}
+        for kind in self.overlays.boxes:
+            layers = [layer for of in sets if (layer := of.layer(kind)) is not None]
+            visible[kind] = any(layer.visible for layer in layers) if layers else None
+        self.overlays.set_visible(visible)
 
     def _show_category(self) -> None:
         """Show beside the prediction what follows from the user's own entries."""
@@ -193,17 +173,17 @@ class ResultPanel(QWidget):
         self._session.set_manual(self._read_id, manual)
         self._show_category()
 
-    def _on_visible(self, role: OverlayRole, visible: bool) -> None:
+    def _on_visible(self, kind: str, visible: bool) -> None:
         for shown in self._overlay_sets:
-            shown.set_visible(role, visible)
+            shown.set_visible(kind, visible)
 
-    def _on_class(self, name: str) -> None:
+    def _on_class(self, kind: str, name: str) -> None:
         for shown in self._overlay_sets:
-            shown.set_class(name)
+            shown.set_class(kind, name)
 
-    def _on_scale(self, scale: str) -> None:
+    def _on_scale(self, kind: str, scale: str) -> None:
         for shown in self._overlay_sets:
-            shown.set_attention_scale("raw" if scale == "raw" else "percentile")
+            shown.set_scale(kind, scale)
 
     def _on_opacity(self, opacity: float) -> None:
         for shown in self._overlay_sets:

@@ -1,4 +1,4 @@
-"""What a model of low resolution saw: its images, each place of which leads to the slide."""
+"""The images that a model saw of a slide, each place of which leads to the slide."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from napari_her2._napari.seen import remove_seen, seen_of, show_seen
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.tile_inspector import TilePicture
+from napari_her2.explain.geometries import SEEN
 from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ class SeenImages(QWidget):
         self.previous, self.next = QPushButton("◀"), QPushButton("▶")
         self.which = Label()
         self.over = QCheckBox("Lay it over the slide")
-        self.over.setToolTip(
-            "Shows the slide as the model saw it, in its place; zoom in to compare it with the cells"
-        )
+        self.over.setToolTip(SEEN.means())
         self.previous.setAccessibleName("Image before this one")
         self.next.setAccessibleName("Image after this one")
         for label in (self.facts, self.limit):
@@ -101,6 +100,11 @@ class SeenImages(QWidget):
         self.facts.setStyleSheet(f"color: {colours.muted};")
         self.limit.setStyleSheet(f"color: {colours.warning};")
 
+    @property
+    def count(self) -> int:
+        """How many images there are to see."""
+        return 0 if self._result is None else len(self._result.thumbnails)
+
     def show_result(self, result: SlideResult | None) -> None:
         """Show the images of a result, or nothing."""
         shown = result is not None and "images seen" in METHODS[result.method].explanations
@@ -115,7 +119,7 @@ class SeenImages(QWidget):
         limit = method.limit(scored)
         self.limit.setText(limit)
         self.limit.setVisible(bool(limit))
-        self.steps.setVisible(len(self._result.thumbnails) > 1)
+        self.steps.setVisible(self.count > 1)
         self._show()
 
     def sync(self) -> None:
@@ -130,7 +134,7 @@ class SeenImages(QWidget):
     def _show(self) -> None:
         if self._result is None:
             return
-        count = len(self._result.thumbnails)
+        count = self.count
         self.picture.set_pixels(self._result.thumbnails[self._number].rgb, (0.0, 0.0, 0.0, 0.0))
         self.which.setText(f"Image {self._number + 1} of {count}")
         self.previous.setEnabled(self._number > 0)
@@ -145,7 +149,7 @@ class SeenImages(QWidget):
     def _step(self, step: int) -> None:
         if self._result is None:
             return
-        self._number = min(max(self._number + step, 0), len(self._result.thumbnails) - 1)
+        self._number = min(max(self._number + step, 0), self.count - 1)
         self._show()
         if self.over.isChecked():
             self._on_over(wanted=True)

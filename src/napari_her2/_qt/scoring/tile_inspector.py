@@ -9,14 +9,15 @@ from qtpy.QtCore import QRectF, QSize, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_her2._napari.colormaps import TOP_TILE_COLOUR
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import Colours
+from napari_her2.explain.geometries import TOP_TILES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2._napari.tile import TileView
+    from napari_her2.explain.overlays import Ranking
 
 _VIEW_PX = 240
 
@@ -68,7 +69,7 @@ class TilePicture(QWidget):
         place = self.place()
         painter.drawImage(place, self._image)
         if not self._frame.isEmpty():
-            painter.setPen(QPen(QColor(TOP_TILE_COLOUR), 2))
+            painter.setPen(QPen(QColor(TOP_TILES.colours), 2))
             painter.drawRect(
                 QRectF(
                     place.left() + self._frame.left() * place.width(),
@@ -105,12 +106,12 @@ class TileInspector(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.hint = Label(wrap=True)
-        self.set_hint("a tile")
+        self.set_hint("tile")
         self.hover = Label(wrap=True)
         self.picture = TilePicture()
         self.numbers = Label(wrap=True, selectable=True)
         self.previous, self.next = QPushButton(), QPushButton()
-        self.set_order("attention")
+        self.set_order(None)
         self.show_on_slide = QPushButton("Go to")
         self.show_on_slide.setToolTip("Move the view to this tile")
         self.buttons = QWidget()
@@ -135,30 +136,19 @@ class TileInspector(QWidget):
         self.hover.setStyleSheet(f"color: {colours.muted};")
 
     def set_hint(self, what: str) -> None:
-        """Say what can be clicked: "a tile"."""
-        self.hint.setText(f"Click {what} on the slide to see it enlarged.")
+        """Say what can be clicked: "tile"."""
+        self.hint.setText(f"Click a {what} on the slide to see it enlarged.")
 
-    def set_order(self, ranked_by: str) -> None:
-        """Say what the tiles are put in order by.
-
-        Parameters
-        ----------
-        ranked_by : str
-            "attention", "weight in the score", or empty where they follow each other on the slide.
-        """
-        words = {
-            "attention": ("More attended", "Less attended"),
-            "weight in the score": ("More weight", "Less weight"),
-        }
-        previous, following = words.get(ranked_by, ("Previous", "Next"))
-        self.previous.setText(f"◀ {previous}")
-        self.next.setText(f"{following} ▶")
-        self.previous.setToolTip(
-            f"The tile with the next higher {ranked_by}" if ranked_by else "The tile before this one, by rows"
-        )
-        self.next.setToolTip(
-            f"The tile with the next lower {ranked_by}" if ranked_by else "The tile after this one, by rows"
-        )
+    def set_order(self, ranking: Ranking | None) -> None:
+        """Say what the tiles are put in order by; None where they follow each other on the slide."""
+        texts, tips = ("Previous", "Next"), ("before this one, by rows", "after this one, by rows")
+        if ranking is not None:
+            texts = (f"More {ranking.adjective}", f"Less {ranking.adjective}")
+            tips = (f"with the next higher {ranking.noun}", f"with the next lower {ranking.noun}")
+        self.previous.setText(f"◀ {texts[0]}")
+        self.next.setText(f"{texts[1]} ▶")
+        self.previous.setToolTip(f"The tile {tips[0]}")
+        self.next.setToolTip(f"The tile {tips[1]}")
 
     def set_hover(self, text: str) -> None:
         """Show the numbers of the tile under the cursor."""

@@ -9,7 +9,6 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_her2._napari.layers import ranked_by
 from napari_her2._napari.placement import look_at
 from napari_her2._napari.tile import TileLookup
 from napari_her2._napari.work import reading_tile
@@ -18,7 +17,7 @@ from napari_her2._qt.parts.pointer import Pointer
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.scoring.gallery import Gallery, strips_of
 from napari_her2._qt.scoring.tile_inspector import TileInspector
-from napari_her2.methods.catalogue import METHODS
+from napari_her2.explain.geometries import TILES
 
 if TYPE_CHECKING:
     from napari_her2._napari.session import Session
@@ -84,10 +83,11 @@ class TilePanel(QWidget):
         for slide_id in slides:
             if result is not None and self._session.slide_of(slide_id) is not None:
                 self._lookups[slide_id] = TileLookup(result.seen_from(slide_id))
-        self.inspector.set_order("" if result is None else ranked_by(result))
-        place = "tile" if result is None else METHODS[result.method].place
-        self.single.set_title("Tile" if place == "tile" else f"{place.capitalize()} on the slide")
-        self.inspector.set_hint(f"a {place}")
+        slide = None if result is None else result.slides[0]
+        ranks, info = (None, TILES) if slide is None else (slide.ranks, slide.tiles_info)
+        self.inspector.set_order(None if ranks is None else ranks.info.ranking)
+        self.single.set_title(info.title)
+        self.inspector.set_hint(info.unit)
         self.gallery.set_strips(strips_of(list(self._lookups.values())))
         self.most_and_least.setVisible(bool(self.gallery.strips))
 

@@ -140,9 +140,9 @@ def test_what_is_drawn_or_painted_in_is_not_active_after_scoring() -> None:
 def test_small_values_of_one_tile_among_thousands_are_not_rounded_away() -> None:
     slide = make_slide()
     result = make_result(slide)
-    table = result.table
-    small = replace(table, attention=table.attention * np.float32(1e-5), evidence=table.evidence * 1e-4)
-    viewer, _, _ = show(replace(result, slides=(replace(result.slides[0], table=small),)), slide)
+    times = {"attention": np.float32(1e-5), "evidence": np.float32(1e-4)}
+    maps = tuple(replace(of, values=of.values * times.get(of.kind, 1)) for of in result.maps)
+    viewer, _, _ = show(replace(result, slides=(replace(result.slides[0], maps=maps),)), slide)
     text = status_at(viewer, 190, 290)
     assert "attention weight: 2.06e-07" in text  # 96 / 4656 of it
     assert "evidence 3+: 0.0008" in text

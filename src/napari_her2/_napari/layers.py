@@ -292,7 +292,7 @@ def _colours(info: OverlayInfo, values: NDArray[np.generic], look: OverlayLook) 
         "rgb": False,
         "interpolation2d": "nearest",
         "colormap": colormap_of(info),
-        "contrast_limits": limits_of(values, info.limits) if info.is_map else (0, 1),
+        "contrast_limits": limits_of(np.asarray(values, np.float32), info.limits) if info.is_map else (0, 1),
         "opacity": look.opacity if info.is_map else 1.0,
         "visible": info.visible,
     }

@@ -81,7 +81,7 @@ class TileMap:
 
     def at(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
         """Values of tiles, (N,) float32; ``index`` holds (row, column) of each."""
-        return self.values[index[:, 0], index[:, 1]]
+        return np.asarray(self.values[index[:, 0], index[:, 1]], np.float32)
 
     def percentile(self) -> TileMap:
         """Return the same map as percentile ranks in (0, 1] (average ranks over the scored tiles)."""

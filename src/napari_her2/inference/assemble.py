@@ -181,7 +181,8 @@ def scored_slide(
         Of each tile that is tissue.
     damage : str
         What the map of damage shows.
-    stain, looks_like, table, maps, grid, tissue, tissue_mm2, corrupt, compared, thumbnails, extras, tiles_info
+    stain, looks_like, table, maps, grid, tissue, tissue_mm2, corrupt, compared
+    thumbnails, extras, tiles_info
         As of `ScoredSlide`.
 
     Returns

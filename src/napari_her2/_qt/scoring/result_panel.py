@@ -18,7 +18,6 @@ from napari_her2._qt.scoring.overlay_controls import OverlayControls
 from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2._qt.scoring.seen_image import SeenImages
 from napari_her2._qt.scoring.tile_panel import TilePanel
-from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from napari_her2._napari.manual import ManualScore

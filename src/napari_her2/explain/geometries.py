@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_her2.explain.maps import TileMap
     from napari_her2.explain.overlays import Ranking
     from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.thumbnail import Thumbnail
     from napari_her2.slide.tissue import TissueMask
 
 TISSUE = OverlayInfo(
@@ -159,6 +160,16 @@ class PlacedImage:
     pixel_px0: tuple[float, float]
     class_name: str | None = None
     detail: str = ""
+
+
+def images_seen(thumbnails: Sequence[Thumbnail]) -> list[PlacedImage]:
+    """Describe the images that a model saw of a slide, each in its place."""
+    count = len(thumbnails)
+    of = [f" ({number} of {count})" if count > 1 else "" for number in range(1, count + 1)]
+    return [
+        PlacedImage(SEEN, seen.rgb, seen.origin_px0, seen.pixel_px0, detail=detail)
+        for seen, detail in zip(thumbnails, of, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -283,3 +283,18 @@ class Overlay:
             self.drawings,
             key=lambda drawing: (drawing.class_name == class_name, drawing.info.scale == scale),
         )
+
+
+def grouped(drawings: Iterable[Drawing]) -> tuple[Overlay, ...]:
+    """List drawings as overlays, one for each kind, in the order of their checkboxes.
+
+    Parameters
+    ----------
+    drawings : iterable of Drawing
+        What has no name for a layer is only exported, and left out.
+    """
+    kinds: dict[str, list[Drawing]] = {}
+    for drawing in drawings:
+        if drawing.info.layer_name:
+            kinds.setdefault(drawing.info.kind, []).append(drawing)
+    return tuple(sorted((Overlay(tuple(of)) for of in kinds.values()), key=lambda of: of.info.order))

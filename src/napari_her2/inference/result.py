@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from napari_her2.explain.geometries import TILES
-from napari_her2.explain.overlays import RAW
+from napari_her2.explain.geometries import TILES, TISSUE, Outline, TileValues, frames_of, images_seen
+from napari_her2.explain.overlays import RAW, grouped
 from napari_her2.inference.class_words import class_name, with_ish
-from napari_her2.inference.overlays import overlays_of
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
@@ -172,7 +171,14 @@ class ScoredSlide:
     @property
     def overlays(self) -> tuple[Overlay, ...]:
         """Everything that can be laid over the slide, in the order in which it is offered."""
-        return overlays_of(self)
+        drawings: list[Drawing] = [of for of in self.maps if of.info.is_map or of.holds_any]
+        drawings += [*self.extras, *images_seen(self.thumbnails)]
+        if self.ranks is not None and len(self.table):
+            drawings.append(frames_of(self.ranks, self.table.index))
+        if self.tissue is not None:
+            drawings.append(Outline(TISSUE, self.tissue))
+        drawings.append(TileValues(self.tiles_info, self.maps, self.table.index, self.grid))
+        return grouped(drawings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from napari_her2._napari.cam_layers import inside
 from napari_her2._napari.prepared import preparing_fields
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
+from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -153,14 +153,7 @@ def explaining(
         classes=tuple(class_names(ready.card.classes, ready.card.class_scores).values()),
         tissue=ready.tissue,
     )
-    with closing(steps):
-        while True:
-            try:
-                done, total = next(steps)
-            except StopIteration as stop:
-                cam: CamMap = stop.value
-                break
-            yield Progress("Grad-CAM", done, total, "fields", ready.device)
+    cam = yield from passed_on(steps, lambda done: Progress("Grad-CAM", *done, "fields", ready.device))
     if outlines is not None:
         cam = inside(cam, outlines)
     if not np.isfinite(cam.values).any():
@@ -203,13 +196,10 @@ def checking(
     steps = cam_faithfulness_steps(
         ready.head, field, ready.card.classes.index(class_name), batch_size=ready.batch_size
     )
-    with closing(steps):
-        while True:
-            try:
-                done, total = next(steps)
-            except StopIteration as stop:
-                return Checked(ready, class_name, tile, stop.value)
-            yield Progress("Deleting and inserting", done, total, "images", ready.device)
+    found = yield from passed_on(
+        steps, lambda done: Progress("Deleting and inserting", *done, "images", ready.device)
+    )
+    return Checked(ready, class_name, tile, found)
 
 
 def _read_one(slide: Slide, result: SlideResult, tile: int) -> NDArray[np.uint8]:

@@ -57,25 +57,25 @@ def write_score_table(out: Path, outcomes: Iterable[SlideOutcome]) -> Path:
 def _read(file: Path) -> Mapping[str, Any] | None:
     """Row of a result; None where the file is none of ours, or damaged."""
     try:
-        told = read_result(file)
-        held = {name: tuple(scores) for name, scores in told.get("class_scores", {}).items()}
+        result = read_result(file)
+        held = {name: tuple(scores) for name, scores in result.get("class_scores", {}).items()}
         return {
-            "slide": " + ".join(slide["slide"] for slide in told["slides"]),
-            "task": told["task"],
-            "result": told["label"],
-            "score": class_name(told["score"], held),
-            "confidence": f"{told['confidence']:.4f}",
-            "margin": f"{told['margin']:.4f}",
-            "indeterminate": "yes" if told["abstained"] else "no",
+            "slide": " + ".join(slide["slide"] for slide in result["slides"]),
+            "task": result["task"],
+            "result": result["label"],
+            "score": class_name(result["score"], held),
+            "confidence": f"{result['confidence']:.4f}",
+            "margin": f"{result['margin']:.4f}",
+            "indeterminate": "yes" if result["abstained"] else "no",
             **{
                 f"P({class_name(name, held)})": f"{value:.4f}"
-                for name, value in told["probabilities"].items()
+                for name, value in result["probabilities"].items()
             },
-            "tiles": told["tiles"],
-            "tissue_mm2": f"{told['tissue_mm2']:.2f}",
-            "model": told["model"],
-            "warnings": " | ".join(told["warnings"]),
-            "notice": told["notice"],
+            "tiles": result["tiles"],
+            "tissue_mm2": f"{result['tissue_mm2']:.2f}",
+            "model": result["model"],
+            "warnings": " | ".join(result["warnings"]),
+            "notice": result["notice"],
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None

@@ -119,5 +119,5 @@ def _cpu_knows_bfloat16() -> bool:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     # PyTorch tells this through functions that it does not promise to keep: absent means no.
-    told = [getattr(torch.cpu, name, None) for name in _NATIVE_BF16_CPU]
-    return any(ask is not None and ask() for ask in told)
+    asked = [getattr(torch.cpu, name, None) for name in _NATIVE_BF16_CPU]
+    return any(ask is not None and ask() for ask in asked)

@@ -50,7 +50,7 @@ class LowResolutionMethod(Method):
         return card.arguments.get("mode") == "fit"
 
     def seen(self, scored: ScoredSlide) -> str:
-        """Which images were seen: what is damaged was white in them, and is told by a warning."""
+        """Which images were seen: what is damaged was white in them, of which a warning says how much."""
         return f"{images_in_words(scored.thumbnails)} · {scored.tissue_mm2:.1f} mm² tissue"
 
     def limit(self, scored: ScoredSlide) -> str:

@@ -31,8 +31,8 @@ TASKS: Mapping[str, str] = {
 class WSMCLMethod(TileMethod):
     """Two bags, each with a head of its own, and one head over both.
 
-    Where there are two slides they are given as H&E and IHC; one alone is told by its colours, or by
-    ``ScoringOptions.stain``. Regions are those of the first slide.
+    Where there are two slides they are given as H&E and IHC; one alone is recognised by its colours, or
+    named by ``ScoringOptions.stain``. Regions are those of the first slide.
     """
 
     name = "wsmcl"
@@ -43,7 +43,7 @@ class WSMCLMethod(TileMethod):
     explanations = frozenset({"tile gallery"})
 
     def given(self, job: ScoringJob) -> Given:
-        """Tell the slides apart, and refuse two that are no pair; see `TileMethod.given`."""
+        """Recognise the slides, and refuse two that are no pair; see `TileMethod.given`."""
         if job.ihc is None:
             return Given(((job.slide, _stain_alone(job.slide, job.options)),))
         warnings = _refuse_strangers(job.slide, job.ihc, job.options)

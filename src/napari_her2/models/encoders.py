@@ -142,8 +142,8 @@ class PatchEncoder(nn.Module):
     def fingerprint(self) -> str:
         """SHA-256 over the spec and the weights, in hexadecimal: two encoders that share it agree."""
         spec = self.spec
-        told = f"{spec.name} {spec.tile_px} {spec.mean} {spec.std} {sorted(spec.arguments.items())}"
-        return weights_digest(self.backbone.state_dict(), told)
+        salt = f"{spec.name} {spec.tile_px} {spec.mean} {spec.std} {sorted(spec.arguments.items())}"
+        return weights_digest(self.backbone.state_dict(), salt)
 
 
 class _AlexNetFeatures(nn.Module):
@@ -351,8 +351,8 @@ def _build(
 
 def _head_prefixes(backbone: nn.Module) -> tuple[str, ...]:
     """Names below which the original model keeps its classifier, which an encoder has no use for."""
-    told = getattr(backbone, "pretrained_cfg", {}).get("classifier") or "classifier"
-    names = (told,) if isinstance(told, str) else tuple(told)
+    named = getattr(backbone, "pretrained_cfg", {}).get("classifier") or "classifier"
+    names = (named,) if isinstance(named, str) else tuple(named)
     return tuple(f"{name}." for name in names)
 
 

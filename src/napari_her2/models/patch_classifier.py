@@ -1,4 +1,4 @@
-"""Patches of a slide told apart one by one: the arm that scoring from one small image is compared with.
+"""Patches of a slide classified one by one: the arm that scoring from one small image is compared with.
 
 Chauhan et al., Low-resolution against high-resolution scoring of HER2 IHC, 2025 (arXiv:2503.22069), compare
 a ConvNeXt on an image of the whole slide with classifiers of patches whose answers are joined. Here it is

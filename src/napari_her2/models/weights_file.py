@@ -195,13 +195,13 @@ def check_tensors(
             )
 
 
-def weights_digest(tensors: Mapping[str, Tensor], told: str = "") -> str:
+def weights_digest(tensors: Mapping[str, Tensor], salt: str = "") -> str:
     """SHA-256 over names, types, shapes and values of tensors, whatever file they came from.
 
     Parameters
     ----------
     tensors : mapping of str to Tensor
-    told : str
+    salt : str
         Anything else that should change the digest.
 
     Returns
@@ -209,7 +209,7 @@ def weights_digest(tensors: Mapping[str, Tensor], told: str = "") -> str:
     str
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256(told.encode())
+    digest = hashlib.sha256(salt.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(_tensor_bytes(tensor))

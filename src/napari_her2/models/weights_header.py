@@ -165,8 +165,8 @@ def parsed_header(header: bytes, space: int, path: Path) -> WeightsHeader:
         raise ModelError(f"{path.name} claims {len(values):,} tensors: it is no model. Get the file again.")
     claims: dict[str, TensorClaim] = {}
     places: list[tuple[int, int]] = []
-    for name, told in values.items():
-        claim, place = _claim(told)
+    for name, entry in values.items():
+        claim, place = _claim(entry)
         if claim is None or place is None:
             raise ModelError(
                 f"{path.name} is damaged: its tensor {shown(name, 80)!r} is not described as one. "
@@ -185,11 +185,11 @@ def unreadable(path: Path, error: OSError) -> ModelError:
     return ModelError(f"{path} could not be read ({error.strerror or error}): check the path and its rights.")
 
 
-def _claim(told: Any) -> tuple[TensorClaim | None, tuple[int, int] | None]:  # noqa: ANN401 - JSON
+def _claim(entry: Any) -> tuple[TensorClaim | None, tuple[int, int] | None]:  # noqa: ANN401 - JSON
     """Return the description of a tensor and its place behind the header; None where it is none."""
-    if not isinstance(told, dict) or told.keys() != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         return None, None
-    kind, shape, place = told["dtype"], told["shape"], told["data_offsets"]
+    kind, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in _TYPE_BYTES or not _are_sizes(shape, _MAX_AXES):
         return None, None
     if not _are_sizes(place, 2) or len(place) != 2:

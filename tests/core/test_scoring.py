@@ -169,7 +169,7 @@ def test_an_unsure_answer_is_indeterminate(he_slide, tiny_model):
 )
 def test_classes_are_worded_as_the_criteria_have_it(name, label):
     assert class_label(name) == label
-    assert result_label(name, 0.9, {"a": 100}) == (label, False)
+    assert result_label(name, 0.9, {"a": 100}) == (label, "")
     assert result_label(name, 0.9, {"a": 99})[1]
     assert result_label(name, 0.49, {"a": 5000})[1]
 

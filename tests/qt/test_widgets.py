@@ -100,7 +100,8 @@ def test_a_result_made_of_tiles_tells_its_rule_and_how_far_the_tiles_are_trusted
     assert "20 % high (from 0.9), 30 % medium (from 0.75), 50 % low" in facts
     assert "learnt, not a probability of being right" in facts
     reason = "the model trusts its scores of the tiles too little (0.31 on average)"
-    card.set_result(replace(make_field_result(), label=f"indeterminate: {reason}", abstained=True))
+    label = f"indeterminate: {reason}"
+    card.set_result(replace(make_field_result(), label=label, abstained=True, reason=reason))
     assert card.label.text() == "indeterminate"
     assert card.reason.text() == reason
     card.set_result(make_result())

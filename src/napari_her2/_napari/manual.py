@@ -54,13 +54,13 @@ class ManualScore:
                 "positive": "HER2-positive (2+, ISH positive)",
                 "negative": "HER2-low (2+, ISH negative)",
             }.get(self.ish, "equivocal: ISH required")
-        category = {
-            "0, no staining": "HER2-null",
-            "0, with membrane staining": "HER2-ultralow",
-            "1+": "HER2-low",
-            "3+": "HER2-positive",
-        }.get(self.score, "")
-        doubt = ish_disagrees(self.score.partition(",")[0], self.ish) if category else ""
+        category, score = {
+            "0, no staining": ("HER2-null", "0"),
+            "0, with membrane staining": ("HER2-ultralow", "0"),
+            "1+": ("HER2-low", "1+"),
+            "3+": ("HER2-positive", "3+"),
+        }.get(self.score, ("", ""))
+        doubt = ish_disagrees(score, self.ish) if category else ""
         return f"{category}. {doubt}" if doubt else category
 
     def to_json(self, result: SlideResult | None = None) -> dict[str, str]:

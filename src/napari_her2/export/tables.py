@@ -97,6 +97,7 @@ def result_values(result: SlideResult) -> dict[str, Any]:
         "confidence": result.confidence,
         "margin": result.margin,
         "abstained": result.abstained,
+        "reason": result.reason,
         "uncertainty": None
         if spread is None
         else {

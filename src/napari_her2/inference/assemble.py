@@ -228,7 +228,7 @@ def assemble(job: ScoringJob, answer: Answer) -> SlideResult:
     score = max(card.classes, key=lambda name: probabilities[name])
     if other := other_precision(card.precision, answer.precision):
         warnings = (*warnings, other)
-    label, abstained = result_label(
+    label, reason = result_label(
         score,
         probabilities[score],
         {slide.name: len(slide.table) for slide in slides},
@@ -248,7 +248,8 @@ def assemble(job: ScoringJob, answer: Answer) -> SlideResult:
         probabilities=probabilities,
         score=score,
         label=label,
-        abstained=abstained,
+        abstained=bool(reason),
+        reason=reason,
         uncertainty=answer.spread,
         device=job.device.name,
         precision=answer.precision,

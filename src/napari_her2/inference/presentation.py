@@ -86,8 +86,8 @@ def result_label(
     doubt: str = "",
     own_labels: Mapping[str, str] | None = None,
     class_scores: Mapping[str, tuple[str, ...]] | None = None,
-) -> tuple[str, bool]:
-    """How the answer is shown, and whether it is withheld.
+) -> tuple[str, str]:
+    """How the answer is shown, and why it is withheld.
 
     Parameters
     ----------
@@ -102,9 +102,10 @@ def result_label(
     -------
     label : str
         "3+ (positive)", or "indeterminate: ..." with the reason.
-    abstained : bool
+    reason : str
+        Empty where the answer is given.
     """
     reason = abstention(confidence, tiles, min_confidence=min_confidence, min_tiles=min_tiles) or doubt
     if reason:
-        return f"{INDETERMINATE}: {reason}", True
-    return class_label(name, own_labels, class_scores), False
+        return f"{INDETERMINATE}: {reason}", reason
+    return class_label(name, own_labels, class_scores), ""

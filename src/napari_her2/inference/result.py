@@ -236,6 +236,8 @@ class SlideResult:
     precision : str
         In which the features of the tiles were computed ("float32", "bfloat16", "float16"); scores of tiles,
         and what follows from features, are float32 always. Empty where an older version did not say.
+    reason : str
+        Why the answer is withheld; empty where it is given.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -263,6 +265,7 @@ class SlideResult:
     trust: Mapping[str, float] = field(default_factory=dict)
     class_scores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     precision: str = ""
+    reason: str = ""
 
     @property
     def slide(self) -> str:

@@ -12,6 +12,7 @@ from napari_her2._qt.parts.text import Label, Markup, joined, markup
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.head_answers import head_in_words, heads_markup
 from napari_her2._qt.scoring.probability_bars import ProbabilityBars
+from napari_her2.inference.presentation import INDETERMINATE
 from napari_her2.methods.catalogue import METHODS
 from napari_her2.models.card import NOTICE
 
@@ -86,15 +87,14 @@ class ResultCard(QWidget):
         if result is None:
             return
         self.task.setText(result.task)
-        # "indeterminate: only 12 tiles of tissue": the word is large, its reason is not.
-        answer, _, reason = result.label.partition(": ")
-        self.label.setText(answer)
+        # The word is large, the reason why there is no answer is not.
+        self.label.setText(INDETERMINATE if result.reason else result.label)
         _fill(self.head, head_in_words(result))
         heads = heads_markup(result)
         self.heads.set_markup(heads)
         self.heads.setVisible(bool(heads))
-        self.reason.setText(reason)
-        self.reason.setVisible(bool(reason))
+        self.reason.setText(result.reason)
+        self.reason.setVisible(bool(result.reason))
         # What every dock says stands in its banner; here is what this model has to say beyond.
         own = result.notice.replace(NOTICE, "").strip()
         self.notice.setText(own)

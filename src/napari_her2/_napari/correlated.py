@@ -12,6 +12,7 @@ from napari_her2._napari.tags import METADATA_KEY, RepresentationTag, slide_tag,
 from napari_her2.explain.correlated_colours import REPRESENTATION
 from napari_her2.explain.geometries import OnRequest
 from napari_her2.inference.result import Progress
+from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -79,12 +80,11 @@ def preparing(slide: Slide, model: str, settings: Settings) -> Generator[Progres
         device=device.torch_device,
         clear_glass=True,
     )
-    steps = pyramid.fit()
-    while True:
-        try:
-            yield Progress("Looking at the slide", next(steps), SAMPLE_FIELDS, "fields", device.name)
-        except StopIteration as stop:
-            return Prepared(pyramid, stop.value, card.name, device.name, ready.warnings)
+    sample = yield from passed_on(
+        pyramid.fit(),
+        lambda done: Progress("Looking at the slide", done, SAMPLE_FIELDS, "fields", device.name),
+    )
+    return Prepared(pyramid, sample, card.name, device.name, ready.warnings)
 
 
 def computing(source: CorrelatedSource) -> Generator[Progress, None, None]:

@@ -248,14 +248,11 @@ def refuse_ruins(slide: Slide, embeddings: Embeddings) -> None:
     """
     lost = len(embeddings.corrupt)
     asked = lost + len(embeddings.index)
-    if lost > MOST_DAMAGED * asked:
-        raise SlideError(
-            f"{lost:,} of {asked:,} tiles ({lost / asked:.0%}) of {slide.path.name} cannot be read "
-            f"because the file is damaged or was cut off: copy it again from its source."
-        )
+    share = lost / max(1, asked)
+    refuse_damage(slide, share, f"{lost:,} of {asked:,} tiles ({share:.0%})")
 
 
-def refuse_damage(slide: Slide, share: float) -> None:
+def refuse_damage(slide: Slide, share: float, lost: str = "") -> None:
     """Refuse a slide of whose tissue much could not be read; see `refuse_ruins`.
 
     Parameters
@@ -263,6 +260,8 @@ def refuse_damage(slide: Slide, share: float) -> None:
     slide : Slide
     share : float
         Of the tissue, 0 to 1.
+    lost : str, optional
+        It in words.
 
     Raises
     ------
@@ -270,8 +269,8 @@ def refuse_damage(slide: Slide, share: float) -> None:
     """
     if share > MOST_DAMAGED:
         raise SlideError(
-            f"{share:.0%} of the tissue of {slide.path.name} cannot be read because the file is damaged or "
-            f"was cut off: copy it again from its source."
+            f"{lost or f'{share:.0%} of the tissue'} of {slide.path.name} cannot be read because the file is "
+            f"damaged or was cut off: copy it again from its source."
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from napari_her2.explain.attention import ATTENTION, ATTENTION_RANKS, EVIDENCE
 from napari_her2.explain.fields import REGION_CAM, SCORED_TILES, WEIGHT, WEIGHT_RANKS, field_maps
 from napari_her2.explain.geometries import OnRequest
-from napari_her2.explain.low_resolution import CAM, PLACES, SIGNED_CAM
+from napari_her2.explain.image_cam import CAM, PLACES, SIGNED_CAM
 from napari_her2.explain.maps import TileMap, damage_map
 from napari_her2.explain.overlays import PERCENTILE
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable

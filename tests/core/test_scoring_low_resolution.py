@@ -19,7 +19,7 @@ from shapely.geometry import box
 from low_resolution_bundles import make_low_resolution_bundle
 from napari_her2 import open_slide, score_slide, score_steps
 from napari_her2.errors import JobFailed, ModelMisfit, SlideError
-from napari_her2.explain.low_resolution import cam_maps
+from napari_her2.explain.image_cam import cam_maps
 from napari_her2.export.tables import write_result
 from napari_her2.models.bundle import load_bundle
 from napari_her2.slide.grid import TileGrid

@@ -18,7 +18,7 @@ from napari_her2._napari.placement import look_at
 from napari_her2._napari.seen import remove_seen, seen_of, show_seen
 from napari_her2._napari.tags import tag_of
 from napari_her2._napari.tile import TileLookup, read_tile
-from napari_her2.explain.low_resolution import SIGNED_CAM
+from napari_her2.explain.image_cam import SIGNED_CAM
 from napari_her2.explain.maps import limits_of
 from napari_her2.explain.region_cam import CamMap
 from scored import HandSlide, make_field_result, make_image_result, make_result, make_slide

@@ -207,7 +207,7 @@ def _predictions(
 
 
 def _scored(job: ScoringJob, seen: SlideImages, signed: Tensor, looks_like: str) -> ScoredSlide:
-    from napari_her2.explain.low_resolution import PLACES, cam_maps
+    from napari_her2.explain.image_cam import PLACES, cam_maps
     from napari_her2.inference.assemble import scored_slide
 
     grid, index = seen.grid, seen.index

@@ -54,8 +54,8 @@ class AttentionMIL(ABMIL):
             features=features, widths=(), hidden=hidden, classes=classes, gated=False, dropout=0.0
         )
         self.hidden = hidden
-        self.register_state_dict_post_hook(_named_as_stored)
-        self.register_load_state_dict_pre_hook(_named_as_here)
+        self.register_state_dict_post_hook(_named_as_stored)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_named_as_here)  # type: ignore[no-untyped-call]
 
 
 def _named_as_stored(_: nn.Module, state: dict[str, Any], prefix: str, *__: object) -> None:

@@ -1,4 +1,4 @@
-"""Grad-CAM of a model of low resolution, laid back from its images onto the tile grid of the slide."""
+"""Grad-CAM of a model of images, laid back from the images of a slide onto its tile grid."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from napari_her2.cli import app
 from napari_her2.cohort import cluster as cluster_room
-from napari_her2.cohort import dispatch, score_cohort_steps, worker
+from napari_her2.cohort import dispatch, knock, score_cohort_steps, worker
 from napari_her2.cohort.answer import NotWanted, WorkerUnfit
 from napari_her2.cohort.loop import running_loop
 from napari_her2.cohort.sources import ModelSource
@@ -129,6 +129,7 @@ def assert_same_result(one, other):
 
 def test_nothing_answers_at_a_wrong_address(slides, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_room, "CONNECT_S", 0.5)  # nothing will ever answer
+    monkeypatch.setattr(knock, "LISTENS_WITHIN_S", 0.5)
     for wrong in ("tcp://127.0.0.1:9", "nonsense://x", str(tmp_path / "absent.json")):
         with pytest.raises(JobFailed, match=r"No dask scheduler (answers|runs) at .*: check the address"):
             finish(score_cohort_steps(slides, tiny_model, tmp_path / "out", scheduler=wrong))

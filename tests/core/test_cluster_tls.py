@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import dask
@@ -60,25 +61,31 @@ def scheduler(certificates):
         yield cluster.scheduler_address
 
 
+def connected(address, tls, stack):
+    steps = cluster_room.connect(address, tls, stack)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
 def test_a_scheduler_with_tls_is_reached_with_its_certificates(scheduler, certificates):
     assert scheduler.startswith("tls://")
-    with cluster_room.connect(scheduler, certificates["ours"]) as cluster:
+    with ExitStack() as stack:
+        cluster = connected(scheduler, certificates["ours"], stack)
         assert cluster.workers() == frozenset()
         assert cluster.warning() == ""
 
 
 def test_a_scheduler_with_tls_is_not_reached_with_those_of_others(scheduler, certificates, monkeypatch):
     monkeypatch.setattr(cluster_room, "CONNECT_S", 1.0)  # it will never answer
-    with (
-        pytest.raises(JobFailed, match="No dask scheduler answers"),
-        cluster_room.connect(scheduler, certificates["theirs"]),
+    for tls, told in (
+        (certificates["theirs"], "No dask scheduler answers"),
+        (None, "is encrypted: give the certificate of its authority"),
     ):
-        pass
-    with (
-        pytest.raises(JobFailed, match="is encrypted: give the certificate of its authority"),
-        cluster_room.connect(scheduler),
-    ):
-        pass
+        with ExitStack() as stack, pytest.raises(JobFailed, match=told):
+            connected(scheduler, tls, stack)
 
 
 def test_certificates_that_do_not_go_together_are_told(certificates, tmp_path):

@@ -147,6 +147,14 @@ def test_openslide_meets_no_tile_that_is_longer_than_the_file(tmp_path, backend)
         assert "longer than the whole file" in str(refused.value)
 
 
+def test_a_damaged_colour_profile_is_none(tmp_path):
+    pytest.importorskip("openslide")
+    path = tiled(tmp_path / "profile.tif", compression="deflate", iccprofile=b"no profile" * 20)
+    with open_slide(path, backend="openslide") as slide:
+        assert slide.icc_profile is None
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), IMAGE)
+
+
 def test_single_bits_in_a_codec_of_whole_bytes_are_refused(tmp_path):
     path = tmp_path / "bits.tif"
     tifffile.imwrite(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import secrets
-import socket
 import threading
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.cohort.answer import read_answer
+from napari_her2.cohort.knock import answering, listening
 from napari_her2.cohort.loop import running_loop
 from napari_her2.cohort.tls import open_to_the_network, security_of
 from napari_her2.cohort.worker import Needs, other_version, prepare_aside, run_job
@@ -20,17 +18,18 @@ from napari_her2.errors import ClusterLost, Her2Error, JobFailed
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
+    from contextlib import ExitStack
+    from pathlib import Path
 
     from distributed import Client, Future
 
     from napari_her2.cohort.jobs import SlideJob, Source
-    from napari_her2.cohort.outcome import SlideOutcome
+    from napari_her2.cohort.outcome import CohortProgress, SlideOutcome
     from napari_her2.cohort.tls import TlsFiles
 
 CONNECT_S = 60.0
 """A scheduler that is there answers within milliseconds, on a busy machine within seconds."""
-_KNOCK_S = 10.0
 _GATHER_S = 60.0
 _MOST_WORDS = 2000
 _NAME = "napari-her2"
@@ -149,8 +148,7 @@ class Cluster:
             self._client.cancel(list(futures))
 
 
-@contextmanager
-def connect(address: str, tls: TlsFiles | None = None) -> Iterator[Cluster]:
+def connect(address: str, tls: TlsFiles | None, until: ExitStack) -> Generator[CohortProgress, None, Cluster]:
     """Connect to a running scheduler.
 
     Parameters
@@ -158,10 +156,17 @@ def connect(address: str, tls: TlsFiles | None = None) -> Iterator[Cluster]:
     address : str
         "tcp://host:8786" or "tls://host:8786", or the file that ``dask scheduler --scheduler-file`` wrote
         (.json).
-    tls : TlsFiles, optional
+    tls : TlsFiles or None
+    until : ExitStack
+        Ends the connection.
 
     Yields
     ------
+    CohortProgress
+        While the scheduler is waited for. Closing the generator gives up.
+
+    Returns
+    -------
     Cluster
 
     Raises
@@ -178,24 +183,21 @@ def connect(address: str, tls: TlsFiles | None = None) -> Iterator[Cluster]:
             f'(pip install "napari-her2[cluster]").'
         ) from error
 
-    with ExitStack() as stack:
-        try:
-            # Read here: distributed would wait for an absent file for ever.
-            is_file = address.endswith(".json")
-            where = json.loads(Path(address).read_text(encoding="utf-8"))["address"] if is_file else address
-            security = security_of(str(where), tls)
-            _refuse_closed_port(str(where), address)
-            loop = stack.enter_context(running_loop(CONNECT_S))
-            # Not the default of this process: what else it computes with dask stays here.
-            client = _client_class(stack)(
-                where, loop=loop, timeout=CONNECT_S, set_as_default=False, name=_NAME, security=security
-            )
-        except (OSError, TimeoutError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise JobFailed(
-                f"No dask scheduler answers at {address} within {CONNECT_S:g} s: check the address "
-                f"(tcp://host:8786, or tls://host:8786 and its certificates) and that the scheduler runs."
-            ) from error
-        yield Cluster(client, address)
+    try:
+        where = yield from listening(address)
+        security = security_of(where, tls)
+        loop = until.enter_context(running_loop(CONNECT_S))
+        yield from answering(where, loop, security, CONNECT_S)
+        # Not the default of this process: what else it computes with dask stays here.
+        client = _client_class(until)(
+            where, loop=loop, timeout=CONNECT_S, set_as_default=False, name=_NAME, security=security
+        )
+    except (OSError, TimeoutError, ValueError, TypeError) as error:
+        raise JobFailed(
+            f"No dask scheduler answers at {address}: check the address (tcp://host:8786, or "
+            f"tls://host:8786 and its certificates) and that the scheduler runs."
+        ) from error
+    return Cluster(client, address)
 
 
 @contextmanager
@@ -235,27 +237,6 @@ def shared_needs(source: Source[Any], files: Sequence[Path], out: Path) -> Itera
     finally:
         with suppress(OSError):
             token.unlink()
-
-
-def _refuse_closed_port(where: str, address: str) -> None:
-    """Refuse an address at which nothing listens: dask would try it again until its patience ends.
-
-    Whatever else goes wrong (a slow network, another protocol) is left to dask, and to its patience.
-    """
-    from distributed.comm.addressing import parse_address, parse_host_port
-
-    protocol, place = parse_address(where)
-    if protocol not in ("tcp", "tls"):
-        return
-    try:
-        socket.create_connection(parse_host_port(place), timeout=_KNOCK_S).close()
-    except ConnectionRefusedError:
-        raise JobFailed(
-            f"No dask scheduler runs at {address}, for the connection was refused: check the address "
-            f"(tcp://host:8786, or tls://host:8786 and its certificates), and start the scheduler first."
-        ) from None
-    except OSError:
-        return
 
 
 def _client_class(stack: ExitStack) -> type[Client]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,7 +213,9 @@ def _there(
         raise JobFailed("A slide cannot be tried less than once: give a number of retries from 0 on.")
     files = [path for job in jobs for path in job.files]
     yield CohortProgress("Looking for the cluster", note=scheduler)
-    with connect(scheduler, tls) as cluster, shared_needs(source, files, out) as needs:
+    with ExitStack() as stack:
+        cluster = yield from connect(scheduler, tls, stack)
+        needs = stack.enter_context(shared_needs(source, files, out))
         found, warning = len(cluster.workers()), cluster.warning()
         yield CohortProgress(
             "Checking the workers", 0, found, "workers", "each loads the model", warning=warning

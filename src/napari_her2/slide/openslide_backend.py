@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openslide
+from PIL.ImageCms import PyCMSError
 
 from napari_her2.errors import SlideError
 from napari_her2.slide.facts import TIFF_RESOLUTION, SlideFacts, as_float, ome_facts, stated_facts
@@ -110,7 +111,10 @@ class OpenSlideBackend:
             ) from error
 
     def _icc_profile(self) -> bytes | None:
-        profile = self._slide.color_profile
+        try:
+            profile = self._slide.color_profile
+        except PyCMSError:  # damaged: the pixels are as good without it
+            return None
         return None if profile is None else bytes(profile.tobytes())
 
     def _reader(self, number: int) -> Callable[[int, int, int, int], NDArray[np.uint8]]:

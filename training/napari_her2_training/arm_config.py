@@ -79,6 +79,11 @@ class ArmConfig(CasesRunConfig):
     model: ArmModelConfig
     data: StainedCasesConfig
 
+    @property
+    def needed(self) -> tuple[Stain, ...]:
+        """Slides that every row of the manifest must name."""
+        return (self.data.column,)
+
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:
         """Check a configuration given as nested mappings; see `RunConfig.parse`."""

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_type_hints
 
 from napari_her2.errors import JobFailed
 from napari_her2.outside import MiB, Reading, expanded, shown
@@ -279,6 +279,11 @@ class CasesRunConfig(RunConfig):
     """A training run on cases with scores."""
 
     data: CasesConfig
+
+    @property
+    def needed(self) -> tuple[Literal["he", "ihc"], ...]:
+        """Slides that every row of the manifest must name."""
+        return ("he",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from napari_her2_training.encoder.patches import MadeUpPatches
 from napari_her2_training.encoder.pretraining import STAGE as PRETRAINING
 from napari_her2_training.encoder.pretraining import PatchTask, prepared_encoder
 from napari_her2_training.findings import noted
-from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
+from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari_her2_training.attention_mil.config import AttentionConfig
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
+    from napari_her2_training.cohort.table import Table
     from napari_her2_training.encoder.patches import LabelledPatches
     from napari_her2_training.findings import Findings
     from napari_her2_training.running.arm import ArmRun, Judging
@@ -43,41 +44,31 @@ _VALIDATION_PATCHES = 100
 """Patches of a validation slide at most."""
 
 
-def train_attention_mil(
-    config: AttentionConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
-) -> Generator[Progress, None, Path]:
-    """Train attention MIL from a manifest; see `napari_her2_training.run`.
-
-    Returns
-    -------
-    Path
-        The bundle of the best fold.
-    """
-    learns, regions = config.pretraining.epochs > 0, config.pretraining.regions
-    asked = regions if learns or config.head.guidance else ""
-    run = open_arm(
-        config,
-        data,
-        out,
-        resume=resume,
-        check=lambda table: check_outlines(asked, "[pretraining] regions", table.used, data.parent, findings),
-        findings=findings,
-    )
+def attention_steps(run: ArmRun[AttentionConfig]) -> Generator[Progress, None, Path]:
+    """Train attention MIL to the bundle of the best fold."""
+    config, findings, regions = run.config, run.findings, run.config.pretraining.regions
     slides = EmbeddedSlides(
         config.encoder,
         config.data,
         config.compute.seed,
-        regions=(lambda case: data.parent / regions.format(case_id=case.case_id))
+        regions=(lambda case: run.data.parent / regions.format(case_id=case.case_id))
         if regions and config.head.guidance
         else None,
         least=config.bags.size,
     )
+    learns = config.pretraining.epochs > 0
     if not learns or findings is not None:
         folds = max(1, len(run.splits)) if learns else 0
         yield from slides.prepare(run.table.used, ("he",), run.device.reader, findings, folds=folds)
         with noted(findings):
             _check_sizes([case for case in run.table.used if case.row in run.table.learnt], slides)
     return (yield from run_arm(run, lambda number, split: _train_fold(number, split, run, slides)))
+
+
+def _check_regions(table: Table, config: AttentionConfig, folder: Path, findings: Findings | None) -> None:
+    if config.pretraining.epochs or config.head.guidance:
+        pattern = config.pretraining.regions
+        check_outlines(pattern, "[pretraining] regions", table.used, folder, findings)
 
 
 def _check_sizes(cases: Sequence[Case], slides: EmbeddedSlides) -> None:
@@ -159,3 +150,6 @@ def _pretrained(
         task = PatchTask(prepared_encoder(encoder, train), train, validation, own, classes=classes, seed=seed)
     yield from run.learn(task, run.step(number, "encoder"), PRETRAINING, what="pre-training", alike=own)
     return task.rounded()
+
+
+train_attention_mil = on_cases(attention_steps, _check_regions)

@@ -22,7 +22,7 @@ from napari_her2_training.measures.arms import METRICS_FILE, Measured
 from napari_her2_training.mil.config import MILConfig
 from napari_her2_training.mil.run import mil_steps, slides_of
 from napari_her2_training.reporting.plots import save_confusion
-from napari_her2_training.running.arm import open_arm
+from napari_her2_training.running.arm import on_cases
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -31,25 +31,21 @@ if TYPE_CHECKING:
     from napari_her2_training.arm_config import ArmConfig
     from napari_her2_training.comparison.config import CompareConfig
     from napari_her2_training.encoder.embedded import EmbeddedSlides
-    from napari_her2_training.findings import Findings
     from napari_her2_training.running.arm import ArmRun
 
 Own = TypeVar("Own", bound="ArmConfig")
 ARMS_FOLDER = "arms"
 
 
-def train_comparison(
-    config: CompareConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
-) -> Generator[Progress, None, Path]:
-    """Train and measure all arms; see `napari_her2_training.run`.
+def comparison_steps(run: ArmRun[CompareConfig]) -> Generator[Progress, None, Path]:
+    """Train and measure all arms.
 
     Returns
     -------
     Path
         The table.
     """
-    needed = (config.data.column,)
-    run = open_arm(config, data, out, resume=resume, needed=needed, findings=findings)
+    config, out, findings = run.config, run.folder.path, run.findings
     slides = slides_of(config.of(MILConfig))
     names = config.compare.names
     if findings is not None:
@@ -143,3 +139,6 @@ def _cells(row: Row, classes: Sequence[str]) -> dict[str, Any]:
         if row.measured.folds > 1:
             cells[f"{name} SD"] = None if found is None else found.sd
     return cells
+
+
+train_comparison = on_cases(comparison_steps)

@@ -21,7 +21,7 @@ from napari_her2_training.findings import noted
 from napari_her2_training.low_resolution.slide_images import ImageStore, Thumbnails, Tiles
 from napari_her2_training.low_resolution.start import IMAGENET, MEASURED_IMAGES, measure_start, start_from
 from napari_her2_training.low_resolution.training import ImageTask, predict_images
-from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
+from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts, round_weights
 from napari_her2_training.running.steps import in_thread
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from napari_her2.models.card import ArgumentValue
     from napari_her2_training.cohort.splits import Split
-    from napari_her2_training.findings import Findings
     from napari_her2_training.low_resolution.config import (
         LearningConfig,
         LowResolutionConfig,
@@ -45,21 +44,6 @@ if TYPE_CHECKING:
 
 STEP = "network"
 _AT_ONCE = 16
-
-
-def train_low_resolution(
-    config: LowResolutionConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
-) -> Generator[Progress, None, Path]:
-    """Train the low-resolution model; see `napari_her2_training.run`.
-
-    Returns
-    -------
-    Path
-        The bundle of the best fold.
-    """
-    needed = (config.data.column,)
-    run = open_arm(config, data, out, resume=resume, needed=needed, findings=findings)
-    return (yield from low_resolution_steps(run))
 
 
 def low_resolution_steps(run: ArmRun[LowResolutionConfig]) -> Generator[Progress, None, Path]:
@@ -97,21 +81,6 @@ def low_resolution_steps(run: ArmRun[LowResolutionConfig]) -> Generator[Progress
         "the low-resolution model",
     )
     return (yield from work.steps())
-
-
-def train_patches(
-    config: PatchArmConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
-) -> Generator[Progress, None, Path]:
-    """Train the classifier of patches; see `napari_her2_training.run`.
-
-    Returns
-    -------
-    Path
-        The bundle of the best fold.
-    """
-    needed = (config.data.column,)
-    run = open_arm(config, data, out, resume=resume, needed=needed, findings=findings)
-    return (yield from patches_steps(run))
 
 
 def patches_steps(run: ArmRun[PatchArmConfig]) -> Generator[Progress, None, Path]:
@@ -249,3 +218,7 @@ class _Work:
             )
         )
         return joined if self.reading else {"": joined["mean"]}
+
+
+train_low_resolution = on_cases(low_resolution_steps)
+train_patches = on_cases(patches_steps)

@@ -14,7 +14,7 @@ from napari_her2_training.cohort.bags import precision_of, predict_bags
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.encoder.embedded import EmbeddedSlides
 from napari_her2_training.mil.training import MILTask, new_aggregator
-from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
+from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts
 
 if TYPE_CHECKING:
@@ -22,25 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2_training.cohort.splits import Split
-    from napari_her2_training.findings import Findings
     from napari_her2_training.mil.config import MILConfig
     from napari_her2_training.running.arm import ArmRun, Judging
 
 STEP = "head"
-
-
-def train_mil(
-    config: MILConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
-) -> Generator[Progress, None, Path]:
-    """Train a slide model; see `napari_her2_training.run`.
-
-    Returns
-    -------
-    Path
-        The bundle of the best fold; of features from files, the weights of its head.
-    """
-    run = open_arm(config, data, out, resume=resume, needed=(config.data.column,), findings=findings)
-    return (yield from mil_steps(run, slides_of(config)))
 
 
 def slides_of(config: MILConfig) -> EmbeddedSlides:
@@ -91,3 +76,7 @@ def _train_fold(
         return TrainedFold(head, slides.encoder, facts, said, no_bundle=slides.no_bundle)
 
     return judge
+
+
+train_mil = on_cases(lambda run: mil_steps(run, slides_of(run.config)))
+"""To the bundle of the best fold; of features from files, to the weights of its head."""

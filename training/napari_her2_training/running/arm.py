@@ -34,13 +34,12 @@ from napari_her2_training.running.record import write_record
 from napari_her2_training.running.runs import RunFolder, open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Mapping
     from pathlib import Path
 
     from torch import nn
 
     from napari_her2.models.encoders import PatchEncoder
-    from napari_her2_training.cohort.manifest import Stain
     from napari_her2_training.cohort.splits import Split
     from napari_her2_training.findings import Findings
     from napari_her2_training.measures.arms import Measured
@@ -189,38 +188,34 @@ TrainFold = Callable[[int, "Split"], Generator[Progress, None, Callable[[], Judg
 """Trains one fold, given its number and its split; what it gives is called where the fold is to judge."""
 
 
-def open_arm(
-    config: Config,
-    data: Path,
-    out: Path,
-    *,
-    resume: bool,
-    needed: Sequence[Stain] = ("he",),
-    check: Callable[[Table], None] | None = None,
-    findings: Findings | None = None,
-) -> ArmRun[Config]:
-    """Read the manifest, split it, and begin or resume a run.
+def on_cases(
+    steps: Callable[[ArmRun[Any]], Generator[Progress, None, Path]],
+    check: Callable[[Table, Any, Path, Findings | None], None] | None = None,
+) -> Callable[..., Generator[Progress, None, Path]]:
+    """Return what runs a method that learns from a table of cases; see `napari_her2_training.methods.Run`.
+
+    The manifest is read and split, and a run is begun or resumed.
 
     Parameters
     ----------
-    config : CasesRunConfig
-    data : Path
-        The manifest.
-    out : Path
-    resume : bool
-    needed : sequence of {"he", "ihc"}
-        Slides that every row of the manifest must name.
+    steps : callable
+        Takes the run, and returns its model.
     check : callable, optional
-        Refuses a table that the method cannot learn from, before anything is written.
-    findings : Findings, optional
-        Nothing is written.
+        Refuses a table that the method cannot learn from, before anything is written. Takes the table, the
+        configuration and the folder of the manifest.
     """
-    table = read_table(data, needed, config.data, findings)
-    if check is not None:
-        check(table)
-    machines = choose_machines(config.compute, findings)
-    folder = RunFolder(out, resume) if findings else open_run(out, config, data, resume=resume)
-    return ArmRun(config, data, table, folder, machines, findings)
+
+    def train(
+        config: CasesRunConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
+    ) -> Generator[Progress, None, Path]:
+        table = read_table(data, config.needed, config.data, findings)
+        if check is not None:
+            check(table, config, data.parent, findings)
+        machines = choose_machines(config.compute, findings)
+        folder = RunFolder(out, resume) if findings else open_run(out, config, data, resume=resume)
+        return (yield from steps(ArmRun(config, data, table, folder, machines, findings)))
+
+    return train
 
 
 def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None, Path]:

@@ -18,6 +18,8 @@ from napari_her2_training.config_keys import key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_her2_training.cohort.manifest import Stain
+
 ABLATION = "ablation"
 VARIED = ("pairs", "head", "loss")
 """What a variant may change: everything else is shared, so that only this can make a difference."""
@@ -103,6 +105,17 @@ class WSMCLConfig(EncoderRunConfig):
     head: PairedHeadConfig
     loss: LossConfig
     variants: tuple[Variant, ...] = ()
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Ways to pair, of the run and its variants."""
+        every = (self, *(variant.config for variant in self.variants))
+        return tuple(sorted({own.pairs.mode for own in every}))
+
+    @property
+    def needed(self) -> tuple[Stain, ...]:
+        """Slides that every row of the manifest must name."""
+        return ("he", "ihc") if "same-case" in self.modes else ()
 
     def digest(self) -> str:
         """SHA-256 of all values but the variants, which may be added later; each has its own."""

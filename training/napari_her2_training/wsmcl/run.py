@@ -14,7 +14,7 @@ from napari_her2_training.cohort.manifest import SPLITS, STAINS, label_of
 from napari_her2_training.encoder.embedded import EmbeddedSlides
 from napari_her2_training.findings import noted
 from napari_her2_training.measures.arms import read_measured
-from napari_her2_training.running.arm import TrainedFold, open_arm, run_arm
+from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts
 from napari_her2_training.wsmcl.ablations import write_variants
 from napari_her2_training.wsmcl.pairs import PairDraw, PairedSlides, check_pairs, judged_pairs
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.models.wsmcl import WSMCL
-    from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
     from napari_her2_training.cohort.table import Table
@@ -46,28 +45,15 @@ VARIANTS = "ablations"
 BASE = "base"
 
 
-def train_wsmcl(
-    config: WSMCLConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
-) -> Generator[Progress, None, Path]:
-    """Train WSMCL from a manifest, and its variants after it, in ``out/ablations``.
-
-    Variants that are finished are not trained again; see `napari_her2_training.run`.
+def wsmcl_steps(run: ArmRun[WSMCLConfig]) -> Generator[Progress, None, Path]:
+    """Train WSMCL, and its variants after it, in ``OUT/ablations``; those that are finished are left alone.
 
     Returns
     -------
     Path
         The bundle of the best fold; where slides cannot be scored with it, the weights of its head.
     """
-    modes = sorted({config.pairs.mode, *(variant.config.pairs.mode for variant in config.variants)})
-    run = open_arm(
-        config,
-        data,
-        out,
-        resume=resume,
-        needed=("he", "ihc") if "same-case" in modes else (),
-        check=lambda table: _check(table, modes, config.data.mapping, findings),
-        findings=findings,
-    )
+    config, out, findings = run.config, run.folder.path, run.findings
     slides = EmbeddedSlides(config.encoder, config.data, config.compute.seed)
     yield from slides.prepare(run.table.used, tuple(STAINS), run.device.reader, findings)
     if findings is not None:
@@ -85,11 +71,12 @@ def train_wsmcl(
     return path
 
 
-def _check(table: Table, modes: Sequence[str], mapping: ClassMapping, findings: Findings | None) -> None:
+def _check(table: Table, config: WSMCLConfig, _: Path, findings: Findings | None) -> None:
     """Find what would stop the training later."""
+    mapping = config.data.mapping
     for split in table.splits:
         for part in SPLITS:
-            for mode in modes:
+            for mode in config.modes:
                 with noted(findings):
                     check_pairs(getattr(split, part), part, mode, mapping)
         with noted(findings):
@@ -212,3 +199,6 @@ def _no_bundle(config: WSMCLConfig, slides: EmbeddedSlides) -> str:
         f"[head] attention is {config.head.attention!r}, and scoring knows 'auto' alone: the weights of the "
         f"head are saved, but no model that scores slides."
     )
+
+
+train_wsmcl = on_cases(wsmcl_steps, _check)

@@ -132,7 +132,7 @@ def test_fields_of_a_changed_slide_are_not_kept(
 ) -> None:
     places = Places(case, ((100.0, 100.0), (150.0, 120.0)))
     store = FieldStore(tmp_path / "fields", SlideFields({"train": (places,)}, FIELDS))
-    overwrite_after(monkeypatch, Slide, "regions", case.slide(stain))
+    overwrite_after(monkeypatch, Slide, "squares", case.slide(stain))
     with pytest.raises(SlideChanged, match=CHANGED):
         exhaust(store.prepare("train", stain))
     assert not list((tmp_path / "fields").iterdir())

@@ -40,12 +40,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def array_file(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[NDArray[np.generic]]:
     """Fill a ``.npy`` file piece by piece; it appears whole or not at all.
 
-    Parameters
-    ----------
-    path : Path
-    shape : tuple of int
-    dtype : type
-
     Yields
     ------
     array

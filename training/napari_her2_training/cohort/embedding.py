@@ -95,12 +95,6 @@ def embed_cases(
 def tiles_to_learn(slide: Slide, config: DataConfig, stain: Stain) -> tuple[TileGrid, NDArray[np.bool_]]:
     """Lay the grid over a slide, and find the tiles of it that hold enough tissue.
 
-    Parameters
-    ----------
-    slide : Slide
-    config : DataConfig
-    stain : {"he", "ihc"}
-
     Returns
     -------
     grid : TileGrid

@@ -49,11 +49,6 @@ def holds_features(path: Path) -> bool:
 def from_files(cases: Sequence[Case], stain: Stain) -> bool:
     """Whether the slides of a stain are given as features.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-    stain : {"he", "ihc"}
-
     Raises
     ------
     JobFailed

@@ -55,11 +55,6 @@ def naming_row(case: Case, findings: Findings | None = None) -> Iterator[None]:
 def slide_to_learn(case: Case, stain: Stain) -> Iterator[Slide]:
     """Open a slide of a case; what is read of it counts only once the block was left without an error.
 
-    Parameters
-    ----------
-    case : Case
-    stain : {"he", "ihc"}
-
     Raises
     ------
     SlideError

@@ -63,12 +63,7 @@ class Patches:
 
 
 class MadeUpPatches:
-    """Patches for a step that is only timed; they share the pixels of one.
-
-    Parameters
-    ----------
-    count, tile_px, classes : int
-    """
+    """Patches for a step that is only timed; they share the pixels of one."""
 
     def __init__(self, count: int, tile_px: int, classes: int) -> None:
         self.labels: NDArray[np.int64] = np.arange(max(1, count), dtype=np.int64) % classes

@@ -24,20 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a card says of the network; see `napari_her2.models.card.ModelCard`.
-
-    Parameters
-    ----------
-    method, architecture : str
-    arguments : mapping
-    encoder : EncoderSpec or None
-    stain : str
-    tile_px : int
-    mpp : float
-    min_tissue : float or None
-    mpp_range : tuple of float or None
-    precision : str or None
-    """
+    """What a card says of the network; see `napari_her2.models.card.ModelCard`."""
 
     method: str
     architecture: str

@@ -167,14 +167,7 @@ def predict_pairs(model: WSMCL, pairs: Sequence[Pair]) -> Predictions:
 
 
 def predict_slides(model: WSMCL, bags: Sequence[SlideBag], stain: Stain) -> Predictions:
-    """Judge single slides by the head of their stain.
-
-    Parameters
-    ----------
-    model : WSMCL
-    bags : sequence of SlideBag
-    stain : {"he", "ihc"}
-    """
+    """Judge single slides by the head of their stain."""
     with torch.inference_mode():
         rows = [model(**{stain: torch.from_numpy(bag.features)}).logits for bag in bags]
     return predictions_of(bags, torch.stack(rows))

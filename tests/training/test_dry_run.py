@@ -27,8 +27,9 @@ from napari_her2_training.config import ComputeConfig, EncoderConfig
 from napari_her2_training.dry_run import check_steps
 from napari_her2_training.encoder import counting as tile_counting
 from napari_her2_training.encoder.make import frozen_encoder
+from napari_her2_training.findings import Cost
 from napari_her2_training.methods import METHODS
-from napari_her2_training.running import costs
+from napari_her2_training.running import costs, learning
 from napari_her2_training.running.machines import choose_machines
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2_training.findings import TrainingCheck
+    from napari_her2_training.running.task import Task
 
 MODEL = '[model]\nname = "tiny"\ntraining_data = "phantom"\n'
 DATA = "[data]\nvalidation = 0.5\n"
@@ -402,3 +404,33 @@ def test_features_from_files_need_no_encoder(cohort: Path, tmp_path: Path, one_s
     )
     unknown = check(tmp_path, "wsmcl", cohort, text)
     assert "timm has no model called 'no_such_model'" in unknown.faults[0]
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in METHODS if method not in ("compare", "corr-a-net-table")]
+)
+def test_a_run_learns_what_its_dry_run_counted(
+    method: str, cohort: Path, patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, learnt = [], []
+
+    def told(task: Task) -> tuple[object, ...]:
+        learns = sum(p.numel() for p in task.parameters() if p.requires_grad)
+        return type(task), task.epochs, task.train_batches, task.validation_batches, task.accumulate, learns
+
+    def timed(task: Task, _: object) -> Cost:
+        counted.append(told(task))
+        return Cost(0.0, 0.0, 1)
+
+    def stopped(task: Task, *_: object, **__: object) -> Generator:
+        learnt.append(told(task))
+        raise JobFailed("far enough")
+        yield
+
+    monkeypatch.setattr(learning, "measure", timed)
+    monkeypatch.setattr(learning, "fit_steps", stopped)
+    data = patches if method == "encoder" else cohort
+    assert check(tmp_path, method, data).faults == ()
+    with pytest.raises(JobFailed, match="far enough"):
+        finish(napari_her2_training.run(method, tmp_path / f"{method}.toml", data, tmp_path / "out"))
+    assert learnt == counted[:1]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.errors import JobFailed, SlideError
+from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.cohort.reading import naming_row
-from napari_her2_training.cohort.tissue import tissue_to_learn
+from napari_her2_training.cohort.tissue import refuse_empty, tissue_to_learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -50,7 +50,6 @@ def count_slides(
     findings: Findings,
     *,
     check: bool,
-    may_be_empty: bool = False,
     identify: bool = False,
 ) -> Generator[Progress, None, list[Counted]]:
     """Open slides one after the other and count.
@@ -65,8 +64,6 @@ def count_slides(
         A slide that cannot be opened, or holds nothing to take, becomes a fault that names its row.
     check : bool
         Whether a slide that does not look like its stain is a fault, as it is for the training.
-    may_be_empty : bool
-        Whether the method goes on where a slide holds nothing to take; then that is a warning.
     identify : bool
         Whether the cache is asked what it holds of a slide: all of it is read then, the first time.
 
@@ -89,13 +86,8 @@ def count_slides(
                 yield from identified(slide)
             tissue_to_learn(slide, stain, check=check)
             counted = count(slide, case)
-            if counted.taken:
-                found.append(counted)
-                continue
-            nothing = f"no tissue was found on {slide.path.name}, or too little"
-            if not may_be_empty:
-                raise SlideError(f"{nothing}; leave it out.")
-            findings.warn(f"Row {case.row} of the manifest, case {case.case_id}: {nothing}: it is not used.")
+            refuse_empty(slide, counted.taken)
+            found.append(counted)
     yield Progress(stage, len(cases), len(cases), "slides")
     return found
 

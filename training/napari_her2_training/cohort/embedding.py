@@ -15,7 +15,7 @@ from napari_her2_training.cohort.features import read_features
 from napari_her2_training.cohort.manifest import STAINS, label_of
 from napari_her2_training.cohort.outlines import TUMOUR_FROM, tumour_share
 from napari_her2_training.cohort.reading import naming_row, slide_to_learn
-from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
+from napari_her2_training.cohort.tissue import check_scale, refuse_empty, tissue_to_learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -77,11 +77,7 @@ def embed_cases(
             counted = partial(replace, stage=stage, done=number, total=len(cases), unit="slides")
             embedded = yield from passed_on(embed_steps(slide, encoder, grid, keep, device), counted)
             refuse_ruins(slide, embedded)
-        if not len(embedded.features):
-            raise JobFailed(
-                f"Row {case.row} of the manifest: no tissue was found on the {STAINS[stain]} slide of case "
-                f"{case.case_id}; leave it out."
-            )
+            refuse_empty(slide, len(embedded.features))
         tumour = None
         if regions is not None:
             share = tumour_share(regions(case), grid)

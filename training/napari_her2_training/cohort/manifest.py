@@ -76,6 +76,11 @@ class Case:
     fold: int | None = None
     split: str | None = None
 
+    @property
+    def where(self) -> str:
+        """Row and case, as messages begin with them."""
+        return f"Row {self.row} of the manifest, case {self.case_id}: "
+
     def slide(self, stain: Stain) -> Path:
         """Return the slide of a stain.
 

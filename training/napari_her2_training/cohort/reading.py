@@ -38,7 +38,7 @@ def naming_row(case: Case, findings: Findings | None = None) -> Iterator[None]:
     SlideChanged
         For the same.
     """
-    where = f"Row {case.row} of the manifest, case {case.case_id}: "
+    where = case.where
     if findings is not None:
         with findings.noted(where):
             yield

@@ -52,6 +52,17 @@ def tissue_to_learn(slide: Slide, stain: Stain, *, check: bool) -> TissueMask:
     return tissue
 
 
+def refuse_empty(slide: Slide, taken: int) -> None:
+    """Refuse a slide of which nothing can be taken.
+
+    Raises
+    ------
+    SlideError
+    """
+    if not taken:
+        raise SlideError(f"no tissue was found on {slide.path.name}, or too little: leave it out.")
+
+
 def check_scale(slide: Slide, mpp: float) -> None:
     """Refuse a slide that would have to be enlarged to be seen at a µm/px.
 

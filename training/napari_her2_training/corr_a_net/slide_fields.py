@@ -167,8 +167,7 @@ def _tell(
     for _, case in cases:
         if known.get(str(case.row)) == []:
             findings.warn(
-                f"Row {case.row} of the manifest, case {case.case_id}: no tissue was found on "
-                f"{case.slide('he').name}, or too little: it is not used."
+                f"{case.where}no tissue was found on {case.slide('he').name}, or too little: it is not used."
             )
     used = [corners for corners in known.values() if corners]
     if any(timed):

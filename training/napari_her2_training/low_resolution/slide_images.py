@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from napari_her2.errors import JobFailed
 from napari_her2.inference.embed import refuse_damage
 from napari_her2.inference.image_fit import damaged_share
 from napari_her2.inference.result import Progress
@@ -21,7 +20,7 @@ from napari_her2.slide.thumbnail import count_thumbnails, read_thumbnails, thumb
 from napari_her2_training.cohort.counting import Counted, count_slides
 from napari_her2_training.cohort.manifest import STAINS, label_of
 from napari_her2_training.cohort.reading import naming_row, slide_to_learn
-from napari_her2_training.cohort.tissue import check_scale, tissue_to_learn
+from napari_her2_training.cohort.tissue import check_scale, refuse_empty, tissue_to_learn
 from napari_her2_training.files import OWN_FILES, array_file, write_json
 
 if TYPE_CHECKING:
@@ -211,11 +210,7 @@ class ImageStore:
                 continue
             with naming_row(case), slide_to_learn(case, self.stain) as slide:
                 found = self.cut(slide, case)
-            if not len(found.images):
-                raise JobFailed(
-                    f"Row {case.row} of the manifest: the {STAINS[self.stain]} slide of case {case.case_id} "
-                    f"holds too little tissue for a tile; leave it out."
-                )
+                refuse_empty(slide, len(found.images))
             with array_file(path, found.images.shape, np.uint8) as file:
                 file[:] = found.images
             write_json(_facts(path), {"mpp": found.mpp, "weights": found.weights})

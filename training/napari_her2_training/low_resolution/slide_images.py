@@ -7,8 +7,9 @@ which means that the slide is finished. A run that was stopped goes on with the 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -140,34 +141,32 @@ class MadeUpImages(SlideImages):
         return self._one.repeat(len(numbers), 1, 1, 1)
 
 
-class Cutting(Protocol):
+class Cutting(ABC):
     """What is cut from a slide to learn from."""
 
-    @property
-    def name(self) -> str:
-        """What is cut, for a person."""
-        ...
+    name: ClassVar[str]
 
     @property
+    @abstractmethod
     def side(self) -> int:
         """Of an image, pixels."""
-        ...
 
-    def __call__(self, slide: Slide, case: Case, /) -> Cut:
+    @abstractmethod
+    def __call__(self, slide: Slide, case: Case) -> Cut:
         """Cut the images of a slide."""
-        ...
 
+    @abstractmethod
     def count(self, slide: Slide) -> int:
         """Count the images of a slide."""
-        ...
 
     def some(self, slide: Slide, case: Case) -> Cut:
         """Cut enough images of a slide to time it."""
-        ...
+        return self(slide, case)
 
-    def tell(self, counted: Sequence[Counted], findings: Findings) -> None:
-        """Tell what a person should know of what was counted."""
-        ...
+    @property
+    def wanted(self) -> int:
+        """Images that a slide should give; 0: as many as it holds."""
+        return 0
 
 
 class ImageStore:
@@ -243,7 +242,13 @@ class ImageStore:
         findings.facts[self.cut.name] = (
             f"{taken:,} of {side} px, from {len(found):,} {STAINS[self.stain]} slides"
         )
-        self.cut.tell(found, findings)
+        few = [one for one in found if one.taken < self.cut.wanted]
+        if few:
+            least = min(few, key=lambda one: one.taken)
+            findings.warn(
+                f"{len(few)} slides give fewer than the {self.cut.wanted} patches of [patches] per_slide, row "
+                f"{least.case.row} the fewest ({least.taken})."
+            )
         findings.disk_bytes += taken * side**2 * 3
         findings.spend("cutting images", seconds[0] * taken if seconds else None, "no slide could be read")
         self._counts = dict.fromkeys((case.row for case in cases), 1)
@@ -269,12 +274,12 @@ def _shares(weights: Sequence[float]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True)
-class Thumbnails:
-    """Reads a slide as the low-resolution model sees it; a `Cutting`."""
+class Thumbnails(Cutting):
+    """Reads a slide as the low-resolution model sees it."""
 
     config: ImageConfig
     data: StainedCasesConfig
-    name: str = "Small images"
+    name: ClassVar[str] = "Small images"
 
     @property
     def side(self) -> int:
@@ -298,13 +303,6 @@ class Thumbnails:
         check_scale(slide, thumbnail_mpp(slide, tissue, **self._frame))
         return count_thumbnails(slide, tissue, **self._frame)
 
-    def some(self, slide: Slide, case: Case) -> Cut:
-        """Read all images of a slide: they are few."""
-        return self(slide, case)
-
-    def tell(self, counted: Sequence[Counted], findings: Findings) -> None:
-        """Tell nothing."""
-
     @property
     def _frame(self) -> dict[str, Any]:
         mpp = self.config.mpp if self.config.mode == "fixed" else None
@@ -312,13 +310,13 @@ class Thumbnails:
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
-    """Reads tiles of a slide, at most so many, drawn anew for each slide by the seed; a `Cutting`."""
+class Tiles(Cutting):
+    """Reads tiles of a slide, at most so many, drawn anew for each slide by the seed."""
 
     config: PatchesConfig
     data: StainedCasesConfig
     seed: int
-    name: str = "Patches"
+    name: ClassVar[str] = "Patches"
 
     @property
     def side(self) -> int:
@@ -354,16 +352,10 @@ class Tiles:
         few = min(_TIMED, self.config.per_slide or _TIMED)
         return replace(self, config=replace(self.config, per_slide=few))(slide, case)
 
-    def tell(self, counted: Sequence[Counted], findings: Findings) -> None:
-        """Tell which slides give fewer tiles than are wanted."""
-        wanted = self.config.per_slide
-        few = [one for one in counted if one.taken < wanted]
-        if few:
-            least = min(few, key=lambda one: one.taken)
-            findings.warn(
-                f"{len(few)} slides give fewer than the {wanted} patches of [patches] per_slide, row "
-                f"{least.case.row} the fewest ({least.taken})."
-            )
+    @property
+    def wanted(self) -> int:
+        """Tiles that a slide should give; 0: as many as it holds."""
+        return self.config.per_slide
 
     def _keep(self, slide: Slide) -> NDArray[np.bool_]:
         """(rows, columns) bool: the tiles with enough tissue."""

@@ -246,8 +246,8 @@ class ImageStore:
         if few:
             least = min(few, key=lambda one: one.taken)
             findings.warn(
-                f"{len(few)} slides give fewer than the {self.cut.wanted} patches of [patches] per_slide, row "
-                f"{least.case.row} the fewest ({least.taken})."
+                f"{len(few)} slides give fewer than the {self.cut.wanted} patches of [patches] per_slide, "
+                f"row {least.case.row} the fewest ({least.taken})."
             )
         findings.disk_bytes += taken * side**2 * 3
         findings.spend("cutting images", seconds[0] * taken if seconds else None, "no slide could be read")

@@ -120,7 +120,9 @@ def area_means(
     -------
     (rows, columns) or (rows, columns, 3) float64
     """
-    sums = cv2.integral(pixels, sdepth=cv2.CV_64F)
+    # Half the time where 32 bits hold the sum of all pixels.
+    small = pixels.shape[0] * pixels.shape[1] * 255 < 2**31
+    sums = cv2.integral(pixels, sdepth=cv2.CV_32S if small else cv2.CV_64F)
     for axis in (0, 1):
         edges = start[axis] + np.arange(size[axis] + 1) * scale[axis]
         whole = np.clip(np.floor(edges).astype(np.int64), 0, pixels.shape[axis] - 1)

@@ -14,11 +14,11 @@ from sklearn import metrics as sk
 from napari_her2.errors import JobFailed
 from napari_her2_training.corr_a_net.confidence_metrics import (
     STRATA,
-    class_average_precisions,
     confidence_strata,
     effective_confidence,
     measure_predictor,
 )
+from napari_her2_training.measures.metrics import class_average_precisions
 
 NAN = pytest.approx(math.nan, nan_ok=True)
 

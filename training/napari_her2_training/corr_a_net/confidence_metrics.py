@@ -17,16 +17,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    matthews_corrcoef,
-    precision_score,
-    recall_score,
-)
+from sklearn.metrics import accuracy_score, precision_score
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.measures.metrics import class_aucs, macro_auc
+from napari_her2_training.measures.metrics import (
+    class_aucs,
+    class_average_precisions,
+    macro_auc,
+    slide_metrics,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,22 +151,18 @@ def measure_predictor(
     """
     _check(labels, probabilities, confidence, confidence_logits)
     predicted = probabilities.argmax(axis=1)
-    present = np.unique(labels)
-    precisions = class_average_precisions(labels, probabilities)
+    known = slide_metrics(labels, probabilities, tuple(map(str, range(probabilities.shape[1]))))
     right = labels == predicted
     return PredictorMeasures(
         fields=len(labels),
         weighted_precision=float(precision_score(labels, predicted, average="weighted", zero_division=0)),
-        weighted_recall=float(accuracy_score(labels, predicted)),
-        # The mean recall over the classes that occur; balanced_accuracy_score warns about the others.
-        balanced_accuracy=float(recall_score(labels, predicted, labels=present, average="macro")),
-        mcc=float(matthews_corrcoef(labels, predicted))
-        if len(np.union1d(present, predicted)) > 1
-        else math.nan,
-        auc=macro_auc(labels, probabilities),
-        pr_auc=_mean_of_told(precisions),
+        weighted_recall=known["accuracy"],
+        balanced_accuracy=known["balanced accuracy"],
+        mcc=known.get("MCC", math.nan),
+        auc=known.get("macro AUC", math.nan),
+        pr_auc=known.get("macro PR-AUC", math.nan),
         class_auc=tuple(class_aucs(labels, probabilities).tolist()),
-        class_pr_auc=tuple(precisions.tolist()),
+        class_pr_auc=tuple(class_average_precisions(labels, probabilities).tolist()),
         mec=effective_confidence(right, confidence, confidence_logits),
         softmax_mec=effective_confidence(right, probabilities.max(axis=1)),
         strata=confidence_strata(labels, probabilities, confidence),
@@ -249,40 +244,12 @@ def confidence_strata(
     return tuple(strata)
 
 
-def class_average_precisions(
-    labels: NDArray[np.integer], probabilities: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Area under the precision-recall curve of each class against the rest, as average precision.
-
-    Parameters
-    ----------
-    labels : (N,) int
-    probabilities : (N, C) float
-
-    Returns
-    -------
-    (C,) float64
-        NaN for a class that is absent, or alone.
-    """
-    found = np.full(probabilities.shape[1], np.nan)
-    for c in range(len(found)):
-        of_class = labels == c
-        if of_class.any() and not of_class.all():
-            found[c] = average_precision_score(of_class, probabilities[:, c])
-    return found
-
-
 def _rescaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     spread = np.ptp(values)
     if spread < _FLAT:
         return np.zeros_like(values)
     rescaled: NDArray[np.float64] = (values - values.min()) / spread
     return rescaled
-
-
-def _mean_of_told(values: NDArray[np.float64]) -> float:
-    told = values[np.isfinite(values)]
-    return float(told.mean()) if len(told) else math.nan
 
 
 def _check(

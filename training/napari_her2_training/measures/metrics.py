@@ -46,6 +46,29 @@ def class_aucs(labels: NDArray[np.integer], probabilities: NDArray[np.floating])
     )
 
 
+def class_average_precisions(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Area under the precision-recall curve of each class against the rest, as average precision.
+
+    Parameters
+    ----------
+    labels : (N,) int
+    probabilities : (N, C) float
+
+    Returns
+    -------
+    (C,) float64
+        NaN for a class that is absent, or alone.
+    """
+    found = np.full(probabilities.shape[1], np.nan)
+    for c in range(len(found)):
+        of_class = labels == c
+        if of_class.any() and not of_class.all():
+            found[c] = average_precision_score(of_class, probabilities[:, c])
+    return found
+
+
 def macro_auc(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
     """Mean one-vs-rest ROC AUC over the classes that occur; NaN where none can be told.
 
@@ -91,15 +114,12 @@ def slide_metrics(
             cohen_kappa_score(labels, predicted, weights="quadratic", labels=range(len(classes)))
         )
         found["MCC"] = float(matthews_corrcoef(labels, predicted))
-    # Precision says nothing where every slide is of the class.
-    precisions = {
-        c: average_precision_score(labels == c, probabilities[:, c]) for c in present if len(present) > 1
-    }
-    if precisions:
-        found["macro PR-AUC"] = float(np.mean(list(precisions.values())))
+    precisions = class_average_precisions(labels, probabilities)
+    if np.isfinite(precisions).any():
+        found["macro PR-AUC"] = float(np.nanmean(precisions))
     aucs = class_aucs(labels, probabilities)
     found |= {f"AUC {name}": float(value) for name, value in zip(classes, aucs, strict=True)}
-    found |= {f"PR-AUC {classes[c]}": float(value) for c, value in precisions.items()}
+    found |= {f"PR-AUC {name}": float(value) for name, value in zip(classes, precisions, strict=True)}
     told = np.union1d(present, predicted)
     scores = f1_score(labels, predicted, labels=told, average=None)
     found |= {f"F1 {classes[c]}": float(value) for c, value in zip(told, scores, strict=True)}

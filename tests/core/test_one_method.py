@@ -82,7 +82,7 @@ def test_methods_are_known_without_torch(path: Path) -> None:
     if path.stem == "scoring":
         return  # the door to scoring itself
     module = "napari_her2.methods" if path.stem == "__init__" else f"napari_her2.methods.{path.stem}"
-    code = f"import sys, {module}; print('torch' in sys.modules, 'cv2' in sys.modules)"
+    code = f"import sys, {module}; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

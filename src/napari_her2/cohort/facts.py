@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_her2.inference.result import BOTH
 from napari_her2.methods.catalogue import METHODS
+from napari_her2.models.card import BOTH
 
 if TYPE_CHECKING:
     from pathlib import Path

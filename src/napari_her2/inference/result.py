@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from napari_her2.explain.geometries import TILES, TISSUE, Outline, TileValues, frames_of, images_seen
 from napari_her2.explain.overlays import RAW, grouped
 from napari_her2.inference.class_words import class_name, with_ish
-from napari_her2.models.card import NOTICE
+from napari_her2.models.card import BOTH, NOTICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from napari_her2.slide.tissue import TissueMask
 
 T = TypeVar("T")
-
-
-BOTH = "fusion"
-"""The head that takes both slides of a case."""
 
 
 @dataclass(frozen=True, slots=True)

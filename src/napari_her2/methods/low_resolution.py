@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from napari_her2.inference.result import Progress, TileTable
 from napari_her2.methods.method import Method
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.images import ImageKind, SlideImages
     from napari_her2.inference.job import ScoringJob
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
     from napari_her2.models.card import ModelCard
     from napari_her2.models.low_resolution import LowResolution
     from napari_her2.slide.thumbnail import Thumbnail
@@ -66,6 +65,7 @@ class LowResolutionMethod(Method):
         from napari_her2.inference.image_fit import doubt_of
         from napari_her2.inference.images import choose_tissue, read_images
         from napari_her2.inference.precision import FLOAT32
+        from napari_her2.inference.result import Progress
 
         kind = _kind(job.card)
         yield Progress("Finding tissue", note=job.device.name)
@@ -178,6 +178,7 @@ def _predictions(
     import torch
 
     from napari_her2.inference.head import RoomyDevice
+    from napari_her2.inference.result import Progress
     from napari_her2.models.low_resolution import VIEWS, unview, view
 
     device, total = RoomyDevice(job.device, job.bundle), len(thumbnails) * VIEWS
@@ -209,6 +210,7 @@ def _predictions(
 def _scored(job: ScoringJob, seen: SlideImages, signed: Tensor, looks_like: str) -> ScoredSlide:
     from napari_her2.explain.image_cam import PLACES, cam_maps
     from napari_her2.inference.assemble import scored_slide
+    from napari_her2.inference.result import TileTable
 
     grid, index = seen.grid, seen.index
     return scored_slide(

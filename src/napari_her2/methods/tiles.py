@@ -6,7 +6,6 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from napari_her2.inference.result import Progress
 from napari_her2.methods.method import Method
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
-    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.result import Progress, SlideResult
     from napari_her2.inference.selection import Chosen
     from napari_her2.methods.method import Takes
     from napari_her2.slide.reader import Slide
@@ -55,6 +54,7 @@ class TileMethod(Method):
         """Score a slide, or the two slides of a case; see `Method.score`."""
         from napari_her2.inference.assemble import assemble
         from napari_her2.inference.precision import joined
+        from napari_her2.inference.result import Progress
 
         yield Progress("Finding tissue", note=job.device.name)
         given = self.given(job)
@@ -148,6 +148,7 @@ class TileMethod(Method):
 
 
 def _choose(job: ScoringJob, given: Given) -> Generator[Progress, None, list[Chosen]]:
+    from napari_her2.inference.result import Progress
     from napari_her2.inference.selection import choose_tiles
 
     chosen = []

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import ModelError, ModelMisfit
-from napari_her2.inference.result import BOTH
 from napari_her2.methods.tiles import Given, TileMethod
-from napari_her2.models.card import PAIR
+from napari_her2.models.card import BOTH, PAIR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

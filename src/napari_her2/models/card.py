@@ -23,6 +23,8 @@ PAIR = "H&E+IHC"
 """Stain of a model that takes the H&E and the IHC slide of a case, or either alone."""
 STAINS = ("H&E", "IHC", PAIR)
 PRECISIONS = ("float32", "bfloat16", "float16")
+BOTH = "fusion"
+"""The head that takes both slides of a case, in the temperatures of a card and in results."""
 SLIDE = "slide"
 """The one head of most models, in the temperatures of a card."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_her2._qt.parts.text import Markup, joined, markup
-from napari_her2.inference.result import BOTH
+from napari_her2.models.card import BOTH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

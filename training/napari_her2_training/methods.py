@@ -98,8 +98,8 @@ class Method:
             data = file.parent / settings.data.manifest
         if data is None:
             raise JobFailed(
-                "There is no data to train on: give a manifest or a folder, or [data] manifest in the "
-                "configuration."
+                "There is no data to train on: give --data, a manifest or a folder, or [data] manifest in "
+                "the configuration."
             )
         return settings, data.expanduser()
 

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
+from magicgui import magicgui
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QLineEdit, QWidget
+from qtpy.QtWidgets import QFormLayout, QWidget
 
 from napari_her2._napari.manual import ISH_RESULTS, SCORES, ManualScore, category_beside
-from napari_her2._qt.parts.text import Combo, Label
+from napari_her2._qt.parts.text import Label
 
 if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
 
-_NOT_GIVEN = "not given"
+_FIELDS: dict[str, dict[str, Any]] = {
+    "score": {
+        "label": "Your score",
+        "choices": [(value or "not given", value) for value in SCORES],
+        "tooltip": "Your own reading of the HER2 IHC slide. It is stored beside the model's output, and "
+        "never mixed with it.",
+    },
+    "ish": {
+        "label": "ISH",
+        "choices": [(value or "not given", value) for value in ISH_RESULTS],
+        "tooltip": "Result of in situ hybridisation. No model here can tell it; it changes the category "
+        "below, never the prediction.",
+    },
+    "note": {"label": "Note"},
+}
 
 
 class ManualScoreForm(QWidget):
@@ -29,20 +45,8 @@ class ManualScoreForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.score = _choice("Your IHC score", SCORES)
-        self.score.setToolTip(
-            "Your own reading of the HER2 IHC slide. It is stored beside the model's output, "
-            "and never mixed with it."
-        )
-        self.ish = _choice("ISH result", ISH_RESULTS)
-        self.ish.setToolTip(
-            "Result of in situ hybridisation. No model here can tell it; it changes the category below, "
-            "never the prediction."
-        )
-        self.note = QLineEdit()
-        self.note.setAccessibleName("Note")
-        self.note.setPlaceholderText("note")
         self._result: SlideResult | None = None
+        self.fields = magicgui(ManualScore, call_button=False, **_FIELDS)
         self.category = Label(wrap=True)
         self.category.setToolTip(
             "Follows from your own score and the ISH result (ASCO/CAP 2018). Without your own score it says "
@@ -50,26 +54,21 @@ class ManualScoreForm(QWidget):
         )
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        rows = (
-            ("Your score", self.score),
-            ("ISH", self.ish),
-            ("Note", self.note),
-            ("Category", self.category),
-        )
-        for caption, widget in rows:
+        rows = [(field.label, field.native) for field in self.fields]
+        for caption, widget in (*rows, ("Category", self.category)):
             label = Label(caption)  # the layout would make one that guesses what its text is
             label.setBuddy(widget)
+            widget.setAccessibleName(caption)
             layout.addRow(label, widget)
-        self.score.currentIndexChanged.connect(self._on_edit)
-        self.ish.currentIndexChanged.connect(self._on_edit)
-        self.note.editingFinished.connect(self._on_edit)
+        self.fields.score.changed.connect(self._on_edit)
+        self.fields.ish.changed.connect(self._on_edit)
+        self.fields.note.native.editingFinished.connect(self._on_edit)
         self.set_value(ManualScore())
 
     def value(self) -> ManualScore:
         """Return what is entered."""
-        return ManualScore(
-            SCORES[self.score.currentIndex()], ISH_RESULTS[self.ish.currentIndex()], self.note.text().strip()
-        )
+        entered = self.fields.asdict()
+        return ManualScore(**entered | {"note": entered["note"].strip()})
 
     def set_result(self, result: SlideResult | None) -> None:
         """Take the result that stands beside these entries."""
@@ -78,14 +77,8 @@ class ManualScoreForm(QWidget):
 
     def set_value(self, value: ManualScore) -> None:
         """Show entries, without reporting a change."""
-        widgets = (self.score, self.ish, self.note)
-        for widget in widgets:
-            widget.blockSignals(True)
-        self.score.setCurrentIndex(SCORES.index(value.score))
-        self.ish.setCurrentIndex(ISH_RESULTS.index(value.ish))
-        self.note.setText(value.note)
-        for widget in widgets:
-            widget.blockSignals(False)
+        with self.fields.score.changed.blocked(), self.fields.ish.changed.blocked():
+            self.fields.update(asdict(value))
         self._show_category(value)
 
     def _on_edit(self) -> None:
@@ -95,10 +88,3 @@ class ManualScoreForm(QWidget):
 
     def _show_category(self, value: ManualScore) -> None:
         self.category.setText(category_beside(value, self._result) or "–")
-
-
-def _choice(name: str, values: tuple[str, ...]) -> Combo:
-    box = Combo()
-    box.setAccessibleName(name)
-    box.addItems([value or _NOT_GIVEN for value in values])
-    return box

@@ -76,7 +76,6 @@ def test_the_dock_can_be_used_with_the_keyboard_and_read_aloud(make_dock: object
         dock.slides.combo,
         dock.models.combo,
         dock.regions.combo,
-        dock.result.overlays.class_name,
         dock.result.overlays.opacity,
     ):
         assert widget.accessibleName()

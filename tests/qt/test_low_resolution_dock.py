@@ -198,7 +198,7 @@ def test_without_an_answer_ish_completes_none(
     dock = scored()
     answer.append(replace(answer[-1], label="indeterminate: only 0.1 mm² of tissue", abstained=True))
     score(qtbot, dock)
-    dock.result.manual.fields.ish.native.setCurrentText("negative")
+    dock.result.manual.ish.setCurrentText("negative")
     assert dock.result.card.category.isHidden()
 
 

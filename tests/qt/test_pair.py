@@ -114,10 +114,10 @@ def test_both_slides_are_scored_and_shown(
     maps = [layer for layer in viewer.layers if "attention (regions" in layer.name]
     assert [layer.name.split(" · ")[1] for layer in maps] == ["case_1_HE", "case_1_HER2"]
     assert [(layer.opacity, layer.visible) for layer in maps] == [(pytest.approx(0.3), False)] * 2
-    dock.result.manual.fields.score.native.setCurrentText("3+")
+    dock.result.manual.score.setCurrentText("3+")
     dock.slides.combo.setCurrentIndex(1)
     assert card.head.text() == "from both slides"  # the case is one, from whichever slide it is looked at
-    assert dock.result.manual.fields.score.native.currentText() == "3+"
+    assert dock.result.manual.score.currentText() == "3+"
 
 
 def test_slides_that_agree_say_so(

@@ -127,6 +127,9 @@ def test_the_controls_of_tile_scores_are_there_only_for_models_that_score_tiles(
     assert not controls.legends
     assert controls.boxes["attention"].text() == "Attention"
     assert controls.classes["evidence"].currentData() == "2+"  # the predicted one
+    for chooser in (*controls.classes.values(), *controls.scales.values()):
+        assert chooser.accessibleName()
+        assert chooser.focusPolicy() != chooser.focusPolicy().NoFocus
     assert [controls.scales["attention"].itemData(at) for at in range(2)] == ["percentile", "raw"]
 
 

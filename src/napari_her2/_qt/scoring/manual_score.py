@@ -60,9 +60,10 @@ class ManualScoreForm(QWidget):
             label.setBuddy(widget)
             widget.setAccessibleName(caption)
             layout.addRow(label, widget)
+        self.score, self.ish, self.note = (widget for _, widget in rows)
         self.fields.score.changed.connect(self._on_edit)
         self.fields.ish.changed.connect(self._on_edit)
-        self.fields.note.native.editingFinished.connect(self._on_edit)
+        self.note.editingFinished.connect(self._on_edit)
         self.set_value(ManualScore())
 
     def value(self) -> ManualScore:

@@ -111,7 +111,7 @@ def test_the_model_card_is_shown(make_dock: object) -> None:
     dock = make_dock()
     assert "H&E-based prediction" in dock.models.summary.text()
     text = dock.models.card.text()
-    for fact in ("attention-mil", "60 synthetic cases", "macro AUC 0.97", "ASCO/CAP 2018", NOTICE):
+    for fact in ("Attention MIL", "60 synthetic cases", "macro AUC 0.97", "ASCO/CAP 2018", NOTICE):
         assert fact in text
     assert not dock.models.card.isVisibleTo(dock)
     dock.models.more.click()

@@ -17,6 +17,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_her2.explain.field_store import ColouredField, FieldKey, FieldStore, fields_in
+from napari_her2.slide.indexing import window_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -243,17 +244,8 @@ class LazyLevel:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - any index of NumPy's
-        keys = list(key) if isinstance(key, tuple) else [key]
-        gap = next((at for at, part in enumerate(keys) if part is Ellipsis), None)
-        if gap is not None:
-            keys[gap : gap + 1] = [slice(None)] * (self.ndim + 1 - len(keys))
-        if len(keys) > self.ndim or any(part is None for part in keys):
-            raise IndexError(f"a level has {self.ndim} axes, and none can be added: {key!r}")
-        keys += [slice(None)] * (self.ndim - len(keys))
-        rows, picked_rows = _span(keys[0], self.shape[0])
-        cols, picked_cols = _span(keys[1], self.shape[1])
-        pixels = self._source.picture(self._level, rows, cols)
-        out: NDArray[np.uint8] = pixels[picked_rows, picked_cols, keys[2]]
+        rows, cols, picked = window_of(key, self.shape)
+        out: NDArray[np.uint8] = self._source.picture(self._level, rows, cols)[picked]
         return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: ANN401 - NumPy's
@@ -263,28 +255,3 @@ class LazyLevel:
         if self.shape[0] * self.shape[1] > _MOST_WHOLE_PIXELS:
             raise ValueError(f"a level of {self.shape[1]} x {self.shape[0]} px is too large to take whole")
         return self._source.kept(self._level).astype(dtype or np.uint8, copy=False)
-
-
-def _span(part: Any, size: int) -> tuple[tuple[int, int], Any]:  # noqa: ANN401 - an index of NumPy's
-    """First and last plus one of the positions that an index picks, and the index from the first on."""
-    if isinstance(part, slice):
-        picked = range(size)[part]
-        if not picked:
-            return (0, 0), slice(0, 0)
-        low, high = min(picked[0], picked[-1]), max(picked[0], picked[-1])
-        return (low, high + 1), slice(None, None, part.step)
-    if isinstance(part, (int, np.integer)) and not isinstance(part, bool):
-        at = range(size)[int(part)]
-        return (at, at + 1), 0
-    positions = np.asarray(part)
-    if positions.dtype == np.bool_:
-        if positions.shape != (size,):
-            raise IndexError(f"a mask of shape {positions.shape} does not fit {size} pixels")
-        positions = np.flatnonzero(positions)
-    if not positions.size:
-        return (0, 0), positions.astype(np.intp)
-    if positions.min() < -size or positions.max() >= size:
-        raise IndexError(f"a position is out of bounds for {size} pixels")
-    positions = np.where(positions < 0, positions + size, positions)
-    low = int(positions.min())
-    return (low, int(positions.max()) + 1), positions - low

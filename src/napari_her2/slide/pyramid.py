@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from napari_her2.slide.files import DamagedTile
+from napari_her2.slide.indexing import window_of
 from napari_her2.slide.sources import BackendTiles, fill_window
 from napari_her2.slide.store import RecentBlocks, RecentTiles
 
@@ -237,17 +238,13 @@ class LevelArray:
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - any basic index
         self._guard()
-        keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            gap = keys.index(Ellipsis)
-            keys = (*keys[:gap], *[slice(None)] * (4 - len(keys)), *keys[gap + 1 :])
-        keys = (*keys, *[slice(None)] * (3 - len(keys)))
-        y, x = (_span(part, size) for part, size in zip(keys, self.shape[:2], strict=False))
-        if y[1] <= 0 or x[1] <= 0:
-            pixels = np.empty((max(0, y[1]), max(0, x[1]), 3), np.uint8)
+        (top, bottom), (left, right), picked = window_of(key, self.shape)
+        if top == bottom or left == right:
+            pixels = np.empty((bottom - top, right - left, 3), np.uint8)
         else:
-            pixels = self._window(y[0], x[0], y[1], x[1])
-        return pixels[(y[2], x[2], keys[2])]
+            pixels = self._window(top, left, bottom - top, right - left)
+        out: NDArray[np.uint8] = pixels[picked]
+        return out
 
     def _window(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Read a window; a block of the viewer's is kept, since the next view shows most of them again."""
@@ -259,18 +256,6 @@ class LevelArray:
             pixels = self._level.window(y, x, height, width)
             self._recent.put(key, pixels)
         return pixels
-
-
-def _span(part: slice | int, size: int) -> tuple[int, int, slice | int]:
-    """First pixel and number of pixels to read, and the index that picks from what was read."""
-    if isinstance(part, slice):
-        picked = range(size)[part]
-        if not picked:
-            return 0, 0, slice(None)
-        low, high = min(picked[0], picked[-1]), max(picked[0], picked[-1])
-        return low, high - low + 1, slice(None, None, part.step)
-    position = range(size)[int(part)]
-    return position, 1, 0
 
 
 def dask_pyramid(levels: tuple[PixelLevel, ...], guard: Callable[[], None], name: str) -> list[da.Array]:

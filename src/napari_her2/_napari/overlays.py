@@ -186,7 +186,7 @@ def make_layer(data: LayerData, slide_layer: Image) -> Layer:
     info = _info_of(layer)
     if info is not None and info.colour_bar and kind == "image":
         layer.colorbar.visible = True
-    if kind in ("labels", "shapes"):
+    if kind in ("labels", "shapes", "points"):
         # A result is not painted over by accident. napari makes layers editable again when it puts them
         # in, when their data change, and when it comes back from three dimensions.
         layer.editable = False

@@ -14,6 +14,7 @@ from napari_her2._napari.gradcam import checking, explaining, explains_fields
 from napari_her2._qt.faithfulness_plot import FaithfulnessView
 from napari_her2._qt.jobs import Failure, Job
 from napari_her2._qt.progress_row import ProgressRow
+from napari_her2._qt.subscriptions import Subscriptions
 from napari_her2._qt.text import Combo, Label
 from napari_her2._qt.theme import Colours
 from napari_her2.errors import Her2Error
@@ -182,8 +183,7 @@ class CamPanel(QWidget):
         for job in self.jobs:
             job.shutdown()
         self._ready = None
-        self._session.slides_changed.disconnect(self._on_slides, missing_ok=True)
-        self._session.result_changed.disconnect(self._on_result, missing_ok=True)
+        self._subscriptions.end()
 
     def _make_widgets(self) -> None:
         heading = Label("Grad-CAM")
@@ -231,8 +231,9 @@ class CamPanel(QWidget):
             job.failed.connect(self.failed)
         self.cam_job.returned.connect(self._on_explained)
         self.check_job.returned.connect(self._on_checked)
-        self._session.slides_changed.connect(self._on_slides)
-        self._session.result_changed.connect(self._on_result)
+        self._subscriptions = Subscriptions(self)
+        self._subscriptions.add(self._session.slides_changed, self._on_slides)
+        self._subscriptions.add(self._session.result_changed, self._on_result)
 
     def _forget(self) -> None:
         """Stop what concerns another slide or model, and free the model."""

@@ -17,6 +17,7 @@ from napari_her2._qt.overlay_controls import OverlayControls
 from napari_her2._qt.result_card import ResultCard
 from napari_her2._qt.sections import Section
 from napari_her2._qt.seen_image import SeenImages
+from napari_her2._qt.subscriptions import Subscriptions
 from napari_her2._qt.text import Label
 from napari_her2._qt.tile_panel import TilePanel
 
@@ -92,9 +93,10 @@ class ResultPanel(QWidget):
         controls.held.connect(self._on_held)
         self.export_job.returned.connect(self._on_exported)
         self.export_job.failed.connect(self.failed)
-        self._session.result_changed.connect(self._on_result)
-        self._session.look_changed.connect(self._on_look)
-        self._session.slides_changed.connect(self._on_slides)
+        self._subscriptions = Subscriptions(self)
+        self._subscriptions.add(self._session.result_changed, self._on_result)
+        self._subscriptions.add(self._session.look_changed, self._on_look)
+        self._subscriptions.add(self._session.slides_changed, self._on_slides)
 
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
@@ -128,9 +130,7 @@ class ResultPanel(QWidget):
         """Stop all work and let go of the viewer."""
         self.tiles.shutdown()
         self.export_job.shutdown()
-        self._session.result_changed.disconnect(self._on_result, missing_ok=True)
-        self._session.look_changed.disconnect(self._on_look, missing_ok=True)
-        self._session.slides_changed.disconnect(self._on_slides, missing_ok=True)
+        self._subscriptions.end()
 
     @property
     def _read_id(self) -> str:

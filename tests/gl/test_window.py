@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from napari_her2._napari.tags import tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.inference.result import Progress
 from napari_her2.models.registry import add_model
+from napari_her2.phantom import make_pair
 from scored import HandSlide, make_result, make_slide
 
 if TYPE_CHECKING:
@@ -175,6 +177,26 @@ def test_closing_the_window_while_it_scores_ends_the_process_with_no_thread_left
     assert done.returncode == 0, done.stderr[-2000:]
     told = done.stdout.splitlines()[-2:]
     assert told == ["window closed in a step: True", "left: [] generator closed: [True]"]
+
+
+@pytest.mark.slow
+def test_closing_the_window_in_the_midst_of_a_real_scoring_leaves_no_thread(tmp_path: Path) -> None:
+    """Tiles are read in threads of their own: all of them end, and the process with them."""
+    pair = make_pair(tmp_path, "large", score="3+", seed=5, size_px=4096, mpp=0.5)
+    # Small batches: the window is closed long before the last of them.
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("closing.py")), str(pair.he), "4"],
+        capture_output=True,
+        text=True,
+        timeout=1000,
+        env={**os.environ, "NAPARI_HER2_CACHE": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["running"], told
+    assert 0 < told["done"] < told["of"]
+    assert any(name.startswith("her2-tiles") for name in told["worked"])
+    assert told["left"] == []
 
 
 def test_closing_the_viewer_stops_the_work_of_its_docks(

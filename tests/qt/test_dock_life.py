@@ -6,7 +6,9 @@ import weakref
 from typing import TYPE_CHECKING
 
 from driving import score
+from qtpy.QtWidgets import QWidget
 
+from napari_her2._napari.layers import OverlayLook
 from napari_her2._qt.parts.jobs import Failure
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.errors import ModelNameTaken
@@ -156,3 +158,39 @@ def test_a_dock_goes_without_the_garbage_collector(make_dock: object) -> None:
         assert ref() is None
     finally:
         gc.enable()
+
+
+def test_a_dock_that_is_dropped_leaves_no_part_of_it(make_dock: object) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        dock = make_dock()
+        seen = [weakref.ref(part) for part in (dock, dock.questions, dock.slides, dock.case, dock.result)]
+        del dock
+        assert [ref() for ref in seen] == [None] * len(seen)
+    finally:
+        gc.enable()
+
+
+def test_a_dock_that_is_dropped_is_told_nothing_even_where_python_keeps_its_parts(
+    make_dock: object, viewer: ViewerModel, add_slide: object, qtbot: QtBot, asked: list[dict[str, object]]
+) -> None:
+    """As a reference cycle keeps them: what is called then has lost its Qt half."""
+    dock = make_dock()
+    layer = add_slide(make_slide())
+    score(qtbot, dock)
+    session, slide_id, result = dock.session, dock.slides.slide_id, dock.session.result(dock.slides.slide_id)
+    kept = [dock, *dock.findChildren(QWidget)]
+    destroyed: list[bool] = []
+    dock.destroyed.connect(lambda: destroyed.append(True))
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: bool(destroyed))
+    session.slides_changed.emit()
+    session.models_changed.emit()
+    session.pairing_changed.emit()
+    session.result_changed.emit(slide_id)
+    session.look_changed.emit(slide_id)
+    viewer.theme = "light" if viewer.theme == "dark" else "dark"
+    session.set_result(result, OverlayLook())
+    viewer.layers.remove(layer)
+    assert kept

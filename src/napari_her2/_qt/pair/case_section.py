@@ -11,6 +11,7 @@ from napari_her2._qt.pair.pair_picker import PairPicker
 from napari_her2._qt.pair.pair_view import PairView
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.slide_opener import SlideOpener
+from napari_her2._qt.parts.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,8 @@ class CaseSection(QWidget):
         self.view.failed.connect(self.failed)
         self.opener.opened.connect(self._on_opened)
         self.opener.failed.connect(self.failed)
-        session.pairing_changed.connect(self._show_view)
+        self._subscriptions = Subscriptions(self)
+        self._subscriptions.add(session.pairing_changed, self._show_view)
         self.show_slides([], "", takes_pair=False)
 
     @property
@@ -108,7 +110,7 @@ class CaseSection(QWidget):
         for job in self.jobs:
             job.shutdown()
         self.view.shutdown()
-        self._session.pairing_changed.disconnect(self._show_view, missing_ok=True)
+        self._subscriptions.end()
         self.picker.set_slides([], "")  # a closed dock keeps no slide open
 
     def _pair(self) -> None:

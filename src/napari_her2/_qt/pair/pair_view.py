@@ -14,6 +14,7 @@ from napari_her2._napari.work import identifying
 from napari_her2._qt.pair.slide_drag import SlideDrag
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.pointer import Pointer
+from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2.errors import Her2Error
@@ -63,6 +64,7 @@ class PairView(QWidget):
         self._keep.setInterval(_KEEP_AFTER_MS)
         self._keep.timeout.connect(self._on_keep)
         self._identifying = Job()
+        self._subscriptions = Subscriptions(self)
         self._identifying.returned.connect(self._on_identified)
         self._identifying.failed.connect(self.failed)
         self._arrange()
@@ -79,10 +81,8 @@ class PairView(QWidget):
         self._stop_tools()
         self._on_keep()
         self._identifying.shutdown()
-        self._session.pairing_changed.disconnect(self._on_pairing, missing_ok=True)
-        if self._pairing is not None:
-            self._pairing.changed.disconnect(self._on_changed, missing_ok=True)
-            self._pairing = None
+        self._subscriptions.end()
+        self._pairing = None
 
     def _arrange(self) -> None:
         # Both on one button is none: exactly one of the two holds.
@@ -116,7 +116,7 @@ class PairView(QWidget):
         self.move.toggled.connect(self._on_move)
         self.points.toggled.connect(self._on_points)
         self.reset.clicked.connect(self._on_reset)
-        self._session.pairing_changed.connect(self._on_pairing)
+        self._subscriptions.add(self._session.pairing_changed, self._on_pairing)
 
     def _set_arrangement(self, arrangement: Arrangement) -> None:
         if self._pairing is not None:
@@ -136,10 +136,10 @@ class PairView(QWidget):
         self._stop_tools()
         if self._pairing is not None:
             self._on_keep()
-            self._pairing.changed.disconnect(self._on_changed, missing_ok=True)
+            self._subscriptions.end(self._pairing.changed)
         self._pairing = self._session.pairing
         if self._pairing is not None:
-            self._pairing.changed.connect(self._on_changed)
+            self._subscriptions.add(self._pairing.changed, self._on_changed)
             if not self._pairing.recalled:
                 self._identifying.start(partial(identifying, self._pairing.slides))
             self._show_all()

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import apply_settings, read_settings
 from napari_her2._qt.parts.jobs import stop_all
+from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import colours_of
 from napari_her2._qt.parts.wheel import WheelNeedsFocus
@@ -62,6 +63,7 @@ class Dock(QWidget):
         layout.addWidget(self.banner)
         layout.addWidget(self.scroll)
         self.setMinimumWidth(_MIN_WIDTH_PX)
+        self.subscriptions = Subscriptions(self)
         self._jobs: tuple[Job, ...] = ()
         self._was_docked = False
         self._has_place = False
@@ -96,7 +98,7 @@ class Dock(QWidget):
         self._jobs = (*jobs, *others)
         viewer = self.session.viewer
         if viewer is not None:
-            viewer.events.theme.connect(self._take_colours)
+            self.subscriptions.add(viewer.events.theme, self._take_colours)
         app = QApplication.instance()
         if app is not None:
             app.aboutToQuit.connect(self.shutdown)
@@ -110,9 +112,7 @@ class Dock(QWidget):
     def shutdown(self) -> None:
         """Stop all work, wait for it, and let go of the viewer."""
         stop_all(self._jobs)
-        viewer = self.session.viewer
-        if viewer is not None:
-            viewer.events.theme.disconnect(self._take_colours)
+        self.subscriptions.end()
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Stop all work when the dock is closed."""

@@ -29,8 +29,9 @@ class QuestionBar(QFrame):
         self.setObjectName("her2Question")
         self.text = Label(wrap=True)
         self.yes, self.no = QPushButton(), QPushButton()
-        self.yes.clicked.connect(lambda: self._answer(True))
-        self.no.clicked.connect(lambda: self._answer(False))
+        # Methods, which PyQt holds weakly: a bar that held itself would outlive its dock.
+        self.yes.clicked.connect(self._on_yes)
+        self.no.clicked.connect(self._on_no)
         buttons = QHBoxLayout()
         buttons.addStretch()
         buttons.addWidget(self.no)
@@ -68,6 +69,12 @@ class QuestionBar(QFrame):
         """Ask nothing."""
         self.setVisible(False)
         self.text.clear()
+
+    def _on_yes(self) -> None:
+        self._answer(True)
+
+    def _on_no(self) -> None:
+        self._answer(False)
 
     def _answer(self, yes: bool) -> None:
         self.clear()

@@ -13,6 +13,7 @@ from napari_her2._napari.cam_layers import bounds_px0, cam_of, show_cam, viewed_
 from napari_her2._napari.gradcam import checking, explaining
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.progress_row import ProgressRow
+from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.faithfulness_plot import FaithfulnessView
@@ -185,8 +186,7 @@ class CamPanel(QWidget):
         for job in self.jobs:
             job.shutdown()
         self._ready = None
-        self._session.slides_changed.disconnect(self._on_slides, missing_ok=True)
-        self._session.result_changed.disconnect(self._on_result, missing_ok=True)
+        self._subscriptions.end()
 
     def _make_widgets(self) -> None:
         heading = Label("Grad-CAM")
@@ -234,8 +234,9 @@ class CamPanel(QWidget):
             job.failed.connect(self.failed)
         self.cam_job.returned.connect(self._on_explained)
         self.check_job.returned.connect(self._on_checked)
-        self._session.slides_changed.connect(self._on_slides)
-        self._session.result_changed.connect(self._on_result)
+        self._subscriptions = Subscriptions(self)
+        self._subscriptions.add(self._session.slides_changed, self._on_slides)
+        self._subscriptions.add(self._session.result_changed, self._on_result)
 
     def _forget(self) -> None:
         """Stop what concerns another slide or model, and free the model."""

@@ -12,6 +12,7 @@ from napari_her2._napari.correlated import computing, preparing, representation_
 from napari_her2._napari.lazy_pyramid import CorrelatedSource
 from napari_her2._napari.tags import slide_tag
 from napari_her2._qt.parts.jobs import Failure, Job
+from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2.explain.correlated_colours import REPRESENTATION
@@ -111,7 +112,7 @@ class CorrelatedPanel(QWidget):
         self.box.setChecked(False)
         for job in self.jobs:
             job.shutdown()
-        self._session.slides_changed.disconnect(self._check_layers, missing_ok=True)
+        self._subscriptions.end()
 
     # -- what it looks like
 
@@ -164,7 +165,8 @@ class CorrelatedPanel(QWidget):
         self.prepare_job.failed.connect(self._on_failed)
         self.compute_job.failed.connect(self._on_compute_failed)
         self.compute_job.running_changed.connect(self._on_running)
-        self._session.slides_changed.connect(self._check_layers)
+        self._subscriptions = Subscriptions(self)
+        self._subscriptions.add(self._session.slides_changed, self._check_layers)
 
     def _show_state(self) -> None:
         shown = self._source is not None
@@ -235,7 +237,7 @@ class CorrelatedPanel(QWidget):
         source.wanted.connect(self._tell_wanted)
         layer = self._layer = representation_layer(source, prepared, slide_layer)
         layer.opacity = self.opacity.value() / 100
-        layer.events.visible.connect(self._on_visible)
+        self._subscriptions.add(layer.events.visible, self._on_visible)
         viewer.layers.insert(viewer.layers.index(slide_layer) + 1, layer)
         self._show_state()
         self._compute()
@@ -253,7 +255,7 @@ class CorrelatedPanel(QWidget):
             job.cancel()
         viewer = self._session.viewer
         if layer is not None:
-            layer.events.visible.disconnect(self._on_visible)
+            self._subscriptions.end(layer.events.visible)
             if viewer is not None and layer in viewer.layers:
                 viewer.layers.remove(layer)
         self._show_state()

@@ -137,8 +137,8 @@ class ScoringDock(Dock):
         self.add_job.failed.connect(self._on_add_failed)
         self.smooth.setChecked(_napari_async())
         self.smooth.toggled.connect(_set_napari_async)
-        self.session.slides_changed.connect(self._show_slides)
-        self.session.models_changed.connect(self._look_around)
+        self.subscriptions.add(self.session.slides_changed, self._show_slides)
+        self.subscriptions.add(self.session.models_changed, self._look_around)
 
     # -- the user's wishes
 
@@ -209,8 +209,6 @@ class ScoringDock(Dock):
         self.result.shutdown()
         for part in self._models_own:
             part.shutdown()
-        self.session.slides_changed.disconnect(self._show_slides, missing_ok=True)
-        self.session.models_changed.disconnect(self._look_around, missing_ok=True)
         self.questions.shutdown()
         self.slides.shutdown()
         self.case.shutdown()

@@ -10,6 +10,7 @@ from napari_her2._napari.reader_choice import is_preferred, pictures_of_slides, 
 from napari_her2._napari.settings import read_settings, stop_offering_reader
 from napari_her2._qt.parts.question_bar import QuestionBar
 from napari_her2._qt.parts.slide_opener import SlideOpener
+from napari_her2._qt.parts.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,14 +63,15 @@ class ReaderQuestions(QuestionBar):
         self.opener.arriving.connect(self._make_room)
         self.opener.opened.connect(self._on_opened)
         self.opener.failed.connect(self._on_failed)
-        session.slides_changed.connect(self.look)
+        self._subscriptions = Subscriptions(self)
+        self._subscriptions.add(session.slides_changed, self.look)
         self.look()
 
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""
         for job in self.jobs:
             job.shutdown()
-        self._session.slides_changed.disconnect(self.look, missing_ok=True)
+        self._subscriptions.end()
         self._asked_of = ()
 
     def look(self) -> None:

@@ -12,6 +12,7 @@ from napari_her2._napari.manual import category_beside
 from napari_her2._napari.work import exporting
 from napari_her2._qt.parts.jobs import Job
 from napari_her2._qt.parts.sections import Section
+from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.scoring.manual_score import ManualScoreForm
 from napari_her2._qt.scoring.overlay_controls import OverlayControls
@@ -79,9 +80,10 @@ class ResultPanel(QWidget):
         controls.held.connect(self._on_held)
         self.export_job.returned.connect(self._on_exported)
         self.export_job.failed.connect(self.failed)
-        self._session.result_changed.connect(self._on_result)
-        self._session.look_changed.connect(self._on_look)
-        self._session.slides_changed.connect(self._on_slides)
+        self._subscriptions = Subscriptions(self)
+        self._subscriptions.add(self._session.result_changed, self._on_result)
+        self._subscriptions.add(self._session.look_changed, self._on_look)
+        self._subscriptions.add(self._session.slides_changed, self._on_slides)
 
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
@@ -115,9 +117,7 @@ class ResultPanel(QWidget):
         """Stop all work and let go of the viewer."""
         self.tiles.shutdown()
         self.export_job.shutdown()
-        self._session.result_changed.disconnect(self._on_result, missing_ok=True)
-        self._session.look_changed.disconnect(self._on_look, missing_ok=True)
-        self._session.slides_changed.disconnect(self._on_slides, missing_ok=True)
+        self._subscriptions.end()
 
     @property
     def _read_id(self) -> str:

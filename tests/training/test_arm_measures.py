@@ -10,7 +10,13 @@ from scipy.stats import bootstrap
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.config import MeasureConfig
-from napari_her2_training.measures.arms import Measured, all_measures, judged_part, measure, measure_said
+from napari_her2_training.measures.arms import (
+    Measured,
+    all_measures,
+    judged_part,
+    measure,
+    measure_predictions,
+)
 from napari_her2_training.measures.bootstrap import resample_cases, resampled_measures
 from napari_her2_training.measures.predictions import Part, Predictions, read_predictions, write_predictions
 from napari_her2_training.running.draws import epoch_order, inverse_frequencies
@@ -119,7 +125,7 @@ def test_arms_are_judged_on_the_test_part_and_what_is_kept_can_be_read(tmp_path:
     }
     assert judged_part(all_said) == "validation"
     assert judged_part(all_said | {Part(0, "test"): part}) == "test"
-    found = measure_said(all_said, CLASSES, MeasureConfig(resamples=5))
+    found = measure_predictions(all_said, CLASSES, MeasureConfig(resamples=5))
     assert found[""]["train"].measures["accuracy"].low is None
     assert found["vote"]["validation"].measures["accuracy"].low is not None
     measured = found["vote"]["validation"]

@@ -75,7 +75,7 @@ def trained_fold(
         model=model,
         encoder=None,
         facts=facts,
-        said={"": slides, FIELDS: fields} if of_slides else {"": fields},
+        predictions={"": slides, FIELDS: fields} if of_slides else {"": fields},
         no_bundle="" if arm.deployable else "It looks at IHC too, and scoring gives it H&E alone.",
         uncalibrated=(FIELDS,),
         unit="slides" if of_slides else FIELDS,

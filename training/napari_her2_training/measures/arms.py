@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2_training.config import MeasureConfig
-    from napari_her2_training.measures.predictions import Predictions, Said
+    from napari_her2_training.measures.predictions import Predictions, PredictionsByPart
 
 METRICS_FILE = "metrics.json"
 DDOF = 1
@@ -88,7 +88,7 @@ def all_measures(
 
 
 def measure(folds: Sequence[Predictions], classes: Sequence[str], config: MeasureConfig) -> Measured:
-    """Measure what was said in one or several folds.
+    """Measure predictions of one or several folds.
 
     Parameters
     ----------
@@ -119,24 +119,26 @@ def measure(folds: Sequence[Predictions], classes: Sequence[str], config: Measur
     )
 
 
-def measure_said(said: Said, classes: Sequence[str], config: MeasureConfig) -> dict[str, dict[str, Measured]]:
-    """Measure all that an arm said: reading, part, what was measured.
+def measure_predictions(
+    predictions: PredictionsByPart, classes: Sequence[str], config: MeasureConfig
+) -> dict[str, dict[str, Measured]]:
+    """Measure all predictions of an arm: reading, part, what was measured.
 
     Intervals are computed of the judged part alone; see `judged_part`.
     """
-    judged = judged_part(said)
+    judged = judged_part(predictions)
     without = replace(config, resamples=0)
     found: dict[str, dict[str, Measured]] = {}
-    for reading, part in dict.fromkeys((key.reading, key.part) for key in said):
-        folds = [given for key, given in said.items() if (key.reading, key.part) == (reading, part)]
+    for reading, part in dict.fromkeys((key.reading, key.part) for key in predictions):
+        folds = [given for key, given in predictions.items() if (key.reading, key.part) == (reading, part)]
         wanted = config if part == judged else without
         found.setdefault(reading, {})[part] = measure(folds, classes, wanted)
     return found
 
 
-def judged_part(said: Said) -> str:
+def judged_part(predictions: PredictionsByPart) -> str:
     """Return the part that arms are judged on: "test" where there is one."""
-    return "test" if any(key.part == "test" for key in said) else "validation"
+    return "test" if any(key.part == "test" for key in predictions) else "validation"
 
 
 def _by_name(folds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

@@ -66,8 +66,8 @@ def resampled_measures(
     dict of str to (R,) float64
         NaN where a resample does not tell a measure; means over the classes where it lacks one of them.
     """
-    true, said = np.eye(len(classes))[labels], np.eye(len(classes))[probabilities.argmax(axis=1)]
-    table = np.einsum("rn,nt,ns->rts", counts, true, said, optimize=True)
+    true, predicted = np.eye(len(classes))[labels], np.eye(len(classes))[probabilities.argmax(axis=1)]
+    table = np.einsum("rn,nt,ns->rts", counts, true, predicted, optimize=True)
     aucs = np.stack([_auc(labels == c, probabilities[:, c], counts) for c in range(len(classes))], axis=1)
     precisions = np.stack(
         [_average_precision(labels == c, probabilities[:, c], counts) for c in range(len(classes))], axis=1
@@ -91,19 +91,19 @@ def resampled_measures(
 def _of_table(table: NDArray[np.float64], recalls: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Measures of tables (R, C, C) of true (rows) against predicted classes."""
     right = table.diagonal(axis1=1, axis2=2)
-    true, said, every = table.sum(axis=2), table.sum(axis=1), table.sum(axis=(1, 2))
+    true, predicted, every = table.sum(axis=2), table.sum(axis=1), table.sum(axis=(1, 2))
     # Gorodkin's R_K, as scikit-learn has it.
-    covariance = right.sum(axis=1) * every - (true * said).sum(axis=1)
-    spread = (every**2 - (true**2).sum(axis=1)) * (every**2 - (said**2).sum(axis=1))
+    covariance = right.sum(axis=1) * every - (true * predicted).sum(axis=1)
+    spread = (every**2 - (true**2).sum(axis=1)) * (every**2 - (predicted**2).sum(axis=1))
     number = np.arange(table.shape[1])
     distance = (number[:, None] - number[None, :]) ** 2
-    by_chance = np.einsum("rt,rs,ts->r", true, said, distance, optimize=True)
+    by_chance = np.einsum("rt,rs,ts->r", true, predicted, distance, optimize=True)
     return {
         "accuracy": _divided(right.sum(axis=1), every),
         "balanced accuracy": _mean(recalls),
         # scikit-learn says 0 where all slides are of one class, or are said to be.
         "MCC": np.where(
-            (true > 0).sum(axis=1) + (said > 0).sum(axis=1) > 2, _or_zero(covariance, spread), np.nan
+            (true > 0).sum(axis=1) + (predicted > 0).sum(axis=1) > 2, _or_zero(covariance, spread), np.nan
         ),
         "quadratic kappa": 1 - _divided((table * distance).sum(axis=(1, 2)) * every, by_chance),
     }
@@ -129,9 +129,9 @@ def _average_precision(
     drawn, of_class = counts[:, order], counts[:, order] * own[order]
     # Equal scores are one threshold: precision is told at the last of them.
     last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    hits, said = of_class.cumsum(axis=1)[:, last], drawn.cumsum(axis=1)[:, last]
+    hits, predicted = of_class.cumsum(axis=1)[:, last], drawn.cumsum(axis=1)[:, last]
     gained = np.diff(hits, axis=1, prepend=0.0)
-    precision = np.nan_to_num(_divided(hits, said))
+    precision = np.nan_to_num(_divided(hits, predicted))
     all_of_it = of_class.sum(axis=1)
     # It says nothing where every slide that was drawn is of the class.
     return _divided((gained * precision).sum(axis=1), np.where(all_of_it < drawn.sum(axis=1), all_of_it, 0))

@@ -60,8 +60,8 @@ def fit_temperature(labels: NDArray[np.integer], probabilities: NDArray[np.float
     own = np.arange(len(labels))
 
     def cost(log_temperature: float) -> float:
-        said = _log_scaled(np.asarray(probabilities, np.float64), float(np.exp(log_temperature)))
-        return float(-said[own, labels].sum() + log_temperature**2 / 2)
+        logs = _log_scaled(np.asarray(probabilities, np.float64), float(np.exp(log_temperature)))
+        return float(-logs[own, labels].sum() + log_temperature**2 / 2)
 
     found = minimize_scalar(cost, bounds=(-_WIDEST, _WIDEST), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))
@@ -79,14 +79,14 @@ class Reliability:
 
     Parameters
     ----------
-    said, right : (bins,) float64
+    probability, right : (bins,) float64
         Mean probability of the top class, and share of those slides that are of it; NaN in an empty bin.
     slides : (bins,) int64
     error : float
         Expected calibration error: the mean distance of the two, weighted by slides.
     """
 
-    said: NDArray[np.float64]
+    probability: NDArray[np.float64]
     right: NDArray[np.float64]
     slides: NDArray[np.int64]
     error: float
@@ -106,9 +106,9 @@ def reliability(labels: NDArray[np.integer], probabilities: NDArray[np.floating]
     bins = np.clip(np.ceil(top * BINS).astype(int) - 1, 0, BINS - 1)
     count = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        said, right = (np.bincount(bins, weights=of, minlength=BINS) / count for of in (top, hit))
-    error = float(np.nansum(np.abs(said - right) * count) / len(labels))
-    return Reliability(said, right, count, error)
+        probability, right = (np.bincount(bins, weights=of, minlength=BINS) / count for of in (top, hit))
+    error = float(np.nansum(np.abs(probability - right) * count) / len(labels))
+    return Reliability(probability, right, count, error)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -68,7 +68,7 @@ class Part:
     reading: str = ""
 
 
-Said = dict[Part, Predictions]
+PredictionsByPart = dict[Part, Predictions]
 """All that an arm said."""
 _Row = tuple[str, int, float, list[float]]
 
@@ -101,7 +101,7 @@ def pooled(folds: Sequence[Predictions]) -> Predictions:
     )
 
 
-def write_predictions(path: Path, said: Mapping[Part, Predictions], classes: Sequence[str]) -> None:
+def write_predictions(path: Path, predictions: Mapping[Part, Predictions], classes: Sequence[str]) -> None:
     """Write predictions as CSV, whole or not at all.
 
     Raises
@@ -114,14 +114,14 @@ def write_predictions(path: Path, said: Mapping[Part, Predictions], classes: Seq
             *(part.fold, part.part, part.reading, case, classes[label], repr(given.temperature)),
             *(repr(float(value)) for value in row),
         ]
-        for part, given in said.items()
+        for part, given in predictions.items()
         for case, label, row in zip(given.cases, given.labels, given.probabilities, strict=True)
     )
     with whole_file(path) as scratch:
         write_table(scratch, [*_COLUMNS, *(f"p({name})" for name in classes)], rows)
 
 
-def read_predictions(path: Path) -> tuple[Said, tuple[str, ...]]:
+def read_predictions(path: Path) -> tuple[PredictionsByPart, tuple[str, ...]]:
     """Read what `write_predictions` wrote.
 
     Raises

@@ -41,10 +41,10 @@ class Miss:
     ----------
     case : str
     fold : int
-    true, said : str
+    true, predicted : str
         Classes.
     confidence : float
-        Calibrated probability of what was said.
+        Calibrated probability of the predicted class.
     number, among : int
         Which of the slides of its case it is, in the order of the manifest, and how many were judged.
     pictures : tuple of str
@@ -56,7 +56,7 @@ class Miss:
     case: str
     fold: int
     true: str
-    said: str
+    predicted: str
     confidence: float
     number: int = 0
     among: int = 1
@@ -76,9 +76,9 @@ def misses_of(run: FinishedRun) -> list[Miss]:
     given = run.of(run.judged)
     if run.judged == "test":
         given = {int(run.told["fold"]): given[int(run.told["fold"])]}
-    for fold, said in given.items():
-        chances, judged, seen = said.calibrated, Counter(said.cases), Counter[str]()
-        for case, label, row in zip(said.cases, said.labels, chances, strict=True):
+    for fold, predictions in given.items():
+        chances, judged, seen = predictions.calibrated, Counter(predictions.cases), Counter[str]()
+        for case, label, row in zip(predictions.cases, predictions.labels, chances, strict=True):
             top, number = int(row.argmax()), seen[case]
             seen[case] += 1
             if top != label:

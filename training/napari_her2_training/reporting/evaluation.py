@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2_training.measures.calibration import Reliability, RiskCoverage
-    from napari_her2_training.measures.predictions import Predictions, Said
+    from napari_her2_training.measures.predictions import Predictions, PredictionsByPart
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,13 +35,13 @@ class FinishedRun:
     folder : Path
     told : mapping
         ``metrics.json``.
-    said : dict of Part to Predictions
+    predictions : dict of Part to Predictions
     classes : tuple of str
     """
 
     folder: Path
     told: Mapping[str, Any]
-    said: Said
+    predictions: PredictionsByPart
     classes: tuple[str, ...]
 
     @property
@@ -62,20 +62,20 @@ class FinishedRun:
     @property
     def readings(self) -> tuple[str, ...]:
         """All readings, that of the bundle first."""
-        every = dict.fromkeys(part.reading for part in self.said)
+        every = dict.fromkeys(part.reading for part in self.predictions)
         return tuple(sorted(every, key=lambda reading: reading != self.reading))
 
     @property
     def folds(self) -> tuple[int, ...]:
         """Numbers of the folds."""
-        return tuple(sorted({part.fold for part in self.said}))
+        return tuple(sorted({part.fold for part in self.predictions}))
 
     def of(self, part: str, reading: str | None = None) -> dict[int, Predictions]:
         """Return what each fold said of a part."""
         wanted = self.reading if reading is None else reading
         return {
             key.fold: given
-            for key, given in sorted(self.said.items(), key=lambda item: item[0].fold)
+            for key, given in sorted(self.predictions.items(), key=lambda item: item[0].fold)
             if (key.part, key.reading) == (part, wanted)
         }
 
@@ -109,8 +109,8 @@ def read_run(folder: Path) -> FinishedRun:
             f"The training in {folder} judged no slides by itself, so there is nothing to report: choose "
             f"the folder of a model, or of an arm."
         )
-    said, classes = read_predictions(folder / PREDICTIONS_FILE)
-    return FinishedRun(folder, told, said, classes)
+    predictions, classes = read_predictions(folder / PREDICTIONS_FILE)
+    return FinishedRun(folder, told, predictions, classes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -263,13 +263,13 @@ def _write_tables(run: FinishedRun, evaluations: Sequence[Evaluation], misses: S
                 "what": in_words(found.reading, run.told),
                 "state": state,
                 "error": curve.error,
-                "probability": said,
+                "probability": probability,
                 "right": right,
                 "slides": int(slides),
             }
             for found in evaluations
             for state, curve in (("as trained", found.before), ("calibrated", found.after))
-            for said, right, slides in zip(curve.said, curve.right, curve.slides, strict=True)
+            for probability, right, slides in zip(curve.probability, curve.right, curve.slides, strict=True)
             if slides
         ],
     )
@@ -284,7 +284,13 @@ def _write_tables(run: FinishedRun, evaluations: Sequence[Evaluation], misses: S
     _write(
         run.folder / "failed.csv",
         [
-            {"case": m.case, "fold": m.fold + 1, "true": m.true, "said": m.said, "confidence": m.confidence}
+            {
+                "case": m.case,
+                "fold": m.fold + 1,
+                "true": m.true,
+                "said": m.predicted,
+                "confidence": m.confidence,
+            }
             for m in misses
         ],
         ("case", "fold", "true", "said", "confidence"),

@@ -58,12 +58,12 @@ def as_image(figure: Figure, *, dpi: int = 110) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def draw_roc(said: Predictions, classes: Sequence[str]) -> str:
+def draw_roc(predictions: Predictions, classes: Sequence[str]) -> str:
     """Draw the ROC curve of each class against the others."""
     figure, axes = new_axes()
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle="--", linewidth=1)
-    for number, name in _told(said, classes):
-        false, true, _ = roc_curve(said.labels == number, said.calibrated[:, number])
+    for number, name in _present(predictions, classes):
+        false, true, _ = roc_curve(predictions.labels == number, predictions.calibrated[:, number])
         axes.step(false, true, where="post", color=_colour(number), label=name)
     axes.set(
         xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
@@ -71,11 +71,13 @@ def draw_roc(said: Predictions, classes: Sequence[str]) -> str:
     return _legend(figure, axes)
 
 
-def draw_precision_recall(said: Predictions, classes: Sequence[str]) -> str:
+def draw_precision_recall(predictions: Predictions, classes: Sequence[str]) -> str:
     """Draw the precision-recall curve of each class against the others."""
     figure, axes = new_axes()
-    for number, name in _told(said, classes):
-        precision, recall, _ = precision_recall_curve(said.labels == number, said.calibrated[:, number])
+    for number, name in _present(predictions, classes):
+        precision, recall, _ = precision_recall_curve(
+            predictions.labels == number, predictions.calibrated[:, number]
+        )
         axes.step(recall, precision, where="post", color=_colour(number), label=name)
     axes.set(xlabel="recall", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     return _legend(figure, axes)
@@ -123,15 +125,15 @@ def confusion_axes(axes: Axes, table: Sequence[Sequence[int]], classes: Sequence
 
 
 def draw_reliability(before: Reliability, after: Reliability) -> str:
-    """Draw how often answers are right that are said to be right so often, before and after calibration."""
+    """Draw how often answers of a probability are right, before and after calibration."""
     figure, axes = new_axes()
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle="--", linewidth=1)
     for found, colour, name in ((before, COLOURS[1], "as trained"), (after, COLOURS[0], "calibrated")):
         there = found.slides > 0
         sizes = 12 + 60 * found.slides[there] / found.slides.sum()
         label = f"{name} (ECE {found.error:.3f})"
-        axes.plot(found.said[there], found.right[there], color=colour, linewidth=1, label=label)
-        axes.scatter(found.said[there], found.right[there], s=sizes, color=colour)
+        axes.plot(found.probability[there], found.right[there], color=colour, linewidth=1, label=label)
+        axes.scatter(found.probability[there], found.right[there], s=sizes, color=colour)
     axes.set(
         xlabel="probability of the answer", ylabel="share that is right", xlim=(0, 1.02), ylim=(-0.02, 1.02)
     )
@@ -170,12 +172,12 @@ def draw_curves(curves: Mapping[str, NDArray[np.float64]], ylabel: str) -> str:
     return _legend(figure, axes)
 
 
-def _told(said: Predictions, classes: Sequence[str]) -> list[tuple[int, str]]:
+def _present(predictions: Predictions, classes: Sequence[str]) -> list[tuple[int, str]]:
     """Classes that some of the slides are of, and some are not."""
     return [
         (number, name)
         for number, name in enumerate(classes)
-        if 0 < int((said.labels == number).sum()) < len(said.labels)
+        if 0 < int((predictions.labels == number).sum()) < len(predictions.labels)
     ]
 
 

@@ -2,7 +2,7 @@
 
 Each method writes its way once. Where it is given `Findings`, nothing is learnt or written: it is counted.
 
-``OUT/predictions.csv`` holds what was said of every slide, ``OUT/metrics.json`` the measures; it is written
+``OUT/predictions.csv`` holds the predictions of every slide, ``OUT/metrics.json`` the measures; it is written
 last and means that the run is finished: resuming does not train it again.
 """
 
@@ -23,7 +23,7 @@ from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.cohort.table import Table, read_table
 from napari_her2_training.config import CasesRunConfig
 from napari_her2_training.files import OWN_FILES
-from napari_her2_training.measures.arms import METRICS_FILE, measure_said
+from napari_her2_training.measures.arms import METRICS_FILE, measure_predictions
 from napari_her2_training.measures.calibration import fit_temperature, least_confidence, risk_coverage
 from napari_her2_training.measures.predictions import Part
 from napari_her2_training.running.cards import ModelFacts, Trust, make_card, save_checked, split_sizes
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari_her2_training.cohort.splits import Split
     from napari_her2_training.findings import Findings
     from napari_her2_training.measures.arms import Measured
-    from napari_her2_training.measures.predictions import Predictions, Said
+    from napari_her2_training.measures.predictions import Predictions, PredictionsByPart
     from napari_her2_training.running.machines import Machines
     from napari_her2_training.running.task import Task
 
@@ -138,7 +138,7 @@ class TrainedFold:
         Frozen, on the CPU.
     encoder : PatchEncoder or None
     facts : ModelFacts
-    said : mapping of str to mapping of str to Predictions
+    predictions : mapping of str to mapping of str to Predictions
         Reading, part.
     reading : str
         That of the bundle.
@@ -168,7 +168,7 @@ class TrainedFold:
     model: nn.Module
     encoder: PatchEncoder | None
     facts: ModelFacts
-    said: Mapping[str, Mapping[str, Predictions]]
+    predictions: Mapping[str, Mapping[str, Predictions]]
     reading: str = ""
     heads: Mapping[str, str] = field(default_factory=dict)
     no_bundle: str = ""
@@ -243,14 +243,14 @@ def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None
         folds.append(calibrated((yield from judge()), run.config))
     if folds[0].no_bundle:
         yield Progress("Saving the weights alone", note=folds[0].no_bundle)
-    said: Said = {
+    predictions: PredictionsByPart = {
         Part(number, part, reading): given
         for number, fold in enumerate(folds)
-        for reading, parts in fold.said.items()
+        for reading, parts in fold.predictions.items()
         for part, given in parts.items()
     }
     yield Progress("Measuring", note="intervals from resampled cases")
-    found = measure_said(said, run.classes, run.config.measure)
+    found = measure_predictions(predictions, run.classes, run.config.measure)
     # By validation alone: what the test cases say must not choose what is tested.
     best = max(range(len(folds)), key=lambda number: _rank(folds[number], run.config))
     chosen, name = folds[best], run.config.model.name
@@ -265,7 +265,7 @@ def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None
     write_record(
         out,
         path,
-        said,
+        predictions,
         run.config,
         measured=found,
         told={
@@ -305,15 +305,15 @@ def calibrated(fold: TrainedFold, config: CasesRunConfig) -> TrainedFold:
     """
     if not config.measure.calibrate:
         return fold
-    said: dict[str, Mapping[str, Predictions]] = {}
-    for reading, parts in fold.said.items():
+    predictions: dict[str, Mapping[str, Predictions]] = {}
+    for reading, parts in fold.predictions.items():
         given = parts.get("validation")
         if given is None or reading in fold.uncalibrated:
-            said[reading] = parts
+            predictions[reading] = parts
             continue
         temperature = fit_temperature(given.labels, given.probabilities)
-        said[reading] = {part: replace(own, temperature=temperature) for part, own in parts.items()}
-    return replace(fold, said=said)
+        predictions[reading] = {part: replace(own, temperature=temperature) for part, own in parts.items()}
+    return replace(fold, predictions=predictions)
 
 
 def save_model(path: Path, fold: TrainedFold, split: Split, config: CasesRunConfig) -> None:
@@ -352,7 +352,9 @@ def save_model(path: Path, fold: TrainedFold, split: Split, config: CasesRunConf
 def trust_of(fold: TrainedFold, config: CasesRunConfig) -> Trust:
     """Say how far the answers of a calibrated fold are to be believed, by its validation slides."""
     names = {reading: reading for reading in fold.heads} if fold.heads else {fold.reading: SLIDE}
-    given = {reading: parts["validation"] for reading, parts in fold.said.items() if "validation" in parts}
+    given = {
+        reading: parts["validation"] for reading, parts in fold.predictions.items() if "validation" in parts
+    }
     temperatures = {name: given[reading].temperature for reading, name in names.items() if reading in given}
     own = given[fold.reading]
     curve = risk_coverage(own.labels, own.calibrated)
@@ -365,8 +367,8 @@ def _counts(split: Split) -> dict[str, int]:
 
 def _measured(fold: TrainedFold, reading: str, config: CasesRunConfig) -> dict[str, Measured]:
     """Measures of one fold alone, by part, without intervals."""
-    own = {Part(0, part, reading): given for part, given in fold.said[reading].items()}
-    return measure_said(own, config.data.mapping.names, replace(config.measure, resamples=0))[reading]
+    own = {Part(0, part, reading): given for part, given in fold.predictions[reading].items()}
+    return measure_predictions(own, config.data.mapping.names, replace(config.measure, resamples=0))[reading]
 
 
 def _rank(fold: TrainedFold, config: CasesRunConfig) -> float:

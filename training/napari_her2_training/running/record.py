@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_her2_training.config import CasesRunConfig
     from napari_her2_training.measures.arms import Measured
-    from napari_her2_training.measures.predictions import Said
+    from napari_her2_training.measures.predictions import PredictionsByPart
 
 VERSIONS = ("napari-her2", "torch", "timm", "lightning", "numpy")
 """Of the packages that what comes out depends on."""
@@ -27,7 +27,7 @@ VERSIONS = ("napari-her2", "torch", "timm", "lightning", "numpy")
 def write_record(
     out: Path,
     path: Path,
-    said: Said,
+    predictions: PredictionsByPart,
     config: CasesRunConfig,
     *,
     measured: Mapping[str, Mapping[str, Measured]],
@@ -41,7 +41,7 @@ def write_record(
         Folder of the run.
     path : Path
         Its model.
-    said : dict of Part to Predictions
+    predictions : dict of Part to Predictions
     config : CasesRunConfig
     measured : mapping of str to mapping of str to Measured
         Reading, part.
@@ -50,7 +50,7 @@ def write_record(
         parameters, cases.
     """
     classes = config.data.mapping.names
-    write_predictions(out / PREDICTIONS_FILE, said, classes)
+    write_predictions(out / PREDICTIONS_FILE, predictions, classes)
     write_json(
         out / METRICS_FILE,
         {
@@ -60,7 +60,7 @@ def write_record(
             "classes": list(classes),
             "named": config.data.mapping.named,
             "mapping": config.data.mapping.told(),
-            "judged": judged_part(said),
+            "judged": judged_part(predictions),
             "measured": {
                 reading: {part: values.told() for part, values in parts.items()}
                 for reading, parts in measured.items()

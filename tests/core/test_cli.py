@@ -266,7 +266,7 @@ class _Check:
     def __init__(self, *faults):
         self.faults = faults
 
-    def told(self):
+    def to_json(self):
         return {"faults": list(self.faults), "facts": [list(fact) for fact in self.facts]}
 
 

@@ -129,7 +129,7 @@ def test_arms_are_judged_on_the_test_part_and_what_is_kept_can_be_read(tmp_path:
     assert found[""]["train"].measures["accuracy"].low is None
     assert found["vote"]["validation"].measures["accuracy"].low is not None
     measured = found["vote"]["validation"]
-    assert Measured.of_told(measured.told()) == measured
+    assert Measured.of_json(measured.to_json()) == measured
     path = tmp_path / "predictions.csv"
     write_predictions(path, all_said, CLASSES)
     again, classes = read_predictions(path)

@@ -171,7 +171,7 @@ def test_every_method_is_checked_and_nothing_is_written(
         assert facts["Split"].startswith("train 4 (1 of 0, 1 of 1+, 1 of 2+, 1 of 3+); validation 4 (1 of 0")
     assert every_file(tmp_path, data if data.is_dir() else data.parent) == before
     assert not (cache_base() / "embeddings").exists()
-    told = json.loads(json.dumps(found.told()))
+    told = json.loads(json.dumps(found.to_json()))
     assert told["facts"] == facts
     assert told["seconds"] == found.seconds
 
@@ -414,16 +414,16 @@ def test_a_run_learns_what_its_dry_run_counted(
 ) -> None:
     counted, learnt = [], []
 
-    def told(task: Task) -> tuple[object, ...]:
+    def facts_of(task: Task) -> tuple[object, ...]:
         learns = sum(p.numel() for p in task.parameters() if p.requires_grad)
         return type(task), task.epochs, task.train_batches, task.validation_batches, task.accumulate, learns
 
     def timed(task: Task, _: object) -> Cost:
-        counted.append(told(task))
+        counted.append(facts_of(task))
         return Cost(0.0, 0.0, 1)
 
     def stopped(task: Task, *_: object, **__: object) -> Generator:
-        learnt.append(told(task))
+        learnt.append(facts_of(task))
         raise JobFailed("far enough")
         yield
 

@@ -91,7 +91,7 @@ class ClassMapping:
         """Each class with what it is called for a person: "Low" as "1+/2+ (ISH unknown)"."""
         return class_names(self.names, self.findings)
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """Return the mapping in words: "0: 0, 1+: Low, 2+: Low, 3+: High"."""
         text = ", ".join(f"{score}: {self.of_score[score]}" for score in SCORES)
         return f"{text}; 2+ with a positive ISH: {self.ish}" if self.ish else text

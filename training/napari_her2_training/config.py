@@ -233,11 +233,11 @@ class RunConfig:
 
         Where it runs and where its files lie may change on the way; the manifest is hashed by its content.
         """
-        values = self.told()
+        values = self.sections()
         del values["data"]["manifest"], values["compute"]["device"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
-    def told(self) -> dict[str, Any]:
+    def sections(self) -> dict[str, Any]:
         """Return the sections that all of it was read from, as nested mappings."""
         return {name: section for name, section in asdict(self).items() if isinstance(section, dict)}
 

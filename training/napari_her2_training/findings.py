@@ -82,7 +82,7 @@ class TrainingCheck:
     memory_bytes: int | None
     disk_bytes: int | None
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it; facts keep their order."""
         return asdict(self) | {"config": str(self.config), "data": str(self.data), "facts": dict(self.facts)}
 

@@ -92,7 +92,7 @@ def train(
 def _check(method: str, settings: dict[str, Any], *, as_json: bool) -> None:
     check = drive(training("dry_run").check_steps(method, **settings), f"check {method}")
     if as_json:
-        typer.echo(outcome_line("check", **check.told()))
+        typer.echo(outcome_line("check", **check.to_json()))
     else:
         rows = [*check.facts, *(("warning", text) for text in check.warnings)]
         output().print(pairs_table(rows, title=f"{method}, nothing is trained"))

@@ -90,7 +90,7 @@ def read_table(
 
 def _tell_cases(cases: Sequence[Case], mapping: ClassMapping, findings: Findings) -> None:
     different = len({case.case_id for case in cases})
-    findings.facts["Cases"] = f"{different:,} in {len(cases):,} rows; classes {mapping.told()}"
+    findings.facts["Cases"] = f"{different:,} in {len(cases):,} rows; classes {mapping.in_words()}"
     findings.warnings += ish_warnings(cases)
     if any(case.ish for case in cases):
         findings.facts["ISH"] = (

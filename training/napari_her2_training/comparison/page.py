@@ -70,7 +70,7 @@ def write_comparison_page(folder: Path) -> Path:
                 row.pop("reading"),
                 row.pop("parameters"),
                 row.pop("judged"),
-                Measured.of_told(row),
+                Measured.of_json(row),
             )
             for row in told["rows"]
         ]

@@ -87,7 +87,7 @@ def _rows(arm: str, folder: Path) -> list[Row]:
     told = OWN_FILES.json_object(folder / METRICS_FILE, "judged", "measured", "parameters")
     judged = told["judged"]
     return [
-        Row(arm, reading, told["parameters"], judged, Measured.of_told(parts[judged]))
+        Row(arm, reading, told["parameters"], judged, Measured.of_json(parts[judged]))
         for reading, parts in told["measured"].items()
     ]
 
@@ -102,13 +102,13 @@ def _write(out: Path, rows: Sequence[Row], config: CompareConfig, classes: Seque
             "notice": config.model.notice,
             "classes": list(classes),
             "named": mapping.named,
-            "mapping": mapping.told(),
+            "mapping": mapping.in_words(),
             "published": [asdict(entry) for entry in config.published],
             "stain": config.data.stain_name,
             "measure": asdict(config.measure),
             "rows": [
                 {"arm": row.arm, "reading": row.reading, "parameters": row.parameters, "judged": row.judged}
-                | row.measured.told()
+                | row.measured.to_json()
                 for row in rows
             ],
         },

@@ -83,7 +83,7 @@ def trained_fold(
         counts=None if of_slides else counts,
         sizes=", ".join(f"{counts[part]} fields {words}" for part, words in _WORDS.items() if counts[part]),
         figures=_figures(judged),
-        told={"arm": arm.name, "field_counts": counts, **measures_of(judged[run.judged])},
+        record={"arm": arm.name, "field_counts": counts, **measures_of(judged[run.judged])},
     )
 
 

@@ -69,13 +69,13 @@ class Measured:
     measures: Mapping[str, Measure] = field(default_factory=dict)
     confusion: Sequence[Sequence[int]] = ()
 
-    def told(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Nested mappings, for JSON."""
         return asdict(self)
 
     @classmethod
-    def of_told(cls, told: Mapping[str, object]) -> Measured:
-        """Read what `told` gave."""
+    def of_json(cls, told: Mapping[str, object]) -> Measured:
+        """Read what `to_json` gave."""
         measures = {name: Measure(**values) for name, values in told["measures"].items()}  # type: ignore[attr-defined]
         return cls(**{**told, "measures": measures})  # type: ignore[arg-type]
 
@@ -174,6 +174,6 @@ def read_measured(folder: Path) -> dict[str, dict[str, Measured]]:
     """Read what was measured of a finished run: reading, part."""
     told = OWN_FILES.json_object(folder / METRICS_FILE, "measured")["measured"]
     return {
-        reading: {part: Measured.of_told(values) for part, values in parts.items()}
+        reading: {part: Measured.of_json(values) for part, values in parts.items()}
         for reading, parts in told.items()
     }

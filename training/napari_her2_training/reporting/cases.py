@@ -75,7 +75,7 @@ def misses_of(run: FinishedRun) -> list[Miss]:
     found: list[Miss] = []
     given = run.of(run.judged)
     if run.judged == "test":
-        given = {int(run.told["fold"]): given[int(run.told["fold"])]}
+        given = {int(run.record["fold"]): given[int(run.record["fold"])]}
     for fold, predictions in given.items():
         chances, judged, seen = predictions.calibrated, Counter(predictions.cases), Counter[str]()
         for case, label, row in zip(predictions.cases, predictions.labels, chances, strict=True):
@@ -107,7 +107,7 @@ def picture_steps(
     """
     cases: dict[str, list[Case]] = defaultdict(list)
     with suppress(Her2Error, KeyError):
-        for case in read_manifest(Path(run.told["data"]), ()):
+        for case in read_manifest(Path(run.record["data"]), ()):
             cases[case.case_id].append(case)
     bundles: dict[int, ModelBundle] = {}
     shown = []
@@ -126,7 +126,7 @@ def _pictured(
     def without(why: str) -> Miss:
         return replace(miss, caption=why)
 
-    if run.told["bundle"] != "written":
+    if run.record["bundle"] != "written":
         return without("Slides cannot be scored with this model, so there are no maps.")
     if not rows:
         return without("Its slides are not where the manifest was.")
@@ -136,7 +136,7 @@ def _pictured(
     try:
         if miss.fold not in bundles:
             bundles[miss.fold] = load_bundle(model_of_fold(run, miss.fold))
-        paths = _slides(case, run.told["stain"])
+        paths = _slides(case, run.record["stain"])
         if any(holds_features(path) for path in paths):
             return without("It is given as features: there is no slide to draw on.")
         ihc = paths[1] if len(paths) > 1 else None
@@ -161,13 +161,13 @@ def _row_of(miss: Miss, rows: Sequence[Case], run: FinishedRun) -> Case | None:
     both = [case for case in rows if case.he is not None and case.ihc is not None]
     # A head for both slides was judged on rows that have both, or on all with H&E and an IHC slide of others.
     of_stain = {STAINS["he"]: [he], STAINS["ihc"]: [ihc]}
-    judged = of_stain.get(run.reading) or of_stain.get(run.told["stain"], [both, he])
+    judged = of_stain.get(run.reading) or of_stain.get(run.record["stain"], [both, he])
     return next((of[miss.number] for of in judged if len(of) == miss.among), None)
 
 
 def model_of_fold(run: FinishedRun, fold: int) -> Path:
     """Return the bundle of a fold."""
-    name = str(run.told["model"])
+    name = str(run.record["model"])
     if len(run.folds) == 1:
         return run.folder / name
     return run.folder / f"{name.removesuffix(SUFFIX)}-fold{fold}{SUFFIX}"

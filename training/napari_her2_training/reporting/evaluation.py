@@ -33,31 +33,31 @@ class FinishedRun:
     Parameters
     ----------
     folder : Path
-    told : mapping
+    record : mapping
         ``metrics.json``.
     predictions : dict of Part to Predictions
     classes : tuple of str
     """
 
     folder: Path
-    told: Mapping[str, Any]
+    record: Mapping[str, Any]
     predictions: PredictionsByPart
     classes: tuple[str, ...]
 
     @property
     def reading(self) -> str:
         """How the bundle reads a slide."""
-        return str(self.told.get("reading", ""))
+        return str(self.record.get("reading", ""))
 
     @property
     def named(self) -> dict[str, str]:
         """Each class with what it is called for a person."""
-        return {name: name for name in self.classes} | dict(self.told.get("named", {}))
+        return {name: name for name in self.classes} | dict(self.record.get("named", {}))
 
     @property
     def judged(self) -> str:
         """The part that the model is judged on: "test", or "validation" without one."""
-        return str(self.told["judged"])
+        return str(self.record["judged"])
 
     @property
     def readings(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class FinishedRun:
 
     def settings(self) -> MeasureConfig:
         """How intervals are made: as the run did."""
-        return MeasureConfig(**self.told.get("config", {}).get("measure", {}))
+        return MeasureConfig(**self.record.get("config", {}).get("measure", {}))
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -94,7 +94,7 @@ def read_run(folder: Path) -> FinishedRun:
     """
     folder = expanded(folder)
     try:
-        told = OWN_FILES.json_object(folder / METRICS_FILE)
+        record = OWN_FILES.json_object(folder / METRICS_FILE)
     except JobFailed as error:
         if is_regular(folder / METRICS_FILE):
             raise
@@ -110,7 +110,7 @@ def read_run(folder: Path) -> FinishedRun:
             f"the folder of a model, or of an arm."
         )
     predictions, classes = read_predictions(folder / PREDICTIONS_FILE)
-    return FinishedRun(folder, told, predictions, classes)
+    return FinishedRun(folder, record, predictions, classes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,13 +175,13 @@ def evaluate(run: FinishedRun, reading: str, part: str | None = None) -> Evaluat
     )
 
 
-def in_words(reading: str, told: Mapping[str, Any]) -> str:
+def in_words(reading: str, record: Mapping[str, Any]) -> str:
     """Say what a reading is: a head, a way to join tiles, or the model."""
-    heads: Mapping[str, str] = told.get("heads", {})
+    heads: Mapping[str, str] = record.get("heads", {})
     return heads.get(reading, reading) or "the model"
 
 
-def rows_of(evaluations: Sequence[Evaluation], told: Mapping[str, Any]) -> list[dict[str, object]]:
+def rows_of(evaluations: Sequence[Evaluation], record: Mapping[str, Any]) -> list[dict[str, object]]:
     """Return all measures as rows of a table: each fold, the mean over them, and pooled."""
     rows: list[dict[str, object]] = []
     for found in evaluations:
@@ -193,7 +193,7 @@ def rows_of(evaluations: Sequence[Evaluation], told: Mapping[str, Any]) -> list[
             for name, value in measured.measures.items():
                 rows.append(
                     {
-                        "what": in_words(found.reading, told),
+                        "what": in_words(found.reading, record),
                         "over": what,
                         "measure": name,
                         "value": value.value,

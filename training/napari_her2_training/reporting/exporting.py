@@ -59,9 +59,9 @@ def export_run(
         If the run has no model that scores slides, or its folds cannot answer together.
     """
     run = read_run(folder)
-    if run.told["bundle"] != "written":
-        raise JobFailed(f"There is no model to export. {run.told['bundle']}")
-    path = run.folder / str(run.told["model"])
+    if run.record["bundle"] != "written":
+        raise JobFailed(f"There is no model to export. {run.record['bundle']}")
+    path = run.folder / str(run.record["model"])
     if install and not name:
         name = _free(path.name.removesuffix(SUFFIX), folder, ensemble=ensemble)
     if ensemble:
@@ -108,7 +108,7 @@ def _join(run: FinishedRun, name: str) -> Path:
     _set_temperatures(head, members)
     card = replace(
         first.card,
-        name=name or f"{run.told['model'].removesuffix(SUFFIX)}-ensemble",
+        name=name or f"{run.record['model'].removesuffix(SUFFIX)}-ensemble",
         arguments={**first.card.arguments, MEMBERS: len(members)},
         # Each member is calibrated inside.
         temperatures={},
@@ -151,7 +151,7 @@ def _metrics(run: FinishedRun) -> dict[str, float]:
         if not given:
             continue
         measured = measure([pooled(list(given.values()))], run.classes, replace(run.settings(), resamples=0))
-        words = f", {in_words(reading, run.told)}" if reading else ""
+        words = f", {in_words(reading, run.record)}" if reading else ""
         found |= {
             f"test slides{words}: {name}": round(measured.measures[name].value, 4)
             for name in ON_CARD

@@ -76,7 +76,7 @@ def report_steps(
     run = read_run(folder)
     evaluations = []
     for reading in run.readings:
-        yield Progress("Measuring", note=in_words(reading, run.told))
+        yield Progress("Measuring", note=in_words(reading, run.record))
         evaluations.append(evaluate(run, reading))
     misses = yield from picture_steps(run, misses_of(run), most=cases, device=device)
     yield Progress("Writing the report")
@@ -85,18 +85,18 @@ def report_steps(
 
 
 def _content(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequence[Miss]) -> dict[str, Any]:
-    told, main = run.told, evaluations[0]
-    card = read_card(run.folder / told["model"]) if told["bundle"] == "written" else None
+    record, main = run.record, evaluations[0]
+    card = read_card(run.folder / record["model"]) if record["bundle"] == "written" else None
     threshold = card.min_confidence if card else None
     return {
-        "name": told["model"],
+        "name": record["model"],
         "task": card.task if card else "",
-        "method": told["method"],
-        "stain": told["stain"],
+        "method": record["method"],
+        "stain": record["stain"],
         "notice": card.notice if card else NOTICE,
-        "cases": told["cases"],
+        "cases": record["cases"],
         "folds": len(run.folds),
-        "mapping": told["mapping"],
+        "mapping": record["mapping"],
         "judged_words": _judged_words(run),
         "blocks": [_block(found, run) for found in evaluations],
         "interval_words": _interval_words(run),
@@ -107,10 +107,10 @@ def _content(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequen
         "risk_words": _risk_words(main, threshold),
         "misses": misses,
         "named": run.named,
-        "slides": f"{main.pooled.slides} {run.judged} {told.get('unit', 'slides')}",
+        "slides": f"{main.pooled.slides} {run.judged} {record.get('unit', 'slides')}",
         "listed": LISTED,
         "facts": _facts(run),
-        "config": json.dumps(told["config"], indent=1, ensure_ascii=False) if told.get("config") else "",
+        "config": json.dumps(record["config"], indent=1, ensure_ascii=False) if record.get("config") else "",
     }
 
 
@@ -133,7 +133,7 @@ def _block(found: Evaluation, run: FinishedRun) -> dict[str, Any]:
     names = [*(name for name in _FIRST if name in every), *(name for name in every if name not in _FIRST)]
     shown = {f"{what} {name}": f"{what} {named}" for what in _BY_CLASS for name, named in run.named.items()}
     return {
-        "title": in_words(found.reading, run.told) if len(run.readings) > 1 else "",
+        "title": in_words(found.reading, run.record) if len(run.readings) > 1 else "",
         "columns": list(columns),
         "rows": [
             {
@@ -193,7 +193,7 @@ def interval_words(settings: MeasureConfig, cases: int, *, several: bool = False
 def _published(run: FinishedRun, main: Evaluation) -> list[dict[str, str]]:
     over = main.mean if len(run.folds) > 1 else main.pooled
     rows = []
-    for entry in run.told.get("published", ()):
+    for entry in run.record.get("published", ()):
         here = over.measures.get(entry["measure"])
         own = "not measured" if here is None else f"{here.value:.3f}"
         rows.append({**entry, "value": f"{entry['value']:.3f}", "here": own})
@@ -233,34 +233,34 @@ def _risk_words(main: Evaluation, threshold: float | None) -> str:
 
 
 def _facts(run: FinishedRun) -> list[tuple[str, str]]:
-    told = run.told
+    record = run.record
     facts = [
         ("folder", run.folder.name),
-        ("manifest", Path(told["data"]).name),
-        ("model", told["model"]),
-        ("trained weights", f"{told['parameters']:,}"),
-        ("device", told["device"]),
+        ("manifest", Path(record["data"]).name),
+        ("model", record["model"]),
+        ("trained weights", f"{record['parameters']:,}"),
+        ("device", record["device"]),
     ]
     if len(run.folds) > 1:
-        facts.append(("fold of the bundle", f"{told['fold'] + 1}, the best by its validation cases"))
-    if told["bundle"] != "written":
-        facts.append(("bundle", told["bundle"]))
+        facts.append(("fold of the bundle", f"{record['fold'] + 1}, the best by its validation cases"))
+    if record["bundle"] != "written":
+        facts.append(("bundle", record["bundle"]))
     else:
-        metadata = read_header(run.folder / told["model"]).metadata
+        metadata = read_header(run.folder / record["model"]).metadata
         facts.append(("card", f"{len(metadata['napari_her2']):,} characters, in the file of the model"))
-    facts += [(name, str(value)) for name, value in told.get("versions", {}).items()]
-    if digest := told.get("sha256"):
+    facts += [(name, str(value)) for name, value in record.get("versions", {}).items()]
+    if digest := record.get("sha256"):
         facts.append(("SHA-256 of the model", digest))
     return facts
 
 
 def _write_tables(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequence[Miss]) -> None:
-    _write(run.folder / "measures.csv", rows_of(evaluations, run.told))
+    _write(run.folder / "measures.csv", rows_of(evaluations, run.record))
     _write(
         run.folder / "calibration.csv",
         [
             {
-                "what": in_words(found.reading, run.told),
+                "what": in_words(found.reading, run.record),
                 "state": state,
                 "error": curve.error,
                 "probability": probability,
@@ -276,7 +276,7 @@ def _write_tables(run: FinishedRun, evaluations: Sequence[Evaluation], misses: S
     _write(
         run.folder / "risk_coverage.csv",
         [
-            {"what": in_words(found.reading, run.told), "threshold": t, "coverage": c, "risk": r}
+            {"what": in_words(found.reading, run.record), "threshold": t, "coverage": c, "risk": r}
             for found in evaluations
             for t, c, r in zip(found.risk.threshold, found.risk.coverage, found.risk.risk, strict=True)
         ],

@@ -161,7 +161,7 @@ class TrainedFold:
         The same in words for the card.
     figures : mapping of str to float
         Further ones for the card.
-    told : mapping
+    record : mapping
         What else a report tells.
     """
 
@@ -179,7 +179,7 @@ class TrainedFold:
     counts: Mapping[str, int] | None = None
     sizes: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
-    told: Mapping[str, object] = field(default_factory=dict)
+    record: Mapping[str, object] = field(default_factory=dict)
 
 
 Judging = Generator[Progress, None, TrainedFold]
@@ -268,7 +268,7 @@ def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None
         predictions,
         run.config,
         measured=found,
-        told={
+        record={
             "method": chosen.facts.method,
             "stain": chosen.facts.stain,
             "data": str(run.data.resolve()),
@@ -280,7 +280,7 @@ def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None
             "device": run.device.name,
             "parameters": sum(p.numel() for p in chosen.model.parameters()),
             "cases": [fold.counts or _counts(split) for fold, split in zip(folds, run.splits, strict=True)],
-            **chosen.told,
+            **chosen.record,
         },
     )
     return path
@@ -336,7 +336,7 @@ def save_model(path: Path, fold: TrainedFold, split: Split, config: CasesRunConf
         told = {"method": fold.facts.method, "arguments": json.dumps(dict(fold.facts.arguments))}
         write_weights(path, fold.model.state_dict(), told)
         return
-    sizes = f"{fold.sizes or split_sizes(split, fold.unit)}; classes {config.data.mapping.told()}"
+    sizes = f"{fold.sizes or split_sizes(split, fold.unit)}; classes {config.data.mapping.in_words()}"
     card = make_card(
         config.model,
         config.data.mapping,

@@ -31,7 +31,7 @@ def write_record(
     config: CasesRunConfig,
     *,
     measured: Mapping[str, Mapping[str, Measured]],
-    told: Mapping[str, object],
+    record: Mapping[str, object],
 ) -> None:
     """Write what a finished run leaves beside its model: predictions.csv, and metrics.json last.
 
@@ -45,7 +45,7 @@ def write_record(
     config : CasesRunConfig
     measured : mapping of str to mapping of str to Measured
         Reading, part.
-    told : mapping
+    record : mapping
         What else a report tells: method, stain, data, fold, bundle, reading, heads, unit, device,
         parameters, cases.
     """
@@ -56,16 +56,16 @@ def write_record(
         {
             "model": path.name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            **told,
+            **record,
             "classes": list(classes),
             "named": config.data.mapping.named,
-            "mapping": config.data.mapping.told(),
+            "mapping": config.data.mapping.in_words(),
             "judged": judged_part(predictions),
             "measured": {
-                reading: {part: values.told() for part, values in parts.items()}
+                reading: {part: values.to_json() for part, values in parts.items()}
                 for reading, parts in measured.items()
             },
-            "config": config.told(),
+            "config": config.sections(),
             "published": [asdict(entry) for entry in config.published],
             "versions": {name: version(name) for name in VERSIONS},
         },

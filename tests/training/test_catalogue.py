@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +18,11 @@ from napari_her2_training.methods import CONFIGS, METHODS, about_config
 def test_the_list_is_read_without_pytorch() -> None:
     listed = "import sys, napari_her2_training.methods; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", listed], check=False).returncode == 0
+
+
+def test_the_documentation_has_every_method() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert [name for name in METHODS if f"`{name}`" not in text and f"train {name}" not in text] == []
 
 
 def test_every_configuration_that_comes_with_the_package_is_listed() -> None:

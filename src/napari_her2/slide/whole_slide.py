@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from napari_her2.slide.backends import Backend
     from napari_her2.slide.identity import Identity
+    from napari_her2.slide.sources import TileSource
     from napari_her2.slide.tissue import Preset, TissueMask
 
 _MAX_READ_PIXELS = 1 << 30
@@ -169,8 +170,7 @@ class Slide:
         SlideError
             The file is damaged there (the message names the place), was closed or was forked.
         """
-        self._guard()
-        source = self._backend.levels[self._checked_level(level)]
+        source = self._source(level)
         if height < 0 or width < 0 or height * width > _MAX_READ_PIXELS:
             raise SlideError(
                 f"A window of {width} x {height} px is too large to read at once: read smaller ones."
@@ -261,11 +261,6 @@ class Slide:
             Side of a tile, pixels.
         mpp : float
             µm per pixel of a tile.
-
-        Raises
-        ------
-        SlideError
-            The slide states no µm/px.
         """
         return TileGrid(self.shape, self.known_mpp, tile_px, mpp)
 
@@ -336,8 +331,7 @@ class Slide:
         Parameters
         ----------
         places : (N, 2)
-            (row, column) in the grid of `tile_grid`, best in raster order: (1.5, 0) begins in the middle of
-            the first tile of the second row.
+            (row, column) on the grid, best in raster order: (1.5, 0) begins amid the tile (1, 0).
         tile_px, mpp, batch_size, threads
             As for `tiles`.
 
@@ -346,8 +340,8 @@ class Slide:
         RegionBatch
         """
         self._guard()
-        grid = self.tile_grid(tile_px, mpp)
-        plan = plan_tiles(grid, places, self._backend.levels, self.level_downsamples)
+        levels = self._backend.levels
+        plan = plan_tiles(self.tile_grid(tile_px, mpp), places, levels, self.level_downsamples)
         return stream_windows(plan, batch_size=batch_size, threads=usable_threads(threads), guard=self._guard)
 
     def regions(
@@ -369,17 +363,14 @@ class Slide:
             (y, x) corners, pixels of that level, best in raster order; white outside the slide.
         size : tuple of int
             (height, width) of every window, pixels of that level.
-        batch_size : int
-            Windows a batch.
-        threads : int, optional
-            Decoding threads; by default the cores that may be used.
+        batch_size, threads
+            As for `tiles`.
 
         Yields
         ------
         RegionBatch
         """
-        self._guard()
-        source = self._backend.levels[self._checked_level(level)]
+        source = self._source(level)
         plan = WindowPlan(source, np.asarray(origins, np.int64).reshape(-1, 2), size, size)
         return stream_windows(plan, batch_size=batch_size, threads=usable_threads(threads), guard=self._guard)
 
@@ -393,10 +384,11 @@ class Slide:
         with self._lock:
             self._corrupt[region.level, region.y, region.x] = region
 
-    def _checked_level(self, level: int) -> int:
+    def _source(self, level: int) -> TileSource:
+        self._guard()
         if not 0 <= level < len(self.level_shapes):
             raise SlideError(f"{self.path.name} has levels 0 to {len(self.level_shapes) - 1}, not {level}.")
-        return level
+        return self._backend.levels[level]
 
     def _guard(self) -> None:
         if os.getpid() != self._pid:

@@ -41,6 +41,13 @@ class Column:
         Whether the greatest value over the classes is one column, instead of a column a class.
     order : int
         Columns of a lower number come first; those of the same follow the maps.
+
+    Examples
+    --------
+    >>> Column("tumour share", decimals=1, times=100).text(0.1234)
+    '12.3'
+    >>> Column("weight", significant=3).rounded(np.array([0.000012345])).tolist()
+    [1.23e-05]
     """
 
     name: str

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from napari_her2_training.config import DataConfig, EncoderConfig
     from napari_her2_training.findings import Findings
 
+_DIFFERENT = 1024
+"""Tiles of made-up bags that differ."""
 UNKNOWN_ENCODER = (
     "The features come from files, and which encoder made them is not known here: the weights of the head "
     "are saved, but no model that scores slides."
@@ -161,7 +163,8 @@ class EmbeddedSlides:
         middle = max(self.least, median_taken([one for found in counted.values() for one in found]))
         for stain, own in missing.items():
             self.tiles |= {(stain, one.case.row): one.taken for one in counted.get(stain, ())}
-            features = np.random.default_rng(0).normal(size=(middle, widths[stain])).astype(np.float16)
+            some = np.random.default_rng(0).normal(size=(min(middle, _DIFFERENT), widths[stain]))
+            features = np.resize(some.astype(np.float16), (middle, widths[stain]))
             self.bags |= {(stain, case.row): self._bag(case, features) for case in own}
         if not all(self.width(stain) for stain in missing):
             raise Enough

@@ -139,9 +139,10 @@ def summary_of(card: ModelCard) -> str:
 
 def card_text(card: ModelCard) -> str:
     """Return the card in words, a paragraph for each fact."""
+    method = method_of(card)
     scores = ", ".join(class_names(card.classes, card.class_scores).values())
     lines = [
-        f"Method: {method_of(card).title} ({method_of(card).paper}), version {card.version}"
+        f"Method: {method.title} ({method.name}; {method.paper}), version {card.version}"
         + (f", encoder {card.encoder.name}" if card.encoder is not None else ""),
         f"Scores: {scores} ({card.guideline})",
         f"Training data: {card.training_data}",

@@ -78,6 +78,8 @@ def _fit(
     latest = ModelCheckpoint(
         dirpath=folder, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False
     )
+    if task.whole and isinstance(device, Machines) and not device.alone:
+        _freeze_unmoved(task.to(device.torch_device))
     trainer = _trainer(task, device, [keeper, latest, _Reporter(task, stage, report)])
     learner = Learner(task)
     with warnings.catch_warnings(), closing(EpochBatches(learner, device.torch_device)) as batches:
@@ -86,6 +88,8 @@ def _fit(
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         # One process judges, and all have what it measured.
         warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+        # The newest PyTorch has another name for it, which those before do not know.
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
         # Lightning 2.6 asks PyTorch about trees in a way that PyTorch 2.15 deprecates.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         trainer.fit(
@@ -100,6 +104,16 @@ def _fit(
         raise JobFailed(f"{stage} ended without a usable epoch: lower the learning rate.")
     task.cpu().load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
     task.requires_grad_(False).eval()
+
+
+def _freeze_unmoved(task: Task) -> None:
+    """Freeze what the loss leaves out: several processes would wait for its gradient."""
+    learnt = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    batch = task.draw(0, 0)
+    loss = task.eval().loss(*(part.to(learnt[0].device) for part in batch))
+    for parameter, gradient in zip(learnt, torch.autograd.grad(loss, learnt, allow_unused=True), strict=True):
+        parameter.requires_grad_(gradient is not None)
+    task.train()
 
 
 def _trainer(task: Task, device: Device, callbacks: list[Callback]) -> lightning.Trainer:

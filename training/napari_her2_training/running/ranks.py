@@ -37,7 +37,7 @@ _SET = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "
 """Set here or by Lightning for as long as processes learn together."""
 _FOREVER = timedelta(days=365)
 """The others wait as long as the first embeds a cohort."""
-_SECONDS_TO_END = 10.0
+_SECONDS_TO_NOTICE, _SECONDS_TO_END = 15.0, 60.0
 _PIECE = 2**26
 
 
@@ -209,7 +209,7 @@ def with_others(steps: Generator[Progress, None, T]) -> Generator[Progress, None
                 raise link.why()
             yield progress
     except RuntimeError as error:  # of the connection, or of the work itself
-        if not link.lost.wait(_SECONDS_TO_END):
+        if not link.lost.wait(_SECONDS_TO_NOTICE):
             raise
         raise link.why() from error
     finally:

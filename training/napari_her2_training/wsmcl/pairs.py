@@ -96,6 +96,11 @@ class PairDraw:
             return len(self._cases)
         return len(self._by_class) * (len(self._slides.of("he")) // len(self._by_class))
 
+    @property
+    def fewest_tiles(self) -> int:
+        """Tiles of the smallest slide."""
+        return min(len(bag.features) for stain in STAINS for bag in self._slides.of(stain))
+
     def epoch(self, number: int) -> list[Pair]:
         """Return the pairs of an epoch, shuffled.
 

@@ -74,6 +74,8 @@ class WSMCLTask(Task):
         self.options = loss_options(loss)
         self.train_draw, self.validation_pairs = train, validation
         self._pairs: tuple[int, list[Pair]] = (-1, [])
+        # A slide of one tile has no top and bottom to contrast: its pair does not move the scale.
+        self.whole = not loss.contrastive or train.fewest_tiles > 1
 
     def draw(self, epoch: int, number: int) -> Batch:
         """Features of both slides of a pair, thinned where that is wanted, and their label."""

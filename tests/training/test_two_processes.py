@@ -1,0 +1,312 @@
+"""Two processes learn what one does that sums gradients over twice as many batches, whatever the method."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import cv2
+import h5py
+import numpy as np
+import psutil
+import pytest
+
+import napari_her2_training
+from napari_her2.errors import JobFailed
+from napari_her2.models.weights_file import read_weights
+from napari_her2.phantom import cohort_steps
+from napari_her2.slide.reader import open_slide
+from napari_her2_training.running import ranks
+from napari_her2_training.running.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import torch
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="Lightning's processes on a CPU need POSIX"),
+]
+MODEL = '[model]\nname = "tiny"\ntraining_data = "made up"\n'
+END = '[measure]\nresamples = 2\n[compute]\ndevice = "cpu"\n'
+IMAGES = """
+[data]
+classes = "low"
+validation = 0.34
+[image]
+size_px = 64
+[patches]
+tile_px = 64
+mpp = 1.0
+per_slide = 2
+epochs = 1
+[network]
+variant = "atto"
+[learning]
+epochs = 1
+batch_size = 2
+accumulate = 1
+"""
+FIELDS = """
+[data]
+tile_px = 256
+field_px = 64
+mpp = 0.5
+validation = 0.34
+[network]
+dim = 8
+crop_px = 32
+batch_size = 4
+train_batches = 4
+epochs = 1
+[predictor]
+architecture = "tinynet-e"
+input = "H&E"
+batch_size = 4
+train_batches = 4
+epochs = 1
+[table]
+inputs = "correlated"
+"""
+PAIRS = """
+[data]
+validation = 0.25
+[pairs]
+accumulate = 3
+[head]
+width = 8
+heads = 2
+landmarks = 8
+k = 4
+epochs = 2
+"""
+CONFIGS = {
+    "attention-mil": (
+        """
+[data]
+validation = 0.5
+[pretraining]
+epochs = 1
+patches_per_slide = 8
+regions = "{case_id}_tumour.geojson"
+batch_size = 8
+[bags]
+size = 5
+batch_size = 4
+train_batches = 4
+validation_batches = 1
+[head]
+epochs = 1
+guidance = 0.5
+""",
+        "slides/manifest.csv",
+    ),
+    "mil": (
+        '[data]\nvalidation = 0.25\n[head]\narchitecture = "clam-mb"\nwidth = 8\nhidden = 4\nepochs = 2\n',
+        "features/manifest.csv",
+    ),
+    "wsmcl": (PAIRS, "features/manifest.csv"),
+    "low-resolution": (
+        IMAGES.split("[patches]")[0] + IMAGES[IMAGES.index("[network]") :],
+        "slides/manifest.csv",
+    ),
+    "patches": (IMAGES.replace("[image]\nsize_px = 64\n", ""), "slides/manifest.csv"),
+    "compare": (
+        f'[compare]\narms = "low-resolution, patches, abmil"\n{IMAGES}[tiles]\ntile_px = 96\n'
+        '[encoder]\nname = "model:demo-attention-mil"\n[head]\nwidth = 8\nhidden = 8\nepochs = 1\n'
+        "accumulate = 1\n",
+        "slides/manifest.csv",
+    ),
+    "corr-a-net": (FIELDS, "fields"),
+    "predictor": (FIELDS, "fields"),
+    "corr-a-net-table": (FIELDS, "fields"),
+    "encoder": (
+        "[data]\nvalidation = 0.25\n[pretraining]\nepochs = 1\nbatch_size = 4\nlearning_rate = 1e-4\n",
+        "patches",
+    ),
+}
+ABLATIONS = """
+[[ablation]]
+name = "without MACL"
+loss.contrastive = 0
+[[ablation]]
+name = "without KL"
+loss.distillation = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the methods learn from: slides, features, fields of a folder, and patches."""
+    folder = tmp_path_factory.mktemp("data")
+    for _ in cohort_steps(folder / "slides", cases=8, seed=3, size_px=768):
+        pass
+    rng = np.random.default_rng(4)
+    (folder / "features").mkdir()
+    lines = ["case_id,he,ihc,score"]
+    for n in range(24):
+        for stain, width in (("he", 12), ("ihc", 10)):
+            features = rng.normal(0, 1, (16, width))
+            features[:8, n % 4] += 2
+            with h5py.File(folder / "features" / f"{n}-{stain}.h5", "w") as file:
+                file["features"] = features.astype(np.float32)
+                file["coords"] = np.zeros((16, 2), np.int64)
+        part = "validation" if n >= 16 else "train"
+        lines.append(f"c{n},{n}-he.h5,{n}-ihc.h5,{n % 4},{part}")
+    lines[0] += ",split"
+    (folder / "features" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    with (folder / "slides" / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows):
+        for corner, split in (((64, 64), "train"), ((64, 448), "train"), ((448, 448), "test")):
+            for stain, column in (("HE", "he"), ("IHC", "ihc")):
+                with open_slide(folder / "slides" / row[column]) as slide:
+                    image = slide.read(0, *corner, 256, 256)
+                name = f"{number * 512 + corner[1]}_{split}_{row['score']}.png"
+                path = folder / "fields" / stain / split / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), image[:, :, ::-1])
+    for label in ("0", "1"):
+        (folder / "patches" / label).mkdir(parents=True)
+        for number in range(16):
+            image = rng.integers(100 * int(label), 150 + 100 * int(label), (96, 96, 3), np.uint8)
+            cv2.imwrite(str(folder / "patches" / label / f"{number}.png"), image)
+    return folder
+
+
+@pytest.fixture
+def partners(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that the first one starts."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Kept(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[call-overload]
+            started.append(self)
+
+    monkeypatch.setattr(ranks.subprocess, "Popen", Kept)
+    return started
+
+
+def write_config(out: Path, text: str, devices: int) -> Path:
+    config = out.parent / f"{out.name}.toml"
+    config.write_text(f"{MODEL}{text}".replace("[[ablation]]", f"{END}devices = {devices}\n[[ablation]]", 1))
+    if "[[ablation]]" not in text:
+        config.write_text(f"{MODEL}{text}{END}devices = {devices}\n")
+    return config
+
+
+def run(method: str, text: str, data: Path, out: Path, *, devices: int) -> Iterator[object]:
+    yield from napari_her2_training.run(method, write_config(out, text, devices), data, out)
+
+
+def weights(out: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {
+        str(file.relative_to(out)): dict(read_weights(file).tensors)
+        for file in sorted(out.rglob("*.safetensors"))
+    }
+
+
+def train_both(
+    method: str, text: str, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path]:
+    """Train in two processes, then in one whose steps look at twice as many batches."""
+    one, two = folder / "one", folder / "two"
+    list(run(method, text, data, two, devices=2))
+    original = Task.__init__
+
+    def doubled(self: Task, *, accumulate: int = 1, **more: int) -> None:
+        original(self, accumulate=2 * accumulate, **more)
+
+    monkeypatch.setattr(Task, "__init__", doubled)
+    list(run(method, text, data, one, devices=1))
+    return one, two
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_two_processes_end_with_the_weights_of_one(
+    method: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    partners: list[subprocess.Popen[bytes]],
+) -> None:
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", "float32")
+    text, source = CONFIGS[method]
+    text += ABLATIONS if method == "wsmcl" else ""
+    one, two = train_both(method, text, data / source, tmp_path, monkeypatch)
+    assert [partner.returncode for partner in partners] == [0]
+    expected, found = weights(one), weights(two)
+    assert expected
+    assert set(found) == set(expected)
+    for file, tensors in expected.items():
+        for name, value in tensors.items():
+            difference = (found[file][name].float() - value.float()).abs().max()
+            assert float(difference) <= 1e-3, (file, name)
+    # All of it was written, and once.
+    written = [{str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()} for out in (one, two)]
+    assert written[0] == written[1]
+    for table in ("predictions.csv", "table.csv", "ablations.csv"):
+        rows = [out / table for out in (one, two)]
+        if rows[0].exists():
+            assert len(rows[0].read_text().splitlines()) == len(rows[1].read_text().splitlines())
+    starts = [line for line in (two / "progress.jsonl").read_text().splitlines() if '"started"' in line]
+    assert len(starts) == 1
+    assert json.loads((two / "process.json").read_text())["state"] == "finished"
+
+
+ENDLESS = CONFIGS["mil"][0].replace("epochs = 2", "epochs = 5000")
+
+
+def test_a_training_ends_plainly_when_a_partner_is_killed(
+    data: Path, tmp_path: Path, partners: list[subprocess.Popen[bytes]]
+) -> None:
+    steps = run("mil", ENDLESS, data / "features" / "manifest.csv", tmp_path / "out", devices=2)
+    while getattr(next(steps), "unit", "") != "batches":
+        pass
+    partners[0].kill()
+    killed = time.monotonic()
+    with pytest.raises(JobFailed, match="processes that learn together has ended"):
+        list(steps)
+    assert time.monotonic() - killed < 60
+    assert json.loads((tmp_path / "out" / "process.json").read_text())["state"] == "failed"
+    assert "LOCAL_RANK" not in os.environ
+
+
+def test_a_partner_ends_plainly_when_the_first_is_killed(data: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "out", ENDLESS, 2)
+    names = ["--config", str(config), "--data", str(data / "features" / "manifest.csv")]
+    first = subprocess.Popen(
+        [sys.executable, "-m", "napari_her2", "train", "mil", *names, "--out", str(tmp_path / "out")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "out" / "fold0" / "head" / "last.ckpt").exists():
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.1)
+    (partner,) = psutil.Process(first.pid).children()
+    os.kill(first.pid, signal.SIGKILL)
+    # The partner holds the other end of the pipe: it is read to its end when the partner has ended.
+    _, errors = first.communicate(timeout=60)
+    assert not partner.is_running()
+    assert "first of the processes that learn together has ended" in errors
+    assert "Traceback" not in errors
+
+
+def test_what_is_wrong_with_the_data_is_told_once(
+    data: Path, tmp_path: Path, partners: list[subprocess.Popen[bytes]]
+) -> None:
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("case_id,ihc,score\nc0,gone.h5,0\n")
+    with pytest.raises(JobFailed, match=r"gone\.h5"):
+        list(run("mil", CONFIGS["mil"][0], manifest, tmp_path / "out", devices=2))
+    assert partners == []

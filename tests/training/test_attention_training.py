@@ -26,7 +26,7 @@ from napari_her2_training.attention_mil.training import (
 from napari_her2_training.cohort.bags import SlideBag, predict_bags
 from napari_her2_training.cohort.outlines import tumour_share
 from napari_her2_training.running.steps import in_thread
-from training_steps import fit_until
+from training_steps import CPU, fit_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -63,7 +63,7 @@ def fitted(
 def test_the_head_learns_what_tells_the_classes_and_looks_there(tmp_path: Path) -> None:
     head = fitted(training(12), tmp_path)
     unseen = slides(16, 3)
-    assert (predict_bags(head, unseen).probabilities.argmax(1) == [bag.label for bag in unseen]).all()
+    assert (predict_bags(head, unseen, CPU).probabilities.argmax(1) == [bag.label for bag in unseen]).all()
     attention = head(torch.from_numpy(unseen[0].features)).attention
     assert attention[:10].sum() > 0.8
     assert (tmp_path / "best.ckpt").exists()

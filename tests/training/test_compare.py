@@ -20,7 +20,7 @@ from napari_her2_training.cohort.bags import SlideBag, predict_bags
 from napari_her2_training.measures.predictions import read_predictions
 from napari_her2_training.mil.config import AGGREGATORS, AggregatorConfig, MILLossConfig
 from napari_her2_training.mil.training import MILTask, new_aggregator
-from training_steps import fit_until
+from training_steps import CPU, fit_until
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -110,7 +110,7 @@ def test_each_slide_model_learns_by_its_loss_and_its_card_builds_it(name: str, t
     }
     assert set(arguments) == set(ARCHITECTURES[architecture].arguments)
     fit_until(MILTask(head, bags(18, 1), bags(6, 2), config, MILLossConfig(sampled=4), seed=0), tmp_path)
-    found = predict_bags(head, bags(12, 3))
+    found = predict_bags(head, bags(12, 3), CPU)
     assert found.cases[:2] == ("c0", "c1")
     assert (found.probabilities.argmax(1) == found.labels).mean() > 0.9
 

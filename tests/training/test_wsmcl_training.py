@@ -73,15 +73,17 @@ def test_it_learns_what_the_tiles_tell_and_each_head_says_it(tmp_path: Path) -> 
     model = fitted(training(6), tmp_path)
     unseen = slides(32, 3)
     labels = np.arange(32) % 4
-    assert (predict_pairs(model, unseen.cases()).probabilities.argmax(1) == labels).mean() > 0.95
+    assert (predict_pairs(model, unseen.cases(), CPU).probabilities.argmax(1) == labels).mean() > 0.95
     # Chance is 1/4. H&E has no loss of its own: it learns from the head of IHC, more slowly.
     for stain, least in (("he", 0.5), ("ihc", 0.95)):
-        found = predict_slides(model, unseen.of(stain), stain).probabilities  # type: ignore[arg-type]
+        found = predict_slides(model, unseen.of(stain), stain, CPU).probabilities  # type: ignore[arg-type]
         assert (found.argmax(1) == labels).mean() > least
     # H&E alone is what the model says when it is given the H&E slide alone.
     alone = model(torch.from_numpy(unseen.of("he")[0].features))
     np.testing.assert_allclose(
-        predict_slides(model, unseen.of("he"), "he").probabilities[0], alone.probabilities.detach(), atol=1e-6
+        predict_slides(model, unseen.of("he"), "he", CPU).probabilities[0],
+        alone.probabilities.detach(),
+        atol=1e-6,
     )
     assert alone.head == "H&E"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -26,6 +26,7 @@ from napari_her2_training.encoder.pretraining import PatchTask, prepared_encoder
 from napari_her2_training.findings import noted
 from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts
+from napari_her2_training.running.ranks import from_first, is_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -111,7 +112,7 @@ def _train_fold(
             head,
             encoder,
             facts,
-            {"": {part: predict_bags(head, own) for part, own in bags.items()}},
+            {"": {part: predict_bags(head, own, run.device) for part, own in bags.items()}},
             no_bundle=slides.no_bundle,
             note="attention and votes guided by the known tumour outlines" if slides.regions else "",
         )
@@ -137,11 +138,8 @@ def _pretrained(
             run.findings.leave_out("cutting the patches of the pre-training")
             return MadeUpPatches(count, config.data.tile_px, classes)
         stage = f"Cutting patches to {what}"
-        return (
-            yield from gather_patches(
-                cases, config, run.data.parent, per_slide=per_slide, seed=seed, stage=stage
-            )
-        )
+        steps = gather_patches(cases, config, run.data.parent, per_slide=per_slide, seed=seed, stage=stage)
+        return from_first(cast("LabelledPatches", (yield from steps) if is_first() else None))
 
     train = yield from patches(split.train, most, seed, "learn from")
     validation = yield from patches(split.validation, few, seed + 1, "check with")

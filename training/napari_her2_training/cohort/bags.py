@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from napari_her2.inference.device import Device
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlideBag:
@@ -87,7 +89,7 @@ def draw_tiles(tiles: int, size: int, rng: np.random.Generator) -> NDArray[np.in
     return rng.choice(tiles, size, replace=False)
 
 
-def predict_bags(head: nn.Module, bags: Sequence[SlideBag]) -> Predictions:
+def predict_bags(head: nn.Module, bags: Sequence[SlideBag], device: Device) -> Predictions:
     """Judge slides, each as one bag that holds all its tiles.
 
     Parameters
@@ -95,10 +97,14 @@ def predict_bags(head: nn.Module, bags: Sequence[SlideBag]) -> Predictions:
     head : nn.Module
         A `napari_her2.models.aggregator.SlideAggregator`.
     bags : sequence of SlideBag
+    device : Device
     """
+    head.to(device.torch_device)
     with torch.inference_mode():
-        logits = torch.stack([head(torch.from_numpy(bag.features)).logits for bag in bags])
-    return predictions_of(bags, logits)
+        given = (torch.from_numpy(bag.features).to(device.torch_device) for bag in bags)
+        logits = torch.stack([head(features).logits for features in given])
+    head.cpu()
+    return predictions_of(bags, logits.cpu())
 
 
 def predictions_of(bags: Sequence[SlideBag], logits: Tensor) -> Predictions:

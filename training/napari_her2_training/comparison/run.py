@@ -23,6 +23,7 @@ from napari_her2_training.mil.config import MILConfig
 from napari_her2_training.mil.run import mil_steps, slides_of
 from napari_her2_training.reporting.plots import save_confusion
 from napari_her2_training.running.arm import on_cases
+from napari_her2_training.running.ranks import first_alone
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -54,10 +55,11 @@ def comparison_steps(run: ArmRun[CompareConfig]) -> Generator[Progress, None, Pa
         yield Progress("Comparing", number, len(names), "arms", name)
         with noted(findings):
             yield from _train(name, run, out / ARMS_FOLDER / name, slides)
-    if findings is None:
-        rows = [row for name in names for row in _rows(name, out / ARMS_FOLDER / name)]
-        _write(out, rows, config, run.classes)
-        write_comparison_page(out)
+    with first_alone() as first:
+        if first and findings is None:
+            rows = [row for name in names for row in _rows(name, out / ARMS_FOLDER / name)]
+            _write(out, rows, config, run.classes)
+            write_comparison_page(out)
     yield Progress("Comparing", len(names), len(names), "arms")
     return out / "table.csv"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.corr_a_net.config import CorrANetConfig
 from napari_her2_training.running.arm import ArmRun
+from napari_her2_training.running.ranks import first_alone
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -56,4 +57,5 @@ class FieldRun(ArmRun[CorrANetConfig]):
         """Cut fields of parts and stains that are not there yet."""
         for part, stain in wanted:
             if len(self.store.listed(part)):
-                yield from self.store.prepare(part, stain)
+                with first_alone():
+                    yield from self.store.prepare(part, stain)

@@ -47,6 +47,7 @@ from napari_her2_training.measures.arms import METRICS_FILE
 from napari_her2_training.running.arm import run_arm
 from napari_her2_training.running.cards import round_weights
 from napari_her2_training.running.machines import choose_machines
+from napari_her2_training.running.ranks import first_alone
 from napari_her2_training.running.runs import RunFolder, open_run
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ def open_fields(
     if patches is not None:
         source = patches
     elif table.splits:
-        source = yield from plan_fields(table.splits[0], own, data.parent, fields / "fields.json", findings)
+        with first_alone():
+            source = yield from plan_fields(
+                table.splits[0], own, data.parent, fields / "fields.json", findings
+            )
     else:
         raise Enough
     store = FieldStore(fields, source, findings)
@@ -130,7 +134,9 @@ def network_steps(run: FieldRun, arm: NetworkArm) -> Generator[Progress, None, C
         run.findings.disk_bytes += sum(run.counts.values()) * arm.dim * side**2 * 2  # representations
         return network
     round_weights(network)
-    save_network(path, network, arm)
+    with first_alone() as first:
+        if first:
+            save_network(path, network, arm)
     return network
 
 
@@ -154,13 +160,14 @@ def represent(
         if len(run.store.listed(part)):
             yield from run.prepare((part, "he"))
             if run.findings is None:
-                yield from represent_steps(
-                    network,
-                    run.store.images(part, "he"),
-                    representations_file(run, arm, part),
-                    run.device,
-                    stage=f"Representing H&E ({arm.name}, {part})",
-                )
+                with first_alone():
+                    yield from represent_steps(
+                        network,
+                        run.store.images(part, "he"),
+                        representations_file(run, arm, part),
+                        run.device,
+                        stage=f"Representing H&E ({arm.name}, {part})",
+                    )
 
 
 def representations_file(run: FieldRun, arm: NetworkArm, part: str) -> Path:
@@ -224,7 +231,9 @@ def predictor_steps(
     )
     if run.findings is None:
         round_weights(predictor)
-        write_weights(weights, predictor.state_dict(), {"method": "predictor", "arm": arm.name})
+        with first_alone() as first:
+            if first:
+                write_weights(weights, predictor.state_dict(), {"method": "predictor", "arm": arm.name})
     return predictor, fields
 
 
@@ -293,10 +302,11 @@ def train_corr_a_net(
     network = yield from network_steps(run, arm)
     yield from represent(run, network, arm, *SPLITS)
     path = out / f"{config.model.name}{SUFFIX}"
-    if findings is None:
-        save_network(path, network, arm)
-        told = {"model": path.name, "device": run.device.name, "fields": run.counts}
-        write_json(out / METRICS_FILE, told)
+    with first_alone() as first:
+        if first and findings is None:
+            save_network(path, network, arm)
+            told = {"model": path.name, "device": run.device.name, "fields": run.counts}
+            write_json(out / METRICS_FILE, told)
     return path
 
 

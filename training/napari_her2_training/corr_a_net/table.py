@@ -39,6 +39,7 @@ from napari_her2_training.corr_a_net.run import (
 from napari_her2_training.files import OWN_FILES, write_csv, write_json
 from napari_her2_training.measures.arms import METRICS_FILE
 from napari_her2_training.running.arm import calibrated, save_model
+from napari_her2_training.running.ranks import first_alone, is_first
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from napari_her2_training.corr_a_net.field_run import FieldRun
     from napari_her2_training.corr_a_net.measures import Judged
     from napari_her2_training.findings import Findings
+    from napari_her2_training.running.arm import TrainedFold
 
 CONFIG_FILE = "config.json"
 _MEASURES = "measures.json"
@@ -69,14 +71,15 @@ def train_table(
     """
     run = yield from open_fields(config, data, out, resume=resume, findings=findings)
     arms = predictor_arms(config)
-    if findings is None:
-        write_json(out / CONFIG_FILE, asdict(config))
-    else:
+    if findings is not None:
         findings.facts["Arms"] = f"{len(arms)}: {', '.join(sorted({arm.name for arm in arms}))}"
         findings.leave_out("Grad-CAM and the drop in accuracy of each arm")
+    elif is_first():
+        write_json(out / CONFIG_FILE, asdict(config))
     networks: dict[NetworkArm, CorrANet] = {}
     measured: dict[Arm, dict[str, Any]] = {}
-    model: Path | None = None
+    # The first correlated arm is that of [network]: the model of the run.
+    own = next((arm for arm in arms if arm.deployable and arm.network is not None), None)
     for arm in arms:
         network = None
         if arm.network is not None:
@@ -84,20 +87,34 @@ def train_table(
                 networks[arm.network] = yield from network_steps(run, arm.network)
             network = networks[arm.network]
         predictor, fields = yield from predictor_steps(run, arm, network)
-        if findings is not None:
-            continue
-        judged = yield from judge_steps(run, arm, predictor, fields)
-        if arm.deployable:
-            fold = calibrated(trained_fold(run, arm, network, predictor, judged), config)
-            path = run.path("models", arm.architecture) / f"{arm.slug}{SUFFIX}"
-            save_model(path, fold, run.splits[0], config)
-            if model is None and arm.network is not None:
-                # The first correlated arm is that of [network].
-                model = out / f"{config.model.name}{SUFFIX}"
-                save_model(model, fold, run.splits[0], config)
-        measured[arm] = yield from _measured(run, arm, predictor, judged[run.judged])
-    if findings is not None:
-        return out
+        if findings is None:
+            with first_alone() as first:
+                if first:
+                    judged = yield from judge_steps(run, arm, predictor, fields)
+                    if arm.deployable:
+                        fold = trained_fold(run, arm, network, predictor, judged)
+                        _save(run, arm, calibrated(fold, config), own=arm == own)
+                    measured[arm] = yield from _measured(run, arm, predictor, judged[run.judged])
+    with first_alone() as first:
+        if first and findings is None:
+            yield from _ending(run, networks, measured)
+    return out / ("table.csv" if own is None else f"{config.model.name}{SUFFIX}")
+
+
+def _save(run: FieldRun, arm: Arm, fold: TrainedFold, *, own: bool) -> None:
+    """Write the model of an arm, once more where it is that of the run."""
+    paths = [run.path("models", arm.architecture) / f"{arm.slug}{SUFFIX}"]
+    if own:
+        paths.append(run.folder.path / f"{run.config.model.name}{SUFFIX}")
+    for path in paths:
+        save_model(path, fold, run.splits[0], run.config)
+
+
+def _ending(
+    run: FieldRun, networks: Mapping[NetworkArm, CorrANet], measured: Mapping[Arm, dict[str, Any]]
+) -> Generator[Progress, None, None]:
+    """Write tables, pictures and metrics.json."""
+    out = run.folder.path
     found = yield from _correlations(run, networks)
     _write_tables(out, measured, found)
     draw_plots(out, [(arm.name, arm.architecture, told) for arm, told in measured.items()], found)
@@ -114,7 +131,6 @@ def train_table(
             "attention against none": _attention_or_none(networks, found),
         },
     )
-    return model or out / "table.csv"
 
 
 def _measured(

@@ -15,6 +15,7 @@ from napari_her2_training.cohort.manifest import STAINS, label_of
 from napari_her2_training.encoder.counting import count_tiles, encoder_at_hand, tell_slides
 from napari_her2_training.encoder.make import frozen_encoder
 from napari_her2_training.findings import Enough
+from napari_her2_training.running.ranks import first_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -123,9 +124,10 @@ class EmbeddedSlides:
             else:
                 self.made = self.made or frozen_encoder(self.config, self.data.tile_px, self.seed)
                 stage = f"Embedding the {word} slides"
-                found = yield from embed_cases(
-                    own, self.made, self.data, device, stage=stage, stain=stain, regions=self.regions
-                )
+                with first_alone():  # the others find the features in the cache
+                    found = yield from embed_cases(
+                        own, self.made, self.data, device, stage=stage, stain=stain, regions=self.regions
+                    )
             self.bags |= {(stain, case.row): bag for case, bag in zip(own, found, strict=True)}
         self.tiles = {key: len(bag.features) for key, bag in self.bags.items()}
 

@@ -35,7 +35,7 @@ from napari_her2_training.measures.arms import METRICS_FILE
 from napari_her2_training.measures.metrics import class_recalls, confusion, slide_metrics
 from napari_her2_training.running.learning import learn_steps
 from napari_her2_training.running.machines import choose_machines
-from napari_her2_training.running.ranks import is_first
+from napari_her2_training.running.ranks import first_alone
 from napari_her2_training.running.runs import RunFolder, open_run
 from napari_her2_training.running.steps import in_thread
 
@@ -77,7 +77,8 @@ def train_encoder(
     if findings is not None:
         patches |= yield from count_patches(found, config.data, findings)
     for part in found.parts if findings is None else ():
-        patches[part] = yield from open_patches(found, part, config.data, out / PATCHES)
+        with first_alone():
+            patches[part] = yield from open_patches(found, part, config.data, out / PATCHES)
     task = new_task(config, found, patches["train"], patches["validation"], findings)
     judged = sum(len(own.labels) for part, own in patches.items() if part != "train")
     yield from learn_steps(
@@ -89,15 +90,18 @@ def train_encoder(
         resume=run.resume,
         judged=judged / config.pretraining.batch_size,
     )
-    if findings is not None or not is_first():
+    if findings is not None:
         return path
-    encoder = task.rounded()
-    measured: dict[str, dict[str, Any]] = {}
-    for part, own in patches.items():
-        if part != "train":
-            measured[part] = yield from _measures(task, own, found, device, f"Judging the {part} patches")
-    save_encoder(path, encoder)
-    write_json(out / METRICS_FILE, _told(path, encoder, found, measured, device))
+    with first_alone() as first:
+        if not first:
+            return path
+        encoder = task.rounded()
+        measured: dict[str, dict[str, Any]] = {}
+        for part, own in patches.items():
+            if part != "train":
+                measured[part] = yield from _measures(task, own, found, device, f"Judging the {part} patches")
+        save_encoder(path, encoder)
+        write_json(out / METRICS_FILE, _told(path, encoder, found, measured, device))
     return path
 
 

@@ -23,6 +23,7 @@ from napari_her2_training.low_resolution.start import IMAGENET, MEASURED_IMAGES,
 from napari_her2_training.low_resolution.training import ImageTask, predict_images
 from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts, round_weights
+from napari_her2_training.running.ranks import first_alone
 from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ class _Work:
         if run.findings is not None:
             yield from self.store.count(run.table.used, run.findings, check=data.check_stains)
         else:
-            yield from self.store.prepare(run.table.used, f"Reading the {data.stain_name} slides")
+            with first_alone():
+                yield from self.store.prepare(run.table.used, f"Reading the {data.stain_name} slides")
         return (yield from run_arm(run, self._train_fold))
 
     def _train_fold(self, number: int, split: Split) -> Generator[Progress, None, Callable[[], Judging]]:

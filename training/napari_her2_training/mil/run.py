@@ -72,7 +72,7 @@ def _train_fold(
             min_tissue=config.tiles.min_tissue,
             precision=precision_of(slides.bags.values()),
         )
-        said = {"": {part: predict_bags(head, own) for part, own in bags.items()}}
+        said = {"": {part: predict_bags(head, own, run.device) for part, own in bags.items()}}
         return TrainedFold(head, slides.encoder, facts, said, no_bundle=slides.no_bundle)
 
     return judge

@@ -29,7 +29,7 @@ from napari_her2_training.measures.predictions import Part
 from napari_her2_training.running.cards import ModelFacts, Trust, make_card, save_checked, split_sizes
 from napari_her2_training.running.learning import learn_steps
 from napari_her2_training.running.machines import choose_machines
-from napari_her2_training.running.ranks import is_first
+from napari_her2_training.running.ranks import first_alone
 from napari_her2_training.running.record import write_record
 from napari_her2_training.running.runs import RunFolder, open_run
 
@@ -240,7 +240,16 @@ def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None
     folds: list[TrainedFold] = []
     for number, split in enumerate(run.splits):
         judge = yield from passed_on(train_fold(number, split), _of_fold(number, len(run.splits)))
-        folds.append(calibrated((yield from judge()), run.config))
+        with first_alone() as first:
+            if first:
+                folds.append(calibrated((yield from judge()), run.config))
+    with first_alone() as first:
+        return (yield from _ending(run, folds)) if first else out
+
+
+def _ending(run: ArmRun[Any], folds: Sequence[TrainedFold]) -> Generator[Progress, None, Path]:
+    """Measure what trained folds said, and write it with the model of the best one."""
+    out = run.folder.path
     if folds[0].no_bundle:
         yield Progress("Saving the weights alone", note=folds[0].no_bundle)
     predictions: PredictionsByPart = {
@@ -255,8 +264,6 @@ def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None
     best = max(range(len(folds)), key=lambda number: _rank(folds[number], run.config))
     chosen, name = folds[best], run.config.model.name
     path = out / f"{name}{f'.{chosen.weights}' if chosen.no_bundle else ''}{SUFFIX}"
-    if not is_first():
-        return path
     for number, fold in enumerate(folds if len(folds) > 1 else ()):
         save_model(
             out / path.name.replace(name, f"{name}-fold{number}", 1), fold, run.splits[number], run.config

@@ -54,6 +54,7 @@ class _Link:
     def __init__(self, compute: ComputeConfig, command: Sequence[str]) -> None:
         self.first = all(os.environ.get(name, "0") == "0" for name in _NUMBERS)
         self.lost = threading.Event()
+        self.alone = False
         self._compute, self._command = compute, command
         self._partners: list[subprocess.Popen[bytes]] = []
         self._watches: list[threading.Thread] = []
@@ -240,19 +241,27 @@ def wait() -> None:
 def first_alone() -> Iterator[bool]:
     """Let the first process run a block while the others wait; then they run it too.
 
-    What the first one leaves on disk, features in the cache or images in a folder, the others find there.
+    What the first one leaves on disk, features in the cache or images in a folder, the others find there. In
+    such a block others are as good as none.
 
     Yields
     ------
     bool
         Whether this process is the first: what only one is to do asks for it.
     """
-    first = is_first()
-    if not first:
+    link = _link
+    if link is None or link.alone:
+        yield True
+    elif link.first:
+        link.alone = True
+        try:
+            yield True
+        finally:
+            link.alone = False
         wait()
-    yield first
-    if first:
+    else:
         wait()
+        yield False
 
 
 def from_first(value: T) -> T:
@@ -263,7 +272,7 @@ def from_first(value: T) -> T:
     value : object
         That of the first counts; it can be pickled.
     """
-    if _link is None:
+    if _link is None or _link.alone:
         return value
     import torch
 

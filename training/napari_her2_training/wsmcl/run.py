@@ -16,6 +16,7 @@ from napari_her2_training.findings import noted
 from napari_her2_training.measures.arms import read_measured
 from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts
+from napari_her2_training.running.ranks import first_alone
 from napari_her2_training.wsmcl.ablations import write_variants
 from napari_her2_training.wsmcl.pairs import PairDraw, PairedSlides, check_pairs, judged_pairs
 from napari_her2_training.wsmcl.training import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
+    from napari_her2.inference.device import Device
     from napari_her2.models.wsmcl import WSMCL
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
@@ -64,10 +66,10 @@ def wsmcl_steps(run: ArmRun[WSMCLConfig]) -> Generator[Progress, None, Path]:
         folder = folders[variant.name] = out / VARIANTS / variant.name
         own = run.beside(variant.config, folder)
         yield from run_arm(own, partial(_train_fold, own, slides, f"Training WSMCL ({variant.name})"))
-    if config.variants and findings is None:
-        write_variants(
-            out / f"{VARIANTS}.csv", {name: read_measured(folder) for name, folder in folders.items()}
-        )
+    with first_alone() as first:
+        if config.variants and first and findings is None:
+            measured = {name: read_measured(folder) for name, folder in folders.items()}
+            write_variants(out / f"{VARIANTS}.csv", measured)
     return path
 
 
@@ -128,7 +130,7 @@ def _train_fold(
         yield Progress("Judging the slides")
         said: dict[str, dict[str, Predictions]] = {}
         for part, own in paired.items():
-            for head, given in _judge(model, own, config).items():
+            for head, given in _judge(model, own, config, run.device).items():
                 said.setdefault(head, {})[part] = given
         same_class = config.pairs.mode == "same-class"
         return TrainedFold(
@@ -178,16 +180,16 @@ def _facts(model: WSMCL, config: WSMCLConfig, slides: EmbeddedSlides) -> ModelFa
     )
 
 
-def _judge(model: WSMCL, slides: PairedSlides, config: WSMCLConfig) -> dict[str, Predictions]:
+def _judge(model: WSMCL, slides: PairedSlides, config: WSMCLConfig, device: Device) -> dict[str, Predictions]:
     """Let each head judge: the pairs, and the slides alone."""
     found = {}
     pairs = judged_pairs(slides, config.pairs.mode, config.compute.seed)
     if pairs:
-        found[FUSION] = predict_pairs(model, pairs)
+        found[FUSION] = predict_pairs(model, pairs, device)
     if bags := slides.of("he"):
-        found["H&E"] = predict_slides(model, bags, "he")
+        found["H&E"] = predict_slides(model, bags, "he", device)
     if bags := slides.of("ihc"):
-        found["IHC"] = predict_slides(model, bags, "ihc")
+        found["IHC"] = predict_slides(model, bags, "ihc", device)
     return found
 
 

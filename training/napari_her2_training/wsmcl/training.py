@@ -27,6 +27,7 @@ from napari_her2_training.wsmcl.losses import LossOptions, wsmcl_loss
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_her2.inference.device import Device
     from napari_her2_training.cohort.bags import SlideBag
     from napari_her2_training.cohort.manifest import Stain
     from napari_her2_training.measures.predictions import Predictions
@@ -152,24 +153,36 @@ def new_model(
         )
 
 
-def predict_pairs(model: WSMCL, pairs: Sequence[Pair]) -> Predictions:
+def predict_pairs(model: WSMCL, pairs: Sequence[Pair], device: Device) -> Predictions:
     """Judge pairs by the head for both slides.
+
+    Parameters
+    ----------
+    model : WSMCL
+    pairs : sequence of Pair
+    device : Device
 
     Returns
     -------
     Predictions
         By the case of the H&E slide.
     """
+    given = [{"he": pair.he, "ihc": pair.ihc} for pair in pairs]
+    return predictions_of([pair.he for pair in pairs], _logits(model, given, device))
+
+
+def predict_slides(model: WSMCL, bags: Sequence[SlideBag], stain: Stain, device: Device) -> Predictions:
+    """Judge single slides by the head of their stain."""
+    return predictions_of(bags, _logits(model, [{stain: bag} for bag in bags], device))
+
+
+def _logits(model: WSMCL, given: Sequence[dict[str, SlideBag]], device: Device) -> torch.Tensor:
+    where = device.torch_device
+    model.to(where)
     with torch.inference_mode():
         rows = [
-            model(torch.from_numpy(pair.he.features), torch.from_numpy(pair.ihc.features)).logits
-            for pair in pairs
+            model(**{stain: torch.from_numpy(bag.features).to(where) for stain, bag in slides.items()}).logits
+            for slides in given
         ]
-    return predictions_of([pair.he for pair in pairs], torch.stack(rows))
-
-
-def predict_slides(model: WSMCL, bags: Sequence[SlideBag], stain: Stain) -> Predictions:
-    """Judge single slides by the head of their stain."""
-    with torch.inference_mode():
-        rows = [model(**{stain: torch.from_numpy(bag.features)}).logits for bag in bags]
-    return predictions_of(bags, torch.stack(rows))
+    model.cpu()
+    return torch.stack(rows).cpu()

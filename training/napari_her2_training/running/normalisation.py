@@ -34,32 +34,36 @@ class RunningStatistics:
             and layer.running_mean is not None
             and layer.momentum is not None
         ]
-        self._before = self._values()
+        self._before = [(_statistics(layer), _seen(layer).clone()) for layer in self._layers]
 
     def join(self) -> None:
         """Give the layers, after the step, the statistics of the batches of all processes."""
         if not self._layers:
             return
-        kept = 1 - torch.cat([torch.full_like(part, m) for m, part in self._parts()])
-        value = self._before
-        moves = in_order(self._values() - kept * value)
+        # A layer may have seen several batches in the step, or none.
+        steps = [_seen(layer) - seen for layer, (_, seen) in zip(self._layers, self._before, strict=True)]
+        kept = torch.cat(
+            [
+                torch.full_like(before, 1 - float(layer.momentum or 0)) ** times
+                for layer, (before, _), times in zip(self._layers, self._before, steps, strict=True)
+            ]
+        )
+        value = torch.cat([before for before, _ in self._before])
+        moves = in_order(torch.cat([_statistics(layer) for layer in self._layers]) - kept * value)
         for move in moves:
             value = kept * value + move
-        parts = [part for _, part in self._parts()]
-        for part, joined in zip(parts, torch.split(value, [len(part) for part in parts]), strict=True):
-            part.copy_(joined)
-        for layer in self._layers:
-            if layer.num_batches_tracked is not None:
-                layer.num_batches_tracked += len(moves) - 1
+        sizes = [len(before) for before, _ in self._before]
+        for layer, times, joined in zip(self._layers, steps, torch.split(value, sizes), strict=True):
+            mean, variance = joined.chunk(2)
+            for own, new in ((layer.running_mean, mean), (layer.running_var, variance)):
+                if own is not None:
+                    own.copy_(new)
+            _seen(layer).add_(times * (len(moves) - 1))
 
-    def _values(self) -> Tensor:
-        return torch.cat([part for _, part in self._parts()]) if self._layers else torch.empty(0)
 
-    def _parts(self) -> list[tuple[float, Tensor]]:
-        """Momentum and statistics of each layer."""
-        return [
-            (float(layer.momentum or 0), part)
-            for layer in self._layers
-            for part in (layer.running_mean, layer.running_var)
-            if part is not None
-        ]
+def _statistics(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
+    return torch.cat([part for part in (layer.running_mean, layer.running_var) if part is not None])
+
+
+def _seen(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
+    return layer.num_batches_tracked if layer.num_batches_tracked is not None else torch.zeros(())

@@ -40,7 +40,6 @@ END = '[measure]\nresamples = 2\n[compute]\ndevice = "cpu"\n'
 IMAGES = """
 [data]
 classes = "low"
-validation = 0.34
 [image]
 size_px = 64
 [patches]
@@ -77,8 +76,6 @@ epochs = 1
 inputs = "correlated"
 """
 PAIRS = """
-[data]
-validation = 0.25
 [pairs]
 accumulate = 3
 [head]
@@ -91,8 +88,6 @@ epochs = 2
 CONFIGS = {
     "attention-mil": (
         """
-[data]
-validation = 0.5
 [pretraining]
 epochs = 1
 patches_per_slide = 8
@@ -110,7 +105,7 @@ guidance = 0.5
         "slides/manifest.csv",
     ),
     "mil": (
-        '[data]\nvalidation = 0.25\n[head]\narchitecture = "clam-mb"\nwidth = 8\nhidden = 4\nepochs = 2\n',
+        '[head]\narchitecture = "clam-mb"\nwidth = 8\nhidden = 4\nepochs = 2\n',
         "features/manifest.csv",
     ),
     "wsmcl": (PAIRS, "features/manifest.csv"),
@@ -163,8 +158,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"c{n},{n}-he.h5,{n}-ihc.h5,{n % 4},{part}")
     lines[0] += ",split"
     (folder / "features" / "manifest.csv").write_text("\n".join(lines) + "\n")
-    with (folder / "slides" / "manifest.csv").open(newline="", encoding="utf-8") as file:
+    manifest = folder / "slides" / "manifest.csv"
+    with manifest.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    seen: set[str] = set()
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*rows[0], "split"])
+        writer.writeheader()
+        for row in rows:  # of each score one to learn from and one to choose the epoch by
+            writer.writerow(row | {"split": "validation" if row["score"] in seen else "train"})
+            seen.add(row["score"])
     for number, row in enumerate(rows):
         for corner, split in (((64, 64), "train"), ((64, 448), "train"), ((448, 448), "test")):
             for stain, column in (("HE", "he"), ("IHC", "ihc")):

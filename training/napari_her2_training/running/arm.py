@@ -34,7 +34,7 @@ from napari_her2_training.running.record import write_record
 from napari_her2_training.running.runs import RunFolder, open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn

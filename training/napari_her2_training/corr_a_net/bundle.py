@@ -1,4 +1,4 @@
-"""A trained predictor of fields as a training leaves it: its model, and what it said of slides and fields.
+"""A trained predictor of fields as a training leaves it: its model, and its predictions of slides and fields.
 
 A slide is judged as scoring judges it: by the mean of its fields, weighted by the confidence in each. That is
 what gets a temperature. Patches of a folder belong to no slide and are judged one by one.
@@ -57,7 +57,7 @@ def trained_fold(
     predictor : Predictor
         Its weights, and those of the network, are those that the bundle will hold.
     judged : mapping of str to Judged
-        What it said of the fields of each part, "validation" among them.
+        Its predictions of the fields of each part, "validation" among them.
 
     Returns
     -------
@@ -66,8 +66,8 @@ def trained_fold(
     """
     config, counts = run.config, run.counts
     listed = {part: run.store.listed(part) for part in judged}
-    fields = {part: predictions_of(said, listed[part]) for part, said in judged.items()}
-    slides = {part: joined(said, listed[part]) for part, said in judged.items()}
+    fields = {part: predictions_of(own, listed[part]) for part, own in judged.items()}
+    slides = {part: joined(own, listed[part]) for part, own in judged.items()}
     of_slides = bool(run.table.cases)
     facts = _facts(arm, predictor, config, of_slides=of_slides)
     model: nn.Module = _field_model(facts, network, predictor) if arm.deployable else predictor
@@ -88,12 +88,12 @@ def trained_fold(
 
 
 def predictions_of(judged: Judged, listed: FieldList) -> Predictions:
-    """Return what was said of fields, one by one."""
+    """Return the predictions of fields, one by one."""
     return Predictions(listed.cases, judged.labels, judged.probabilities)
 
 
 def joined(judged: Judged, listed: FieldList) -> Predictions:
-    """Return what was said of slides, each by the mean of its fields as scoring takes it."""
+    """Return the predictions of slides, each by the mean of its fields as scoring takes it."""
     numbers = np.array(listed.slides)
     probabilities = torch.from_numpy(judged.probabilities)
     confidence = torch.from_numpy(judged.confidence)
@@ -137,8 +137,8 @@ def _field_model(facts: ModelFacts, network: CorrANet | None, predictor: Predict
 def _figures(judged: Mapping[str, Judged]) -> dict[str, float]:
     """Measures of single fields, as the paper has them, for the card."""
     found: dict[str, float] = {}
-    for part, said in judged.items():
-        measures = measures_of(said)
+    for part, own in judged.items():
+        measures = measures_of(own)
         values = {words: measures[key] for key, words in _ON_CARD.items()} | {
             "MEC": measures["mec"]["signed"]
         }

@@ -172,12 +172,12 @@ class _Work:
 
         def judge() -> Judging:
             round_weights(model)
-            said: dict[str, dict[str, Predictions]] = {}
+            predictions: dict[str, dict[str, Predictions]] = {}
             for part, own in images.items():
                 for reading, given in (yield from self._judge(model, own, part)).items():
-                    said.setdefault(reading, {})[part] = given
+                    predictions.setdefault(reading, {})[part] = given
             return TrainedFold(
-                model, None, self.facts(images["train"]), said, self.reading, uncalibrated=("vote",)
+                model, None, self.facts(images["train"]), predictions, self.reading, uncalibrated=("vote",)
             )
 
         return judge

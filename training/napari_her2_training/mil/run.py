@@ -72,8 +72,8 @@ def _train_fold(
             min_tissue=config.tiles.min_tissue,
             precision=precision_of(slides.bags.values()),
         )
-        said = {"": {part: predict_bags(head, own, run.device) for part, own in bags.items()}}
-        return TrainedFold(head, slides.encoder, facts, said, no_bundle=slides.no_bundle)
+        predictions = {"": {part: predict_bags(head, own, run.device) for part, own in bags.items()}}
+        return TrainedFold(head, slides.encoder, facts, predictions, no_bundle=slides.no_bundle)
 
     return judge
 

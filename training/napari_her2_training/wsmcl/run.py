@@ -128,16 +128,16 @@ def _train_fold(
 
     def judge() -> Judging:
         yield Progress("Judging the slides")
-        said: dict[str, dict[str, Predictions]] = {}
+        predictions: dict[str, dict[str, Predictions]] = {}
         for part, own in paired.items():
             for head, given in _judge(model, own, config, run.device).items():
-                said.setdefault(head, {})[part] = given
+                predictions.setdefault(head, {})[part] = given
         same_class = config.pairs.mode == "same-class"
         return TrainedFold(
             model,
             slides.encoder,
             _facts(model, config, slides),
-            said,
+            predictions,
             reading=FUSION,
             heads=HEADS,
             no_bundle=_no_bundle(config, slides),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.explain.geometries import TILES
-from napari_her2.explain.maps import TileMap
+from napari_her2.explain.maps import DAMAGED, TileMap
 from napari_her2.explain.overlays import Column, OverlayInfo, TileWords
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ SIGNED_CAM = replace(
         before="Grad-CAM here: ",
         after=" (logits, against the mean of its image)",
     ),
+)
+WHITE = replace(
+    DAMAGED,
+    layer_name="{count} damaged tiles (white in the image)",
+    meaning="Tiles of which the model saw a part in white because the file is damaged there.",
 )
 PLACES = replace(
     TILES,

@@ -100,10 +100,9 @@ def tissue_map(grid: TileGrid, share: NDArray[np.floating]) -> TileMap:
     return TileMap(TISSUE_SHARE, np.where(share > 0, share, np.nan).astype(np.float32), grid)
 
 
-def damage_map(grid: TileGrid, index: NDArray[np.integer], meaning: str = DAMAGED.meaning) -> TileMap:
+def damage_map(grid: TileGrid, index: NDArray[np.integer], info: OverlayInfo = DAMAGED) -> TileMap:
     """Map where the file is damaged; ``index`` holds (row, column) of each damaged tile."""
-    values = grid.paint(index, np.ones(len(index), np.float32))
-    return TileMap(replace(DAMAGED, meaning=meaning), values, grid)
+    return TileMap(info, grid.paint(index, np.ones(len(index), np.float32)), grid)
 
 
 def limits_of(values: NDArray[np.float32], limits: Limits = "percentile") -> tuple[float, float]:

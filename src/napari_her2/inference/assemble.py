@@ -166,7 +166,7 @@ def scored_slide(
     share: NDArray[np.float32],
     tissue_mm2: float,
     corrupt: NDArray[np.int64],
-    damage: str = DAMAGED.meaning,
+    damage: OverlayInfo = DAMAGED,
     compared: int = 0,
     thumbnails: tuple[Thumbnail, ...] = (),
     extras: tuple[Drawing, ...] = (),
@@ -179,8 +179,8 @@ def scored_slide(
     slide : Slide
     share : (rows, columns) float32
         Of each tile that is tissue.
-    damage : str
-        What the map of damage shows.
+    damage : OverlayInfo
+        How the map of damage is described.
     stain, looks_like, table, maps, grid, tissue, tissue_mm2, corrupt, compared
     thumbnails, extras, tiles_info
         As of `ScoredSlide`.

@@ -208,7 +208,7 @@ def _predictions(
 
 
 def _scored(job: ScoringJob, seen: SlideImages, signed: Tensor, looks_like: str) -> ScoredSlide:
-    from napari_her2.explain.image_cam import PLACES, cam_maps
+    from napari_her2.explain.image_cam import PLACES, WHITE, cam_maps
     from napari_her2.inference.assemble import scored_slide
     from napari_her2.inference.result import TileTable
 
@@ -224,7 +224,7 @@ def _scored(job: ScoringJob, seen: SlideImages, signed: Tensor, looks_like: str)
         share=seen.tissue.fraction(grid),
         tissue_mm2=seen.tissue_mm2,
         corrupt=seen.corrupt,
-        damage="Tiles of which the model saw a part in white because the file is damaged there.",
+        damage=WHITE,
         thumbnails=seen.thumbnails,
         tiles_info=PLACES,
     )

@@ -300,7 +300,7 @@ def test_a_partner_ends_plainly_when_the_first_is_killed(data: Path, tmp_path: P
     os.kill(first.pid, signal.SIGKILL)
     # The partner holds the other end of the pipe: it is read to its end when the partner has ended.
     _, errors = first.communicate(timeout=60)
-    assert not partner.is_running()
+    assert not partner.is_running() or partner.status() == psutil.STATUS_ZOMBIE  # nobody waited for it
     assert "first of the processes that learn together has ended" in errors
     assert "Traceback" not in errors
 

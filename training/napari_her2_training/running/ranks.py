@@ -55,6 +55,7 @@ class _Link:
         self.first = all(os.environ.get(name, "0") == "0" for name in _NUMBERS)
         self.lost = threading.Event()
         self.alone = False
+        self._over = threading.Event()
         self._compute, self._command = compute, command
         self._partners: list[subprocess.Popen[bytes]] = []
         self._watches: list[threading.Thread] = []
@@ -82,7 +83,7 @@ class _Link:
             accelerator=kind,
             devices=self._compute.devices or "auto",
             num_nodes=self._compute.nodes,
-            strategy=DDPStrategy(timeout=_FOREVER),
+            strategy=DDPStrategy(),
         )
         environment = fabric.strategy.cluster_environment
         if not environment.creates_processes_externally:
@@ -95,9 +96,28 @@ class _Link:
             self._start(len(fabric.strategy.parallel_devices))
         elif os.environ.get(_PARTNER):
             self._watch(sys.stdin.buffer.read)
-        fabric.launch()
+        self._join(fabric.launch)
         group = torch.distributed.new_group(backend="gloo", timeout=_FOREVER)
         self._group = cast("torch.distributed.ProcessGroup", group)
+
+    def _join(self, launch: Callable[[], object]) -> None:
+        """Connect with the others; one that ended before it did so is not waited for."""
+        failed: list[Exception] = []
+
+        def join() -> None:
+            try:
+                launch()
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed.append(error)
+
+        thread = threading.Thread(target=join, name="napari-her2 connection", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.2)
+            if self.lost.is_set():
+                raise self.why()
+        if failed:
+            raise failed[0]
 
     def _start(self, processes: int) -> None:
         for number in range(1, processes):
@@ -114,6 +134,10 @@ class _Link:
         def watch() -> None:
             until_it_ends()
             self.lost.set()
+            # GPUs wait for one another without end, and no error of that reaches Python.
+            if not self._over.wait(_SECONDS_TO_END):
+                sys.stderr.write(f"napari-her2: {self.why()}\n")
+                os._exit(1)
 
         self._watches.append(threading.Thread(target=watch, name="napari-her2 partner", daemon=True))
         self._watches[-1].start()
@@ -129,12 +153,12 @@ class _Link:
 
     def close(self) -> None:
         """Let the others go; those that do not end by themselves are ended."""
-        if self._group is None:
-            return
-        import torch
+        self._over.set()
+        if self._group is not None:
+            import torch
 
-        torch.distributed.destroy_process_group()
-        torch.set_num_threads(self._threads)
+            torch.distributed.destroy_process_group()
+            torch.set_num_threads(self._threads)
         for partner in self._partners:
             if partner.stdin is not None:
                 partner.stdin.close()

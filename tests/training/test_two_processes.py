@@ -305,6 +305,16 @@ def test_a_partner_ends_plainly_when_the_first_is_killed(data: Path, tmp_path: P
     assert "Traceback" not in errors
 
 
+def test_a_partner_that_cannot_begin_is_not_waited_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks.sys, "executable", "/bin/false")
+    steps = run("mil", CONFIGS["mil"][0], data / "features" / "manifest.csv", tmp_path / "out", devices=2)
+    with pytest.raises(JobFailed, match="processes that learn together has ended"):
+        list(steps)
+    assert "LOCAL_RANK" not in os.environ
+
+
 def test_what_is_wrong_with_the_data_is_told_once(
     data: Path, tmp_path: Path, partners: list[subprocess.Popen[bytes]]
 ) -> None:

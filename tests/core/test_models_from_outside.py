@@ -236,8 +236,8 @@ LISTINGS = {
     ),
     "dock": (
         "from napari_her2._napari.settings import Settings\n"
-        "from napari_her2._napari.work import looking_around\n"
-        "steps = looking_around(Settings())\n"
+        "from napari_her2._napari.work import finding_equipment\n"
+        "steps = finding_equipment(Settings())\n"
         "next(steps)\n"
         "found = [entry.name for entry in next(steps).models]\n"
     ),

@@ -81,11 +81,11 @@ def make_dock(
     """Docks whose models are made by hand, so that no test here loads PyTorch."""
     made = []
 
-    def looking_around(settings: object) -> object:
+    def finding_equipment(settings: object) -> object:
         yield work.Progress("Looking for models")
         return equipment
 
-    monkeypatch.setattr(scoring_dock, "looking_around", looking_around)
+    monkeypatch.setattr(scoring_dock, "finding_equipment", finding_equipment)
 
     def make() -> scoring_dock.ScoringDock:
         dock = scoring_dock.ScoringDock(viewer)

@@ -112,11 +112,11 @@ def test_a_closed_dock_leaves_nothing_behind(
 def test_a_closed_dock_goes_away_itself(
     qtbot: QtBot, viewer: ViewerModel, equipment: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def looking_around(settings: object) -> Generator[Progress, None, object]:
+    def finding_equipment(settings: object) -> Generator[Progress, None, object]:
         yield Progress("Looking for models")
         return equipment
 
-    monkeypatch.setattr(scoring_dock, "looking_around", looking_around)
+    monkeypatch.setattr(scoring_dock, "finding_equipment", finding_equipment)
     dock = scoring_dock.ScoringDock(viewer)
     with qtbot.waitSignal(dock.look_job.returned):
         pass

@@ -75,7 +75,7 @@ def identifying(slides: Sequence[Slide]) -> Generator[Progress, None, None]:
     yield from identified(*slides)
 
 
-def looking_around(settings: Settings) -> Generator[Progress, None, Equipment]:
+def finding_equipment(settings: Settings) -> Generator[Progress, None, Equipment]:
     """Find models, which takes a moment, and then the device, for which PyTorch is loaded; in a thread."""
     yield Progress("Looking for models")
     from napari_her2.methods.catalogue import available_models

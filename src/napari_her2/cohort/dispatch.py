@@ -143,7 +143,7 @@ class Dispatcher:
             if turn.losses and found.state == "skipped":
                 # Its worker was lost after it had written: finished in this run, if not by this try.
                 found = replace(found, state="done")
-            return found.told_by(worker, turn.tries)
+            return found.computed_by(worker, turn.tries)
         if isinstance(found, WorkerUnfit):
             self._unfit[worker] = str(found)
             turn.tries -= 1

@@ -52,7 +52,7 @@ class SlideOutcome:
         """Return the outcome of a slide that failed."""
         return cls(path, "failed", path.name, error=error, worker=worker, tries=tries)
 
-    def told_by(self, worker: str, tries: int) -> SlideOutcome:
+    def computed_by(self, worker: str, tries: int) -> SlideOutcome:
         """Return the same outcome with where it was computed, for a person too."""
         where = (("worker", worker),) + ((("tries", str(tries)),) if tries > 1 else ())
         return replace(self, worker=worker, tries=tries, facts=self.facts + where)

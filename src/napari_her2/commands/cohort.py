@@ -77,7 +77,7 @@ def drive_cohort(
         outcome: SlideOutcome | None = getattr(step, "outcome", None)
         if outcome is None or (slides == 1 and outcome.error is not None):
             return None
-        return lambda: _tell(outcome)
+        return lambda: _print_outcome(outcome)
 
     try:
         report = drive(steps, tell=tell)
@@ -96,7 +96,7 @@ def drive_cohort(
         raise typer.Exit(FAILED)
 
 
-def _tell(outcome: SlideOutcome) -> None:
+def _print_outcome(outcome: SlideOutcome) -> None:
     if outcome.error is None:
         output().print(pairs_table(outcome.facts, title=outcome.title))
         return

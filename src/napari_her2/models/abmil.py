@@ -106,7 +106,7 @@ class ABMIL(nn.Module):
             If the features have another length than the model was made for, or the mask does not fit.
         """
         check_bags(bags, mask, self.features)
-        scores, votes = in_pieces(self._look, bags)
+        scores, votes = in_pieces(self._score_tiles, bags)
         return self.pool(scores.squeeze(-1), votes, mask)
 
     def pool(self, scores: Tensor, votes: Tensor, mask: Tensor | None = None) -> MILOutput:
@@ -138,7 +138,7 @@ class ABMIL(nn.Module):
             votes=votes,
         )
 
-    def _look(self, bags: Tensor) -> tuple[Tensor, Tensor]:
+    def _score_tiles(self, bags: Tensor) -> tuple[Tensor, Tensor]:
         # Under autocast the layers convert by themselves; elsewhere float16 features meet float32 weights.
         tiles = self.embed(bags.to(self.classifier.weight.dtype))
         return self.attend(tiles), nn.functional.linear(tiles, self.classifier.weight)

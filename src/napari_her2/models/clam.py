@@ -133,7 +133,7 @@ class CLAM(nn.Module):
             If the features have another length than the model was made for, or the mask does not fit.
         """
         check_bags(bags, mask, self.features)
-        scores, votes, instances = in_pieces(self._look, bags)
+        scores, votes, instances = in_pieces(self._score_tiles, bags)
         scores = mask_scores(scores, mask)
         attention = attention_over_tiles(scores)
         weighted = attention * votes
@@ -149,7 +149,7 @@ class CLAM(nn.Module):
             instances=instances.reshape(*instances.shape[:-1], self.classes, 2),
         )
 
-    def _look(self, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _score_tiles(self, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tiles = self.embed(bags.to(self.classifier.weight.dtype))
         votes = nn.functional.linear(tiles, self.classifier.weight)
         return self.attend(tiles), votes, self.instance_classifiers(tiles)

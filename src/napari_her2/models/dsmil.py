@@ -146,7 +146,7 @@ class DSMIL(nn.Module):
             If the features have another length than the model was made for, or the mask does not fit.
         """
         check_bags(bags, mask, self.features)
-        instances, queries, shares = in_pieces(self._look, bags)
+        instances, queries, shares = in_pieces(self._score_tiles, bags)
         instances = mask_scores(instances, mask)
         best = instances.argmax(dim=-2, keepdim=True)  # (..., 1, C)
         best_queries = queries.gather(-2, best.mT.expand(*best.shape[:-2], self.classes, queries.shape[-1]))
@@ -170,7 +170,7 @@ class DSMIL(nn.Module):
             instances=instances,
         )
 
-    def _look(self, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _score_tiles(self, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         bags = bags.to(self.bias.dtype)
         return (
             self.score(bags),

@@ -288,14 +288,14 @@ class WSMCL(nn.Module):
             if bag is not None:
                 _check(bag, branch.features, name)
                 k = min(k, len(bag) // 2)
-        of_he = None if he is None else self._look(self.he, he, k)
-        of_ihc = None if ihc is None else self._look(self.ihc, ihc, k)
+        of_he = None if he is None else self._branch_output(self.he, he, k)
+        of_ihc = None if ihc is None else self._branch_output(self.ihc, ihc, k)
         fused = None
         if of_he is not None and of_ihc is not None:
             fused = self.fuse(of_he.token, of_ihc.token)
         return WSMCLOutput(fused=fused, he=of_he, ihc=of_ihc)
 
-    def _look(self, branch: Branch, bag: Tensor, k: int) -> BranchOutput:
+    def _branch_output(self, branch: Branch, bag: Tensor, k: int) -> BranchOutput:
         tiles, received = branch(bag)
         tiles = self.norm(tiles)
         order = received.argsort(descending=True, stable=True)

@@ -53,7 +53,7 @@ class Identity:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._parts = slide_parts(path)
-        self._states = self._look()
+        self._states = self._file_states()
         self._value: str | None = None
         self._settled = False
         self.key = hashlib.sha256(repr(self._states).encode()).hexdigest()
@@ -126,7 +126,7 @@ class Identity:
         SlideChanged
         """
         try:
-            now = self._look()
+            now = self._file_states()
         except OSError as error:
             raise self._changed(error.strerror or str(error)) from error
         if now == self._states and (not thorough or self._settled or self._value is None):
@@ -138,7 +138,7 @@ class Identity:
             raise self._changed("")
         self._settled, self._states = settled, now
 
-    def _look(self) -> list[FileState]:
+    def _file_states(self) -> list[FileState]:
         return [FileState.of(part.path.stat()) for part in self._parts]
 
     def _hashed(

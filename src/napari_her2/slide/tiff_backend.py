@@ -115,7 +115,7 @@ class TiffBackend:
             raise SlideError(f"The {name} image of {self.path.name} cannot be read: {error}") from error
         except Exception as error:
             raise SlideError(
-                f"The {name} image of {self.path.name} cannot be read: {_said(error)}."
+                f"The {name} image of {self.path.name} cannot be read: {_reason(error)}."
             ) from error
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ def _is_dark(level: TileSource) -> bool:
     return bool(means) and sum(means) / len(means) < _DARK
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return str(error).strip().rstrip(".").splitlines()[0] if str(error).strip() else type(error).__name__
 
 
@@ -208,10 +208,10 @@ def _cannot_open(path: Path, error: BaseException) -> str:
     """Say what failed and what to do; damage only where it is the likely cause."""
     if isinstance(error, (tifffile.TiffFileError, struct.error, EOFError)):
         return (
-            f"{path.name} cannot be opened as a slide ({_said(error)}): it is damaged, cut off or of an "
+            f"{path.name} cannot be opened as a slide ({_reason(error)}): it is damaged, cut off or of an "
             f"unknown kind; copy it again from its source."
         )
     return (
-        f"{path.name} cannot be opened ({_said(error)}): tiffslide does not understand its header; export "
+        f"{path.name} cannot be opened ({_reason(error)}): tiffslide does not understand its header; export "
         f"the slide as a tiled TIFF if other programs open it, or copy it again from its source."
     )

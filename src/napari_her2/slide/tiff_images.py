@@ -255,7 +255,7 @@ def _is_level(page: Any, base: Any, *, hangs: bool) -> bool:  # noqa: ANN401 - t
     """Whether a page is the slide at another size; a rounded pixel on each side is granted."""
     if not _size(page) or _size(page) >= _size(base) or not _alike(page, base):
         return False
-    if not hangs and (page.is_tiled != base.is_tiled or _said_name(page)):
+    if not hangs and (page.is_tiled != base.is_tiled or _stated_name(page)):
         return False
     if not hangs and not base.is_tiled and not page.subfiletype & _REDUCED:
         return False
@@ -290,7 +290,7 @@ def _name(page: Any, base: Any, images: tuple[OmeImage, ...]) -> str:  # noqa: A
     image = image_of_page(images, page.index, _shape(page))
     if image is not None and image.name:
         return image.name.lower()
-    named = _said_name(page)
+    named = _stated_name(page)
     if named:
         return named
     aperio = _description(base).startswith("Aperio ")
@@ -301,7 +301,7 @@ def _name(page: Any, base: Any, images: tuple[OmeImage, ...]) -> str:  # noqa: A
     return "label" if aperio and page.subfiletype == _REDUCED else f"image {page.index + 1}"
 
 
-def _said_name(page: Any) -> str:  # noqa: ANN401 - tifffile
+def _stated_name(page: Any) -> str:  # noqa: ANN401 - tifffile
     """Name of label, macro and the like where the page says it."""
     text = page.tags.valueof(_PAGE_NAME)
     found = _NAMED.search(text) if isinstance(text, str) else None

@@ -80,15 +80,15 @@ def read_table(
     if findings is not None:
         if not cases:
             raise Enough
-        _tell_cases(cases, config.mapping, findings)
+        _add_case_facts(cases, config.mapping, findings)
     with noted(findings):
         splits = make_splits(cases, config)
     if findings is not None and splits:
-        _tell_splits(cases, splits, config.mapping, findings)
+        _add_split_facts(cases, splits, config.mapping, findings)
     return Table(cases, splits)
 
 
-def _tell_cases(cases: Sequence[Case], mapping: ClassMapping, findings: Findings) -> None:
+def _add_case_facts(cases: Sequence[Case], mapping: ClassMapping, findings: Findings) -> None:
     different = len({case.case_id for case in cases})
     findings.facts["Cases"] = f"{different:,} in {len(cases):,} rows; classes {mapping.in_words()}"
     findings.warnings += ish_warnings(cases)
@@ -100,13 +100,15 @@ def _tell_cases(cases: Sequence[Case], mapping: ClassMapping, findings: Findings
         )
 
 
-def _tell_splits(
+def _add_split_facts(
     cases: Sequence[Case], splits: Sequence[Split], mapping: ClassMapping, findings: Findings
 ) -> None:
     for number, split in enumerate(splits):
         name = f"Fold {number + 1}" if len(splits) > 1 else "Split"
         findings.facts[name] = "; ".join(
-            f"{part} {_told(getattr(split, part), mapping)}" for part in SPLITS if getattr(split, part)
+            f"{part} {_class_counts(getattr(split, part), mapping)}"
+            for part in SPLITS
+            if getattr(split, part)
         )
         for part in SPLITS[1:]:
             absent = absent_classes(getattr(split, part), mapping) if getattr(split, part) else ()
@@ -119,7 +121,7 @@ def _tell_splits(
     findings.warnings += split_warnings(cases, splits, mapping)
 
 
-def _told(cases: Sequence[Case], mapping: ClassMapping) -> str:
+def _class_counts(cases: Sequence[Case], mapping: ClassMapping) -> str:
     """Say how many cases there are of each class: "12 (3 of 0, 4 of 1+, 5 of 2+)"."""
     labels = {case.case_id: label_of(case, mapping) for case in cases}
     counts = Counter(labels.values())

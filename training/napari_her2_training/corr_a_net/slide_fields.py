@@ -129,7 +129,7 @@ def plan_fields(
         if findings is None:
             write_json(record, known)
         else:
-            _tell(known, cases, timed, findings)
+            _add_facts(known, cases, timed, findings)
     parts = {
         part: tuple(
             Places(case, tuple((y, x) for y, x in known.get(str(case.row), ())))
@@ -157,7 +157,7 @@ def _seconds(case: Case, corners: NDArray[np.float64], config: FieldDataConfig) 
         return fitted - began, (time.perf_counter() - fitted) / len(some)
 
 
-def _tell(
+def _add_facts(
     known: Mapping[str, list[list[float]]],
     cases: Sequence[tuple[str, Case]],
     timed: tuple[float, float],

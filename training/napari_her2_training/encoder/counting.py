@@ -87,7 +87,9 @@ def count_tiles(
     )
     if found:
         width = 0 if runner is None else runner.encoder.spec.dim
-        _tell_tiles(found, stain, findings, width=width, each=seconds[0] if seconds else None, times=times)
+        _add_tile_facts(
+            found, stain, findings, width=width, each=seconds[0] if seconds else None, times=times
+        )
     return found
 
 
@@ -111,7 +113,7 @@ def seconds_a_tile(slide: Slide, grid: TileGrid, keep: NDArray[np.bool_], runner
     return (read + encoded if on_cpu else max(read, encoded)) / len(images)
 
 
-def _tell_tiles(
+def _add_tile_facts(
     found: Sequence[Counted],
     stain: Stain,
     findings: Findings,
@@ -122,7 +124,7 @@ def _tell_tiles(
 ) -> None:
     """Add facts and costs of embedding; a width of 0 tells nothing of memory and disk."""
     taken, cached = sum(one.taken for one in found), sum(one.cached for one in found)
-    tell_slides(
+    add_slide_facts(
         found, stain, findings, f"{sum(one.cached == one.taken for one in found):,} of them embedded already"
     )
     if times > 1:
@@ -141,7 +143,7 @@ def _tell_tiles(
         )
 
 
-def tell_slides(found: Sequence[Counted], stain: Stain, findings: Findings, how: str) -> None:
+def add_slide_facts(found: Sequence[Counted], stain: Stain, findings: Findings, how: str) -> None:
     """Add the facts of slides and tiles of a stain, and of how the slides are there."""
     taken, cached = sum(one.taken for one in found), sum(one.cached for one in found)
     fewest = min(found, key=lambda one: one.taken)

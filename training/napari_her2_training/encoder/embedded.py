@@ -12,7 +12,7 @@ from napari_her2_training.cohort.counting import Counted, median_taken
 from napari_her2_training.cohort.embedding import embed_cases, read_cases
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import STAINS, label_of
-from napari_her2_training.encoder.counting import count_tiles, encoder_at_hand, tell_slides
+from napari_her2_training.encoder.counting import add_slide_facts, count_tiles, encoder_at_hand
 from napari_her2_training.encoder.make import frozen_encoder
 from napari_her2_training.findings import Enough
 from napari_her2_training.running.ranks import first_alone
@@ -183,7 +183,7 @@ class EmbeddedSlides:
 
         found = yield from read_cases(cases, stain, stage, count, findings)
         if found:
-            tell_slides(found, stain, findings, "as files of features")
+            add_slide_facts(found, stain, findings, "as files of features")
             findings.memory_bytes += sum(one.taken for one in found) * widths[0] * 2
         findings.warn(UNKNOWN_ENCODER)
         return found, widths[0] if widths else 0

@@ -101,7 +101,7 @@ def train_encoder(
             if part != "train":
                 measured[part] = yield from _measures(task, own, found, device, f"Judging the {part} patches")
         save_encoder(path, encoder)
-        write_json(out / METRICS_FILE, _told(path, encoder, found, measured, device))
+        write_json(out / METRICS_FILE, _record(path, encoder, found, measured, device))
     return path
 
 
@@ -140,7 +140,7 @@ def _measures(
     return {"metrics": measures, "confusion": confusion(labels, probabilities)}
 
 
-def _told(
+def _record(
     path: Path,
     encoder: PatchEncoder,
     found: PatchFolder,

@@ -194,7 +194,7 @@ class _Reporter(Callback):
             # Lightning has divided it. Kept where it is: to read each one would wait for the GPU.
             self.losses.append(outputs["loss"].detach() * self.task.accumulate)
         many = trainer.world_size
-        self._tell(trainer.current_epoch * self.task.train_batches + many * (batch_idx + 1))
+        self._report_progress(trainer.current_epoch * self.task.train_batches + many * (batch_idx + 1))
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: object) -> None:
         shown = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())
@@ -204,9 +204,9 @@ class _Reporter(Callback):
         if self.losses:
             values["train_loss"] = float(torch.stack(self.losses).float().mean())
         values |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._tell((trainer.current_epoch + 1) * self.task.train_batches, values)
+        self._report_progress((trainer.current_epoch + 1) * self.task.train_batches, values)
 
-    def _tell(self, done: int, values: Mapping[str, float] | None = None) -> None:
+    def _report_progress(self, done: int, values: Mapping[str, float] | None = None) -> None:
         total = self.task.epochs * self.task.train_batches
         epochs = {"epoch": self.epoch, "epochs": self.task.epochs}
         self.report(Progress(self.stage, done, total, "batches", self.note, values or {}, **epochs))

@@ -138,7 +138,7 @@ class RunLog:
             (self.out / STOP_FILE).unlink(missing_ok=True)
             self._began = time.time()
             self._append(f'{{"started": {self._began:.3f}, "resume": {json.dumps(self._started.resume)}}}')
-            self._tell("running", "", None)
+            self._write_state("running", "", None)
         except OSError as error:
             self._lock.release()
             raise _unusable(self.out, error) from error
@@ -191,9 +191,9 @@ class RunLog:
     def end(self, state: str, message: str = "", bundle: Path | None = None) -> None:
         """Tell how the training ended."""
         with contextlib.suppress(OSError):
-            self._tell(state, message, bundle)
+            self._write_state(state, message, bundle)
 
-    def _tell(self, state: str, message: str, bundle: Path | None) -> None:
+    def _write_state(self, state: str, message: str, bundle: Path | None) -> None:
         told: dict[str, Any] = {
             "format": _FORMAT,
             "pid": os.getpid(),

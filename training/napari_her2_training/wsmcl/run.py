@@ -59,7 +59,7 @@ def wsmcl_steps(run: ArmRun[WSMCLConfig]) -> Generator[Progress, None, Path]:
     slides = EmbeddedSlides(config.encoder, config.data, config.compute.seed)
     yield from slides.prepare(run.table.used, tuple(STAINS), run.device.reader, findings)
     if findings is not None:
-        _tell_small(slides, 2 * config.head.k, findings)
+        _warn_of_small(slides, 2 * config.head.k, findings)
     path = yield from run_arm(run, partial(_train_fold, run, slides, "Training WSMCL"))
     folders = {BASE: out}
     for variant in config.variants:
@@ -92,7 +92,7 @@ def _check(table: Table, config: WSMCLConfig, _: Path, findings: Findings | None
             from_files(table.used, stain)
 
 
-def _tell_small(slides: EmbeddedSlides, wanted: int, findings: Findings) -> None:
+def _warn_of_small(slides: EmbeddedSlides, wanted: int, findings: Findings) -> None:
     small = {key: count for key, count in slides.tiles.items() if count < wanted}
     if small:
         _, row = min(small, key=small.__getitem__)

@@ -233,8 +233,8 @@ class CorrelatedPanel(QWidget):
         self.channel.blockSignals(False)
         self._prepared = prepared
         source = self._source = CorrelatedSource(prepared.pyramid, self._colours(prepared))
-        source.arrived.connect(self._tell_arrived)
-        source.wanted.connect(self._tell_wanted)
+        source.arrived.connect(self._notify_arrived)
+        source.wanted.connect(self._notify_wanted)
         layer = self._layer = representation_layer(source, prepared, slide_layer)
         layer.opacity = self.opacity.value() / 100
         self._subscriptions.add(layer.events.visible, self._on_visible)
@@ -248,8 +248,8 @@ class CorrelatedPanel(QWidget):
         self._layer = self._source = self._prepared = None
         self._pause.stop()
         if source is not None:
-            source.arrived.disconnect(self._tell_arrived, missing_ok=True)
-            source.wanted.disconnect(self._tell_wanted, missing_ok=True)
+            source.arrived.disconnect(self._notify_arrived, missing_ok=True)
+            source.wanted.disconnect(self._notify_wanted, missing_ok=True)
             source.close()
         for job in self.jobs:
             job.cancel()
@@ -280,10 +280,10 @@ class CorrelatedPanel(QWidget):
 
     # -- computing and showing
 
-    def _tell_arrived(self) -> None:
+    def _notify_arrived(self) -> None:
         self._arrived.emit()
 
-    def _tell_wanted(self) -> None:
+    def _notify_wanted(self) -> None:
         self._wanted.emit()
 
     def _compute(self) -> None:

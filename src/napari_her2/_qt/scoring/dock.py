@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.regions import add_region_layer, polygons, region_layers
 from napari_her2._napari.tags import slide_tag
-from napari_her2._napari.work import Equipment, ModelsFound, adding_model, looking_around, scoring
+from napari_her2._napari.work import Equipment, ModelsFound, adding_model, finding_equipment, scoring
 from napari_her2._qt.pair.case_section import CaseSection
 from napari_her2._qt.parts.dock import Dock
 from napari_her2._qt.parts.file_drop import dropped_files, holds_files, leave_drops_to
@@ -216,7 +216,7 @@ class ScoringDock(Dock):
     # -- what changes around it
 
     def _look_around(self) -> None:
-        self.look_job.start(partial(looking_around, self.settings))
+        self.look_job.start(partial(finding_equipment, self.settings))
 
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""

@@ -179,7 +179,7 @@ class TrainingRunView(QWidget):
         if style != self.state.styleSheet():  # Qt would polish the label anew at each look
             self.state.setStyleSheet(style)
         self.state.setText(f"{_WORDS[status.state]}{self._duration()}")
-        self.words.setText(self._told())
+        self.words.setText(self._state_words())
         last = None if self._tail is None else self._tail.last
         self._show_bar(last)
         patient = self._asked is None or time.monotonic() - self._asked < _PATIENCE_S
@@ -214,7 +214,7 @@ class TrainingRunView(QWidget):
         seconds = (record.ended or time.time()) - record.started
         return f" after {time_left(seconds)}" if record.ended else f" for {time_left(seconds)}"
 
-    def _told(self) -> str:
+    def _state_words(self) -> str:
         """Return what is said below the bar."""
         status = self.status
         last = None if self._tail is None else self._tail.last

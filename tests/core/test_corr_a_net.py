@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 
 from corr_a_net_published import CorrANetPublished
 from napari_her2.errors import ModelError
-from napari_her2.models.corr_a_net import CorrANet, Representer, to_unit_range
+from napari_her2.models.corr_a_net import CorrANet, to_unit_range
 from napari_her2.models.resnet_stem import ResNetStem
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 from napari_her2.models.weights_file import read_weights, write_weights
@@ -47,6 +49,15 @@ GATES = {
     16: 2 * (16 * 4 + 4 + 4 * 16 + 16),
     32: 2 * (32 * 8 + 8 + 8 * 32 + 32),
 }
+
+
+@runtime_checkable
+class Representer(Protocol):
+    """What the networks have in common."""
+
+    channels: int
+
+    def represent(self, he: torch.Tensor) -> torch.Tensor: ...
 
 
 @pytest.mark.parametrize("dim", [8, 16, 32])

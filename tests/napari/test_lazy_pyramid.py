@@ -12,10 +12,11 @@ from hypothesis.extra import numpy as hnp
 from napari.components import ViewerModel
 
 from fields_by_hand import HandPyramid, prepared_by_hand
-from napari_her2._napari.correlated import representation_layer, representation_of
+from napari_her2._napari.correlated import representation_layer
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.lazy_pyramid import CorrelatedSource
 from napari_her2._napari.session import session_of
+from napari_her2._napari.tags import RepresentationTag, tag_of
 from napari_her2.explain.field_store import FieldKey
 from scored import make_slide
 
@@ -190,8 +191,9 @@ def test_the_layer_lies_on_its_slide():
     layer = viewer.add_layer(representation_layer(make_source(prepared.pyramid), prepared, below))
     assert "correlated representation from H&E (hand-model)" in layer.name
     assert "IHC" not in layer.name
-    assert representation_of(viewer, slide.slide_id) is layer
-    assert representation_of(viewer, "another") is None
+    tags = [tag for tag in map(tag_of, viewer.layers) if isinstance(tag, RepresentationTag)]
+    assert tags == [RepresentationTag(slide.slide_id)]
+    assert tag_of(layer) == tags[0]
     assert layer.units == below.units
     for corner in ((-0.5, -0.5), (95.5, 127.5)):
         on_slide = (np.array(corner) + 0.5) * 4 - 0.5  # four pixels of the slide to one

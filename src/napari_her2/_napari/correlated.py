@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from napari_her2._napari.layers import Over, common_options
 from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.prepared import preparing_fields
-from napari_her2._napari.tags import METADATA_KEY, RepresentationTag, slide_tag, tag_of
+from napari_her2._napari.tags import METADATA_KEY, RepresentationTag, slide_tag
 from napari_her2.explain.correlated_colours import REPRESENTATION
 from napari_her2.explain.geometries import OnRequest
 from napari_her2.inference.result import Progress
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     import numpy as np
-    from napari.components import ViewerModel
     from napari.layers import Image
     from numpy.typing import NDArray
 
@@ -124,12 +123,3 @@ def representation_layer(source: CorrelatedSource, prepared: Prepared, slide_lay
     }
     layer: Image = make_layer((source.levels, options, "image"), slide_layer)
     return layer
-
-
-def representation_of(viewer: ViewerModel, slide_id: str) -> Image | None:
-    """Return the layer of a slide's representation, None where there is none."""
-    for layer in viewer.layers:
-        tag = tag_of(layer)
-        if isinstance(tag, RepresentationTag) and tag.slide_id == slide_id:
-            return layer
-    return None

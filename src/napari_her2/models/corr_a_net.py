@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -98,23 +98,6 @@ class CorrANetOutput:
     self_reconstruction: Views
     cross_reconstruction: Views
     joint_reconstruction: Views
-
-
-@runtime_checkable
-class Representer(Protocol):
-    """What predictors, layers and exports need of a network: its representation of H&E.
-
-    Attributes
-    ----------
-    channels : int
-        Of what `represent` gives.
-    """
-
-    channels: int
-
-    def represent(self, he: Tensor) -> Tensor:
-        """(B, 3, H, W) float RGB in [0, 1] of H&E alone to (B, channels, H, W) float."""
-        ...
 
 
 class CorrANet(nn.Module):

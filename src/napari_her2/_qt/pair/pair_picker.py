@@ -61,7 +61,7 @@ class PairPicker(QWidget):
         self._slides: list[tuple[str, str, Slide]] = []
         self._of = self._own_name = ""
         # What the user said of a slide is stronger than its name.
-        self._said: dict[str, str] = {}
+        self._chosen_for: dict[str, str] = {}
         self.combo.activated.connect(self._on_activated)
         self.open.clicked.connect(self.open_wanted)
         self.swap.clicked.connect(self.swap_wanted)
@@ -101,13 +101,13 @@ class PairPicker(QWidget):
         self.combo.addItem(ALONE, "")
         for key, name, _ in self._slides:
             self.combo.addItem(name, key)
-        at = self.combo.findData(self._said.get(of, guessed))
+        at = self.combo.findData(self._chosen_for.get(of, guessed))
         self.combo.setCurrentIndex(max(at, 0))
         self._show_hint()
 
     def choose(self, slide_id: str, of: str = "") -> None:
         """Choose the partner of a slide, as the user would; by default of the slide to be scored."""
-        self._said[of or self._of] = slide_id
+        self._chosen_for[of or self._of] = slide_id
         if not of or of == self._of:
             self.combo.setCurrentIndex(max(self.combo.findData(slide_id), 0))
             self._show_hint()

@@ -58,7 +58,7 @@ class RegionPicker(QWidget):
         layout.addLayout(where)
         layout.addLayout(how)
         self._of = ""
-        self._said: dict[str, str] = {}  # what was chosen for each slide
+        self._chosen_for: dict[str, str] = {}  # what was chosen for each slide
         self.combo.currentIndexChanged.connect(self._on_choice)
         self.set_layers([])
 
@@ -84,7 +84,7 @@ class RegionPicker(QWidget):
         of : str
             Id of the slide.
         """
-        wanted = chosen or self._said.get(of, "")
+        wanted = chosen or self._chosen_for.get(of, "")
         self._of = of
         self.combo.blockSignals(True)
         self.combo.clear()
@@ -99,10 +99,10 @@ class RegionPicker(QWidget):
 
     def keep_only(self, slide_ids: Sequence[str]) -> None:
         """Forget what was chosen for slides that are closed."""
-        self._said = {key: name for key, name in self._said.items() if key in slide_ids}
+        self._chosen_for = {key: name for key, name in self._chosen_for.items() if key in slide_ids}
 
     def _on_choice(self) -> None:
-        self._said[self._of] = self.layer_name
+        self._chosen_for[self._of] = self.layer_name
 
     def set_ready(self, ready: bool) -> None:
         """Whether there is a slide to draw on."""

@@ -1,0 +1,66 @@
+"""From membranes to classes: thresholds of completeness and mass, and the gain of a laboratory.
+
+The constants are a start, found on few images, not validated: whoever changes them finds them in every result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_her2.errors import JobFailed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_her2.cells.table import Cells
+
+CLASSES = ("0", "1+", "2+", "3+")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Thresholds of classes of cells; the defaults are those of the specification.
+
+    Parameters
+    ----------
+    completeness : tuple of 3 float
+        Least share of stained sectors of a 1+, 2+ and 3+ cell.
+    mass : tuple of 3 float
+        Least mean membrane mass, divided by the gain, of a 1+, 2+ and 3+ cell, OD·µm.
+    gain : float
+        Of laboratory, antibody and scanner, from a calibration; 1 where there is none.
+    contrast, dab : float
+        OD from which a sector counts as stained.
+    gastric : bool
+        The gastric rule instead of that of the breast: basolateral or lateral staining counts too.
+    """
+
+    completeness: tuple[float, float, float] = (0.33, 0.60, 0.65)
+    mass: tuple[float, float, float] = (0.18, 0.385, 0.715)
+    gain: float = 1.0
+    contrast: float = 0.10
+    dab: float = 0.10
+    gastric: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("completeness", "mass"):
+            held = getattr(self, name)
+            if len(held) != 3 or not all(np.isfinite(held)) or sorted(held) != list(held) or held[0] < 0:
+                raise JobFailed(f"The thresholds of {name} are three numbers from 0 up, for 1+, 2+ and 3+.")
+        if max(self.completeness) > 1:
+            raise JobFailed("The thresholds of completeness are shares, at most 1.")
+        if not (np.isfinite(self.gain) and 0.05 <= self.gain <= 20):
+            raise JobFailed("A gain is a number from 0.05 to 20.")
+
+
+def stained(cells: Cells, rules: Rules) -> NDArray[np.bool_]:
+    """Which sectors of each cell are stained, (N, 32) bool."""
+    return (cells.contrast >= rules.contrast) & (cells.dab >= rules.dab)
+
+
+def completeness(cells: Cells, rules: Rules) -> NDArray[np.float32]:
+    """Share of stained sectors of each cell, (N,) float32."""
+    return np.asarray(stained(cells, rules).mean(axis=1), np.float32)

@@ -64,3 +64,27 @@ def stained(cells: Cells, rules: Rules) -> NDArray[np.bool_]:
 def completeness(cells: Cells, rules: Rules) -> NDArray[np.float32]:
     """Share of stained sectors of each cell, (N,) float32."""
     return np.asarray(stained(cells, rules).mean(axis=1), np.float32)
+
+
+def membrane_mass(cells: Cells, rules: Rules) -> NDArray[np.float32]:
+    """Mean membrane mass over all sectors of each cell, without a gain, (N,) float32, OD·µm."""
+    del rules
+    return np.asarray(cells.mass.mean(axis=1, dtype=np.float32), np.float32)
+
+
+def classes(complete: NDArray[np.float32], raw_mass: NDArray[np.float32], rules: Rules) -> NDArray[np.uint8]:
+    """Class of each cell, (N,) uint8: a place in `CLASSES`.
+
+    Parameters
+    ----------
+    complete : (N,) float32
+        Share of stained sectors.
+    raw_mass : (N,) float32
+        Mean membrane mass without a gain, OD·µm.
+    rules : Rules
+    """
+    mass = raw_mass / np.float32(rules.gain)
+    found = np.zeros(len(complete), np.uint8)
+    for place, (share, least) in enumerate(zip(rules.completeness, rules.mass, strict=True), start=1):
+        found[(complete >= np.float32(share)) & (mass >= np.float32(least))] = place
+    return found

@@ -1,6 +1,6 @@
 """From membranes to classes: thresholds of completeness and mass, and the gain of a laboratory.
 
-The constants are a start, found on few images, not validated: whoever changes them finds them in every result.
+The constants are a start, found on few images, not validated: who changes them finds it in every result.
 """
 
 from __future__ import annotations

@@ -84,6 +84,6 @@ class Cells:
 
 
 def ray_directions() -> NDArray[np.float32]:
-    """Unit vectors of the rays, (32, 2) float32, (y, x)."""
+    """Return unit vectors of the rays, (32, 2) float32, (y, x)."""
     angle = 2 * np.pi * np.arange(SECTORS) / SECTORS
     return np.stack([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)

@@ -64,18 +64,21 @@ def measure(mode: str, slide_path: str, model_name: str, device_name: str) -> di
 
 
 def warm_up(slide: Slide, bundle: ModelBundle, device_name: str) -> None:
-    """Compute a few tiles of glass and tissue, whatever they are, without touching the cache."""
-    import numpy as np
+    """Score some tiles in the midst of the tissue, without touching the cache.
 
-    from napari_her2.inference.device import choose_device
-    from napari_her2.inference.embed import embed_steps
+    What is imported when it is first needed is there afterwards: a session waits for it once.
+    """
+    import numpy as np
+    import shapely
 
     grid = slide.tile_grid(bundle.card.tile_px, bundle.card.mpp)
-    keep = np.zeros(grid.shape, np.bool_)
-    keep.flat[: max(4, WARM_TILES * WARM_PX**2 // bundle.card.tile_px**2)] = True
-    encoder = encoder_of(slide, bundle, device_name)
-    for _ in embed_steps(slide, encoder, grid, keep, choose_device(device_name), cache=False):
-        pass
+    rows, columns = np.nonzero(slide.tissue("auto").keep(grid))
+    height, width = grid.tile_px0
+    around = max(2.0, WARM_TILES**0.5 * WARM_PX / bundle.card.tile_px) / 2
+    y, x = (rows[len(rows) // 2] + 0.5) * height, (columns[len(columns) // 2] + 0.5) * width
+    beside, above = around * width, around * height
+    region = shapely.box(x - beside, y - above, x + beside, y + above)
+    score(slide, bundle, device_name, cache=False, regions=[region])
 
 
 def encoder_of(slide: Slide, bundle: ModelBundle, device_name: str) -> TileEncoder:

@@ -11,9 +11,8 @@ import numpy as np
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.fit import refuse_or_warn, refuse_unstained, slide_stain
 from napari_her2.inference.image_fit import LEAST_MM2, damage_words, refuse_enlarged, scale_words
-from napari_her2.inference.regions import inside_mask
+from napari_her2.inference.regions import as_regions, inside_mask, region_words
 from napari_her2.inference.result import Progress
-from napari_her2.inference.selection import region_words
 from napari_her2.slide.thumbnail import LEAST_TISSUE, thumbnail_steps
 from napari_her2.slide.tissue import TissueMask
 from napari_her2.steps import passed_on
@@ -140,7 +139,8 @@ def choose_tissue(job: ScoringJob, kind: ImageKind) -> ChosenTissue:
     warnings = light + fits(seen, override=override)
     if regions is None:
         return ChosenTissue(tissue, None, seen, None, warnings)
-    inside = inside_mask(regions, tissue.mask.shape, tissue.downsample)
+    drawn = as_regions(regions)
+    inside = inside_mask(drawn, tissue.mask.shape, tissue.downsample)
     unreadable = None if tissue.unreadable is None else tissue.unreadable & inside
     within = TissueMask(tissue.mask & inside, tissue.downsample, unreadable)
     if not within.mask.any():
@@ -149,7 +149,7 @@ def choose_tissue(job: ScoringJob, kind: ImageKind) -> ChosenTissue:
             "pixels."
         )
     area = TissueMask(inside, tissue.downsample)
-    return ChosenTissue(within, area, seen, region_words(regions), warnings)
+    return ChosenTissue(within, area, seen, region_words(regions, drawn), warnings)
 
 
 def read_images(

@@ -1,4 +1,4 @@
-"""Regions that a person drew: read from GeoJSON, and which tiles lie in them."""
+"""Regions that a person drew on a slide: what of it is read, and which region a point lies in."""
 
 from __future__ import annotations
 
@@ -9,72 +9,79 @@ import numpy as np
 import shapely
 
 from napari_her2.errors import JobFailed
-from napari_her2.outside import MiB, Reading, shown
+from napari_her2.inference.region_files import (
+    FARTHEST_PX,
+    MAX_CROSSINGS,
+    MAX_POINTS,
+    REGION_FILES,
+    read_named_regions,
+    read_regions,
+)
+from napari_her2.inference.region_kinds import (
+    KINDS,
+    Region,
+    RegionKind,
+    excluded_words,
+    kind_of_class,
+    region_names,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from napari_her2.slide.grid import TileGrid
 
-Regions: TypeAlias = "Path | str | Sequence[Any]"  # a GeoJSON file, or shapely polygons in level-0 px (x, y)
+__all__ = [
+    "KINDS",
+    "MAX_CROSSINGS",
+    "MAX_POINTS",
+    "REGION_FILES",
+    "Region",
+    "RegionKind",
+    "Regions",
+    "as_regions",
+    "inside_mask",
+    "joined",
+    "kind_of_class",
+    "labelled",
+    "read_named_regions",
+    "read_regions",
+    "region_names",
+    "region_words",
+    "tiles_inside",
+]
 
-MAX_POINTS, MAX_CROSSINGS = 2_000_000, 500_000
-"""Of all regions of a file together."""
-FARTHEST_PX = 1e9
-_LINES_AT_ONCE = 64
-REGION_FILES = Reading(
-    limit=256 * MiB,
-    advice="export the regions to be scored from QuPath or napari again, as GeoJSON in pixels",
-)
-_HOLDERS = {"FeatureCollection": "features", "Feature": "geometry", "GeometryCollection": "geometries"}
-_KINDS = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
+Regions: TypeAlias = "Path | str | Sequence[Any]"
+"""A GeoJSON file, or `Region` and shapely polygons (then tumour) in level-0 px (x, y)."""
+MOST_REGIONS = int(np.iinfo(np.int16).max)
 
 
-def read_regions(path: Path | str) -> list[Any]:
-    """Polygons of a GeoJSON file, as QuPath writes it.
+def as_regions(regions: Regions) -> tuple[Region, ...]:
+    """Return regions with their kinds, whatever they were given as.
 
     Parameters
     ----------
-    path : Path or str
-        A FeatureCollection, a Feature, a geometry or a list of these; coordinates are (x, y) in
-        level-0 pixels. It may be compressed (.geojson.gz).
-
-    Returns
-    -------
-    list of shapely geometries
-        Valid polygons and multipolygons; points and lines, and rings of less than three points, enclose
-        nothing and are left out. Those that cross themselves enclose what they go around.
+    regions : Path, str or sequence of Region and shapely polygons
+        A plain polygon is tumour.
 
     Raises
     ------
     JobFailed
-        If the file cannot be read, holds no polygon, or something that is none.
+        If the file cannot be read.
     """
-    content = REGION_FILES.parsed_json(REGION_FILES.text_of(REGION_FILES.raw(path), path, gzipped=True), path)
-    try:
-        shapes = [_Shape(rings) for geometry in _geometries(content) for rings in _polygons(geometry)]
-    except _NoRegion as error:
-        raise REGION_FILES.refusal(path, str(error)) from error
-    rings = [ring for item in shapes for ring in item.rings]
-    count = sum(len(ring) for ring in rings)
-    if count > MAX_POINTS:
-        raise REGION_FILES.refusal(path, f"holds {count:,} points, more than {MAX_POINTS:,}")
-    if rings and _crossings(rings) > MAX_CROSSINGS:
-        raise REGION_FILES.refusal(path, f"has lines that cross each other in over {MAX_CROSSINGS:,} places")
-    polygons = [polygon for item in shapes if (polygon := item.polygon()) is not None]
-    if not polygons:
-        raise JobFailed(f"{shown(Path(path).name)} holds no polygon: draw at least one closed region.")
-    return polygons
+    if isinstance(regions, str | Path):
+        return tuple(read_named_regions(regions))
+    return tuple(region if isinstance(region, Region) else Region(region) for region in regions)
 
 
 def tiles_inside(regions: Regions, grid: TileGrid) -> NDArray[np.bool_]:
-    """Tiles whose centre lies inside any of the regions.
+    """Tiles whose centre is read: inside a tumour region, and in nothing that is excluded.
 
     Parameters
     ----------
-    regions : Path, str or sequence of shapely polygons
+    regions : Path, str or sequence of Region and shapely polygons
         Level-0 pixels, (x, y).
     grid : TileGrid
 
@@ -91,11 +98,11 @@ def inside_mask(
     pitch_px0: tuple[float, float],
     origin_px0: tuple[float, float] = (0.0, 0.0),
 ) -> NDArray[np.bool_]:
-    """Pixels of a coarse image over the slide whose centre lies inside any of the regions.
+    """Pixels of a coarse image over the slide whose centre is read; see `joined`.
 
     Parameters
     ----------
-    regions : Path, str or sequence of shapely polygons
+    regions : Path, str or sequence of Region and shapely polygons
         Level-0 pixels, (x, y).
     shape : tuple of int
         (rows, columns).
@@ -117,96 +124,118 @@ def inside_mask(
 
 
 def joined(regions: Regions) -> Any:  # noqa: ANN401 - a shapely geometry
-    """Regions as one geometry, prepared to be asked often."""
-    polygons = read_regions(regions) if isinstance(regions, str | Path) else list(regions)
-    # Regions drawn by hand cross themselves; without this GEOS refuses to join them.
-    area = shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
+    """Join regions into what is read: the tumour without what is excluded.
+
+    Where nothing but excluded regions was drawn, it is all the rest, far beyond any slide.
+
+    Parameters
+    ----------
+    regions : Path, str or sequence of Region and shapely polygons
+
+    Returns
+    -------
+    shapely geometry
+        (x, y) in level-0 pixels, prepared to be asked often; empty where the excluded regions cover all
+        tumour.
+    """
+    drawn = as_regions(regions)
+    # Regions drawn by hand cross themselves; `Region.area` is valid, else GEOS refuses to join them.
+    areas = [region.area for region in drawn if region.included]
+    if not areas and drawn:
+        areas = [shapely.box(-FARTHEST_PX, -FARTHEST_PX, FARTHEST_PX, FARTHEST_PX)]
+    area = shapely.union_all(areas)
+    excluded = [region.area for region in drawn if not region.included]
+    if excluded:
+        area = shapely.difference(area, shapely.union_all(excluded))
     shapely.prepare(area)
     return area
 
 
-class _NoRegion(Exception):
-    """What a file holds is no region; the text goes on from the name of the file."""
+def labelled(points_px0: NDArray[np.floating], regions: Regions) -> NDArray[np.int16]:
+    """Tumour region of each point.
 
+    Parameters
+    ----------
+    points_px0 : (N, 2) float
+        (y, x) in level-0 pixels.
+    regions : Path, str or sequence of Region and shapely polygons
 
-class _Shape:
-    """A polygon of a file: its outline and its holes."""
+    Returns
+    -------
+    (N,) int16
+        Number among the tumour regions (`region_names`), from 0; the first of those that overlap there, so
+        that a point counts once. -1 outside of all, and in what is excluded. Without any tumour region, 0
+        for all that is not excluded.
 
-    def __init__(self, rings: list[NDArray[np.float64]]) -> None:
-        # Less than three points enclose nothing; without an outline there are no holes.
-        self.rings = [ring for ring in rings if len(ring) >= 3] if rings and len(rings[0]) >= 3 else []
-
-    def polygon(self) -> Any:  # noqa: ANN401 - a shapely geometry
-        """Return it as a valid geometry; None where it encloses nothing."""
-        if not self.rings:
-            return None
-        drawn = shapely.Polygon(self.rings[0], self.rings[1:])
-        valid = drawn if drawn.is_valid else shapely.make_valid(drawn)
-        parts = [part for part in shapely.get_parts(valid) if part.geom_type in ("Polygon", "MultiPolygon")]
-        return (parts[0] if len(parts) == 1 else shapely.union_all(parts)) if parts else None
-
-
-def _geometries(content: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - JSON
-    """Geometries of points, lines and polygons, wherever they are held."""
-    if isinstance(content, list):
-        for item in content:
-            yield from _geometries(item)
-        return
-    if not isinstance(content, dict) or not isinstance(content.get("type"), str):
-        raise _NoRegion("is not GeoJSON")
-    kind = content["type"]
-    if kind in _HOLDERS:
-        if _HOLDERS[kind] not in content:
-            raise _NoRegion(f"is not GeoJSON, its {kind} has no {_HOLDERS[kind]}")
-        held = content[_HOLDERS[kind]]
-        if held is not None:
-            yield from _geometries(held)
-    elif kind not in _KINDS:
-        raise _NoRegion(f"holds {shown(kind, 40)!r}, which is no geometry of GeoJSON")
-    else:
-        yield content
-
-
-def _polygons(geometry: Mapping[str, Any]) -> Iterator[list[NDArray[np.float64]]]:
-    kind, held = geometry["type"], geometry.get("coordinates")
-    if kind not in ("Polygon", "MultiPolygon"):
-        return
-    for rings in [held] if kind == "Polygon" else _listed(held):
-        yield [_ring(ring) for ring in _listed(rings)]
-
-
-def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - JSON
-    if not isinstance(value, list):
-        raise _NoRegion("is not GeoJSON, coordinates of a polygon are missing")
-    return value
-
-
-def _ring(points: Any) -> NDArray[np.float64]:  # noqa: ANN401 - JSON
-    """(N, 2) positions of an outline, without the height that some programs give."""
-    try:
-        pairs = [(x, y) for x, y, *_ in _listed(points)]
-    except (TypeError, ValueError) as error:
-        raise _NoRegion("is not GeoJSON, a position has no two numbers") from error
-    for x, y in pairs:
-        if type(x) not in (int, float) or type(y) not in (int, float):
-            raise _NoRegion("is not GeoJSON, a position is no two numbers")
-        if abs(x) > FARTHEST_PX or abs(y) > FARTHEST_PX:
-            raise _NoRegion(f"has a position of {max(abs(x), abs(y)):.3g} px, which no slide has")
-    return np.array(pairs, np.float64).reshape(-1, 2)
-
-
-def _crossings(rings: Sequence[NDArray[np.float64]]) -> int:
-    """Places where lines cross or touch, beyond the two ends of each; counted no further than asked.
-
-    GEOS takes time and memory in their number, which can be the square of the points.
+    Raises
+    ------
+    JobFailed
+        If there are more tumour regions than numbers.
     """
-    closed = [np.vstack([ring, ring[:1]]) for ring in rings]
-    lines = shapely.linestrings(np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in closed]))
-    tree = shapely.STRtree(lines)
-    found = 0
-    for first in range(0, len(lines), _LINES_AT_ONCE):
-        some = lines[first : first + _LINES_AT_ONCE]
-        found += max(0, len(tree.query(some, predicate="intersects")[0]) - 3 * len(some))
-        if found > 2 * MAX_CROSSINGS:  # each is found from both of its lines
-            break
-    return found // 2
+    drawn = as_regions(regions)
+    tumour = [region.area for region in drawn if region.included]
+    if len(tumour) > MOST_REGIONS:
+        raise JobFailed(f"There are {len(tumour):,} tumour regions: draw at most {MOST_REGIONS:,}.")
+    points = _ByRow(points_px0)
+    found = np.full(len(points), -1 if tumour else 0, np.int16)
+    for number in range(len(tumour) - 1, -1, -1):  # the first has the last word
+        found[points.inside(tumour[number])] = number
+    for region in drawn:
+        if not region.included:
+            found[points.inside(region.area)] = -1
+    return found
+
+
+def region_words(regions: Regions | None, drawn: Sequence[Region] | None = None) -> str | None:
+    """Say what is read: the name of a file or how many regions were drawn, and what was excluded.
+
+    Parameters
+    ----------
+    regions : Regions or None
+        As the user gave them.
+    drawn : sequence of Region, optional
+        The same as `as_regions` made them, so that a file is not read again.
+
+    Returns
+    -------
+    str or None
+        None for the whole slide.
+    """
+    if regions is None:
+        return None
+    known = as_regions(regions) if drawn is None else drawn
+    included = sum(region.included for region in known)
+    excluded = excluded_words(known)
+    if isinstance(regions, str | Path):
+        limits = Path(regions).name
+    else:
+        limits = f"{included} drawn region{'s' if included != 1 else ''}"
+    if not excluded:
+        return limits
+    if included:
+        return f"{limits}, without {excluded}"
+    return f"all but {excluded}" + (f" of {limits}" if isinstance(regions, str | Path) else "")
+
+
+class _ByRow:
+    """Points in the order of their rows, so that a region is asked for those near it alone."""
+
+    def __init__(self, points_px0: NDArray[np.floating]) -> None:
+        points = np.asarray(points_px0, np.float64).reshape(-1, 2)
+        self._order = np.argsort(points[:, 0], kind="stable")
+        self._y, self._x = points[self._order].T.copy()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def inside(self, area: Any) -> NDArray[np.int64]:  # noqa: ANN401 - a shapely geometry
+        """Numbers of the points inside an area or on its border."""
+        if area.is_empty:
+            return np.zeros(0, np.int64)
+        left, top, right, bottom = area.bounds
+        first, last = np.searchsorted(self._y, top, "left"), np.searchsorted(self._y, bottom, "right")
+        near = first + np.flatnonzero((self._x[first:last] >= left) & (self._x[first:last] <= right))
+        shapely.prepare(area)
+        return np.asarray(
+            self._order[near[shapely.intersects_xy(area, self._x[near], self._y[near])]], np.int64
+        )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.fit import check_grid, refuse_or_warn, refuse_unstained, slide_stain
-from napari_her2.inference.regions import tiles_inside
+from napari_her2.inference.regions import as_regions, region_words, tiles_inside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,20 +97,14 @@ def choose_tiles(
     # What the user says of the stain goes before what the colours seem to say, but the result tells of it.
     override = options.override_fit or options.stain == stain
     warnings = light + refuse_or_warn(slide, card, seen, wanted=stain, override=override)
-    if regions is not None:
-        keep &= tiles_inside(regions, grid)
+    drawn = None if regions is None else as_regions(regions)
+    if drawn is not None:
+        keep &= tiles_inside(drawn, grid)
         if not keep.any():
             raise JobFailed(
                 "No tile of tissue lies inside the regions: check that they were drawn on this slide, in "
                 "its level-0 pixels."
             )
-    return Chosen(grid, keep, tissue, tissue.fraction(grid), stain, seen, region_words(regions), warnings)
-
-
-def region_words(regions: Regions | None) -> str | None:
-    """Say what scoring is limited to: the name of a file, or how many regions were drawn."""
-    if regions is None:
-        return None
-    if isinstance(regions, str | Path):
-        return Path(regions).name
-    return f"{len(regions)} drawn region{'s' if len(regions) != 1 else ''}"
+    return Chosen(
+        grid, keep, tissue, tissue.fraction(grid), stain, seen, region_words(regions, drawn), warnings
+    )

@@ -51,8 +51,8 @@ class Proposal:
     share: float
 
 
-def can_propose(maps: Iterable[TileMap]) -> list[TileMap]:
-    """Maps whose high values mark what a model used: measured, listed, and as they are."""
+def proposing_maps(maps: Iterable[TileMap]) -> list[TileMap]:
+    """Return the maps whose high values mark what a model used: measured, listed, and as they are."""
     return [
         of
         for of in maps
@@ -109,7 +109,7 @@ def proposed_regions(tile_map: TileMap, share: float | None = None) -> Proposal:
     Parameters
     ----------
     tile_map : TileMap
-        One of `can_propose`.
+        One of `proposing_maps`.
     share : float or None
         See `threshold_of`.
 
@@ -129,7 +129,7 @@ def proposed_regions(tile_map: TileMap, share: float | None = None) -> Proposal:
     outlines = outlined(high)
     if not outlines:
         raise JobFailed(
-            "Only single tiles stand out in this map, which outline no region: take more of it, or another map."
+            "Only single tiles stand out in this map, which outline no region: take more of the map, or another."
         )
     above = np.where(np.isfinite(values), np.maximum(values, 0), 0)
     pitch = np.array(tile_map.grid.tile_px0)[::-1]

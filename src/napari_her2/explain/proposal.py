@@ -129,7 +129,7 @@ def proposed_regions(tile_map: TileMap, share: float | None = None) -> Proposal:
     outlines = outlined(high)
     if not outlines:
         raise JobFailed(
-            "Only single tiles stand out in this map, which outline no region: take more of the map, or another."
+            "Only single tiles stand out in this map, which outline no region: take more of it, or another."
         )
     above = np.where(np.isfinite(values), np.maximum(values, 0), 0)
     pitch = np.array(tile_map.grid.tile_px0)[::-1]

@@ -36,6 +36,8 @@ class CellReading:
         Name of the calibration that the gain is from; empty where there is none.
     reasons : tuple of str
         Why there is no score, in sentences; empty where there is one.
+    blur_um : float
+        Median blur of the image over what was read, from `napari_her2.cells.quality`; nan where not known.
     """
 
     cells: Cells
@@ -45,6 +47,7 @@ class CellReading:
     rules: Rules = field(default_factory=Rules)
     calibration: str = ""
     reasons: tuple[str, ...] = ()
+    blur_um: float = float("nan")
 
     @cached_property
     def completeness(self) -> NDArray[np.float32]:

@@ -36,6 +36,8 @@ class Rules:
         OD from which a sector counts as stained.
     gastric : bool
         The gastric rule instead of that of the breast: basolateral or lateral staining counts too.
+    biopsy : bool
+        With the gastric rule: a cluster of 5 cells decides, not 10 % of them.
     """
 
     completeness: tuple[float, float, float] = (0.33, 0.60, 0.65)
@@ -44,6 +46,7 @@ class Rules:
     contrast: float = 0.10
     dab: float = 0.10
     gastric: bool = False
+    biopsy: bool = False
 
     def __post_init__(self) -> None:
         for name in ("completeness", "mass"):

@@ -32,13 +32,14 @@ def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str
         Name and value.
     """
     rows: list[tuple[str, object]] = [("task", result.task), ("result", result.label)]
-    spread = result.uncertainty
-    for position, name in enumerate(result.classes):
-        value = result.probabilities[name]
+    spread, method = result.uncertainty, METHODS[result.method]
+    bars = method.bars(result)
+    for name, value in bars.shares.items():
         bar = "#" * round(20 * value)
-        sd = "" if spread is None else f" ± {spread.sd[position]:.3f}"
-        rows.append((f"P({result.named(name)})", f"{value:.3f}{sd} {bar}"))
-    rows.append(("margin", f"{result.margin:.3f}"))
+        sd = f" ± {bars.number.format(bars.spread[name])}" if name in bars.spread else ""
+        rows.append((bars.row.format(name=name), f"{bars.number.format(value)}{sd} {bar}"))
+    if result.probabilities:
+        rows.append(("margin", f"{result.margin:.3f}"))
     if result.head:
         rows.append(("answered by", HEAD_WORDS[result.head]))
     for head, score in result.head_scores.items():
@@ -47,7 +48,7 @@ def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str
     if spread is not None:
         rows.append(("±", f"standard deviation over {spread.draws} draws of {spread.bag_size} tiles"))
     rows += _slide_rows(result)
-    rows += METHODS[result.method].facts(result)
+    rows += method.facts(result)
     rows += [
         ("model", f"{result.model} (SHA-256 {result.model_sha256[:12]})"),
         ("training data", result.training_data),

@@ -64,13 +64,14 @@ def _read(file: Path) -> Mapping[str, Any] | None:
             "task": result["task"],
             "result": result["label"],
             "score": class_name(result["score"], held),
-            "confidence": f"{result['confidence']:.4f}",
-            "margin": f"{result['margin']:.4f}",
+            "confidence": _number(result["confidence"], 4),
+            "margin": _number(result["margin"], 4),
             "indeterminate": "yes" if result["abstained"] else "no",
             **{
                 f"P({class_name(name, held)})": f"{value:.4f}"
                 for name, value in result["probabilities"].items()
             },
+            **_measured(result),
             "tiles": result["tiles"],
             "tissue_mm2": f"{result['tissue_mm2']:.2f}",
             "model": result["model"],
@@ -79,3 +80,22 @@ def _read(file: Path) -> Mapping[str, Any] | None:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
+
+
+def _measured(result: Mapping[str, Any]) -> dict[str, str]:
+    """Columns of what a method measures instead of probabilities; none of results of other methods."""
+    if "percentages" not in result:
+        return {}
+    return {
+        **{f"cells {name} (%)": _number(value, 2) for name, value in result["percentages"].items()},
+        "cells": str(result["cells"]),
+        "cells with membrane staining (%)": _number(result["membrane_staining"], 2),
+        "H-score": _number(result["h_score"], 1),
+        "borderline": str(result["borderline"] or ""),
+        "calibration": str(result["calibration"] or "uncalibrated"),
+    }
+
+
+def _number(value: float | None, decimals: int) -> str:
+    """Write a number; nothing where the method has none, which is null in the file."""
+    return "" if value is None else f"{value:.{decimals}f}"

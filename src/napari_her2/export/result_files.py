@@ -24,7 +24,9 @@ MAPS_FILE = "maps.npz"
 REGIONS_FILE = "regions.geojson"
 OF_A_SLIDE = (TILES_FILE, MAPS_FILE, REGIONS_FILE)
 """What every scored slide has: the first in the folder of the result, another in one named by its stain."""
-_OURS = frozenset((RESULT_FILE, *OF_A_SLIDE))
+OF_A_METHOD = ("cells.csv", "cells.geojson")
+"""What a method may add for a slide."""
+_OURS = frozenset((RESULT_FILE, *OF_A_SLIDE, *OF_A_METHOD))
 _IMAGE = re.compile(r"image-[0-9]+\.png")
 _MOST_BYTES = 64 << 20
 """Of a result.json: it holds no tiles, so that one of more is none of ours."""
@@ -170,7 +172,10 @@ def _files(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
             raise ValueError(f"there is no stain {stain!r:.40}")
         own = folder / stain if number else folder
         images = (image_file(image) for image in range(1, len(slide["images"]) + 1))
-        yield from (own / name for name in (*OF_A_SLIDE, *images))
+        added = slide.get("files", [])  # of which older results say nothing
+        if not set(added) <= set(OF_A_METHOD):
+            raise ValueError("no result has such files")
+        yield from (own / name for name in (*OF_A_SLIDE, *images, *added))
 
 
 def _is_there(path: Path) -> bool:

@@ -16,6 +16,7 @@ from napari_her2.export.csv_cells import write_table
 from napari_her2.export.geojson import regions_geojson
 from napari_her2.export.result_files import (
     MAPS_FILE,
+    OF_A_METHOD,
     REGIONS_FILE,
     RESULT_FILE,
     TILES_FILE,
@@ -79,6 +80,14 @@ def result_values(result: SlideResult) -> dict[str, Any]:
     -------
     dict
     """
+    values = _common_values(result)
+    if twice := values.keys() & result.measures.keys():
+        raise ValueError(f"{result.method} measures what every result has: {', '.join(sorted(twice))}")
+    return values | dict(result.measures)
+
+
+def _common_values(result: SlideResult) -> dict[str, Any]:
+    """Return what results of every method have."""
     spread = result.uncertainty
     return {
         "slide": result.slide_path.name,
@@ -142,6 +151,7 @@ def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
         "mpp_source": slide.mpp_source,
         "tissue_mm2": slide.tissue_mm2,
         "images": [_image_values(thumbnail) for thumbnail in slide.thumbnails],
+        "files": [name for name, _ in slide.files],
     }
 
 
@@ -162,6 +172,10 @@ def _write_slide(folder: Path, result: SlideResult) -> None:
     _write_json(folder / REGIONS_FILE, regions_geojson(result))
     for number, thumbnail in enumerate(result.thumbnails, start=1):
         _write_png(folder / image_file(number), thumbnail.rgb)
+    for name, write in result.slides[0].files:
+        if name not in OF_A_METHOD:
+            raise ValueError(f"a result has no file {name}, and would not replace it: name it in OF_A_METHOD")
+        write(folder / name)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

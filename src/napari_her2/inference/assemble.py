@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,19 +11,22 @@ from napari_her2.explain.attention import ATTENTION, ATTENTION_RANKS, attention_
 from napari_her2.explain.fields import SCORED_TILES, WEIGHT, WEIGHT_RANKS, field_maps
 from napari_her2.explain.geometries import TILES
 from napari_her2.explain.maps import DAMAGED, damage_map, tissue_map
+from napari_her2.inference.class_words import class_label
 from napari_her2.inference.precision import other_precision
-from napari_her2.inference.presentation import MIN_TILES, result_label, task_in_words
+from napari_her2.inference.presentation import INDETERMINATE, MIN_TILES, result_label, task_in_words
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.card import NOTICE
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_her2.cells.reading import CellReading
     from napari_her2.explain.maps import TileMap
     from napari_her2.explain.overlays import Drawing, OverlayInfo
     from napari_her2.inference.embed import Embeddings
@@ -44,8 +47,8 @@ class Answer:
 
     Parameters
     ----------
-    logits : (C,) float
-        Of the head that gives the answer.
+    logits : (C,) float or None
+        Of the head that gives the answer; None of a method without probabilities, which gives ``score``.
     slides : tuple of ScoredSlide
     precision : str
         In which the features were computed; "float32" of models that take pixels.
@@ -64,9 +67,13 @@ class Answer:
     rule : str
     trust : mapping of str to float
     warnings : tuple of str
+    score : str
+        A class, of a method without probabilities; empty where it gives none, and ``doubt`` says why.
+    measures : mapping of str to plain values
+        As of `SlideResult`.
     """
 
-    logits: Tensor
+    logits: Tensor | None
     slides: tuple[ScoredSlide, ...]
     precision: str = ""
     task: str = ""
@@ -79,6 +86,8 @@ class Answer:
     rule: str = ""
     trust: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    score: str = ""
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
 
 def scored_tiles(
@@ -171,6 +180,8 @@ def scored_slide(
     thumbnails: tuple[Thumbnail, ...] = (),
     extras: tuple[Drawing, ...] = (),
     tiles_info: OverlayInfo = TILES,
+    cells: CellReading | None = None,
+    files: tuple[tuple[str, Callable[[Path], None]], ...] = (),
 ) -> ScoredSlide:
     """Name a slide beside what was found on it, and add maps of tissue and damage.
 
@@ -182,7 +193,7 @@ def scored_slide(
     damage : OverlayInfo
         How the map of damage is described.
     stain, looks_like, table, maps, grid, tissue, tissue_mm2, corrupt, compared
-    thumbnails, extras, tiles_info
+    thumbnails, extras, tiles_info, cells, files
         As of `ScoredSlide`.
 
     Returns
@@ -208,6 +219,8 @@ def scored_slide(
         thumbnails=thumbnails,
         extras=extras,
         tiles_info=tiles_info,
+        cells=cells,
+        files=files,
     )
 
 
@@ -224,20 +237,10 @@ def assemble(job: ScoringJob, answer: Answer) -> SlideResult:
     SlideResult
     """
     card, slides, warnings = job.card, answer.slides, answer.warnings
-    probabilities = _chances(answer.logits, card, answer.head)
-    score = max(card.classes, key=lambda name: probabilities[name])
+    probabilities = {} if answer.logits is None else _chances(answer.logits, card, answer.head)
     if other := other_precision(card.precision, answer.precision):
         warnings = (*warnings, other)
-    label, reason = result_label(
-        score,
-        probabilities[score],
-        {slide.name: len(slide.table) for slide in slides},
-        min_confidence=job.options.least_confidence(card),
-        min_tiles=answer.min_tiles,
-        doubt=answer.doubt,
-        own_labels=card.class_labels,
-        class_scores=card.class_scores,
-    )
+    score, label, reason = _worded(job, answer, probabilities)
     return SlideResult(
         slides=slides,
         method=card.method,
@@ -263,9 +266,49 @@ def assemble(job: ScoringJob, answer: Answer) -> SlideResult:
         head=answer.head,
         rule=answer.rule,
         trust=answer.trust,
+        measures=answer.measures,
         class_scores=card.class_scores,
         heads={name: _chances(values, card, name) for name, values in answer.heads.items()},
     )
+
+
+def _worded(job: ScoringJob, answer: Answer, probabilities: Mapping[str, float]) -> tuple[str, str, str]:
+    """Score, what it is shown as, and why it is withheld."""
+    card = job.card
+    if not probabilities:
+        return answer.score, *score_label(answer.score, answer.doubt, card)
+    score = max(card.classes, key=lambda name: probabilities[name])
+    return score, *result_label(
+        score,
+        probabilities[score],
+        {slide.name: len(slide.table) for slide in answer.slides},
+        min_confidence=job.options.least_confidence(card),
+        min_tiles=answer.min_tiles,
+        doubt=answer.doubt,
+        own_labels=card.class_labels,
+        class_scores=card.class_scores,
+    )
+
+
+def score_label(score: str, doubt: str, card: ModelCard) -> tuple[str, str]:
+    """How a score that comes without a probability is shown, and why it is withheld.
+
+    Parameters
+    ----------
+    score : str
+        Empty where there is none.
+    doubt : str
+        Why it is withheld; empty where it is given.
+    card : ModelCard
+
+    Returns
+    -------
+    label, reason : str
+        As of `napari_her2.inference.presentation.result_label`.
+    """
+    if doubt or not score:
+        return f"{INDETERMINATE}: {doubt or 'there is no score'}", doubt or "there is no score"
+    return class_label(score, card.class_labels, card.class_scores), ""
 
 
 def _chances(logits: Tensor, card: ModelCard, head: str) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_her2.explain.geometries import TILES, TISSUE, Outline, TileValues, frames_of, images_seen
 from napari_her2.explain.overlays import RAW, grouped
@@ -11,12 +12,13 @@ from napari_her2.inference.class_words import class_name, with_ish
 from napari_her2.models.card import BOTH, NOTICE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_her2.cells.reading import CellReading
     from napari_her2.explain.maps import TileMap
     from napari_her2.explain.overlays import Drawing, Overlay, OverlayInfo
     from napari_her2.models.bags import BagUncertainty
@@ -138,6 +140,11 @@ class ScoredSlide:
         What the method draws beside maps.
     tiles_info : OverlayInfo
         What a tile is called, and how one is described.
+    cells : CellReading or None
+        The cells that were read, where the method reads cells.
+    files : tuple of (str, callable)
+        What the method adds to the folder of the result: a name of
+        `napari_her2.export.result_files.OF_A_METHOD`, and what writes a file of that path.
     """
 
     name: str
@@ -158,6 +165,8 @@ class ScoredSlide:
     mpp_source: str = ""
     extras: tuple[Drawing, ...] = ()
     tiles_info: OverlayInfo = TILES
+    cells: CellReading | None = None
+    files: tuple[tuple[str, Callable[[Path], None]], ...] = ()
 
     @property
     def ranks(self) -> TileMap | None:
@@ -197,8 +206,9 @@ class SlideResult:
     classes : tuple of str
         In the order of the probabilities: ("0", "1+", "2+", "3+").
     probabilities : mapping of str to float
+        Empty of a method that has none: what it measures instead stands in ``measures``.
     score : str
-        The most probable class.
+        The most probable class, or what the method says; empty where there is none.
     label : str
         The class as it is shown: "2+ (equivocal, ISH required)", or "indeterminate" with a reason.
     abstained : bool
@@ -234,6 +244,9 @@ class SlideResult:
         and what follows from features, are float32 always. Empty where an older version did not say.
     reason : str
         Why the answer is withheld; empty where it is given.
+    measures : mapping of str to plain values
+        What the method measured, as it stands in result.json beside what every result has: numbers (NaN
+        where there is none), texts, lists and mappings of them.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -262,6 +275,7 @@ class SlideResult:
     class_scores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     precision: str = ""
     reason: str = ""
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def slide(self) -> str:
@@ -320,12 +334,14 @@ class SlideResult:
 
     @property
     def confidence(self) -> float:
-        """Probability of the top class."""
-        return self.probabilities[self.score]
+        """Probability of the top class; NaN where the method has no probabilities."""
+        return self.probabilities[self.score] if self.probabilities else math.nan
 
     @property
     def margin(self) -> float:
-        """Probability of the top class minus that of the second."""
+        """Probability of the top class minus that of the second; NaN where there are none."""
+        if not self.probabilities:
+            return math.nan
         ordered = sorted(self.probabilities.values(), reverse=True)
         return ordered[0] - ordered[1] if len(ordered) > 1 else ordered[0]
 

@@ -7,19 +7,51 @@ imported where a method begins to score.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from napari_her2.models.card import PAIR
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
+    from napari_her2.cells.rules import Rules
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
     from napari_her2.models.card import ModelCard
 
 Takes = Literal["tiles", "fields", "patches", "image", "cells"]
-Explanation = Literal["tile gallery", "images seen", "region Grad-CAM", "faithfulness", "representation"]
+Explanation = Literal[
+    "tile gallery", "images seen", "region Grad-CAM", "faithfulness", "representation", "cells"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """What is shown of an answer as bars, one a class.
+
+    Parameters
+    ----------
+    title : str
+        What the lengths are: "Probabilities".
+    shares : mapping of str to float
+        What each bar is called, and its length, 0 to 1; empty where there are none.
+    tip : str
+        What they mean, in a sentence.
+    spread : mapping of str to float
+        Standard deviation of each, as whiskers; empty where nothing varies.
+    row : str
+        What a share is called in a table: "P({name})".
+    number : str
+        How its value is written there.
+    """
+
+    title: str
+    shares: Mapping[str, float]
+    tip: str
+    spread: Mapping[str, float] = field(default_factory=dict)
+    row: str = "P({name})"
+    number: str = "{:.3f}"
 
 
 class Method(ABC):
@@ -111,6 +143,38 @@ class Method(ABC):
     def facts(self, result: SlideResult) -> tuple[tuple[str, str], ...]:
         """How the answer came about, as names and values for a card, a table or a report."""
         return (("score of the slide", result.rule),) if result.rule else ()
+
+    def bars(self, result: SlideResult) -> Bars:
+        """Say what is shown of an answer as bars; by default its probabilities."""
+        tip, spread = "Probability of each score", dict[str, float]()
+        if result.uncertainty is not None:
+            tip += "; the whisker is one standard deviation over repeated random bags of tiles"
+            sds = zip(result.classes, result.uncertainty.sd, strict=True)
+            spread = {result.named(name): float(sd) for name, sd in sds}
+        named = {result.named(name): value for name, value in result.probabilities.items()}
+        return Bars("Probabilities", named, tip, spread)
+
+    def rejudged(self, result: SlideResult, rules: Rules, calibration: str) -> SlideResult:
+        """Judge the cells of a result by other rules; nothing is read or measured again.
+
+        Parameters
+        ----------
+        result : SlideResult
+            Of this method.
+        rules : Rules
+        calibration : str
+            Name of the calibration that the gain is from; empty where there is none.
+
+        Returns
+        -------
+        SlideResult
+
+        Raises
+        ------
+        NotImplementedError
+            If the method has no rules that could be changed.
+        """
+        raise NotImplementedError(f"{self.name} judges no cells by rules")
 
     def own_card(self) -> ModelCard:
         """Return the card of a method that needs no weights: it is chosen by that card's name, as models are.

@@ -1,4 +1,4 @@
-"""The probabilities of all classes as bars, with how much they vary from one random bag to the next."""
+"""A bar a class: its probability, with how much that varies from bag to bag, or its share of the cells."""
 
 from __future__ import annotations
 
@@ -19,33 +19,39 @@ _GAP_PX = 8
 
 
 class ProbabilityBars(QWidget):
-    """A bar a class, the most probable one in its own colour, with a whisker of one SD to each side."""
+    """A bar a class, the longest one in its own colour, with a whisker of one SD to each side."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._probabilities: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
         self._sd: dict[str, float] = {}
         self._colours = Colours()
         self._label_px = _LABEL_PX
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def set_values(self, probabilities: Mapping[str, float], sd: Mapping[str, float] | None = None) -> None:
-        """Show probabilities.
+    def set_values(
+        self,
+        shares: Mapping[str, float],
+        sd: Mapping[str, float] | None = None,
+        *,
+        title: str = "Probabilities",
+        tip: str = "Probability of each score",
+    ) -> None:
+        """Show shares of one: probabilities, or what a method has instead.
 
         Parameters
         ----------
-        probabilities : mapping of str to float
+        shares : mapping of str to float
             In the order of the rows.
         sd : mapping of str to float or None
-            Standard deviation over repeated bags; None where there were too few tiles.
+            Standard deviation of each; None where nothing varies.
+        title, tip : str
+            What they are, for who hears it, and in a sentence.
         """
-        self._probabilities = dict(probabilities)
+        self._shares = dict(shares)
         self._sd = dict(sd or {})
-        spoken = ", ".join(f"{name}: {value:.0%}" for name, value in self._probabilities.items())
-        self.setAccessibleName(f"Probabilities: {spoken}")
-        tip = "Probability of each score"
-        if self._sd:
-            tip += "; the whisker is one standard deviation over repeated random bags of tiles"
+        spoken = ", ".join(f"{name}: {value:.0%}" for name, value in self._shares.items())
+        self.setAccessibleName(f"{title}: {spoken}")
         self.setToolTip(tip)
         self.updateGeometry()
         self.update()
@@ -57,7 +63,7 @@ class ProbabilityBars(QWidget):
 
     def sizeHint(self) -> QSize:
         """Return the height of all rows."""
-        return QSize(240, _ROW_PX * max(len(self._probabilities), 1))
+        return QSize(240, _ROW_PX * max(len(self._shares), 1))
 
     def minimumSizeHint(self) -> QSize:
         """Return the smallest size at which the bars can still be told apart."""
@@ -67,9 +73,9 @@ class ProbabilityBars(QWidget):
         """Paint the rows."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        top = max(self._probabilities.values(), default=0.0)
+        top = max(self._shares.values(), default=0.0)
         self._label_px = self._widest(painter)
-        for row, (name, value) in enumerate(self._probabilities.items()):
+        for row, (name, value) in enumerate(self._shares.items()):
             self._paint_row(painter, row * _ROW_PX, name, value, is_top=value == top)
         painter.end()
 
@@ -78,7 +84,7 @@ class ProbabilityBars(QWidget):
         font = painter.font()
         font.setBold(True)
         metrics = QFontMetrics(font)
-        names = max((metrics.horizontalAdvance(one_line(name)) for name in self._probabilities), default=0)
+        names = max((metrics.horizontalAdvance(one_line(name)) for name in self._shares), default=0)
         return max(_LABEL_PX, min(int(names) + _GAP_PX, int(self.width()) // 2))
 
     def _paint_row(self, painter: QPainter, y: int, name: str, value: float, *, is_top: bool) -> None:

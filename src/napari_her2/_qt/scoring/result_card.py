@@ -99,8 +99,9 @@ class ResultCard(QWidget):
         own = result.notice.replace(NOTICE, "").strip()
         self.notice.setText(own)
         self.notice.setVisible(bool(own))
-        named = {result.named(name): value for name, value in result.probabilities.items()}
-        self.bars.set_values(named, _spread(result))
+        bars = METHODS[result.method].bars(result)
+        self.bars.set_values(bars.shares, bars.spread, title=bars.title, tip=bars.tip)
+        self.bars.setVisible(bool(bars.shares))
         self.facts.set_markup(_paragraphs(_facts(result)))
         self.warnings.set_markup(_paragraphs(f"⚠ {line}" for line in result.warnings))
         self.warnings.setVisible(bool(result.warnings))
@@ -118,11 +119,11 @@ def _paragraphs(lines: Iterable[str]) -> Markup:
 def _facts(result: SlideResult) -> list[str]:
     method = METHODS[result.method]
     lines = [
-        f"Margin over {_second(result)}: {100 * result.margin:.0f} percentage points",
+        *_margin(result),
         *(f"{name[:1].upper()}{name[1:]}: {text}" for name, text in method.facts(result)),
         *(_seen(slide, method, named=len(result.slides) > 1) for slide in result.slides),
         f"{result.model}: {method.title}",
-        f"Trained on: {result.training_data or 'not stated'}",
+        *((f"Trained on: {result.training_data or 'not stated'}",) if method.needs_weights else ()),
         f"Scored in {sum(result.seconds.values()):.1f} s on {result.device}",
     ]
     if result.uncertainty is not None:
@@ -136,17 +137,13 @@ def _seen(slide: ScoredSlide, method: Method, *, named: bool) -> str:
     return f"{of}{method.seen(slide)} · {mpp_in_words(slide.grid.slide_mpp, slide.mpp_source)}"
 
 
-def _second(result: SlideResult) -> str:
-    """Return the second most probable class."""
+def _margin(result: SlideResult) -> tuple[str, ...]:
+    """How far the most probable class is ahead of the second; nothing where there are no probabilities."""
+    if not result.probabilities:
+        return ()
     ordered = sorted(result.probabilities, key=lambda name: result.probabilities[name], reverse=True)
-    return result.named(ordered[1]) if len(ordered) > 1 else "nothing"
-
-
-def _spread(result: SlideResult) -> dict[str, float] | None:
-    if result.uncertainty is None:
-        return None
-    sds = zip(result.classes, result.uncertainty.sd, strict=True)
-    return {result.named(name): float(sd) for name, sd in sds}
+    second = result.named(ordered[1]) if len(ordered) > 1 else "nothing"
+    return (f"Margin over {second}: {100 * result.margin:.0f} percentage points",)
 
 
 def _label(name: str) -> Label:

@@ -35,11 +35,14 @@ def phantom(
     mpp: Annotated[
         list[float], typer.Option(help="µm/px of the slides; give it again to take several in turn.")
     ] = [0.5],  # noqa: B006 - typer's way of a default; never changed
+    cells: Annotated[
+        bool, typer.Option("--cells", help="Write the truth of every cell of the IHC slides too, as NPZ.")
+    ] = False,
 ) -> None:
     """Make a synthetic cohort: H&E and HER2 IHC slide of each case, manifest and truth."""
     from napari_her2.phantom import cohort_steps
 
-    steps = cohort_steps(out, cases=cases, test=test, seed=seed, size_px=size_px, mpp=mpp)
+    steps = cohort_steps(out, cases=cases, test=test, seed=seed, size_px=size_px, mpp=mpp, cells=cells)
     manifest = drive(_as_progress(steps, "Making cases", "cases"), "phantom")
     typer.echo(f"{cases + test} cases: {manifest}")
 

@@ -113,7 +113,8 @@ def state(census: Census, level: Floats) -> NDArray[np.int64]:
     return np.searchsorted(np.asarray(census.thresholds), level, side="right")
 
 
-def _windows(size_um: tuple[float, float]) -> Iterator[Window]:
+def count_windows(size_um: tuple[float, float]) -> Iterator[Window]:
+    """Windows that tile a slide, small enough to count the cells of one at once."""
     for y in np.arange(0, size_um[0], _COUNT_WINDOW_UM):
         for x in np.arange(0, size_um[1], _COUNT_WINDOW_UM):
             yield y, x, min(y + _COUNT_WINDOW_UM, size_um[0]), min(x + _COUNT_WINDOW_UM, size_um[1])
@@ -126,7 +127,7 @@ def take_census(case: Case, layout: Layout, size_um: tuple[float, float]) -> Cen
     slide would otherwise leave the rule of its own score.
     """
     levels = []
-    for window in _windows(size_um):
+    for window in count_windows(size_um):
         points, taken = tumour_points(case, layout, window)
         taken &= (points.y_um >= window[0]) & (points.y_um < window[2])
         taken &= (points.x_um >= window[1]) & (points.x_um < window[3])

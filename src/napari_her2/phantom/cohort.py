@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from napari_her2.phantom.case import SCORES, Score
 from napari_her2.phantom.counter import generator, key
 from napari_her2.phantom.pair import PhantomPair, make_pair, pair_paths
+from napari_her2.phantom.true_cells import tissue_of_truth, write_cells
 from napari_her2.phantom.truth import TRUTH_VERSION
 from napari_her2.whole_files import replaced_file
 
@@ -59,6 +60,7 @@ def cohort_steps(
     test: int = 0,
     size_px: int | tuple[int, int] = 4096,
     mpp: float | Sequence[float] = 0.5,
+    cells: bool = False,
 ) -> Generator[tuple[int, int], None, Path]:
     """Write a cohort; a case that is already there, made with the same settings, is kept.
 
@@ -76,6 +78,9 @@ def cohort_steps(
         As in `make_pair`.
     mpp : float or sequence of float
         µm/px as in `make_pair`; several are taken in turn, as if the cases came from several scanners.
+
+    cells : bool
+        Whether the truth of every single cell is written too, as `<case>_cells.npz`.
 
     Yields
     ------
@@ -101,8 +106,12 @@ def cohort_steps(
             "size_px": _size(size_px),
             "mpp": case_mpp,
         }
-        if not _finished(pair_paths(folder, case.case_id), wanted):
+        paths, held = pair_paths(folder, case.case_id), folder / f"{case.case_id}_cells.npz"
+        if not _finished(paths, wanted):
+            held.unlink(missing_ok=True)
             make_pair(folder, case.case_id, score=case.score, seed=case.seed, size_px=size_px, mpp=case_mpp)
+        if cells and not held.is_file():
+            write_cells(held, tissue_of_truth(paths.truth_json))
         yield done, len(plan)
     return _write_manifest(folder, plan)
 

@@ -15,9 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_her2.phantom.cells import (
-    FAINT,
-    INTENSE,
-    MODERATE,
     Census,
     Points,
     Window,
@@ -28,7 +25,7 @@ from napari_her2.phantom.cells import (
     stroma_points,
     tumour_points,
 )
-from napari_her2.phantom.counter import uniform
+from napari_her2.phantom.membranes import membrane_pieces
 from napari_her2.phantom.shapes import Floats, Mosaic, mosaic, ovals, rounded, walls
 
 if TYPE_CHECKING:
@@ -39,7 +36,6 @@ Canvas = NDArray[np.uint8]
 _SHIFT = 4
 # Byte value of one unit of optical density in the layers of nuclei and membranes.
 DENSITY_UNIT = 100.0
-_PIECES = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +112,14 @@ def _waves(points: Points, seed: int, stream: str, amplitude: float) -> Floats:
     return share * np.stack([points.normal(seed, f"{stream}-{k}") for k in range(4)], axis=1)
 
 
+def nucleus_places(case: Case, points: Points) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Centres (y, x) of tumour nuclei in the H&E section, and in the section next to it; µm."""
+    seed, wobble = case.seed, 0.09 * case.morphology.spacing_um
+    x = points.x_um + wobble * points.normal(seed, "shift-x")
+    y = points.y_um + wobble * points.normal(seed, "shift-y")
+    return (y, x), (y + 0.9 * points.normal(seed, "next-y"), x + 0.9 * points.normal(seed, "next-x"))
+
+
 def _draw_tumour_nuclei(layers: Layers, frame: Frame, case: Case, points: Points) -> None:
     seed, shape = case.seed, case.morphology
     radius = shape.radius_um * np.exp(shape.pleomorphism * points.normal(seed, "radius"))
@@ -123,9 +127,7 @@ def _draw_tumour_nuclei(layers: Layers, frame: Frame, case: Case, points: Points
     aspect = 1.12 + 0.13 * np.abs(points.normal(seed, "aspect"))
     angle = np.pi * points.uniform(seed, "angle")
     waves = _waves(points, seed, "bump", shape.irregularity)
-    wobble = 0.09 * shape.spacing_um
-    x = points.x_um + wobble * points.normal(seed, "shift-x")
-    y = points.y_um + wobble * points.normal(seed, "shift-y")
+    (y, x), following = nucleus_places(case, points)
     dark = 62 * shape.hyperchromasia * np.exp((0.1 + 0.8 * shape.pleomorphism) * points.normal(seed, "dark"))
     dark = np.minimum(dark, 190)
     outline = frame.fixed(ovals(x, y, radius, aspect, angle, waves, 22))
@@ -136,8 +138,7 @@ def _draw_tumour_nuclei(layers: Layers, frame: Frame, case: Case, points: Points
     _fill(layers.nuclei, outline, dark * 0.9)
     _draw_chromatin(layers.nuclei, frame, case, points, x, y, radius, dark)
     there = points.uniform(seed, "next-there") < 0.93
-    x = x + 0.9 * points.normal(seed, "next-x")
-    y = y + 0.9 * points.normal(seed, "next-y")
+    y, x = following
     radius = radius * np.clip(1 - 0.12 * np.abs(points.normal(seed, "next-radius")), 0.6, 1)
     outline = frame.fixed(ovals(x, y, radius, aspect, angle, waves, 18))
     # Nuclei that the next section only grazes stay as pale shadows.
@@ -171,53 +172,25 @@ def _draw_chromatin(
     _dots(canvas, centre[has], size[has] / frame.pixel_um, 1.7 * dark[has] + 15)
 
 
-def _membrane_density(seed: int, kind: NDArray[np.int64], points: Points) -> Floats:
-    """Optical density x 100 of each cell's own membrane."""
-    spread = points.uniform(seed, "membrane-density")
-    density = np.zeros(kind.size)
-    density = np.where(kind == FAINT, 10 + 10 * spread, density)
-    density = np.where(kind == MODERATE, 34 + 28 * spread, density)
-    return np.where(kind == INTENSE, 115 + 70 * spread, density)
-
-
 def _draw_membranes(
     layers: Layers, frame: Frame, case: Case, points: Points, kind: NDArray[np.int64], cells: Mosaic
 ) -> None:
-    """Draw walls in pieces, each as dense as the denser of the two membranes that form it.
-
-    A faint membrane is incomplete: a share of its pieces, the cell's own, is left out.
-    """
-    density = _membrane_density(case.seed, kind, points)
-    width = np.choose(kind, (0.4, 0.42, 0.52, 0.72))
-    complete = np.where(kind == FAINT, 0.25 + 0.35 * points.uniform(case.seed, "complete"), 1.0)
-    stained = (kind[cells.pairs] > 0).any(axis=1)
-    pairs, ends = cells.pairs[stained], cells.ends[stained]
-    if not pairs.size:
-        return
-    t = np.arange(_PIECES + 1) / _PIECES
-    knots = ends[:, :1] + t[None, :, None] * (ends[:, 1:] - ends[:, :1])
-    best = np.zeros((len(pairs), _PIECES))
-    half = np.zeros_like(best)
-    piece = np.arange(_PIECES)[None, :]
-    for side in (0, 1):
-        me, other = pairs[:, side], pairs[:, 1 - side]
-        # The neighbour's place and the side make the key: the same from every block.
-        row = points.row[me] * 3 + points.row[other] - points.row[me]
-        column = points.column[me] * 5 + points.column[other] - points.column[me]
-        chance = uniform(case.seed, "piece", row[:, None] * _PIECES + piece, column[:, None] + 0 * piece)
-        mine = np.where(chance < complete[me][:, None], density[me][:, None], 0.0)
-        half = np.where(mine > best, width[me][:, None], half)
-        best = np.maximum(best, mine)
-    segments = np.stack((knots[:, :-1], knots[:, 1:]), axis=2).reshape(-1, 2, 2)
-    values, widths = best.reshape(-1), half.reshape(-1)
+    pieces = membrane_pieces(case, points, kind, cells)
+    segments = pieces.ends.reshape(-1, 2, 2)
+    values, halves = pieces.density.reshape(-1), pieces.half_um.reshape(-1)
     order = np.argsort(values, kind="stable")
     order = order[values[order] > 0]
-    _fill(layers.membrane, frame.fixed(walls(segments[order], widths[order])), values[order])
+    if order.size:
+        _fill(layers.membrane, frame.fixed(walls(segments[order], halves[order])), values[order])
+
+
+def drawn_window(frame: Frame, case: Case) -> Window:
+    """Window around a block in which cells may reach into it, or are neighbours of one that does."""
+    return frame.window(3.2 * case.morphology.spacing_um)
 
 
 def _draw_tumour(layers: Layers, frame: Frame, case: Case, layout: Layout, census: Census) -> None:
-    margin = 3.2 * case.morphology.spacing_um
-    points, taken = tumour_points(case, layout, frame.window(margin))
+    points, taken = tumour_points(case, layout, drawn_window(frame, case))
     if not taken.any():
         return
     cells = mosaic(points.y_um, points.x_um)

@@ -29,20 +29,24 @@ def _banded(first: NDArray[np.int64], weights: NDArray[np.float64], count: int) 
     return csr_array((weights.astype(np.float32).ravel(), indices.ravel(), starts), shape=(rows, count))
 
 
-def _basis(positions: NDArray[np.float64]) -> tuple[int, csr_array]:
-    """First lattice node, and the (n, nodes) matrix of cubic B-spline weights."""
-    cell = np.floor(positions).astype(np.int64)
-    t = positions - cell
-    first = int(cell.min()) - 1
-    weights = np.stack(
+def _spline_weights(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (4, N) of four neighbouring nodes, for fractions (N,) of the way between the middle two."""
+    return np.stack(
         (
             (1 - t) ** 3 / 6,
             (3 * t**3 - 6 * t**2 + 4) / 6,
             (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
             t**3 / 6,
-        ),
-        axis=1,
+        )
     )
+
+
+def _basis(positions: NDArray[np.float64]) -> tuple[int, csr_array]:
+    """First lattice node, and the (n, nodes) matrix of cubic B-spline weights."""
+    cell = np.floor(positions).astype(np.int64)
+    t = positions - cell
+    first = int(cell.min()) - 1
+    weights = _spline_weights(t).T
     return first, _banded(cell - 1 - first, weights, int(cell.max()) + 3 - first)
 
 
@@ -78,6 +82,24 @@ def field(
     )
     lattice = ((uniform(seed, stream, j, i) - 0.5) / _SPREAD).astype(np.float32)
     return _product(rows, lattice, columns)
+
+
+def field_at(
+    seed: int, stream: str, y_um: NDArray[np.float64], x_um: NDArray[np.float64], scale_um: float
+) -> NDArray[np.float64]:
+    """Evaluate the same random field as `field` at single points (N,) in µm; returns (N,) float64."""
+    rows, columns = _nodes(y_um / scale_um), _nodes(x_um / scale_um)
+    value = np.zeros(len(y_um))
+    for row, down in zip(*rows, strict=True):
+        for column, across in zip(*columns, strict=True):
+            value += down * across * (uniform(seed, stream, row, column) - 0.5)
+    return value / _SPREAD
+
+
+def _nodes(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Four lattice nodes of each position, and their cubic B-spline weights, both (4, N)."""
+    cell = np.floor(positions).astype(np.int64)
+    return cell + np.arange(-1, 3)[:, None], _spline_weights(positions - cell)
 
 
 def _linear_basis(positions: NDArray[np.float64], count: int) -> csr_array:

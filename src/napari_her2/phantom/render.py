@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_her2.phantom.layers import DENSITY_UNIT, Frame, Layers, draw_layers
-from napari_her2.phantom.noise import field
+from napari_her2.phantom.noise import field, field_at
 from napari_her2.phantom.optics import expose, noise_bank, soften, transmit
 from napari_her2.phantom.stroma import Collagen, make_collagen, sample
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BLOCK_PX = 1024
 _HALO_UM = 6.0
+_BEND_UM = 0.62
+_BEND_SCALE_UM = 5.0
 
 Plane = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -43,6 +45,16 @@ def make_scene(case: Case, layout: Layout, census: Census, mpp: float) -> Scene:
     return Scene(case, layout, census, mpp, make_collagen(case.seed), noise_bank(case.seed))
 
 
+def block_frame(mpp: float, row: int, column: int, shape: tuple[int, int]) -> tuple[Frame, int, int]:
+    """Raster that a block of `shape` px is drawn on, how much finer it is than the slide, its halo in px."""
+    # Above 0.5 µm/px membranes are thinner than a pixel: render finer and average the light.
+    factor = 2 if mpp > 0.5 else 1
+    pixel = mpp / factor
+    halo = factor * int(np.ceil(_HALO_UM / pixel / factor))
+    y0, x0 = (place * BLOCK_PX * mpp - halo * pixel for place in (row, column))
+    return Frame(y0, x0, pixel, (shape[0] * factor + 2 * halo, shape[1] * factor + 2 * halo)), factor, halo
+
+
 def render_block(scene: Scene, row: int, column: int, shape: tuple[int, int]) -> tuple[Image, Image]:
     """Render a block of the H&E slide and the same block of the IHC slide.
 
@@ -57,16 +69,8 @@ def render_block(scene: Scene, row: int, column: int, shape: tuple[int, int]) ->
     -------
     two (h, w, 3) uint8
     """
-    # Above 0.5 µm/px membranes are thinner than a pixel: render finer and average the light.
-    factor = 2 if scene.mpp > 0.5 else 1
-    pixel = scene.mpp / factor
-    halo = factor * int(np.ceil(_HALO_UM / pixel / factor))
-    frame = Frame(
-        row * BLOCK_PX * scene.mpp - halo * pixel,
-        column * BLOCK_PX * scene.mpp - halo * pixel,
-        pixel,
-        (shape[0] * factor + 2 * halo, shape[1] * factor + 2 * halo),
-    )
+    frame, factor, halo = block_frame(scene.mpp, row, column, shape)
+    pixel = frame.pixel_um
     layout, y, x = scene.layout, frame.rows_um(), frame.columns_um()
     section = layout.raster(layout.section, y, x)
     stains = scene.case.he, scene.case.ihc
@@ -102,9 +106,9 @@ def _warp(layers: Layers, seed: int, frame: Frame) -> Layers:
     y, x = frame.rows_um(), frame.columns_um()
     rows = np.arange(frame.shape[0], dtype=np.float32)[:, None]
     columns = np.arange(frame.shape[1], dtype=np.float32)[None, :]
-    reach = np.float32(0.62 / frame.pixel_um)
-    map_x = columns + reach * np.clip(field(seed, "bend-x", y, x, 5.0), -3, 3)
-    map_y = rows + reach * np.clip(field(seed, "bend-y", y, x, 5.0), -3, 3)
+    reach = np.float32(_BEND_UM / frame.pixel_um)
+    map_x = columns + reach * np.clip(field(seed, "bend-x", y, x, _BEND_SCALE_UM), -3, 3)
+    map_y = rows + reach * np.clip(field(seed, "bend-y", y, x, _BEND_SCALE_UM), -3, 3)
     first, second = cv2.convertMaps(map_x, map_y, cv2.CV_16SC2)
     planes = (
         layers.nuclei,
@@ -114,13 +118,32 @@ def _warp(layers: Layers, seed: int, frame: Frame) -> Layers:
         layers.borders,
         layers.vacuole,
     )
-    bent = [
+    moved = [
         cv2.remap(plane, first, second, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if plane.any()
         else plane
         for plane in planes
     ]
-    return Layers(*bent)
+    return Layers(*moved)
+
+
+def bent(seed: int, places_um: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the bend brings places (N, 2), (y, x) in µm, of what is drawn straight."""
+    # The image takes each pixel from p + bend(p): what was drawn at s shows where p + bend(p) = s. Each place
+    # stops by itself, so that it does not depend on those it is asked with.
+    shown = places_um.copy()
+    moving = np.arange(len(shown))
+    for _ in range(40):
+        here = shown[moving]
+        shift = [
+            np.clip(field_at(seed, f"bend-{axis}", here[:, 0], here[:, 1], _BEND_SCALE_UM), -3, 3)
+            for axis in "yx"
+        ]
+        shown[moving] = places_um[moving] - _BEND_UM * np.stack(shift, axis=1)
+        moving = moving[np.abs(shown[moving] - here).max(axis=1) > 1e-3]
+        if not moving.size:
+            break
+    return shown
 
 
 def _smoothstep(plane: Plane, low: float, high: float) -> Plane:

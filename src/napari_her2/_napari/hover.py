@@ -1,4 +1,4 @@
-"""What the model says of the tile under the cursor, in napari's status bar.
+"""What a result says of the tile, or the cell, under the cursor, in napari's status bar.
 
 napari shows the values of the active layer alone. The slide, or a map, stays active: a layer of labels
 that is active shows the keys of painting, and takes them.
@@ -13,41 +13,44 @@ import numpy as np
 from napari_her2._napari.tags import OverlayTag, SlideTag, tag_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-_BEFORE = " · tile "
+_TILE, _CELL = " · tile ", " · cell "
 
 
-def show_tile_values(viewer: ViewerModel, tiles: Sequence[Labels]) -> None:
-    """Add the values of the tile under the cursor to the status, where a slide or a map is active.
+def show_values(
+    viewer: ViewerModel, tiles: Mapping[str, Labels | None], cell_words: Callable[[str], str]
+) -> None:
+    """Add what is under the cursor to the status, where a slide or a map is active: the cell, or the tile.
 
     Parameters
     ----------
     viewer : ViewerModel
         Its status says where the cursor is.
-    tiles : sequence of Labels
-        Values of the tiles of the scored slides. Where two slides lie over each other, the one that is
-        active is meant.
+    tiles : mapping of str to Labels or None
+        Id of each scored slide to the values of its tiles. Where two slides lie over each other, the one
+        that is active is meant.
+    cell_words : callable
+        What the cell of a slide under the cursor is like; empty where there is none, or cells are not shown.
     """
     status, active = viewer.status, viewer.layers.selection.active
     tag = tag_of(active) if active is not None else None
     if not isinstance(status, dict) or not isinstance(tag, SlideTag | OverlayTag):
         return
     coordinates = str(status.get("coordinates", ""))
-    if active in tiles or _BEFORE in coordinates or viewer.dims.ndisplay != 2:
+    if active in tiles.values() or _TILE in coordinates or _CELL in coordinates or viewer.dims.ndisplay != 2:
         return
-
-    def is_other(layer: Labels) -> bool:
-        of = tag_of(layer)
-        return of is None or of.slide_id != tag.slide_id
-
-    found = (tile_in_words(layer, viewer.cursor.position) for layer in sorted(tiles, key=is_other))
-    words = next(filter(None, found), "")
-    if words:
-        viewer.status = {**status, "coordinates": f"{coordinates}{_BEFORE}{words}"}
+    for slide_id in sorted(tiles, key=lambda known: known != tag.slide_id):
+        words, of_tiles = cell_words(slide_id), tiles[slide_id]
+        before = _CELL
+        if not words and of_tiles is not None:
+            words, before = tile_in_words(of_tiles, viewer.cursor.position), _TILE
+        if words:
+            viewer.status = {**status, "coordinates": f"{coordinates}{before}{words}"}
+            return
 
 
 def tile_in_words(tiles: Labels, position: Sequence[float]) -> str:

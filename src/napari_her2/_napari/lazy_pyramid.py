@@ -10,14 +10,13 @@ one field, and that array is filled in place when the field arrives.
 from __future__ import annotations
 
 import threading
-from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from psygnal import Signal
 
 from napari_her2.explain.field_store import ColouredField, FieldKey, FieldStore, fields_in
-from napari_her2.slide.indexing import window_of
+from napari_her2.slide.lazy_level import RGBA, LazyLevel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from napari_her2.explain.correlated_colours import FieldColours
 
 CACHE_BYTES = 1 << 29
-RGBA = 4
-_MOST_WHOLE_PIXELS = 1 << 26
 _VALUE_BYTES = 2
 
 
@@ -71,7 +68,9 @@ class CorrelatedSource:
         self.field_px = side
         self._shapes = pyramid.level_shapes
         self._overview = np.zeros((*pyramid.level_shapes[-1], RGBA), np.uint8)
-        self.levels = [LazyLevel(self, level, shape) for level, shape in enumerate(pyramid.level_shapes)]
+        self.levels = [
+            LazyLevel(self, level, shape, side) for level, shape in enumerate(pyramid.level_shapes)
+        ]
 
     @property
     def colours(self) -> FieldColours:
@@ -146,6 +145,10 @@ class CorrelatedSource:
                 self._copy(out, kept, key, (0, height), (0, width))
         return out
 
+    def whole(self, level: int) -> NDArray[np.uint8]:
+        """Return a whole level as it is: the overview, which is filled in place, or a copy."""
+        return self.overview() if level == len(self.levels) - 1 else self.kept(level)
+
     def compute_next(self) -> bool:
         """Compute the most wanted field, in the thread that calls.
 
@@ -210,48 +213,3 @@ class CorrelatedSource:
         out[a - rows[0] : b - rows[0], c - cols[0] : d - cols[0]] = kept.rgba[
             a - top : b - top, c - left : d - left
         ]
-
-
-class LazyLevel:
-    """One level as an array that copies what is there.
-
-    Indexed as a NumPy array is, by whole numbers, slices, an ellipsis, masks and arrays of positions; only
-    the box around what is picked is looked at.
-
-    Parameters
-    ----------
-    source : CorrelatedSource
-    level : int
-    shape : tuple of int
-        (height, width).
-    """
-
-    dtype = np.dtype(np.uint8)
-    ndim = 3
-
-    def __init__(self, source: CorrelatedSource, level: int, shape: tuple[int, int]) -> None:
-        self._source = source
-        self._level = level
-        self.shape = (*shape, RGBA)
-        self.chunks = (source.field_px, source.field_px, RGBA)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return prod(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - any index of NumPy's
-        rows, cols, picked = window_of(key, self.shape)
-        out: NDArray[np.uint8] = self._source.picture(self._level, rows, cols)[picked]
-        return out
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: ANN401 - NumPy's
-        if self._level == len(self._source.levels) - 1:
-            out = self._source.overview()
-            return np.array(out, dtype) if copy or (dtype not in (None, out.dtype)) else out
-        if self.shape[0] * self.shape[1] > _MOST_WHOLE_PIXELS:
-            raise ValueError(f"a level of {self.shape[1]} x {self.shape[0]} px is too large to take whole")
-        return self._source.kept(self._level).astype(dtype or np.uint8, copy=False)

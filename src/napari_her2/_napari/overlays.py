@@ -7,10 +7,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_her2._napari.layers import Over, OverlayLook, chosen_drawing, draw, result_layers
+from napari_her2._napari.layers import (
+    Over,
+    OverlayLook,
+    chosen_drawing,
+    common_options,
+    draw,
+    result_layers,
+)
 from napari_her2._napari.placement import place_of
 from napari_her2._napari.tags import OverlayTag, shows, tag_of
 from napari_her2.explain.geometries import TILES
+from napari_her2.explain.overlays import LastingDrawing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_her2._napari.layers import LayerData
-    from napari_her2.explain.overlays import OverlayInfo
+    from napari_her2.explain.overlays import Drawing, OverlayInfo
     from napari_her2.inference.result import SlideResult
 
 
@@ -150,13 +158,39 @@ class OverlaySet:
         if viewer is not None:
             remove_overlays(viewer, self.slide_id)
 
+    def refresh(self, result: SlideResult) -> None:
+        """Show the same slide judged anew: layers are changed in place, and none is made or removed.
+
+        What the user chose stays: which layers are visible, how opaque, in which order.
+
+        Parameters
+        ----------
+        result : SlideResult
+            Of the same slide, with overlays of the same kinds.
+        """
+        self.result = result
+        self.overlays = {overlay.kind: overlay for overlay in result.overlays}
+        for layer in self.layers():
+            info = _info_of(layer)
+            overlay = None if info is None else self.overlays.get(info.kind)
+            if overlay is not None and not overlay.info.on_request:
+                self._redraw(layer, chosen_drawing(overlay, result, self.look))
+
     def _update(self, kind: str) -> None:
         layer = self.layer(kind)
-        if layer is None:
-            return
-        drawing = chosen_drawing(self.overlays[kind], self.result, self.look)
-        values, options, _ = draw(drawing, Over.slide_of(self.result), self.look)
-        layer.data = values
+        if layer is not None:
+            self._redraw(layer, chosen_drawing(self.overlays[kind], self.result, self.look))
+
+    def _redraw(self, layer: Layer, drawing: Drawing) -> None:
+        over = Over.slide_of(self.result)
+        if isinstance(drawing, LastingDrawing):
+            drawing.refreshed(layer, over.mpp)
+            options = common_options(drawing, over)
+        else:
+            values, options, kind = draw(drawing, over, self.look)
+            layer.data = (values, options["shape_type"]) if kind == "shapes" else values
+            if "features" in options:
+                layer.features = options["features"]
         if drawing.info.is_map:
             layer.colormap = options["colormap"]
             layer.contrast_limits_range = options["contrast_limits"]

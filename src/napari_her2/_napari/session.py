@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_her2._napari.hover import show_tile_values
+from napari_her2._napari.cells import cell_words_at
+from napari_her2._napari.hover import show_values
 from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
 from napari_her2._napari.manual import ManualScore
 from napari_her2._napari.overlays import OverlaySet, active_kept, overlaid_slides, remove_overlays
@@ -168,6 +169,23 @@ class Session:
             if slide_id in self._results:
                 self.result_changed.emit(slide_id)
 
+    def refresh_result(self, result: SlideResult) -> None:
+        """Keep the result of slides that were judged anew, and change their overlays in place.
+
+        Parameters
+        ----------
+        result : SlideResult
+            Of the slides, and with overlays of the kinds, of the result before; slides that were closed or
+            never scored are left out.
+        """
+        refreshed = [slide.slide_id for slide in result.slides if slide.slide_id in self._overlays]
+        for slide_id in refreshed:
+            own = result.seen_from(slide_id)
+            self._results[slide_id] = own
+            self._overlays[slide_id].refresh(own)
+        for slide_id in refreshed:
+            self.result_changed.emit(slide_id)
+
     def overlay_sets(self, result: SlideResult) -> list[OverlaySet]:
         """Overlays of all slides of a result that are open and were not scored anew since."""
         sets = [self._overlays.get(slide.slide_id) for slide in result.slides]
@@ -269,8 +287,8 @@ class Session:
     def _on_status(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
         viewer = self.viewer
         if viewer is not None and self._overlays:
-            found = [shown.layer(TILES.kind) for shown in self._overlays.values()]
-            show_tile_values(viewer, [layer for layer in found if layer is not None])
+            tiles = {slide_id: shown.layer(TILES.kind) for slide_id, shown in self._overlays.items()}
+            show_values(viewer, tiles, lambda slide_id: cell_words_at(self, slide_id, viewer.cursor.position))
 
     def _show_pairing(self) -> None:
         """Fade the IHC slide and its overlays as the pairing says."""

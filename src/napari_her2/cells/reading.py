@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2.cells.lookup import CellIndex
 from napari_her2.cells.rules import Rules, classes, completeness, membrane_mass
 
 if TYPE_CHECKING:
@@ -69,12 +70,16 @@ class CellReading:
         """Which cells the percentages are of, (N,): inside the tumour regions, and not left out."""
         return np.asarray((self.region >= 0) & ~self.left_out)
 
+    @cached_property
+    def index(self) -> CellIndex:
+        """Which cells lie where; made at first use, and kept by readings of the same cells."""
+        return CellIndex(self.cells)
+
     def judged_by(self, rules: Rules, calibration: str | None = None) -> CellReading:
         """Return the same cells judged by other rules; completeness and mass are not measured again."""
         same = (rules.contrast, rules.dab) == (self.rules.contrast, self.rules.dab)
         new = replace(self, rules=rules, calibration=self.calibration if calibration is None else calibration)
-        if same:
-            for name in ("completeness", "raw_mass", "counted"):
-                if name in self.__dict__:
-                    new.__dict__[name] = self.__dict__[name]
+        for name in ("counted", "index", *(("completeness", "raw_mass") if same else ())):
+            if name in self.__dict__:
+                new.__dict__[name] = self.__dict__[name]
         return new

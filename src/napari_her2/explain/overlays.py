@@ -8,7 +8,7 @@ or writes maps knows their kinds.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ Limits: TypeAlias = tuple[float, float] | Literal["percentile", "symmetric", "ab
 RAW, PERCENTILE = "raw", "percentile"
 """Scales: values as they are, and their ranks among the tiles of the slide."""
 CHOSEN_CLASS = "the chosen score"
-_COLOURED = ("sequential", "diverging", "confidence", "classes")
+_COLOURED = ("sequential", "diverging", "confidence", "share", "classes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +153,9 @@ class OverlayInfo:
     scale : str
         "raw", "percentile", or another one that the user can choose within the kind.
     colours : str
-        "sequential" (clear where low), "diverging" (clear at 0), "confidence", "classes" (see
-        ``categories``), one colour "#rrggbb" for what is so or is not, or empty for what has no colours.
+        "sequential" (clear where low), "diverging" (clear at 0), "confidence", "share" (clear at 0, seen
+        from little on), "classes" (see ``categories``), one colour "#rrggbb" for what is so or is not, or
+        empty for what has no colours.
     limits : tuple of float or str
     categories : tuple of str
         Names of whole numbers from 0; empty of measured values.
@@ -243,6 +244,22 @@ class OwnDrawing(Drawing, Protocol):
 
         Parameters
         ----------
+        mpp : tuple of float
+            (y, x) µm per level-0 pixel.
+        """
+
+
+@runtime_checkable
+class LastingDrawing(Protocol):
+    """A geometry of a method's own whose layer can be changed in place."""
+
+    def refreshed(self, layer: Any, mpp: tuple[float, float]) -> None:  # noqa: ANN401 - a napari layer
+        """Show this drawing in a layer that was made of another one of its kind.
+
+        Parameters
+        ----------
+        layer : Layer
+            Made of what `OwnDrawing.layer_data` returned.
         mpp : tuple of float
             (y, x) µm per level-0 pixel.
         """

@@ -1,4 +1,4 @@
-"""Cells in the window: which one is at a place, what it is like, and the way to one of them."""
+"""Cells in the window: which one is at a place, and the way to one of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2._napari.cell_hover import cell_number, reading_in
 from napari_her2._napari.placement import look_at
 from napari_her2._napari.tags import slide_tag
-from napari_her2.cells.words import cell_in_words
-from napari_her2.explain.cell_levels import CLEAR_UM
-from napari_her2.explain.cells import CELLS, CellBorders, levels_of
+from napari_her2.explain.cells import CELLS, levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +24,7 @@ CLOSE_UP = 6.0
 def reading_of(session: Session, slide_id: str) -> CellReading | None:
     """Return the cells of the last result of a slide, None where it has none."""
     result = session.result(slide_id)
-    drawings = () if result is None else result.slides[0].extras
-    return next((of.reading for of in drawings if isinstance(of, CellBorders)), None)
+    return None if result is None else reading_in(result)
 
 
 def cell_at(session: Session, slide_id: str, position: Sequence[float]) -> int:
@@ -45,24 +43,7 @@ def cell_at(session: Session, slide_id: str, position: Sequence[float]) -> int:
         Number of the cell, from 0; -1 where there is none.
     """
     reading, layer = reading_of(session, slide_id), session.layer_of(slide_id)
-    tag = slide_tag(layer) if layer is not None else None
-    if reading is None or layer is None or tag is None or tag.slide.mpp is None:
-        return -1
-    # napari counts from the centre of the first pixel, and cells from its corner.
-    place_um = (np.asarray(layer.world_to_data(position))[-2:] + 0.5) * tag.slide.mpp
-    return reading.index.at(float(place_um[0]), float(place_um[1]))
-
-
-def cell_words_at(session: Session, slide_id: str, position: Sequence[float]) -> str:
-    """Word the cell at a place; empty where there is none, or cells are not drawn."""
-    reading, viewer, shown = reading_of(session, slide_id), session.viewer, session.overlays(slide_id)
-    borders = None if shown is None else shown.layer(CELLS.kind)
-    if reading is None or viewer is None or borders is None or not borders.visible:
-        return ""
-    if viewer.scene.camera.zoom * CLEAR_UM < 1:
-        return ""
-    number = cell_at(session, slide_id, position)
-    return "" if number < 0 else cell_in_words(reading, number)
+    return -1 if reading is None or layer is None else cell_number(reading, layer, position)
 
 
 def show_cell(session: Session, slide_id: str, number: int, *, zoom: float = CLOSE_UP) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_her2._napari.cells import cell_words_at
+from napari_her2._napari.cell_hover import cell_words
 from napari_her2._napari.hover import show_values
 from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
 from napari_her2._napari.manual import ManualScore
@@ -288,7 +288,11 @@ class Session:
         viewer = self.viewer
         if viewer is not None and self._overlays:
             tiles = {slide_id: shown.layer(TILES.kind) for slide_id, shown in self._overlays.items()}
-            show_values(viewer, tiles, lambda slide_id: cell_words_at(self, slide_id, viewer.cursor.position))
+            show_values(viewer, tiles, self._cell_words)
+
+    def _cell_words(self, slide_id: str) -> str:
+        viewer, shown = self.viewer, self._overlays.get(slide_id)
+        return "" if viewer is None or shown is None else cell_words(viewer, shown, self.layer_of(slide_id))
 
     def _show_pairing(self) -> None:
         """Fade the IHC slide and its overlays as the pairing says."""

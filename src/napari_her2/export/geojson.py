@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from shapely.geometry import box, mapping
 
+from napari_her2.inference.region_kinds import KINDS
+from napari_her2.whole_files import whole_file
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from napari_her2.inference.regions import Region
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.grid import TileGrid
 
@@ -42,6 +50,46 @@ def regions_geojson(result: SlideResult, *, most: int = MOST_TILES) -> Json:
             _feature(_tile(result.grid, row, col), "Damaged, left out", f"damaged {row},{col}", _DAMAGED, {})
         )
     return {"type": "FeatureCollection", "features": features}
+
+
+def drawn_geojson(regions: Iterable[Region]) -> Json:
+    """Drawn regions as annotations with the class and the colour of their kind.
+
+    Parameters
+    ----------
+    regions : iterable of Region
+
+    Returns
+    -------
+    dict
+        A FeatureCollection. `napari_her2.inference.regions.read_named_regions` gives the same regions back.
+    """
+    features = []
+    for region in regions:
+        kind = KINDS[region.kind]
+        feature = _feature(mapping(region.polygon), kind.qupath_class, region.name, kind.colour, {})
+        if not region.name:
+            del feature["properties"]["name"]
+        features.append(feature)
+    return {"type": "FeatureCollection", "features": features}
+
+
+def write_drawn_regions(path: Path, regions: Iterable[Region]) -> None:
+    """Write drawn regions as a GeoJSON file, whole or not at all; see `drawn_geojson`.
+
+    Parameters
+    ----------
+    path : Path
+    regions : iterable of Region
+
+    Raises
+    ------
+    JobFailed
+        If it cannot be written.
+    """
+    text = json.dumps(drawn_geojson(regions), ensure_ascii=False, allow_nan=False)
+    with whole_file(path) as file:
+        file.write_text(text + "\n", encoding="utf-8")
 
 
 def _top_tiles(result: SlideResult, most: int) -> list[Json]:

@@ -24,7 +24,7 @@ MAPS_FILE = "maps.npz"
 REGIONS_FILE = "regions.geojson"
 OF_A_SLIDE = (TILES_FILE, MAPS_FILE, REGIONS_FILE)
 """What every scored slide has: the first in the folder of the result, another in one named by its stain."""
-OF_A_METHOD = ("cells.csv", "cells.geojson")
+OF_A_METHOD = ("cells.csv", "cells.geojson", "cells.geojson.zip")
 """What a method may add for a slide."""
 _OURS = frozenset((RESULT_FILE, *OF_A_SLIDE, *OF_A_METHOD))
 _IMAGE = re.compile(r"image-[0-9]+\.png")

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_her2.explain.maps import tile_columns
 from napari_her2.export.atomic import whole_folder
+from napari_her2.export.cells import cell_files
 from napari_her2.export.csv_cells import write_table
 from napari_her2.export.geojson import regions_geojson
 from napari_her2.export.result_files import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2.export.cells import Writer
     from napari_her2.export.request import Request
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.slide.thumbnail import Thumbnail
@@ -151,7 +153,7 @@ def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
         "mpp_source": slide.mpp_source,
         "tissue_mm2": slide.tissue_mm2,
         "images": [_image_values(thumbnail) for thumbnail in slide.thumbnails],
-        "files": [name for name, _ in slide.files],
+        "files": [name for name, _ in _added_files(slide)],
     }
 
 
@@ -166,13 +168,19 @@ def _image_values(thumbnail: Thumbnail) -> dict[str, Any]:
     }
 
 
+def _added_files(slide: ScoredSlide) -> tuple[tuple[str, Writer], ...]:
+    """Files beside those that every slide has: of its cells, and what its method adds."""
+    cells = cell_files(slide)
+    return (*cells, *(added for added in slide.files if added[0] not in dict(cells)))
+
+
 def _write_slide(folder: Path, result: SlideResult) -> None:
     _write_tiles(folder / TILES_FILE, result)
     _write_maps(folder / MAPS_FILE, result)
     _write_json(folder / REGIONS_FILE, regions_geojson(result))
     for number, thumbnail in enumerate(result.thumbnails, start=1):
         _write_png(folder / image_file(number), thumbnail.rgb)
-    for name, write in result.slides[0].files:
+    for name, write in _added_files(result.slides[0]):
         if name not in OF_A_METHOD:
             raise ValueError(f"a result has no file {name}, and would not replace it: name it in OF_A_METHOD")
         write(folder / name)

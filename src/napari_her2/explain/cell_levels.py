@@ -15,7 +15,7 @@ coarser             nothing: maps show it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -43,8 +43,8 @@ _INSET_UM = 0.3  # neighbours share a border: each draws its own side of it
 # Values of a drawing before it gets its colours; where lines cross, the greatest is seen.
 _CLEAR, _FAINT, _UNSTAINED, _FIRST_CLASS = 0, 1, 2, 3
 _WHITE, _BLACK = _FIRST_CLASS + len(CLASSES), _FIRST_CLASS + len(CLASSES) + 1
-_BESIDE = 16  # added where a pixel is clear, beside a line
-_SHIFT = 4  # sixteenths of a pixel
+_WAYS = 16  # more than there are values
+_SHIFT, _PARTS = 4, np.float32(16)  # OpenCV draws in sixteenths of a pixel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,21 +136,18 @@ class CellLevels:
         shape, size = (rows[1] - rows[0], cols[1] - cols[0]), self._sizes[level]
         if size >= CLEAR_UM or not min(shape):
             return np.zeros((*shape, RGBA), np.uint8)
-        shown, pixel = self._shown, self._pixel_um[level]
-        corner = np.asarray(self.origin_um) + np.array([rows[0], cols[0]]) * pixel
-        reach = shown.reading.index.reach_um
-        low, high = corner - reach, corner + np.array(shape) * pixel + reach
-        numbers, centres = shown.reading.index.found(*low, *high)
-        view = _View(shown, numbers, ((centres - corner) / pixel - 0.5).astype(np.float32), pixel, shape)
+        view = _View.of(self._shown, np.asarray(self.origin_um), self._pixel_um[level], rows, cols)
         if size <= _SECTORS_UM:
             drawn = view.sectors()
+        elif size <= _LINES_UM:
+            drawn = view.lines()
         elif size <= _RINGS_UM:
-            drawn = view.lines() if size <= _LINES_UM else view.rings()
+            drawn = view.rings()
         else:
-            drawn = view.dots(2 if size < _LEVELS_UM[-1] else 1)
-        if shown.marked >= 0:
-            view.ring_around(drawn, corner)
-        return coloured(drawn)
+            drawn = view.dots()
+        view.mark(drawn)
+        pad = view.pad_px
+        return coloured(drawn)[pad:-pad, pad:-pad]
 
 
 def values_of(reading: CellReading) -> NDArray[np.uint8]:
@@ -160,100 +157,130 @@ def values_of(reading: CellReading) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _View:
-    """The cells of one window.
+    """The cells of one window, which is drawn with so much around it that every cell lies in it whole.
 
     Parameters
     ----------
     shown : _Shown
     numbers : (n,) int32
-    centre_px : (n, 2) float32
-        (y, x); whole numbers are the centres of pixels.
+    y, x : (n,) float32
+        Centres, pixels of the drawing; whole numbers are the corners of pixels.
+    corner_um : (2,) float64
+        (y, x) of the drawing, µm.
     pixel_um : (2,) float64
     shape : tuple of int
+        Of the drawing.
+    pad_px : int
+        Of it on each side around the window.
     """
 
     shown: _Shown
     numbers: NDArray[np.int32]
-    centre_px: NDArray[np.float32]
+    y: NDArray[np.float32]
+    x: NDArray[np.float32]
+    corner_um: NDArray[np.float64]
     pixel_um: NDArray[np.float64]
     shape: tuple[int, int]
+    pad_px: int
+
+    @classmethod
+    def of(
+        cls,
+        shown: _Shown,
+        origin_um: NDArray[np.float64],
+        pixel_um: NDArray[np.float64],
+        rows: tuple[int, int],
+        cols: tuple[int, int],
+    ) -> _View:
+        """Find the cells of a window of a level."""
+        index = shown.reading.index
+        reach = index.reach_um
+        pad = int(np.ceil(2 * reach / pixel_um.min())) + 3
+        low = origin_um + np.array([rows[0], cols[0]]) * pixel_um
+        high = origin_um + np.array([rows[1], cols[1]]) * pixel_um
+        corner = low - pad * pixel_um
+        numbers, centres = index.found(*(low - reach - 2 * pixel_um), *(high + reach + 2 * pixel_um))
+        y, x = ((centres - corner) / pixel_um).astype(np.float32).T
+        shape = rows[1] - rows[0] + 2 * pad, cols[1] - cols[0] + 2 * pad
+        return cls(shown, numbers, y, x, corner, pixel_um, shape, pad)
 
     def sectors(self) -> NDArray[np.uint8]:
         """Stained sectors thick in the colour of the class, the rest thin and grey, and centres."""
-        reading, values = self.shown.reading, self.shown.values[self.numbers]
-        reach = self._reach_um()
+        cells, rules = self.shown.reading.cells, self.shown.reading.rules
+        values = self.shown.values[self.numbers]
         counted = values >= _FIRST_CLASS
-        thin, thick = np.zeros(self.shape, np.uint8), np.zeros(self.shape, np.uint8)
-        self._polylines(thin, reach[~counted], self.centre_px[~counted], _FAINT)
-        self._polylines(thin, reach[counted], self.centre_px[counted], _UNSTAINED)
-        cells, rules = reading.cells, reading.rules
-        contrast, dab = cells.contrast[self.numbers], cells.dab[self.numbers]
-        stained = (contrast >= rules.contrast) & (dab >= rules.dab) & counted[:, None]
+        thin = self._outlines(np.where(counted, _UNSTAINED, _FAINT), 1 if self.pixel_um[0] < 0.45 else 2)
+        of = self.numbers[counted]
+        stained = (cells.contrast[of] >= rules.contrast) & (cells.dab[of] >= rules.dab)
         each = 4 if self.pixel_um[0] < 0.3 else 3 if self.pixel_um[0] < 0.45 else 2
-        blend = _between(each)
-        tips = reach[..., None] * (ray_directions() / self.pixel_um).astype(np.float32)
-        points = np.einsum("sr,nrc->nsc", blend, tips, optimize=True) + self.centre_px[:, None]
-        of = np.broadcast_to(values[:, None], points.shape[:2])
+        y, x = self._points(counted, _between(each))
+        thick = np.zeros(self.shape, np.uint8)
         chosen = np.repeat(stained, each, axis=1)
-        _scatter(thick, points[chosen], of[chosen])
-        _scatter(thick, self.centre_px[counted], values[counted])
+        colours = np.repeat(values[counted], stained.sum(axis=1) * each)
+        _scatter(thick, y[chosen], x[chosen], colours)
+        _scatter(thick, self.y[counted], self.x[counted], values[counted])
         return np.maximum(thin, _wider(thick, 3))
 
     def lines(self) -> NDArray[np.uint8]:
         """Borders in the colour of the class."""
-        values, drawn = self.shown.values[self.numbers], np.zeros(self.shape, np.uint8)
-        step = 1 if self.pixel_um[0] < 0.6 else 2
-        reach = self._reach_um(step)
-        for value in np.unique(values):
-            of = values == value
-            self._polylines(drawn, reach[of], self.centre_px[of], int(value))
-        return drawn
+        return self._outlines(self.shown.values[self.numbers], 2 if self.pixel_um[0] < 0.85 else 4)
 
     def rings(self) -> NDArray[np.uint8]:
         """Borders as points close to each other, which takes less time than lines."""
-        drawn = np.zeros(self.shape, np.uint8)
-        step = 2
-        tips = self._reach_um(step)[..., None] * (ray_directions()[::step] / self.pixel_um).astype(np.float32)
-        tips += self.centre_px[:, None]
-        values = np.repeat(self.shown.values[self.numbers], SECTORS // step)
-        _scatter(drawn, tips.reshape(-1, 2), values)
+        drawn, each = np.zeros(self.shape, np.uint8), SECTORS // 2
+        y, x = self._points(slice(None), np.eye(SECTORS, dtype=np.float32)[::2])
+        _scatter(drawn, y.reshape(-1), x.reshape(-1), np.repeat(self.shown.values[self.numbers], each))
         return drawn
 
-    def dots(self, side_px: int) -> NDArray[np.uint8]:
-        """Centres as squares."""
+    def dots(self) -> NDArray[np.uint8]:
+        """Centres as squares of about 4 µm."""
         drawn = np.zeros(self.shape, np.uint8)
-        _scatter(drawn, self.centre_px, self.shown.values[self.numbers])
-        return _wider(drawn, side_px) if side_px > 1 else drawn
+        _scatter(drawn, self.y, self.x, self.shown.values[self.numbers])
+        return _wider(drawn, 2) if self.pixel_um[0] < 3 else drawn
 
-    def ring_around(self, drawn: NDArray[np.uint8], corner_um: NDArray[np.float64]) -> None:
+    def mark(self, drawn: NDArray[np.uint8]) -> None:
         """Draw a ring around the marked cell, seen on any colour: black in white."""
         cells, marked = self.shown.reading.cells, self.shown.marked
-        y, x = (cells.centre_um[marked] - corner_um) / self.pixel_um - 0.5
-        radius = max(10.0, (float(cells.border_um[marked].max()) + 2.5) / self.pixel_um[0])
-        centre, ring = (round(16 * float(x)), round(16 * float(y))), round(16 * radius)
-        if max(map(abs, centre)) < 1 << 20:  # far outside of the window
-            cv2.circle(drawn, centre, ring, _WHITE, 5, shift=_SHIFT)
-            cv2.circle(drawn, centre, ring, _BLACK, 2, shift=_SHIFT)
-
-    def _reach_um(self, step: int = 1) -> NDArray[np.float32]:
-        """From the centre to what is drawn, (n, 32 / step) float32."""
-        border = self.shown.reading.cells.border_um[self.numbers, ::step].astype(np.float32)
-        drawn: NDArray[np.float32] = np.maximum(border - np.float32(_INSET_UM), np.float32(_INSET_UM))
-        return drawn
-
-    def _polylines(
-        self,
-        drawn: NDArray[np.uint8],
-        reach_um: NDArray[np.float32],
-        centre_px: NDArray[np.float32],
-        value: int,
-    ) -> None:
-        if not len(reach_um):
+        if not 0 <= marked < len(cells):
             return
-        directions = ray_directions()[:: SECTORS // reach_um.shape[1]]
-        sixteenths = (16 * directions / self.pixel_um)[:, ::-1].astype(np.float32)
-        points = reach_um[..., None] * sixteenths + 16 * centre_px[:, None, ::-1]
-        cv2.polylines(drawn, np.rint(points).astype(np.int32), True, value, 1, cv2.LINE_8, _SHIFT)
+        y, x = (cells.centre_um[marked] - self.corner_um) / self.pixel_um
+        radius = max(10.0, (float(cells.border_um[marked].max()) + 2.5) / self.pixel_um[0])
+        if not (-radius < y < self.shape[0] + radius and -radius < x < self.shape[1] + radius):
+            return
+        centre = round(_PARTS * float(x - 0.5)), round(_PARTS * float(y - 0.5))
+        for value, thickness in ((_WHITE, 5), (_BLACK, 2)):
+            cv2.circle(drawn, centre, round(_PARTS * radius), value, thickness, shift=_SHIFT)
+
+    def _reach_um(self, chosen: slice | NDArray[np.bool_], step: int = 1) -> NDArray[np.float32]:
+        """From the centre to what is drawn, (n, 32 / step) float32."""
+        border = self.shown.reading.cells.border_um[self.numbers[chosen], ::step].astype(np.float32)
+        border -= np.float32(_INSET_UM)
+        return np.maximum(border, np.float32(_INSET_UM), out=border)
+
+    def _points(
+        self, chosen: slice | NDArray[np.bool_], blend: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Points on the borders of cells, y and x, (n, points) each, pixels of the drawing."""
+        reach, directions = self._reach_um(chosen), (ray_directions() / self.pixel_um).astype(np.float32)
+        y, x = (reach @ (directions[:, axis, None] * blend.T) for axis in (0, 1))
+        y += self.y[chosen, None]
+        x += self.x[chosen, None]
+        return y, x
+
+    def _outlines(self, values: NDArray[np.integer], step: int) -> NDArray[np.uint8]:
+        """Borders as lines of one pixel through every ``step``-th ray, the greatest value on top."""
+        drawn = np.zeros(self.shape, np.uint8)
+        directions = (_PARTS * ray_directions()[::step] / self.pixel_um).astype(np.float32)
+        for value in np.unique(values):
+            of = np.flatnonzero(values == value)
+            reach = self._reach_um(of, step)
+            points = np.empty((*reach.shape, 2), np.int32)
+            for axis, centre in ((0, self.x), (1, self.y)):
+                place = reach * directions[:, 1 - axis]
+                place += (_PARTS * centre[of] + np.float32(0.5 - _PARTS / 2))[:, None]
+                points[..., axis] = place
+            cv2.polylines(drawn, cast("Any", points), isClosed=True, color=int(value), shift=_SHIFT)
+        return drawn
 
 
 def _between(each: int) -> NDArray[np.float32]:
@@ -267,35 +294,37 @@ def _between(each: int) -> NDArray[np.float32]:
     return weights
 
 
-def _scatter(drawn: NDArray[np.uint8], points_px: NDArray[np.float32], values: NDArray[np.uint8]) -> None:
+def _scatter(
+    drawn: NDArray[np.uint8], y: NDArray[np.float32], x: NDArray[np.float32], values: NDArray[np.uint8]
+) -> None:
     """Set the pixels that points lie in; of several in a pixel the last one is seen."""
-    height, width = drawn.shape
-    at = np.floor(points_px + np.float32(0.5)).astype(np.int32)
-    y, x = at[:, 0], at[:, 1]
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    drawn.reshape(-1)[(y * np.int32(width) + x)[inside]] = values[inside]
+    place = y.astype(np.int32)
+    place *= np.int32(drawn.shape[1])
+    place += x.astype(np.int32)
+    drawn.reshape(-1)[place] = values
 
 
-def _palette() -> NDArray[np.uint8]:
-    """Colour of each value of a drawing, (32, 4) uint8 RGBA; from `_BESIDE` on the same, but clear."""
-    colours = np.zeros((2 * _BESIDE, RGBA), np.uint8)
+def _palette() -> NDArray[np.int32]:
+    """Colour of a pixel by 16 times its value plus the greatest beside it, (256,) RGBA in one number."""
+    colours = np.zeros((_WAYS, RGBA), np.uint8)
     colours[_FAINT] = (120, 120, 120, 120)
     colours[_UNSTAINED] = (95, 95, 95, 210)
     colours[_FIRST_CLASS:_WHITE] = np.round(255 * score_colours(len(CLASSES)))
     colours[_WHITE], colours[_BLACK] = (255, 255, 255, 255), (0, 0, 0, 255)
-    colours[_BESIDE:, :3] = colours[:_BESIDE, :3]
-    return colours
+    pairs = np.repeat(colours[:, None], _WAYS, axis=1)
+    pairs[_CLEAR, :, :3] = colours[:, :3]
+    return pairs.reshape(-1, RGBA).view(np.int32)[:, 0]
 
 
-_PALETTE = _palette().view(np.uint32)[:, 0]
+_PALETTE = _palette()
 
 
 def coloured(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Turn values of a drawing into colours, (h, w, 4) uint8."""
-    beside = _wider(drawn, 3)
-    np.add(beside, _BESIDE, out=beside)
-    np.copyto(beside, drawn, where=drawn != _CLEAR)
-    colours: NDArray[np.uint8] = np.take(_PALETTE, beside).view(np.uint8).reshape(*drawn.shape, RGBA)
+    pairs = _wider(drawn, 3)
+    pairs |= drawn << np.uint8(4)
+    # OpenCV looks numbers up five times as fast as NumPy does.
+    colours: NDArray[np.uint8] = cv2.LUT(pairs, _PALETTE).view(np.uint8).reshape(*drawn.shape, RGBA)
     return colours
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from napari_her2.cells.rules import CLASSES
 from napari_her2.cells.table import SECTORS, ray_directions
+from napari_her2.explain.class_colours import score_colours
 from napari_her2.export.csv_cells import defused
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ LEFT_OUT_CLASS = "Ignore*"
 """
 _CELLS_AT_ONCE = 5_000
 _LEAST_RADIUS_UM = 0.05
-_CLASS_RGB = ((31, 47, 134), (53, 167, 214), (255, 228, 92), (230, 81, 0))
 _LEFT_OUT_RGB = (150, 150, 150)
 Writer: TypeAlias = "Callable[[Path], None]"
 
@@ -168,7 +168,8 @@ def write_cells_geojson(path: Path, reading: CellReading, slide_mpp: tuple[float
 
 def _classes() -> list[tuple[str, tuple[int, ...]]]:
     """Name in QuPath and colour of each class, those that are left out last."""
-    named = [(f"HER2 {name}", rgb) for name, rgb in zip(CLASSES, _CLASS_RGB, strict=True)]
+    colours = np.round(255 * score_colours(len(CLASSES))[:, :3]).astype(int).tolist()
+    named = [(f"HER2 {name}", tuple(rgb)) for name, rgb in zip(CLASSES, colours, strict=True)]
     return [*named, (LEFT_OUT_CLASS, _LEFT_OUT_RGB)]
 
 

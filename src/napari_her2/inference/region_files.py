@@ -147,7 +147,7 @@ def _class_of(properties: Mapping[str, Any]) -> str:
         return ""
     names = held.get("names")
     if isinstance(names, list) and names:
-        return ": ".join(_text(name) for name in names[:8])
+        return ": ".join(filter(None, map(_text, names[:8])))
     return _text(held.get("name"))
 
 

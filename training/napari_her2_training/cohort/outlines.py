@@ -8,7 +8,8 @@ import numpy as np
 import shapely
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.regions import joined
+from napari_her2.inference.regions import as_regions, joined
+from napari_her2.outside import shown
 from napari_her2_training.findings import noted
 
 if TYPE_CHECKING:
@@ -31,8 +32,16 @@ def tumour_share(path: Path, grid: TileGrid) -> NDArray[np.float64]:
     Returns
     -------
     (rows, columns) float64
+
+    Raises
+    ------
+    JobFailed
+        If the file cannot be read, or nothing in it is tumour.
     """
-    region = joined(path)
+    drawn = as_regions(path)
+    if not any(region.included for region in drawn):
+        raise JobFailed(f"{shown(path.name)} holds no tumour region: draw the tumour, or leave the file out.")
+    region = joined(drawn)
     rows, cols = np.indices(grid.shape)
     side_y, side_x = grid.tile_px0
     tiles = shapely.box(cols * side_x, rows * side_y, (cols + 1) * side_x, (rows + 1) * side_y)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from driving import score
 
-from napari_her2._napari.regions import add_region_layer, polygons
+from napari_her2._napari.regions import add_region_layer, drawn_regions
 from napari_her2._napari.tags import OverlayTag, RepresentationTag, tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.export.tables import write_result
@@ -101,7 +101,7 @@ def test_what_was_scored_with_another_value_goes(
     assert dock.session.result(dock.slides.slide_id) is None
     assert not dock.result.isVisibleTo(dock)
     # The region stays where it was drawn: on the same pixels.
-    (outline,) = polygons(region, layer)
+    (drawn,) = drawn_regions(region, layer)
     np.testing.assert_allclose(outline.bounds, (10.5, 10.5, 50.5, 30.5))
     score(qtbot, dock)
     assert asked[1]["slide"].mpp == (0.25, 0.25)

@@ -12,7 +12,7 @@ from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.tags import OverlayTag, shows, slide_tag, tag_of
 from napari_her2.errors import JobFailed
 from napari_her2.explain.fields import REGION_CAM
-from napari_her2.inference.regions import inside_mask
+from napari_her2.inference.regions import as_regions, inside_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,16 +29,18 @@ def inside(cam: CamMap, outlines: Sequence[Any]) -> CamMap:
     Parameters
     ----------
     cam : CamMap
-    outlines : sequence of shapely polygons
-        (x, y) in level-0 pixels.
+    outlines : sequence of Region and shapely polygons
+        (x, y) in level-0 pixels; what is left out stays clear too.
     """
     within = inside_mask(outlines, cam.values.shape, cam.pixel_px0, cam.origin_px0)
     return replace(cam, values=np.where(within, cam.values, np.float32(np.nan)))
 
 
-def bounds_px0(outlines: Sequence[Any]) -> tuple[float, float, float, float]:
-    """Box around outlines: (y, x, height, width), level-0 pixels."""
-    boxes = np.array([part.bounds for part in outlines])
+def bounds_px0(outlines: Sequence[Any]) -> tuple[float, float, float, float] | None:
+    """Box around what is read: (y, x, height, width), level-0 pixels; None where only some is left out."""
+    boxes = np.array([region.area.bounds for region in as_regions(outlines) if region.included])
+    if not len(boxes):
+        return None
     (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     return float(top), float(left), float(bottom - top), float(right - left)
 

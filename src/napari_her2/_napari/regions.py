@@ -1,4 +1,4 @@
-"""Regions drawn in napari: their layer, and their outlines in level-0 pixels of the slide."""
+"""Regions drawn in napari: their layer, and what they are in level-0 pixels of the slide."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from napari_her2._napari.colormaps import REGION_COLOUR
 from napari_her2._napari.layers import AXES
 from napari_her2._napari.placement import place_of
 from napari_her2._napari.plain_text import one_line
+from napari_her2._napari.region_kinds import PROPOSED, give_kinds, kinds_of, names_of
+from napari_her2._napari.rings import polygon_of, ring_of
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, slide_tag, tag_of
 from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.components import ViewerModel
     from napari.layers import Image, Layer, Shapes
     from numpy.typing import NDArray
+
+    from napari_her2.inference.regions import Region
 
 _ELLIPSE_CORNERS = 72
 
@@ -37,23 +43,80 @@ def add_region_layer(viewer: ViewerModel, slide_layer: Image) -> Shapes:
 
     napari's own "new labels" would take the full resolution of the slide, gigabytes of it.
     """
-    tag = slide_tag(slide_layer)
-    layer = viewer.add_shapes(
-        name=one_line(f"regions · {slide_layer.name}"),
-        ndim=2,
-        scale=slide_layer.scale,
-        units=slide_layer.units,
-        affine=place_of(slide_layer),
-        axis_labels=AXES,
-        edge_color=REGION_COLOUR,
-        face_color="transparent",
-        edge_width=max(slide_layer.extent.data[1]) / 400,
-        opacity=1.0,
-        metadata={METADATA_KEY: RegionTag(tag.slide_id)} if tag is not None else {},
-    )
-    viewer.layers.selection.active = layer
+    layer = _add_layer(viewer, slide_layer, f"regions · {slide_layer.name}")
     layer.mode = "add_polygon"
     return layer
+
+
+def show_regions(
+    viewer: ViewerModel,
+    slide_layer: Image,
+    regions: Sequence[Region],
+    *,
+    name: str = "",
+    proposed: bool = False,
+) -> Shapes:
+    """Add a layer of regions that come from elsewhere, to be looked at and changed.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    slide_layer : Image
+    regions : sequence of Region
+        On the slide of the layer.
+    name : str
+        Of the layer; by default that of any other layer of regions.
+    proposed : bool
+        Whether they count for nothing until a person accepts them.
+    """
+    layer = _add_layer(viewer, slide_layer, name or f"regions · {slide_layer.name}")
+    # napari counts from the centre of the first pixel, and (y, x).
+    drawn = [(ring_of(part)[:, ::-1] - 0.5, of) for of in regions for part in _parts(of.area)]
+    if drawn:
+        layer.add([ring for ring, _ in drawn], shape_type="polygon")
+        layer.features = {
+            "kind": np.array([PROPOSED if proposed else of.kind for _, of in drawn], object),
+            "name": np.array([of.name for _, of in drawn], object),
+        }
+        give_kinds(layer)
+        layer.selected_data = set()
+    layer.mode = "pan_zoom"
+    return layer
+
+
+def drawn_regions(layer: Shapes, slide_layer: Image) -> list[Region]:
+    """Regions of a layer, those that are left out among them; of a layer without kinds all are tumour.
+
+    Parameters
+    ----------
+    layer : Shapes
+    slide_layer : Image
+
+    Returns
+    -------
+    list of Region
+        In level-0 pixels. What is only proposed is not there.
+
+    Raises
+    ------
+    JobFailed
+        If the layer holds no closed shape, or nothing but proposals.
+    """
+    from napari_her2.inference.regions import Region
+
+    outlines = _outlines(layer, slide_layer)
+    if not outlines:
+        raise JobFailed(
+            f'The layer "{layer.name}" holds no closed region: draw one, or choose the whole slide.'
+        )
+    kinds, names = kinds_of(layer), names_of(layer)
+    counted = [(number, outline) for number, outline in outlines if kinds[number] != PROPOSED]
+    if not counted:
+        raise JobFailed(
+            f'The regions of the layer "{layer.name}" are only proposed: check them, then accept them under '
+            f"Region, or choose another layer."
+        )
+    return [Region(polygon_of(of[:, ::-1]), names[number], kinds[number]) for number, of in counted]
 
 
 def outlines_px0(layer: Layer, slide_layer: Image) -> list[NDArray[np.float64]]:
@@ -71,14 +134,7 @@ def outlines_px0(layer: Layer, slide_layer: Image) -> list[NDArray[np.float64]]:
     list of (n, 2) float64
         (y, x) corners in level-0 pixels, counted from the slide's upper left edge.
     """
-    outlines = []
-    for corners, kind in zip(layer.data, layer.shape_type, strict=True):
-        if kind in ("rectangle", "polygon", "ellipse"):
-            points = ellipse_outline(corners) if kind == "ellipse" else np.asarray(corners, np.float64)
-            world = np.array([layer.data_to_world(point) for point in points])
-            pixels = np.array([slide_layer.world_to_data(point)[-2:] for point in world])
-            outlines.append(pixels + 0.5)  # napari counts from the centre of the first pixel
-    return outlines
+    return [outline for _, outline in _outlines(layer, slide_layer)]
 
 
 def ellipse_outline(corners: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -91,19 +147,39 @@ def ellipse_outline(corners: NDArray[np.floating]) -> NDArray[np.float64]:
     return outline
 
 
-def polygons(layer: Layer, slide_layer: Image) -> list[Any]:
-    """Regions of a layer as shapely polygons, (x, y) in level-0 pixels.
+def _add_layer(viewer: ViewerModel, slide_layer: Image, name: str) -> Shapes:
+    tag = slide_tag(slide_layer)
+    layer = viewer.add_shapes(
+        name=one_line(name),
+        ndim=2,
+        scale=slide_layer.scale,
+        units=slide_layer.units,
+        affine=place_of(slide_layer),
+        axis_labels=AXES,
+        edge_color=REGION_COLOUR,
+        face_color="transparent",
+        edge_width=max(slide_layer.extent.data[1]) / 400,
+        opacity=1.0,
+        metadata={METADATA_KEY: RegionTag(tag.slide_id)} if tag is not None else {},
+    )
+    give_kinds(layer)
+    viewer.layers.selection.active = layer
+    return layer
 
-    Raises
-    ------
-    JobFailed
-        If the layer holds no closed shape.
-    """
-    from shapely.geometry import Polygon
 
-    outlines = outlines_px0(layer, slide_layer)
-    if not outlines:
-        raise JobFailed(
-            f'The layer "{layer.name}" holds no closed region: draw one, or choose the whole slide.'
-        )
-    return [Polygon(outline[:, ::-1]) for outline in outlines]
+def _outlines(layer: Layer, slide_layer: Image) -> list[tuple[int, NDArray[np.float64]]]:
+    """Number of each closed shape, and its outline as `outlines_px0` has it."""
+    outlines = []
+    for number, (corners, kind) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
+        if kind in ("rectangle", "polygon", "ellipse"):
+            points = ellipse_outline(corners) if kind == "ellipse" else np.asarray(corners, np.float64)
+            world = np.array([layer.data_to_world(point) for point in points])
+            pixels = np.array([slide_layer.world_to_data(point)[-2:] for point in world])
+            outlines.append((number, pixels + 0.5))  # napari counts from the centre of the first pixel
+    return outlines
+
+
+def _parts(area: Any) -> list[Any]:  # noqa: ANN401 - a shapely geometry
+    import shapely
+
+    return [part for part in shapely.get_parts(area) if part.geom_type == "Polygon" and part.area > 0]

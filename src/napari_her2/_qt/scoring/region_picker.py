@@ -1,4 +1,4 @@
-"""Whether the whole slide is scored, or only inside regions that the pathologist drew."""
+"""Whether the whole slide is scored, or only inside regions that the pathologist drew; and what these are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._qt.parts.text import Combo, Label
+from napari_her2._qt.scoring.region_editor import RegionEditor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from napari_her2._qt.parts.theme import Colours
 
 WHOLE_SLIDE = "Whole slide"
 _DELETED = " (deleted)"
@@ -26,11 +29,18 @@ class RegionPicker(QWidget):
 
     Attributes
     ----------
-    add_wanted : Signal()
-        The user wants a layer to draw regions in.
+    changed : Signal()
+        Another layer is chosen, or none.
+    add_wanted, load_wanted, save_wanted : Signal()
+        The user wants a layer to draw regions in, regions of a file, or a file of the regions.
+    editor : RegionEditor
+        Of the regions of the chosen layer.
     """
 
+    changed = Signal()
     add_wanted = Signal()
+    load_wanted = Signal()
+    save_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -40,6 +50,15 @@ class RegionPicker(QWidget):
         self.add = QPushButton("Add region")
         self.add.setToolTip("Adds a layer over the slide and starts drawing; double-click ends a region")
         self.add.clicked.connect(self.add_wanted)
+        self.load = QPushButton("Load…")
+        self.load.setAccessibleName("Load regions")
+        self.load.setToolTip("Regions of a GeoJSON file, with their names and kinds; or drop the file here")
+        self.load.clicked.connect(self.load_wanted)
+        self.save = QPushButton("Save…")
+        self.save.setAccessibleName("Save regions")
+        self.save.setToolTip("Writes the regions of this layer as GeoJSON, which QuPath opens")
+        self.save.clicked.connect(self.save_wanted)
+        self.editor = RegionEditor()
         self.tissue = Combo()
         self.tissue.setAccessibleName("Kind of tissue")
         self.tissue.setToolTip("How tissue is told from glass; try another where the outline is wrong")
@@ -50,12 +69,15 @@ class RegionPicker(QWidget):
         where, how = QHBoxLayout(), QHBoxLayout()
         where.addWidget(self.combo, 1)
         where.addWidget(self.add)
+        where.addWidget(self.load)
+        where.addWidget(self.save)
         how.addWidget(label)
         how.addWidget(self.tissue, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(where)
+        layout.addWidget(self.editor)
         layout.addLayout(how)
         self._of = ""
         self._chosen_for: dict[str, str] = {}  # what was chosen for each slide
@@ -101,10 +123,21 @@ class RegionPicker(QWidget):
         """Forget what was chosen for slides that are closed."""
         self._chosen_for = {key: name for key, name in self._chosen_for.items() if key in slide_ids}
 
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours of the theme."""
+        self.editor.set_colours(colours)
+
+    def shutdown(self) -> None:
+        """Let go of the layers."""
+        self.editor.shutdown()
+
     def _on_choice(self) -> None:
         self._chosen_for[self._of] = self.layer_name
+        self.save.setVisible(bool(self.layer_name))
+        self.changed.emit()
 
     def set_ready(self, ready: bool) -> None:
         """Whether there is a slide to draw on."""
         self.combo.setEnabled(ready)
         self.add.setEnabled(ready)
+        self.load.setEnabled(ready)

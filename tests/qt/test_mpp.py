@@ -102,7 +102,7 @@ def test_what_was_scored_with_another_value_goes(
     assert not dock.result.isVisibleTo(dock)
     # The region stays where it was drawn: on the same pixels.
     (drawn,) = drawn_regions(region, layer)
-    np.testing.assert_allclose(outline.bounds, (10.5, 10.5, 50.5, 30.5))
+    np.testing.assert_allclose(drawn.polygon.bounds, (10.5, 10.5, 50.5, 30.5))
     score(qtbot, dock)
     assert asked[1]["slide"].mpp == (0.25, 0.25)
 

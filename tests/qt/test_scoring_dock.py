@@ -289,8 +289,9 @@ def test_only_drawn_regions_are_scored(
     # From the centre of one pixel to that of another.
     shapes.add(np.array([[10, 20], [10, 119], [59, 119], [59, 20]]), shape_type="polygon")
     score(qtbot, dock)
-    (polygon,) = asked[0]["regions"]
-    assert polygon.bounds == pytest.approx((20.5, 10.5, 119.5, 59.5))
+    (region,) = asked[0]["regions"]
+    assert (region.kind, region.name) == ("tumour", "tumour 1")
+    assert region.polygon.bounds == pytest.approx((20.5, 10.5, 119.5, 59.5))
 
 
 def test_a_region_layer_that_is_gone_never_means_the_whole_slide(

@@ -168,7 +168,7 @@ def _add_layer(viewer: ViewerModel, slide_layer: Image, name: str) -> Shapes:
 
 
 def _outlines(layer: Layer, slide_layer: Image) -> list[tuple[int, NDArray[np.float64]]]:
-    """Number of each closed shape, and its outline as `outlines_px0` has it."""
+    """Return the number of each closed shape, and its outline as `outlines_px0` has it."""
     outlines = []
     for number, (corners, kind) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
         if kind in ("rectangle", "polygon", "ellipse"):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QFileDialog
 
 from napari_her2._napari.layers import OverlayLook
-from napari_her2._napari.regions import add_region_layer, polygons, region_layers
 from napari_her2._napari.tags import slide_tag
 from napari_her2._napari.work import Equipment, ModelsFound, adding_model, finding_equipment, scoring
 from napari_her2._qt.pair.case_section import CaseSection
@@ -24,9 +23,9 @@ from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.scoring.cam_panel import CamPanel
 from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
+from napari_her2._qt.scoring.drawn_regions import DrawnRegions, is_region_file
 from napari_her2._qt.scoring.model_picker import ModelPicker
 from napari_her2._qt.scoring.reader_questions import ReaderQuestions
-from napari_her2._qt.scoring.region_picker import RegionPicker
 from napari_her2._qt.scoring.result_panel import ResultPanel
 from napari_her2._qt.scoring.slide_picker import SlidePicker
 from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
@@ -62,21 +61,21 @@ class ScoringDock(Dock):
         self.questions = ReaderQuestions(self.session)
         self.slides = SlidePicker(self.session)
         self.models = ModelPicker()
-        self.regions = RegionPicker()
+        self.regions = DrawnRegions(self.session)
         self.device = Label("Device: looking …", wrap=True)
         self.progress = ProgressRow()
         self.case = CaseSection(self.session)
         self.result = ResultPanel(self.session)
         self.correlated = CorrelatedPanel(self.session, self.settings)
         self.cam = CamPanel(
-            self.session, self.settings, regions=self._chosen_regions, tiles=self.result.tiles
+            self.session, self.settings, regions=self.regions.regions, tiles=self.result.tiles
         )
         self._models_own = (self.correlated, self.cam)  # what some models can show beside a score
         self.smooth = QCheckBox("Smooth panning")
         self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
         self._arrange()
         self._connect()
-        parts = (self.case, self.result, self.correlated, self.cam)
+        parts = (self.case, self.regions, self.result, self.correlated, self.cam)
         self.live_with(
             (self.score_job, self.look_job, self.add_job, *self.slides.jobs, *self.questions.jobs),
             others=[job for part in parts for job in part.jobs],
@@ -118,7 +117,7 @@ class ScoringDock(Dock):
         self.case.slide_wanted.connect(self.slides.choose)
         self.case.failed.connect(self._show_failure)
         self.models.add_wanted.connect(self._choose_model_file)
-        self.regions.add_wanted.connect(self._add_region)
+        self.regions.failed.connect(self._show_failure)
         self.progress.start_wanted.connect(self.score)
         self.progress.cancel_wanted.connect(self.score_job.cancel)
         self.message.action_wanted.connect(self._take_action)
@@ -155,7 +154,7 @@ class ScoringDock(Dock):
             return
         self.message.clear()
         try:
-            regions = self._chosen_regions()
+            regions = self.regions.regions()
         except Her2Error as error:
             self._show_failure(Failure(str(error)))
             return
@@ -192,14 +191,18 @@ class ScoringDock(Dock):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Open what is dropped as slides."""
+        """Open what is dropped as slides, and GeoJSON as regions of the chosen slide."""
         if event is None or not holds_files(event.mimeData()):
             return
         event.acceptProposedAction()
         paths, refusal = dropped_files(event.mimeData())
         self.message.clear()
-        if paths:
-            self.slides.opener.open_files(paths)
+        slides = [path for path in paths if not is_region_file(path)]
+        for path in paths:
+            if is_region_file(path):
+                self.regions.load_file(path)
+        if slides:
+            self.slides.opener.open_files(slides)
         if refusal:
             self._show_failure(Failure(refusal))
 
@@ -212,6 +215,7 @@ class ScoringDock(Dock):
         self.questions.shutdown()
         self.slides.shutdown()
         self.case.shutdown()
+        self.regions.shutdown()
 
     # -- what changes around it
 
@@ -221,7 +225,7 @@ class ScoringDock(Dock):
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self.device.setStyleSheet(f"color: {colours.muted};")
-        named = (self.questions, self.slides, self.models, self.case, self.message, self.result)
+        named = (self.questions, self.slides, self.models, self.case, self.regions, self.message, self.result)
         for part in (*named, *self._models_own):
             part.set_colours(colours)
 
@@ -252,11 +256,8 @@ class ScoringDock(Dock):
         self.case.show_slides(self._open_slides(), self.slides.slide_id, takes_pair=takes_pair)
         self._update_ready()
 
-    def _show_regions(self, chosen: str = "") -> None:
-        viewer = self.session.viewer
-        layers = region_layers(viewer, self.slides.slide_id) if viewer is not None else []
-        self.regions.set_layers([layer.name for layer in layers], chosen, of=self.slides.slide_id)
-        self.regions.set_ready(bool(self.slides.slide_id))
+    def _show_regions(self) -> None:
+        self.regions.show_slide(self.slides.slide_id)
 
     def _update_ready(self) -> None:
         self.progress.set_ready(self._missing())
@@ -344,24 +345,6 @@ class ScoringDock(Dock):
     def _take_action(self) -> None:
         if self._action is not None:
             self._action(self)
-
-    def _chosen_regions(self) -> list[Any] | None:
-        name = self.regions.layer_name
-        if not name:
-            return None
-        viewer, slide_layer = self.session.viewer, self.session.layer_of(self.slides.slide_id)
-        if viewer is None or slide_layer is None or name not in viewer.layers:
-            self._show_regions()
-            raise Her2Error(
-                f'The layer "{name}" is gone: choose another region, or the whole slide, under Region.'
-            )
-        return polygons(viewer.layers[name], slide_layer)
-
-    def _add_region(self) -> None:
-        viewer, slide_layer = self.session.viewer, self.session.layer_of(self.slides.slide_id)
-        if viewer is not None and slide_layer is not None:
-            layer = add_region_layer(viewer, slide_layer)
-            self._show_regions(layer.name)
 
     def _choose_model_file(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(

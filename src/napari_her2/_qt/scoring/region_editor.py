@@ -1,4 +1,4 @@
-"""What the regions of the chosen layer are: tumour, or something that is left out; and what they are called."""
+"""What the regions of the chosen layer are: tumour, or something that is left out; and their names."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class RegionEditor(QWidget):
                     layer.events.features,
                     layer.events.feature_defaults,
                     layer.events.mode,
-                    layer.selected_data.events.changed,
+                    layer.selected_data.events.items_changed,
                 ):
                     self._subscriptions.add(signal, self._on_layer)
         self.setVisible(layer is not None)
@@ -186,7 +186,7 @@ def _subject(selected: int) -> str:
 
 
 def _place(shown: set[tuple[str, str]]) -> int:
-    """Number of the choice that all of them are; -1 where they differ, or none is one."""
+    """Return the number of the choice that all of them are; -1 where they differ, or none is one."""
     places = {
         next(
             (at for at, (of, called) in enumerate(CHOICES) if of == kind and called in ("", name)),

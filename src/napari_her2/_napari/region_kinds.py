@@ -12,7 +12,7 @@ from weakref import WeakSet
 import numpy as np
 
 from napari_her2._napari.colormaps import REGION_COLOUR
-from napari_her2._napari.plain_text import one_line
+from napari_her2._napari.plain_text import visible
 from napari_her2.inference.region_kinds import KINDS, LONGEST_NAME, kind_of_class
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _kind(value: str) -> str:
 
 def _name(value: object) -> str:
     text = "" if value is None or value != value else str(value)  # NaN stands for nothing in a table
-    return one_line(text, LONGEST_NAME)
+    return " ".join(visible(text).split())[:LONGEST_NAME]
 
 
 def choice_words(kind: str, name: str = "") -> str:

@@ -62,10 +62,13 @@ class OverlaySet:
         self.look = look
         self._leading = leading
         self._fade = 1.0
+        self._um_per_pixel = _um_per_pixel(viewer)
+        self._asked_for: set[str] = set()
         self._hidden: list[Layer] = []
         self._replace(viewer, slide_layer, overlays_of(viewer, self.slide_id))
         for layer in self.layers():
             self._show_colorbar(layer)
+        self._follow_distance()
 
     def _replace(self, viewer: ViewerModel, slide_layer: Image, before: list[Layer]) -> None:
         """Put the overlays over the slide, and only then take away those before.
@@ -96,10 +99,13 @@ class OverlaySet:
         return next((layer for layer in self.layers() if shows(layer, kind, self.slide_id)), None)
 
     def set_visible(self, kind: str, visible: bool) -> None:
-        """Show or hide one overlay."""
+        """Show or hide one overlay, as the user asks for it: then it is shown at every zoom."""
         layer = self.layer(kind)
         if layer is not None:
+            if visible:
+                self._asked_for.add(kind)
             layer.visible = visible
+            self._follow_distance()
 
     def show_only(self, kind: str) -> None:
         """Hide all maps but one: two over each other cannot be read."""
@@ -118,16 +124,42 @@ class OverlaySet:
         self._fade = fade
         self._set_opacities()
 
+    def follow_zoom(self) -> None:
+        """Let what is for the view from afar step back when the camera comes near, and come again."""
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        before, self._um_per_pixel = self._um_per_pixel, _um_per_pixel(viewer)
+        low, high = sorted((before, self._um_per_pixel))
+        if any(low < overlay.info.from_um <= high for overlay in self.overlays.values()):
+            self._follow_distance()
+
+    def _follow_distance(self) -> None:
+        for layer in self.layers():
+            info = _info_of(layer)
+            if info is not None and info.from_um:
+                layer.opacity = self._opacity(info)
+                self._show_colorbar(layer)
+
+    def _steps_back(self, info: OverlayInfo) -> bool:
+        return self._um_per_pixel < info.from_um and info.kind not in self._asked_for
+
     def _show_colorbar(self, layer: Layer) -> None:
         info = _info_of(layer)
         if info is not None and info.colour_bar and hasattr(layer, "colorbar"):
-            layer.colorbar.visible = self._leading or isinstance(info.limits, str)
+            own = self._leading or isinstance(info.limits, str)
+            layer.colorbar.visible = own and not self._steps_back(info)
+
+    def _opacity(self, info: OverlayInfo) -> float:
+        if self._steps_back(info):
+            return 0.0
+        return self._fade * (self.look.opacity if info.is_map else 1.0)
 
     def _set_opacities(self) -> None:
         for layer in self.layers():
             info = _info_of(layer)
             if info is not None and info.kind != TILES.kind:  # which are clear always
-                layer.opacity = self._fade * (self.look.opacity if info.is_map else 1.0)
+                layer.opacity = self._opacity(info)
 
     def set_scale(self, kind: str, scale: str) -> None:
         """Show an overlay on another scale: attention as percentile ranks, or as raw weights."""
@@ -226,6 +258,11 @@ def make_layer(data: LayerData, slide_layer: Image) -> Layer:
         layer.editable = False
         layer.events.editable.connect(_lock)
     return layer
+
+
+def _um_per_pixel(viewer: ViewerModel) -> float:
+    """Size of a screen pixel in the window, whose unit is µm."""
+    return 1 / max(float(viewer.scene.camera.zoom), 1e-9)
 
 
 def _info_of(layer: Layer) -> OverlayInfo | None:

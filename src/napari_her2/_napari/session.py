@@ -55,6 +55,7 @@ class Session:
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
         viewer.layers.events.reordered.connect(self._on_layers)
+        viewer.scene.camera.events.zoom.connect(self._on_zoom)
         # Behind napari's own listener, which else would show what it was called with.
         viewer.events.status.connect(self._on_status, position="last")
 
@@ -283,6 +284,10 @@ class Session:
         viewer = self.viewer
         if viewer is not None:
             follow(viewer, event.source)
+
+    def _on_zoom(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
+        for shown in self._overlays.values():
+            shown.follow_zoom()
 
     def _on_status(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
         viewer = self.viewer

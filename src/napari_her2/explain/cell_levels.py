@@ -38,7 +38,8 @@ _SECTORS_UM, _LINES_UM, _RINGS_UM, CLEAR_UM = 0.5, 1.0, 1.5, 6.0
 _COARSEST_PX = 256  # napari reads the coarsest level whole
 _CHUNK_PX = 256
 _LEAST_UM = 64.0  # so that levels of a single cell differ in size
-_INSET_UM = 0.3  # neighbours share a border: each draws its own side of it
+# Neighbours share a border, and each draws its own side of it; where the membrane is seen, it stays bare.
+_INSET_UM, _INSET_SECTORS_UM = 0.3, 0.7
 
 # Values of a drawing before it gets its colours; where lines cross, the greatest is seen.
 _CLEAR, _FAINT, _UNSTAINED, _FIRST_CLASS = 0, 1, 2, 3
@@ -136,7 +137,8 @@ class CellLevels:
         shape, size = (rows[1] - rows[0], cols[1] - cols[0]), self._sizes[level]
         if size >= CLEAR_UM or not min(shape):
             return np.zeros((*shape, RGBA), np.uint8)
-        view = _View.of(self._shown, np.asarray(self.origin_um), self._pixel_um[level], rows, cols)
+        origin = np.asarray(self.origin_um)
+        view = _View.of(self._shown, size, origin, self._pixel_um[level], rows, cols)
         if size <= _SECTORS_UM:
             drawn = view.sectors()
         elif size <= _LINES_UM:
@@ -162,12 +164,15 @@ class _View:
     Parameters
     ----------
     shown : _Shown
+    size_um : float
+        Of a pixel, as the level is named.
     numbers : (n,) int32
     y, x : (n,) float32
         Centres, pixels of the drawing; whole numbers are the corners of pixels.
     corner_um : (2,) float64
         (y, x) of the drawing, µm.
     pixel_um : (2,) float64
+        (y, x), exactly.
     shape : tuple of int
         Of the drawing.
     pad_px : int
@@ -175,6 +180,7 @@ class _View:
     """
 
     shown: _Shown
+    size_um: float
     numbers: NDArray[np.int32]
     y: NDArray[np.float32]
     x: NDArray[np.float32]
@@ -187,6 +193,7 @@ class _View:
     def of(
         cls,
         shown: _Shown,
+        size_um: float,
         origin_um: NDArray[np.float64],
         pixel_um: NDArray[np.float64],
         rows: tuple[int, int],
@@ -202,17 +209,17 @@ class _View:
         numbers, centres = index.found(*(low - reach - 2 * pixel_um), *(high + reach + 2 * pixel_um))
         y, x = ((centres - corner) / pixel_um).astype(np.float32).T
         shape = rows[1] - rows[0] + 2 * pad, cols[1] - cols[0] + 2 * pad
-        return cls(shown, numbers, y, x, corner, pixel_um, shape, pad)
+        return cls(shown, size_um, numbers, y, x, corner, pixel_um, shape, pad)
 
     def sectors(self) -> NDArray[np.uint8]:
         """Stained sectors thick in the colour of the class, the rest thin and grey, and centres."""
         cells, rules = self.shown.reading.cells, self.shown.reading.rules
         values = self.shown.values[self.numbers]
         counted = values >= _FIRST_CLASS
-        thin = self._outlines(np.where(counted, _UNSTAINED, _FAINT), 1 if self.pixel_um[0] < 0.45 else 2)
+        thin = self._outlines(np.where(counted, _UNSTAINED, _FAINT), 1 if self.size_um < _SECTORS_UM else 2)
         of = self.numbers[counted]
         stained = (cells.contrast[of] >= rules.contrast) & (cells.dab[of] >= rules.dab)
-        each = 4 if self.pixel_um[0] < 0.3 else 3 if self.pixel_um[0] < 0.45 else 2
+        each = 4 if self.size_um <= FINEST_UM else 3 if self.size_um < _SECTORS_UM else 2
         y, x = self._points(counted, _between(each))
         thick = np.zeros(self.shape, np.uint8)
         chosen = np.repeat(stained, each, axis=1)
@@ -223,7 +230,7 @@ class _View:
 
     def lines(self) -> NDArray[np.uint8]:
         """Borders in the colour of the class."""
-        return self._outlines(self.shown.values[self.numbers], 2 if self.pixel_um[0] < 0.85 else 4)
+        return self._outlines(self.shown.values[self.numbers], 2 if self.size_um < _LINES_UM else 4)
 
     def rings(self) -> NDArray[np.uint8]:
         """Borders as points close to each other, which takes less time than lines."""
@@ -233,10 +240,10 @@ class _View:
         return drawn
 
     def dots(self) -> NDArray[np.uint8]:
-        """Centres as squares of about 4 µm."""
+        """Centres as squares of about 6 µm."""
         drawn = np.zeros(self.shape, np.uint8)
         _scatter(drawn, self.y, self.x, self.shown.values[self.numbers])
-        return _wider(drawn, 2) if self.pixel_um[0] < 3 else drawn
+        return _wider(drawn, 3 if self.size_um <= 2 else 2)
 
     def mark(self, drawn: NDArray[np.uint8]) -> None:
         """Draw a ring around the marked cell, seen on any colour: black in white."""
@@ -251,10 +258,10 @@ class _View:
         for value, thickness in ((_WHITE, 5), (_BLACK, 2)):
             cv2.circle(drawn, centre, round(_PARTS * radius), value, thickness, shift=_SHIFT)
 
-    def _reach_um(self, chosen: slice | NDArray[np.bool_], step: int = 1) -> NDArray[np.float32]:
+    def _reach_um(self, chosen: slice | NDArray[Any], step: int = 1) -> NDArray[np.float32]:
         """From the centre to what is drawn, (n, 32 / step) float32."""
         border = self.shown.reading.cells.border_um[self.numbers[chosen], ::step].astype(np.float32)
-        border -= np.float32(_INSET_UM)
+        border -= np.float32(_INSET_SECTORS_UM if self.size_um <= _SECTORS_UM else _INSET_UM)
         return np.maximum(border, np.float32(_INSET_UM), out=border)
 
     def _points(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2.cells.rules import CLASSES
-from napari_her2.explain.cell_levels import CellLevels
+from napari_her2.explain.cell_levels import CLEAR_UM, CellLevels
 from napari_her2.explain.maps import TileMap
 from napari_her2.explain.overlays import Column, OverlayInfo, TileWords
 from napari_her2.slide.grid import TileGrid
@@ -37,6 +37,7 @@ def _share(of: str, column: str, order: int) -> OverlayInfo:
         colours="share",
         limits=(0.0, 100.0),
         visible=True,
+        from_um=CLEAR_UM,  # nearer, cells show their classes themselves
         order=20,
         depth=10,
         hover=Column(f"{of} (%)", decimals=0, order=order),

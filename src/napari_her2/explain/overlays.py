@@ -163,6 +163,9 @@ class OverlayInfo:
         Whether it is shown before it is asked for.
     on_request : bool
         Whether its layer is made only when the user asks for it.
+    from_um : float
+        µm per screen pixel from which on it is shown, unless the user asks for it: of what would hide cells
+        that are drawn themselves when zoomed in. 0 for always.
     order : int
         Its place in the list of checkboxes, from the top.
     depth : int
@@ -187,6 +190,7 @@ class OverlayInfo:
     categories: tuple[str, ...] = ()
     visible: bool = False
     on_request: bool = False
+    from_um: float = 0.0
     order: int = 50
     depth: int = 10
     hover: Column | None = None

@@ -46,6 +46,24 @@ def cell_at(session: Session, slide_id: str, position: Sequence[float]) -> int:
     return -1 if reading is None or layer is None else cell_number(reading, layer, position)
 
 
+def mark_cell(session: Session, slide_id: str, number: int) -> None:
+    """Draw a ring around a cell, where cells are drawn; the view stays as it is.
+
+    Parameters
+    ----------
+    session : Session
+    slide_id : str
+    number : int
+        Of the cell, from 0; -1 for no ring.
+    """
+    shown = session.overlays(slide_id)
+    borders = None if shown is None else shown.layer(CELLS.kind)
+    levels = None if borders is None else levels_of(borders)
+    if borders is not None and levels is not None:
+        levels.mark(number)
+        borders.refresh(extent=False, thumbnail=False)
+
+
 def show_cell(session: Session, slide_id: str, number: int, *, zoom: float = CLOSE_UP) -> None:
     """Move the view to a cell and draw a ring around it; cells that were hidden are shown.
 
@@ -62,12 +80,10 @@ def show_cell(session: Session, slide_id: str, number: int, *, zoom: float = CLO
     tag = slide_tag(layer) if layer is not None else None
     if reading is None or layer is None or viewer is None or tag is None or number >= len(reading.cells):
         return
+    mark_cell(session, slide_id, number)
     shown = session.overlays(slide_id)
     borders = None if shown is None else shown.layer(CELLS.kind)
-    levels = None if borders is None else levels_of(borders)
-    if borders is not None and levels is not None:
-        levels.mark(number)
-        borders.refresh(extent=False, thumbnail=False)
+    if borders is not None:
         borders.visible = borders.visible or number >= 0
     if number >= 0 and tag.slide.mpp is not None:
         y, x = reading.cells.centre_um[number] / np.asarray(tag.slide.mpp)

@@ -1,4 +1,4 @@
-"""Everything about the result of the chosen slide: card, own score, overlays, tiles, export."""
+"""Everything about the result of the chosen slide: card, own score, cells, overlays, tiles, export."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from napari_her2._qt.parts.jobs import Job
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Label
+from napari_her2._qt.scoring.cells_panel import CellsPanel
 from napari_her2._qt.scoring.manual_score import ManualScoreForm
 from napari_her2._qt.scoring.overlay_controls import OverlayControls
 from napari_her2._qt.scoring.result_card import ResultCard
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from napari_her2._napari.overlays import OverlaySet
     from napari_her2._napari.session import Session
     from napari_her2._qt.parts.theme import Colours
+    from napari_her2.inference.result import SlideResult
 
 
 class ResultPanel(QWidget):
@@ -46,6 +48,7 @@ class ResultPanel(QWidget):
         self._session = session
         self._slide_id = ""
         self.card = ResultCard()
+        self.cells = CellsPanel(session)
         self.manual = ManualScoreForm()
         self.overlays = OverlayControls()
         self.seen_images = SeenImages(session)
@@ -57,20 +60,22 @@ class ResultPanel(QWidget):
         self.jobs = (*self.tiles.jobs, self.export_job)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for title, widget in (
-            ("Result", self.card),
-            ("Your own reading", self.manual),
-            ("Overlays", self.overlays),
+        for widget in (
+            Section("Result", self.card),
+            self.cells,
+            Section("Your own reading", self.manual),
+            Section("Overlays", self.overlays),
+            self.seen,
+            self.tiles,
         ):
-            layout.addWidget(Section(title, widget))
-        layout.addWidget(self.seen)
-        layout.addWidget(self.tiles)
+            layout.addWidget(widget)
         self.card.layout().addWidget(self.exported)
         self._connect()
         self.show_slide("")
 
     def _connect(self) -> None:
         self.manual.changed.connect(self._on_manual)
+        self.cells.failed.connect(self.failed)
         self.card.export_wanted.connect(self._choose_folder)
         controls = self.overlays
         controls.visible_changed.connect(self._on_visible)
@@ -88,6 +93,7 @@ class ResultPanel(QWidget):
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self.card.set_colours(colours)
+        self.cells.set_colours(colours)
         self.seen_images.set_colours(colours)
         self.tiles.set_colours(colours)
 
@@ -100,7 +106,8 @@ class ResultPanel(QWidget):
         self.exported.setVisible(False)
         self.seen_images.show_result(result)
         self.seen.setVisible(self.seen_images.count > 0)
-        self.tiles.show_result(result)
+        self.cells.show_result(result)
+        self._show_tiles(result)
         self.manual.set_value(self._session.manual(self._read_id))
         self.manual.set_result(result)
         self._show_category()
@@ -115,6 +122,7 @@ class ResultPanel(QWidget):
 
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""
+        self.cells.shutdown()
         self.tiles.shutdown()
         self.export_job.shutdown()
         self._subscriptions.end()
@@ -147,6 +155,13 @@ class ResultPanel(QWidget):
             visible[kind] = any(layer.visible for layer in layers) if layers else None
         self.overlays.set_visible(visible)
 
+    def _show_tiles(self, result: SlideResult | None) -> None:
+        """Show the tiles of a result; where cells were read, they are what can be clicked."""
+        if result is not None and result.slides[0].cells is not None:
+            result = None
+        self.tiles.show_result(result)
+        self.tiles.setVisible(result is not None)
+
     def _show_category(self) -> None:
         """Show beside the prediction what follows from the user's own entries."""
         manual = self._session.manual(self._read_id)
@@ -166,7 +181,7 @@ class ResultPanel(QWidget):
         """Forget the tiles of a slide that was closed, and an image that was taken off it."""
         self.seen_images.sync()
         if not all(self._session.slide_of(slide_id) for slide_id in self.tiles.slide_ids):
-            self.tiles.show_result(self._session.result(self._slide_id))
+            self._show_tiles(self._session.result(self._slide_id))
 
     def _on_manual(self, manual: ManualScore) -> None:
         self._session.set_manual(self._read_id, manual)

@@ -181,6 +181,30 @@ def test_a_cohort_writes_its_cells_when_it_is_asked(tmp_path):
         assert held["starts"][-1] == len(held["corners_um"])
 
 
+def test_graded_membranes_are_drawn_on_the_same_cells_and_remembered(tmp_path):
+    def cohort():
+        for _ in cohort_steps(tmp_path, cases=1, seed=3, size_px=640, mpp=0.5, membranes="graded"):
+            pass
+        return next(tmp_path.glob("*_truth.json"))
+
+    path = cohort()
+    made = path.stat().st_mtime_ns
+    assert cohort().stat().st_mtime_ns == made
+    truth = json.loads(path.read_text(encoding="utf-8"))
+    graded = cells_of(tissue_of_truth(path))
+    plain = cells_of(tissue_of(truth["seed"], truth["score"], 640, 0.5))
+    np.testing.assert_array_equal(graded.centre_um, plain.centre_um)
+    np.testing.assert_array_equal(graded.state, plain.state)
+    faint = graded.state == 1
+    assert faint.any()
+    assert graded.mass()[faint].mean() > 3 * plain.mass()[faint].mean()
+    for _ in cohort_steps(tmp_path, cases=1, seed=3, size_px=640, mpp=0.5):
+        pass
+    assert "membranes" not in json.loads(path.read_text(encoding="utf-8"))
+    with pytest.raises(JobFailed, match="plain or graded"):
+        make_pair(tmp_path, "x", score="0", seed=1, size_px=512, membranes="vivid")
+
+
 def test_slides_are_drawn_as_they_always_were():
     """Models were trained on phantoms: another drawing would be another tissue under the same seed."""
     tissue = tissue_of(21, "2+", 2048, 0.5)

@@ -38,11 +38,19 @@ def phantom(
     cells: Annotated[
         bool, typer.Option("--cells", help="Write the truth of every cell of the IHC slides too, as NPZ.")
     ] = False,
+    membranes: Annotated[
+        str,
+        typer.Option(
+            help="plain: staining told apart by eye at once; graded: as the criteria of cells space it."
+        ),
+    ] = "plain",
 ) -> None:
     """Make a synthetic cohort: H&E and HER2 IHC slide of each case, manifest and truth."""
     from napari_her2.phantom import cohort_steps
 
-    steps = cohort_steps(out, cases=cases, test=test, seed=seed, size_px=size_px, mpp=mpp, cells=cells)
+    steps = cohort_steps(
+        out, cases=cases, test=test, seed=seed, size_px=size_px, mpp=mpp, cells=cells, membranes=membranes
+    )
     manifest = drive(_as_progress(steps, "Making cases", "cases"), "phantom")
     typer.echo(f"{cases + test} cases: {manifest}")
 

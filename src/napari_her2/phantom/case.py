@@ -61,6 +61,39 @@ class MembraneMix:
 
 
 @dataclass(frozen=True, slots=True)
+class MembraneLevels:
+    """How strongly stained membranes are drawn: faint, weak to moderate, and intense ones.
+
+    Attributes
+    ----------
+    name : str
+        As files of truth have it.
+    density : 3 tuples (least, spread)
+        Density of DAB x 100 (natural logarithm) of each.
+    half_um : 4 floats
+        Half the width of a wall, of cells without staining (not drawn) and of each.
+    faint_complete : (least, spread)
+        Share of its outline that a faint membrane stains.
+    """
+
+    name: str
+    density: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+    half_um: tuple[float, float, float, float]
+    faint_complete: tuple[float, float]
+
+
+PLAIN = MembraneLevels(
+    "plain", ((10.0, 10.0), (34.0, 28.0), (115.0, 70.0)), (0.4, 0.42, 0.52, 0.72), (0.25, 0.35)
+)
+GRADED = MembraneLevels(
+    "graded", ((54.0, 18.0), (82.0, 38.0), (56.0, 136.0)), (0.4, 0.50, 0.62, 0.72), (0.5, 0.35)
+)
+"""Masses of membranes about as 1 : 2 : 2.7, each in the middle of its class by the criteria of cells, and
+intense cells differ among themselves; in the plain levels they are 1 : 5 : 18, told apart by eye at once."""
+LEVELS = {levels.name: levels for levels in (PLAIN, GRADED)}
+
+
+@dataclass(frozen=True, slots=True)
 class Stain:
     """One slide's two dyes, light and optics.
 
@@ -96,6 +129,7 @@ class Case:
     membranes: MembraneMix
     he: Stain
     ihc: Stain
+    levels: MembraneLevels = PLAIN
 
 
 def draw_morphology(seed: int, score: Score) -> Morphology:
@@ -163,7 +197,7 @@ def _draw_stain(
     )
 
 
-def draw_case(seed: int, score: Score) -> Case:
+def draw_case(seed: int, score: Score, levels: MembraneLevels = PLAIN) -> Case:
     """Draw a case; the same seed and score give the same case on any machine."""
     return Case(
         seed=seed,
@@ -172,4 +206,5 @@ def draw_case(seed: int, score: Score) -> Case:
         membranes=draw_membranes(seed, score),
         he=_draw_stain(seed, "stain-he", (0.14, 0.92, 0.36), (1.35, 0.8)),
         ihc=_draw_stain(seed, "stain-ihc", (0.30, 0.57, 0.76), (0.72, 1.0)),
+        levels=levels,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from napari_her2.phantom.case import SCORES, Score
+from napari_her2.phantom.case import PLAIN, SCORES, Score
 from napari_her2.phantom.counter import generator, key
 from napari_her2.phantom.pair import PhantomPair, make_pair, pair_paths
 from napari_her2.phantom.true_cells import tissue_of_truth, write_cells
@@ -61,6 +61,7 @@ def cohort_steps(
     size_px: int | tuple[int, int] = 4096,
     mpp: float | Sequence[float] = 0.5,
     cells: bool = False,
+    membranes: str = "plain",
 ) -> Generator[tuple[int, int], None, Path]:
     """Write a cohort; a case that is already there, made with the same settings, is kept.
 
@@ -81,6 +82,9 @@ def cohort_steps(
 
     cells : bool
         Whether the truth of every single cell is written too, as `<case>_cells.npz`.
+
+    membranes : str
+        As in `make_pair`.
 
     Yields
     ------
@@ -105,11 +109,20 @@ def cohort_steps(
             "seed": case.seed,
             "size_px": _size(size_px),
             "mpp": case_mpp,
+            "membranes": membranes,
         }
         paths, held = pair_paths(folder, case.case_id), folder / f"{case.case_id}_cells.npz"
         if not _finished(paths, wanted):
             held.unlink(missing_ok=True)
-            make_pair(folder, case.case_id, score=case.score, seed=case.seed, size_px=size_px, mpp=case_mpp)
+            make_pair(
+                folder,
+                case.case_id,
+                score=case.score,
+                seed=case.seed,
+                size_px=size_px,
+                mpp=case_mpp,
+                membranes=membranes,
+            )
         if cells and not held.is_file():
             write_cells(held, tissue_of_truth(paths.truth_json))
         yield done, len(plan)
@@ -127,7 +140,9 @@ def _finished(pair: PhantomPair, wanted: dict[str, object]) -> bool:
         truth = cast("dict[str, object]", json.loads(pair.truth_json.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return False
-    return all(truth.get(name) == value for name, value in wanted.items())
+    # Truth of before there was a choice says nothing of it.
+    held = {"membranes": PLAIN.name, **truth}
+    return all(held.get(name) == value for name, value in wanted.items())
 
 
 def _write_manifest(folder: Path, plan: tuple[PlannedCase, ...]) -> Path:

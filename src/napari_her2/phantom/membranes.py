@@ -44,13 +44,13 @@ class MembranePieces:
     half_um: Floats
 
 
-def _own_density(seed: int, kind: Ints, points: Points) -> Floats:
+def _own_density(case: Case, kind: Ints, points: Points) -> Floats:
     """Density x 100 of each cell's own membrane."""
-    spread = points.uniform(seed, "membrane-density")
+    spread = points.uniform(case.seed, "membrane-density")
     density = np.zeros(kind.size)
-    density = np.where(kind == FAINT, 10 + 10 * spread, density)
-    density = np.where(kind == MODERATE, 34 + 28 * spread, density)
-    return np.where(kind == INTENSE, 115 + 70 * spread, density)
+    for which, (least, more) in zip((FAINT, MODERATE, INTENSE), case.levels.density, strict=True):
+        density = np.where(kind == which, least + more * spread, density)
+    return density
 
 
 def membrane_pieces(
@@ -67,9 +67,10 @@ def membrane_pieces(
     stained_only : bool
         Whether walls between two cells without any staining are left out.
     """
-    density = _own_density(case.seed, kind, points)
-    width = np.choose(kind, (0.4, 0.42, 0.52, 0.72))
-    complete = np.where(kind == FAINT, 0.25 + 0.35 * points.uniform(case.seed, "complete"), 1.0)
+    density = _own_density(case, kind, points)
+    width = np.choose(kind, case.levels.half_um)
+    least, more = case.levels.faint_complete
+    complete = np.where(kind == FAINT, least + more * points.uniform(case.seed, "complete"), 1.0)
     wanted = (kind[cells.pairs] > 0).any(axis=1) | (not stained_only)
     pairs, ends = cells.pairs[wanted], cells.ends[wanted]
     t = np.arange(PIECES + 1) / PIECES

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2.phantom.case import SCORES, Case, Score, draw_case
+from napari_her2.phantom.case import LEVELS, SCORES, Case, MembraneLevels, Score, draw_case
 from napari_her2.phantom.cells import take_census
 from napari_her2.phantom.layout import make_layout
 from napari_her2.phantom.render import BLOCK_PX, Scene, make_scene, render_block
@@ -63,6 +63,15 @@ def checked_shape(size_px: int | tuple[int, int], mpp: float, score: str) -> tup
     return int(height), int(width)
 
 
+def checked_levels(name: str) -> MembraneLevels:
+    """Levels of membrane staining by their name, or JobFailed."""
+    if name not in LEVELS:
+        raise JobFailed(
+            f"Membranes of a phantom are {' or '.join(LEVELS)}, not {name!r}: choose one of them."
+        )
+    return LEVELS[name]
+
+
 def make_pair(
     out_dir: Path | str,
     case_id: str,
@@ -71,6 +80,7 @@ def make_pair(
     seed: int,
     size_px: int | tuple[int, int] = 4096,
     mpp: float = 0.5,
+    membranes: str = "plain",
 ) -> PhantomPair:
     """Write the H&E and the HER2 IHC slide of a synthetic case, and the truth about it.
 
@@ -88,6 +98,9 @@ def make_pair(
         Size of level 0.
     mpp : float
         µm/px, 0.25 to 1.
+    membranes : "plain" or "graded"
+        How far apart faint, moderate and intense membranes are: told apart by eye at once, or as close as
+        the criteria of single cells expect them.
 
     Raises
     ------
@@ -97,7 +110,7 @@ def make_pair(
     shape = checked_shape(size_px, mpp, score)
     paths = pair_paths(out_dir, case_id)
     size_um = (shape[0] * mpp, shape[1] * mpp)
-    scene = _prepare(draw_case(seed, score), size_um, mpp)
+    scene = _prepare(draw_case(seed, score, checked_levels(membranes)), size_um, mpp)
     polygons = tumour_polygons(scene.layout, shape, mpp)
     area = sum(polygon.area for polygon in polygons) * mpp**2 / 1e6
     try:

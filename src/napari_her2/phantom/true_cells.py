@@ -32,7 +32,7 @@ from napari_her2.phantom.cells import (
 from napari_her2.phantom.layers import DENSITY_UNIT, drawn_window, nucleus_places
 from napari_her2.phantom.layout import Layout, make_layout
 from napari_her2.phantom.membranes import PIECES, MembranePieces, membrane_pieces
-from napari_her2.phantom.pair import checked_shape
+from napari_her2.phantom.pair import checked_levels, checked_shape
 from napari_her2.phantom.render import BLOCK_PX, bent, block_frame
 from napari_her2.phantom.shapes import mosaic
 from napari_her2.whole_files import replaced_file
@@ -134,11 +134,13 @@ class TrueCells:
         return np.where(stained > 0, self._share(self.od) / np.maximum(stained, 1e-12), 0.0)
 
 
-def tissue_of(seed: int, score: Score, size_px: int | tuple[int, int], mpp: float) -> PhantomTissue:
+def tissue_of(
+    seed: int, score: Score, size_px: int | tuple[int, int], mpp: float, membranes: str = "plain"
+) -> PhantomTissue:
     """Compute the tissue of a case, as `make_pair` does for the same arguments, without drawing it."""
     shape = checked_shape(size_px, mpp, score)
     size_um = shape[0] * mpp, shape[1] * mpp
-    case, layout = draw_case(seed, score), make_layout(seed, size_um)
+    case, layout = draw_case(seed, score, checked_levels(membranes)), make_layout(seed, size_um)
     return PhantomTissue(case, layout, take_census(case, layout, size_um), shape, mpp)
 
 
@@ -153,7 +155,8 @@ def tissue_of_truth(truth_json: Path) -> PhantomTissue:
     try:
         truth = json.loads(truth_json.read_text(encoding="utf-8"))
         height, width = truth["size_px"]
-        return tissue_of(int(truth["seed"]), truth["score"], (int(height), int(width)), float(truth["mpp"]))
+        shape, levels = (int(height), int(width)), str(truth.get("membranes", "plain"))
+        return tissue_of(int(truth["seed"]), truth["score"], shape, float(truth["mpp"]), levels)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JobFailed(f"{truth_json.name} is not the truth of a phantom; make the case again.") from error
 

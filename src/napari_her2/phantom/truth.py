@@ -11,6 +11,7 @@ from shapely import build_area
 from shapely.geometry import MultiLineString, Polygon, box, mapping
 from skimage.measure import find_contours
 
+from napari_her2.phantom.case import PLAIN
 from napari_her2.phantom.layout import NODE_UM, Layout
 from napari_her2.whole_files import replaced_file
 
@@ -104,5 +105,7 @@ def write_truth(
             "mpp": mpp,
             "morphology": asdict(case.morphology),
             "stain": {"he": asdict(case.he), "ihc": asdict(case.ihc)},
+            # Files of plain cases stay what they were.
+            **({} if case.levels == PLAIN else {"membranes": case.levels.name}),
         },
     )

@@ -38,6 +38,8 @@ _KEY_VERSION = 2  # 1 knew a slide by the ends of its file, and two slides may s
 _MAGIC = b"HER2EMB1"
 _HEADER = struct.Struct("<8sIII")  # magic, tiles, features per tile, CRC-32 of the body
 _SUFFIX = ".features"
+CELLS_SUFFIX = ".cells"
+"""Of the stores of `napari_her2.inference.cell_store`, which lie here too, and count towards the limit."""
 # A header that claims more than this is damage, not a batch: it must not make us reserve memory.
 _MAX_BLOCK_BYTES = 1 << 30
 
@@ -305,7 +307,8 @@ def _blocks(file: BinaryIO, dim: int) -> Iterator[tuple[int, bytes]]:
 
 def _stores() -> list[Path]:
     try:
-        return [path for path in _own_folder().glob(f"*{_SUFFIX}") if is_plain(path)]
+        inside = _own_folder().iterdir()
+        return [path for path in inside if path.suffix in (_SUFFIX, CELLS_SUFFIX) and is_plain(path)]
     except OSError:  # there is none, or a link in its place
         return []
 

@@ -33,6 +33,7 @@ _JOIN_BELOW = 4
 _NOTHING = 1e-6
 """A mean of marks (0 or 255) above this holds some: the rest is rounding."""
 _BLOCK_PX = 1024
+_MARKED_PX = 256
 _BLOCKS_A_BATCH = 4
 
 
@@ -120,6 +121,45 @@ def area_steps(
     )
     area: Area = yield from parts
     return area
+
+
+def read_marked(slide: Slide, level: int, corner: tuple[int, int], shape: tuple[int, int]) -> Area:
+    """Read a window of a level of which a part is damaged: what can be read of it, and where it cannot.
+
+    Damage is looked for in squares that lie on one grid of the level, so that it is the same in all windows.
+
+    Parameters
+    ----------
+    slide : Slide
+    level : int
+    corner : tuple of int
+        (y, x) of the upper left corner, pixels of the level; may lie outside.
+    shape : tuple of int
+        (height, width), pixels of the level.
+
+    Returns
+    -------
+    Area
+    """
+    rgb, damaged = np.full((*shape, 3), 255, np.uint8), np.zeros(shape, np.bool_)
+    (top, bottom), (left, right) = (
+        (max(corner[axis], 0), min(corner[axis] + shape[axis], slide.level_shapes[level][axis]))
+        for axis in (0, 1)
+    )
+    for y in range(top // _MARKED_PX * _MARKED_PX, bottom, _MARKED_PX):
+        for x in range(left // _MARKED_PX * _MARKED_PX, right, _MARKED_PX):
+            y0, x0, y1, x1 = (
+                max(y, top),
+                max(x, left),
+                min(y + _MARKED_PX, bottom),
+                min(x + _MARKED_PX, right),
+            )
+            part = slice(y0 - corner[0], y1 - corner[0]), slice(x0 - corner[1], x1 - corner[1])
+            try:
+                rgb[part] = slide.read(level, y0, x0, y1 - y0, x1 - x0)
+            except DamagedTile:
+                damaged[part] = True
+    return Area(rgb, damaged if damaged.any() else None)
 
 
 def _joined(

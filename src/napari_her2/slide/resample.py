@@ -6,7 +6,8 @@ coarser than asked for is enlarged, bilinearly. Scale and size are never rounded
 at the nearest pixel of the level.
 
 `resampled` (OpenCV) takes a whole window; `area_means` takes any part of one, and gives the same
-pixels to within the rounding of single precision, however the window is cut.
+pixels to within the rounding of single precision, however the window is cut. `anchored` counts pixels from
+the corner of the level: its pixels are the same bit for bit in every window that holds them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAME_SCALE = 1e-3
+_STRIP_ROWS = 32
 
 
 def choose_level(
@@ -131,3 +133,93 @@ def area_means(
         sums = low + part * (sums.take(whole + 1, axis) - low)
     means: NDArray[np.float64] = np.diff(np.diff(sums, axis=0), axis=1) / (scale[0] * scale[1])
     return means
+
+
+def anchored_window(first: int, count: int, scale: float) -> tuple[int, int]:
+    """Which pixels of a level so many anchored ones are made of, along one axis.
+
+    Parameters
+    ----------
+    first, count : int
+        Pixels of the result, counted from the corner of the level; may begin outside.
+    scale : float
+        Pixels of the level per pixel of the result.
+
+    Returns
+    -------
+    start, length : int
+        Pixels of the level. The length is the same for every ``first``.
+    """
+    return math.floor(first * scale) - 1, math.ceil(count * scale) + 4
+
+
+def anchored(
+    window: NDArray[np.uint8],
+    first: tuple[int, int],
+    scale: tuple[float, float],
+    size: tuple[int, int],
+) -> NDArray[np.uint8]:
+    """Bring a window to the µm/px asked for on the one grid of the level, wherever the window begins.
+
+    Parameters
+    ----------
+    window : (h, w, 3) uint8
+        Begins and ends where `anchored_window` says.
+    first : tuple of int
+        (y, x) of the first pixel of the result, counted from the corner of the level.
+    scale : tuple of float
+        (y, x) pixels of the level per pixel of the result.
+    size : tuple of int
+        (height, width) of the result.
+
+    Returns
+    -------
+    (height, width, 3) uint8
+    """
+    starts = [anchored_window(at, 1, value)[0] for at, value in zip(first, scale, strict=True)]
+    if all(value == round(value) for value in scale):
+        whole = round(scale[0]), round(scale[1])
+        (y, height), (x, width) = (
+            (first[axis] * whole[axis] - starts[axis], size[axis] * whole[axis]) for axis in (0, 1)
+        )
+        part = window[y : y + height, x : x + width]
+        if whole == (1, 1):
+            return part
+        return np.asarray(cv2.resize(part, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8)
+    taps = [_taps(first[axis], size[axis], scale[axis], starts[axis]) for axis in (0, 1)]
+    out = np.empty((*size, window.shape[2]), np.uint8)
+    # In strips that stay in the processor's cache; rows first, then columns of the transposed strip.
+    for top in range(0, size[0], _STRIP_ROWS):
+        rows = slice(top, min(top + _STRIP_ROWS, size[0]))
+        strip = _weighted(window, taps[0][0][rows], taps[0][1][rows])
+        turned = _weighted(cv2.transpose(strip), *taps[1])
+        np.rint(turned, out=turned)
+        out[rows] = cv2.transpose(turned)
+    return out
+
+
+def _taps(first: int, count: int, scale: float, start: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Pixels of the window, and their weights, that each pixel of the result is the sum of, (count, n).
+
+    Weights follow from the place on the level alone, so that they are the same in every window.
+    """
+    at = np.arange(first, first + count)
+    if scale < 1:
+        middle = (at + 0.5) * scale - 0.5
+        low = np.floor(middle).astype(np.int64)
+        part = (middle - low).astype(np.float32)
+        return np.stack([low, low + 1], axis=1) - start, np.stack([1 - part, part], axis=1)
+    begin, end = (at * scale)[:, None], ((at + 1) * scale)[:, None]
+    pixel = np.floor(begin).astype(np.int64) + np.arange(math.ceil(scale) + 1)
+    share = np.minimum(end, pixel + 1) - np.maximum(begin, pixel)
+    return pixel - start, (np.clip(share, 0, 1) / scale).astype(np.float32)
+
+
+def _weighted(
+    rows: NDArray[np.uint8] | NDArray[np.float32], pixel: NDArray[np.int64], weight: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Sum of rows, each with its weight, (n, w, 3) float32."""
+    total = rows[pixel[:, 0]] * weight[:, 0, None, None]
+    for tap in range(1, pixel.shape[1]):
+        total += rows[pixel[:, tap]] * weight[:, tap, None, None]
+    return np.asarray(total, np.float32)

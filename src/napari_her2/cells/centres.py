@@ -20,6 +20,9 @@ RATIO = 1.26
 APART_UM = 5.0
 SHARE_OF_NUCLEUS_H, LEAST, MOST = 0.05, 0.004, 0.02
 """Least difference of Gaussians of a centre: a share of the nuclei's haematoxylin, held within two bounds."""
+GLASS_OD = 0.03
+AROUND_UM, MOST_GLASS = 4.0, 0.7
+"""No centre lies where more than this share of the square of twice the size is bare glass."""
 _TAIL = 2.5
 """Kernels end after so many standard deviations, so that what lies further away has no part at all."""
 _PLACES = 16
@@ -79,13 +82,22 @@ def blobs(signal: NDArray[np.float32], mpp: float) -> NDArray[np.float32]:
     return largest
 
 
-def find_centres(blob: NDArray[np.float32], mpp: float, nucleus_h: float) -> NDArray[np.float32]:
+def bare_glass(density: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where light met no tissue, from the smoothed sum of both stains, (h, w) bool."""
+    return np.asarray(density < np.float32(GLASS_OD))
+
+
+def find_centres(
+    blob: NDArray[np.float32], glass: NDArray[np.bool_], mpp: float, nucleus_h: float
+) -> NDArray[np.float32]:
     """Find the maxima of the difference of Gaussians over discs.
 
     Parameters
     ----------
     blob : (h, w) float32
         From `blobs`.
+    glass : (h, w) bool
+        From `bare_glass`. A lumen beside a strong membrane is as pale a hole as a cell, but holds nothing.
     mpp : float
         Of the plane, µm.
     nucleus_h : float
@@ -99,6 +111,9 @@ def find_centres(blob: NDArray[np.float32], mpp: float, nucleus_h: float) -> NDA
     least = min(max(SHARE_OF_NUCLEUS_H * nucleus_h, LEAST), MOST)
     peaks = blob >= cv2.dilate(blob, np.ones((3, 3), np.uint8))
     peaks &= blob >= np.float32(least)
+    side = 2 * round(AROUND_UM / mpp) + 1
+    bare = cv2.blur(glass.view(np.uint8) * np.uint8(200), (side, side), borderType=cv2.BORDER_REPLICATE)
+    peaks &= bare <= np.uint8(200 * MOST_GLASS)
     places = np.argwhere(peaks)
     half = int(APART_UM / mpp)
     places = places[((places >= half) & (places < np.array(blob.shape) - half)).all(axis=1)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from napari_her2.cells.centres import blobs, cell_signal, find_centres, reach_um, smoothed
+from napari_her2.cells.centres import bare_glass, blobs, cell_signal, find_centres, reach_um, smoothed
 from napari_her2.cells.interiors import read_interiors
 from napari_her2.cells.membranes import read_membranes
 from napari_her2.cells.table import SECTORS, Cells
@@ -77,7 +77,8 @@ def measured(
         h, dab = stains.unmixed(rgb)
     with _timed(clock, "centres"):
         signal = smoothed(_averaged(cell_signal(h, dab), factor), coarse_um, mpp)
-        centres = find_centres(blobs(signal, coarse_um), coarse_um, stains.nucleus_h)
+        glass = bare_glass(smoothed(_averaged(h + dab, factor), coarse_um, mpp))
+        centres = find_centres(blobs(signal, coarse_um), glass, coarse_um, stains.nucleus_h)
         middle_um = (corner + (centres.astype(np.float64) + 0.5) * factor) * mpp
         low, high = np.array(core_um[:2]), np.array(core_um[2:])
         chosen = np.flatnonzero(((middle_um >= low) & (middle_um < high)).all(axis=1))
@@ -85,7 +86,7 @@ def measured(
         return Cells.none()
     with _timed(clock, "territories"):
         labels = territories(signal, centres, coarse_um)
-        border = borders_um(labels, centres, chosen, coarse_um)
+        border = borders_um(labels, signal, glass, centres, chosen, coarse_um)
     with _timed(clock, "membranes"):
         fine = ((centres[chosen] + 0.5) * factor - 0.5).astype(np.float32)
         membranes = read_membranes(dab, fine, border, mpp)

@@ -28,6 +28,8 @@ PRIOR_PIXELS = 2000
 """With so many pixels of its own, a slide's direction and the prior weigh the same."""
 LEAST_OD, CLIPPED_OD = 0.25, 1.4
 """Sum of the channels from which a pixel is stained; no channel may exceed the other."""
+TISSUE_OD = 0.1
+"""Sum of the channels from which a pixel is tissue, however faint."""
 BROWN_OD, BROWN_RATIO, BLUE_RATIO = 0.45, 0.75, 1.15
 PUREST = 0.4
 _MOST_PIXELS = 2_000_000
@@ -117,7 +119,7 @@ def fit_stains(samples: Sequence[NDArray[np.uint8]]) -> Stains:
     dab = _direction(brown, brown[:, 2] - brown[:, 0], DAB)
     haematoxylin = _direction(blues, blues[:, 0] - blues[:, 2], HAEMATOXYLIN)
     bare = Stains(white, haematoxylin, dab, 0.0)
-    tissue = pixels[total > LEAST_OD]
+    tissue = pixels[total > TISSUE_OD]
     amount = bare.unmixed(tissue[None])[0] if len(tissue) else np.zeros(1, np.float32)
     return Stains(white, haematoxylin, dab, float(np.percentile(amount, 99)))
 

@@ -28,6 +28,7 @@ FLOODED_UM = 12.0
 ASIDE_UM = (1 - 0.5**0.5) * REACH_UM
 """The slope on a way may be that of a centre beside it, so much further away than the way leads."""
 RAY_STEP_UM = 0.5
+_CELLS_AT_ONCE = 2048
 _LABEL_BITS = 19
 _LABELS = (1 << _LABEL_BITS) - 1
 _LOWEST, _HEIGHTS, _HIGHEST = 16, 4000, 4060
@@ -83,22 +84,61 @@ def territories(signal: NDArray[np.float32], centres: NDArray[np.float32], mpp: 
 
 
 def borders_um(
-    labels: NDArray[np.int32], centres: NDArray[np.float32], chosen: NDArray[np.integer], mpp: float
+    labels: NDArray[np.int32],
+    signal: NDArray[np.float32],
+    glass: NDArray[np.bool_],
+    centres: NDArray[np.float32],
+    chosen: NDArray[np.integer],
+    mpp: float,
 ) -> NDArray[np.float32]:
-    """How far each of the chosen cells reaches along the rays, (n, 32) float32, µm.
+    """How far each of the chosen cells reaches along the rays.
 
-    A ray ends half a step before the first point that belongs to another cell, or to none.
+    A ray ends half a step before the first point of another cell. Where it meets none within the reach, it
+    ends on the highest ridge of the relief, and never on glass: a cell at the edge of a lumen or beside
+    stroma without nuclei has its membrane there.
+
+    Parameters
+    ----------
+    labels : (h, w) int32
+        From `territories`.
+    signal : (h, w) float32
+        That they were made from.
+    glass : (h, w) bool
+        Where light met no tissue.
+    centres : (N, 2) float32
+        (y, x), px of the plane.
+    chosen : (n,) int
+        Numbers of centres.
+    mpp : float
+        Of the plane, µm.
+
+    Returns
+    -------
+    (n, 32) float32
+        µm.
     """
     radii = np.arange(1, round(REACH_UM / RAY_STEP_UM) + 1) * RAY_STEP_UM
     offsets = ray_directions()[:, None] * (radii / mpp)[:, None]
+    slope = (SLOPE * radii).astype(np.float32)
     reach = np.empty((len(chosen), SECTORS), np.float32)
-    flat, width = labels.ravel(), labels.shape[1]
-    for start in range(0, len(chosen), 2048):
-        own = chosen[start : start + 2048]
+    height, width = labels.shape
+    for start in range(0, len(chosen), _CELLS_AT_ONCE):
+        own = chosen[start : start + _CELLS_AT_ONCE]
         at = np.floor(centres[own, None, None] + (offsets + 0.5)).astype(np.int32)
-        at[..., 0].clip(0, labels.shape[0] - 1, out=at[..., 0])
-        at[..., 1].clip(0, width - 1, out=at[..., 1])
-        inside = flat[at[..., 0] * width + at[..., 1]] == own[:, None, None]
-        steps = np.where(inside.all(axis=2), len(radii), inside.argmin(axis=2))
-        reach[start : start + 2048] = (steps + 0.5) * RAY_STEP_UM
-    return np.minimum(reach, np.float32(REACH_UM))
+        place = at[..., 0].clip(0, height - 1) * width + at[..., 1].clip(0, width - 1)
+        there = labels.take(place)
+        outside = there != own[:, None, None]
+        outside[..., -1] = True
+        end = outside.argmax(axis=2)
+        last = np.take_along_axis(there, end[..., None], axis=2)[..., 0]
+        steps = end + 0.5
+        free = np.nonzero((last < 0) | (last == own[:, None]))
+        inside = np.arange(len(radii)) < end[free][:, None]
+        inside &= ~glass.take(place[free])
+        rise = np.where(inside, slope - signal.take(place[free]), -np.inf)
+        steps[free] = np.where(inside.any(axis=1), rise.argmax(axis=1) + 1, 0.5)
+        # Rays that graze an edge end far apart: those take the median of five neighbours.
+        turns = np.stack([np.roll(steps, turn, axis=1) for turn in (-2, -1, 0, 1, 2)])
+        steps[free] = np.median(turns, axis=0)[free]
+        reach[start : start + _CELLS_AT_ONCE] = steps * RAY_STEP_UM
+    return reach

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.cells.lookup import CellIndex
-from napari_her2.cells.rules import Rules, classes, completeness, membrane_mass
+from napari_her2.cells.rules import Rules, classes, completeness, lateral_mass, membrane_mass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +63,20 @@ class CellReading:
     @cached_property
     def classes(self) -> NDArray[np.uint8]:
         """Class of each cell, (N,): a place in `napari_her2.cells.rules.CLASSES`."""
-        return classes(self.completeness, self.raw_mass, self.rules)
+        return self.classes_at(1.0)
+
+    @cached_property
+    def lateral_mass(self) -> NDArray[np.float32] | None:
+        """Mean mass of the strongest third of each membrane, (N,), OD·µm; for the gastric rule alone."""
+        return lateral_mass(self.cells, self.rules) if self.rules.gastric else None
+
+    def classes_at(self, strength: float) -> NDArray[np.uint8]:
+        """Class of each cell, (N,), if the stain were so many times as strong as read."""
+        if strength == 1:
+            return classes(self.completeness, self.raw_mass, self.rules, self.lateral_mass)
+        times = np.float32(strength)
+        lateral = None if self.lateral_mass is None else self.lateral_mass * times
+        return classes(self.completeness, self.raw_mass * times, self.rules, lateral)
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
@@ -79,7 +92,9 @@ class CellReading:
         """Return the same cells judged by other rules; completeness and mass are not measured again."""
         same = (rules.contrast, rules.dab) == (self.rules.contrast, self.rules.dab)
         new = replace(self, rules=rules, calibration=self.calibration if calibration is None else calibration)
-        for name in ("counted", "index", *(("completeness", "raw_mass") if same else ())):
+        kept = ["counted", "index", *(("completeness", "raw_mass") if same else ())]
+        kept += ["lateral_mass"] if same and rules.gastric == self.rules.gastric else []
+        for name in kept:
             if name in self.__dict__:
                 new.__dict__[name] = self.__dict__[name]
         return new

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2.cells.table import SECTORS
 from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from napari_her2.cells.table import Cells
 
 CLASSES = ("0", "1+", "2+", "3+")
+LATERAL_SECTORS = SECTORS // 3 + 1
+"""Sectors of the third of a membrane that the gastric rule looks at."""
+_CELLS_AT_ONCE = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,27 @@ def membrane_mass(cells: Cells, rules: Rules) -> NDArray[np.float32]:
     return np.asarray(cells.mass.mean(axis=1, dtype=np.float32), np.float32)
 
 
-def classes(complete: NDArray[np.float32], raw_mass: NDArray[np.float32], rules: Rules) -> NDArray[np.uint8]:
+def lateral_mass(cells: Cells, rules: Rules) -> NDArray[np.float32]:
+    """Mean mass of the strongest third of the membrane of each cell, without a gain, (N,) float32, OD·µm.
+
+    Of stained sectors alone, wherever they lie: what basolateral or lateral staining of the stomach shows,
+    where the rest of the membrane is bare.
+    """
+    strongest = np.empty(len(cells), np.float32)
+    for start in range(0, len(cells), _CELLS_AT_ONCE):
+        rows = slice(start, start + _CELLS_AT_ONCE)
+        is_stained = (cells.contrast[rows] >= rules.contrast) & (cells.dab[rows] >= rules.dab)
+        mass = np.where(is_stained, cells.mass[rows], 0).astype(np.float32)
+        strongest[rows] = np.partition(mass, -LATERAL_SECTORS, axis=1)[:, -LATERAL_SECTORS:].mean(axis=1)
+    return strongest
+
+
+def classes(
+    complete: NDArray[np.float32],
+    raw_mass: NDArray[np.float32],
+    rules: Rules,
+    lateral: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
     """Class of each cell, (N,) uint8: a place in `CLASSES`.
 
     Parameters
@@ -85,9 +109,20 @@ def classes(complete: NDArray[np.float32], raw_mass: NDArray[np.float32], rules:
     raw_mass : (N,) float32
         Mean membrane mass without a gain, OD·µm.
     rules : Rules
+    lateral : (N,) float32, optional
+        From `lateral_mass`, for the gastric rule: a cell complete enough for 1+ is 2+ or 3+ too where the
+        strongest third of its membrane has the mass of a stained sector of a 2+ or 3+ cell that is just
+        complete enough, which is the threshold of mass over that of completeness.
     """
-    mass = raw_mass / np.float32(rules.gain)
+    gain = np.float32(rules.gain)
+    thick = 0.0
     found = np.zeros(len(complete), np.uint8)
-    for place, (share, least) in enumerate(zip(rules.completeness, rules.mass, strict=True), start=1):
-        found[(complete >= np.float32(share)) & (mass >= np.float32(least))] = place
+    # The thresholds rise with the class, so that every class reached holds those below it: they are counted.
+    for place, (share, least) in enumerate(zip(rules.completeness, rules.mass, strict=True)):
+        reached = (complete >= np.float32(share)) & (raw_mass / gain >= np.float32(least))
+        if rules.gastric and lateral is not None and place:
+            thick = max(thick, least / max(share, 1 / SECTORS))
+            some = complete >= np.float32(rules.completeness[0])
+            reached |= some & (lateral / gain >= np.float32(thick))
+        found += reached
     return found

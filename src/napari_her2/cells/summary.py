@@ -1,15 +1,18 @@
-"""From cells to a score: percentages, criteria, and when the answer stands on the edge."""
+"""What the cells of a slide come to: percentages, the score by the criteria, and what makes it uncertain."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.cells.criteria import Shares, finding
+from napari_her2.cells.criteria import finding, too_few
+from napari_her2.cells.doubts import doubts
 from napari_her2.cells.rules import CLASSES
+from napari_her2.cells.tallies import Tallies, tallied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +21,9 @@ if TYPE_CHECKING:
 
     from napari_her2.cells.reading import CellReading
 
-LEAST_CELLS = 100
-"""With fewer counted cells there is no score."""
+NO_REGION = (
+    "No tumour region is drawn, so the percentages are of all cells: draw the invasive tumour for a score."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,13 @@ class Summary:
     at_least : mapping of str to float
         Each class to its share with all above it.
     incomplete : float
-        Share of cells below 2+ whose membrane is moderate to intense but incomplete, per cent.
+        Share of cells below 2+ that have the mass of a 2+ and the completeness of a 1+: moderate to intense
+        but incomplete, per cent. With the cells of 2+ and above they decide whether the score is 2+.
     membrane_staining, no_staining : float
         Share of cells above 0, and the rest, per cent: a 0 "with membrane staining" and one of "no staining"
         are told apart by it, as measured, and never as an eligibility.
     score : str
-        "" where there is none.
+        Empty where there is none.
     why : str
         The criterion that gives the score, in words; empty without one.
     alternatives : tuple of str
@@ -55,15 +60,15 @@ class Summary:
     ck90 : float
         Completeness x mass at the 90th percentile of the counted cells, OD·µm; nan without cells.
     left_out : int
-        Lymphocytes and stromal cells in the regions.
+        Cells in the regions that are taken for lymphocytes and stroma.
     left_out_percent : float
         Their share of the cells in the regions.
     score_with_left_out : str
-        Score if they counted too.
+        Score if they counted too; empty without a score.
     reasons : tuple of str
         Why there is no score, in sentences.
     regions : tuple of Summary
-        Of each tumour region, where regions were drawn.
+        Of each tumour region, in the order of `CellReading.region_names`.
     """
 
     name: str
@@ -96,70 +101,63 @@ def summarised(reading: CellReading) -> Summary:
     Returns
     -------
     Summary
+        Of all regions together; without regions of all cells, and with no score.
     """
-    mass = reading.raw_mass / np.float32(reading.rules.gain)
-    product = reading.completeness * mass
-    moderate = (reading.completeness >= reading.rules.completeness[0]) & (mass >= reading.rules.mass[1])
-    inside = reading.region >= 0
-
-    def of(name: str, chosen: NDArray[np.bool_], regions: tuple[Summary, ...] = ()) -> Summary:
-        counted = chosen & ~reading.left_out
-        count = int(counted.sum())
-        shares, percent = _shares(reading, counted, moderate)
-        reasons = reading.reasons + _own_reasons(reading, count)
-        found = finding(shares, reading.rules)
-        everyone, _ = _shares(reading, chosen, moderate)
-        total = int(chosen.sum())
-        return Summary(
-            name=name,
-            cells=count,
-            percentages=MappingProxyType(dict(zip(CLASSES, percent, strict=True))),
-            at_least=MappingProxyType(
-                {
-                    "0": 100.0 if count else 0.0,
-                    "1+": shares.stained,
-                    "2+": shares.moderate,
-                    "3+": shares.intense,
-                }
-            ),
-            incomplete=shares.incomplete,
-            membrane_staining=shares.stained,
-            no_staining=percent[0],
-            score="" if reasons else found.score,
-            why="" if reasons else found.why,
-            alternatives=(),
-            borderline="",
-            h_score=percent[1] + 2 * percent[2] + 3 * percent[3] if count else float("nan"),
-            ck90=float(np.percentile(product[counted], 90)) if count else float("nan"),
-            left_out=total - count,
-            left_out_percent=100 * (total - count) / total if total else 0.0,
-            score_with_left_out="" if reasons else finding(everyone, reading.rules).score,
-            reasons=reasons,
-            regions=regions,
-        )
-
-    parts = tuple(of(name, reading.region == k) for k, name in enumerate(reading.region_names))
-    return of("", inside, parts)
+    together, *each = tallied(reading)
+    ck90 = _ck90(reading)
+    regions = tuple(map(partial(_summary, reading), each, reading.region_names, ck90[1:]))
+    return _summary(reading, together, "", ck90[0], regions)
 
 
-def _own_reasons(reading: CellReading, count: int) -> tuple[str, ...]:
-    reasons = []
-    if not reading.region_names:
-        reasons.append(
-            "No tumour region is drawn, so the percentages are of all cells: draw the tumour for a score."
-        )
-    if count < LEAST_CELLS:
-        reasons.append(
-            f"Only {count:,} cells are counted, at least {LEAST_CELLS} are needed: draw a larger region."
-        )
-    return tuple(reasons)
+def _summary(
+    reading: CellReading, found: Tallies, name: str, ck90: float, regions: tuple[Summary, ...] = ()
+) -> Summary:
+    tally = found.as_read
+    shares, counts = tally.shares(), tally.classes
+    cells, left_out = int(counts.sum()), tally.left_out
+    percent = (counts * (100 / max(cells, 1))).tolist()
+    at_least = (100.0 if cells else 0.0, shares.stained, shares.moderate, shares.intense)
+    reasons = _reasons(reading, cells)
+    answer = finding(shares, reading.rules)
+    doubtful = [] if reasons else [each for each in doubts(reading, found) if each[0] != answer.score]
+    return Summary(
+        name=name,
+        cells=cells,
+        percentages=MappingProxyType(dict(zip(CLASSES, percent, strict=True))),
+        at_least=MappingProxyType(dict(zip(CLASSES, at_least, strict=True))),
+        incomplete=shares.incomplete,
+        membrane_staining=shares.stained,
+        no_staining=percent[0],
+        score="" if reasons else answer.score,
+        why="" if reasons else answer.why,
+        alternatives=tuple(score for score in CLASSES if score in dict(doubtful)),
+        borderline=" ".join(dict.fromkeys(reason for _, reason in doubtful)),
+        h_score=sum(place * each for place, each in enumerate(percent)) if cells else float("nan"),
+        ck90=ck90,
+        left_out=left_out,
+        left_out_percent=100 * left_out / max(cells + left_out, 1),
+        score_with_left_out="" if reasons else finding(tally.shares(with_left_out=True), reading.rules).score,
+        reasons=reasons,
+        regions=regions,
+    )
 
 
-def _shares(
-    reading: CellReading, counted: NDArray[np.bool_], moderate: NDArray[np.bool_]
-) -> tuple[Shares, tuple[float, ...]]:
-    found = np.bincount(reading.classes[counted], minlength=4).astype(float)
-    scale = 100 / max(found.sum(), 1.0)
-    incomplete = float((counted & moderate & (reading.classes < 2)).sum()) * scale
-    percent = tuple((found * scale).tolist())
-    return Shares(sum(percent[1:]), sum(percent[2:]), percent[3], incomplete), percent
+def _reasons(reading: CellReading, cells: int) -> tuple[str, ...]:
+    own = ("" if reading.region_names else NO_REGION, too_few(cells))
+    return tuple(dict.fromkeys(reason for reason in (*reading.reasons, *own) if reason))
+
+
+def _ck90(reading: CellReading) -> list[float]:
+    """Completeness x mass at the 90th percentile: of all counted cells, then of each region."""
+    product = (reading.completeness * reading.raw_mass)[reading.counted] / np.float32(reading.rules.gain)
+    regions = len(reading.region_names)
+    if not regions:
+        return [_percentile(product)]
+    region = reading.region[reading.counted]
+    ends = np.cumsum(np.bincount(region, minlength=regions))[:-1]
+    parts = np.split(product[np.argsort(region, kind="stable")], ends)
+    return [_percentile(product), *map(_percentile, parts)]
+
+
+def _percentile(values: NDArray[np.float32]) -> float:
+    return float(np.percentile(values, 90)) if len(values) else float("nan")

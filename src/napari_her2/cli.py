@@ -18,6 +18,7 @@ from napari_her2.commands.flags import Command, Group
 _COMMANDS = {
     "info": ("info", "info"),
     "score": ("score", "score"),
+    "calibrate": ("calibrate", "calibrate_app"),
     "embed": ("embed", "embed"),
     "phantom": ("tools", "phantom"),
     "demo": ("tools", "demo"),

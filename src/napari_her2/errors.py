@@ -31,6 +31,10 @@ class JobFailed(Her2Error):
     """Long work (scoring, embedding, training, writing) could not be finished."""
 
 
+class CalibrationKept(JobFailed):
+    """A calibration of that name is kept already; the user may replace it."""
+
+
 class SlideChanged(JobFailed):
     """The file of a slide was changed while it was in use; nothing that was made of it is kept."""
 

@@ -22,14 +22,13 @@ from napari_her2.cells.calibration import (
     judged_controls,
 )
 from napari_her2.cells.calibration_store import (
-    CalibrationKept,
     calibration_folder,
     keep_calibration,
     kept_calibrations,
     load_calibration,
     remove_calibration,
 )
-from napari_her2.errors import JobFailed
+from napari_her2.errors import CalibrationKept, JobFailed
 
 ALL_STRONG = (0.0, 0.0, 0.0, 1.0)
 ALL_NONE = (1.0, 0.0, 0.0, 0.0)
@@ -182,7 +181,7 @@ def test_a_name_that_cannot_be_shown_is_refused(name):
 
 def test_a_name_that_is_taken_is_replaced_only_when_asked():
     keep_calibration(calibration())
-    with pytest.raises(CalibrationKept, match="choose another name, or replace it"):
+    with pytest.raises(CalibrationKept, match="choose another name"):
         keep_calibration(calibration(gain=2.0))
     assert load_calibration("Lab A").gain != 2.0
     keep_calibration(calibration(gain=2.0), replace=True)

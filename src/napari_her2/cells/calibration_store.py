@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_her2.cells.calibration import Calibration, Control, checked_name
 from napari_her2.cells.rules import CLASSES
-from napari_her2.errors import Her2Error, JobFailed
+from napari_her2.errors import CalibrationKept, Her2Error, JobFailed
 from napari_her2.outside import Reading, shown
 from napari_her2.own_files import private_folder, read_own, write_own
 
@@ -26,10 +26,6 @@ _KEPT = Reading(limit=64 * 1024)
 _MOST_FILES = 2_000
 _LONGEST_TEXT, _MOST_CONTROLS = 200, 16
 _MOST_CELLS = 10**9
-
-
-class CalibrationKept(JobFailed):
-    """A calibration of that name is kept already; the user may replace it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +105,33 @@ def load_calibration(name: str) -> Calibration:
     raise JobFailed(f"No calibration is called {name}: {advice}.")
 
 
+def check_free(name: str, *, replace: bool = False) -> str:
+    """Refuse a name before the work that would be kept under it.
+
+    Parameters
+    ----------
+    name : str
+    replace : bool
+        Whether another calibration of that name may be replaced.
+
+    Returns
+    -------
+    str
+        The name, without the space around it.
+
+    Raises
+    ------
+    JobFailed
+        If it can be no name.
+    CalibrationKept
+        If it is taken.
+    """
+    name = checked_name(name)
+    if not replace and (os.path.lexists(_path(name)) or _of_name(name)):
+        raise CalibrationKept(f"A calibration called {name} is kept already: choose another name.")
+    return name
+
+
 def keep_calibration(calibration: Calibration, *, replace: bool = False) -> Path:
     """Keep a calibration under its name.
 
@@ -130,12 +153,8 @@ def keep_calibration(calibration: Calibration, *, replace: bool = False) -> Path
     JobFailed
         If the folder cannot be written to.
     """
+    target = _path(check_free(calibration.name, replace=replace))
     same = _of_name(calibration.name)
-    target = _path(calibration.name)
-    if (same or os.path.lexists(target)) and not replace:
-        raise CalibrationKept(
-            f"A calibration called {calibration.name} is kept already: choose another name, or replace it."
-        )
     values = {"kind": _KIND, "format": _FORMAT} | calibration.values()
     try:
         private_folder(target.parent)

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_her2.errors import ClusterLost, Her2Error, ModelMisfit, ModelNameTaken, file_problem
+from napari_her2.errors import (
+    CalibrationKept,
+    ClusterLost,
+    Her2Error,
+    ModelMisfit,
+    ModelNameTaken,
+    file_problem,
+)
 from napari_her2.training_runs.outcome import outcome_line
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ debug_everywhere: ContextVar[bool] = ContextVar("debug_everywhere", default=Fals
 
 # What a user may decide against: the core says what is wrong, the command line knows its own options.
 _OPTIONS: dict[type[Her2Error], str] = {
+    CalibrationKept: " To replace it, add --replace.",
     ClusterLost: " To go on, add --skip-finished.",
     ModelMisfit: " To score it all the same, add --override-fit.",
     ModelNameTaken: " To replace it, add --force.",

@@ -14,7 +14,6 @@ from napari_her2.cells.bystanders import bystanders
 from napari_her2.cells.calibration import Calibration, ControlCells, checked_name, judged_controls
 from napari_her2.cells.quality import QualityFacts, quality_reasons, quality_warnings
 from napari_her2.cells.rules import CLASSES, Rules, completeness, membrane_mass
-from napari_her2.cells.summary import LEAST_CELLS as ENOUGH_CELLS
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.cell_reading import read_cells
 from napari_her2.inference.fit import refuse_unstained, slide_stain
@@ -178,7 +177,7 @@ def _doubts(slide: Slide, read: ReadCells, area: DrawnArea) -> tuple[str, ...]:
     side = np.array(read.square_um) / slide.known_mpp
     boxes = np.concatenate([squares * side, (squares + 1) * side], axis=1)
     facts = QualityFacts(
-        cells=max(len(read.cells), ENOUGH_CELLS),  # of too few, the gain itself says how many there are
+        cells=len(read.cells),
         mpp=slide.known_mpp,
         nucleus_h=read.fit.stains.nucleus_h,
         blur_um=read.focus[tuple(squares[area.meets(boxes)].T)][None],

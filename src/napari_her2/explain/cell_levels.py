@@ -252,11 +252,13 @@ class _View:
             return
         y, x = (cells.centre_um[marked] - self.corner_um) / self.pixel_um
         radius = max(10.0, (float(cells.border_um[marked].max()) + 2.5) / self.pixel_um[0])
-        if not (-radius < y < self.shape[0] + radius and -radius < x < self.shape[1] + radius):
-            return
-        centre = round(_PARTS * float(x - 0.5)), round(_PARTS * float(y - 0.5))
-        for value, thickness in ((_WHITE, 5), (_BLACK, 2)):
-            cv2.circle(drawn, centre, round(_PARTS * radius), value, thickness, shift=_SHIFT)
+        reach = int(radius) + 4
+        top, left = (max(int(of) - reach, 0) for of in (y, x))
+        box = drawn[top : max(int(y) + reach, 0), left : max(int(x) + reach, 0)]
+        rows, cols = np.ogrid[: box.shape[0], : box.shape[1]]
+        away = np.abs(np.hypot(rows + (top + 0.5 - y), cols + (left + 0.5 - x)) - radius)
+        box[away <= 2.5] = _WHITE
+        box[away <= 1.0] = _BLACK
 
     def _reach_um(self, chosen: slice | NDArray[Any], step: int = 1) -> NDArray[np.float32]:
         """From the centre to what is drawn, (n, 32 / step) float32."""

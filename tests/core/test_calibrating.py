@@ -35,8 +35,9 @@ def tumour(small_pair):
 @pytest.fixture(scope="module")
 def made(small_pair, tumour):
     with open_slide(small_pair.ihc) as slide:
-        control = [Region(tumour, "3+", "control")]
-        return finished(calibrating(slide, control, "Phantom", antibody=" 4B5 ", cache=False), None)
+        return finished(
+            calibrating(slide, [Region(tumour, "3+", "control")], "Phantom", antibody=" 4B5 "), None
+        )
 
 
 # -- what a control is

@@ -49,11 +49,13 @@ def scoring(
     preset: str,
     settings: Settings,
     override_fit: bool,
+    calibration: str = "",
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, as the dock asks for it."""
     load_torch()
     from napari_her2.methods.scoring import score_steps
 
+    chosen = {"calibration": calibration} if calibration else {}
     return (
         yield from score_steps(
             slide,
@@ -64,6 +66,7 @@ def scoring(
             preset=preset,
             batch_size=settings.batch_size or None,
             override_fit=override_fit,
+            **chosen,
         )
     )
 

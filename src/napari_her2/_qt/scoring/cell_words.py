@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.cells.deciding import why
-from napari_her2.cells.rules import CLASSES, Rules, stained
+from napari_her2.cells.deciding import changes, why
+from napari_her2.cells.rules import CLASSES, stained
 from napari_her2.cells.table import SECTORS
 
 if TYPE_CHECKING:
     from napari_her2.cells.reading import CellReading
+    from napari_her2.cells.rules import Rules
     from napari_her2.cells.summary import Summary
 
 
@@ -36,7 +37,7 @@ def summary_lines(reading: CellReading, summary: Summary) -> tuple[str, ...]:
             + (f"; with them {summary.score_with_left_out}" if summary.score_with_left_out else "")
         )
     if summary.cells:
-        zero = "0: " if summary.score == CLASSES[0] else "Membranes: "
+        zero = "0: " if summary.score == CLASSES[0] else "Cells: "
         lines += [
             " · ".join(f"{name}: {summary.percentages[name]:.1f} %" for name in CLASSES),
             f"{zero}no staining {summary.no_staining:.1f} %, with membrane staining "
@@ -57,7 +58,7 @@ def borderline_line(summary: Summary) -> str:
     """Tell between which scores the answer stands; empty where it is clear."""
     if not summary.borderline:
         return ""
-    scores = " or ".join(name for name in CLASSES if name in (summary.score, *summary.alternatives))
+    scores = " or ".join(dict.fromkeys((summary.score, *summary.alternatives)))
     return f"Borderline, {scores}: {summary.borderline}"
 
 
@@ -66,9 +67,15 @@ def calibration_line(reading: CellReading) -> str:
     gain = f"gain {reading.rules.gain:.3g}"
     if reading.calibration:
         return f"Calibration: {reading.calibration} ({gain})"
-    if reading.rules.gain != Rules().gain:
+    if reading.rules.gain != type(reading.rules)().gain:
         return f"Uncalibrated ({gain}, set by hand)"
     return f"Uncalibrated ({gain})"
+
+
+def changed_line(rules: Rules) -> str:
+    """Tell which thresholds were changed; empty for those of the specification."""
+    found = changes(rules)
+    return f"Thresholds changed by the user: {'; '.join(found)}." if found else ""
 
 
 def cell_lines(reading: CellReading, number: int) -> tuple[str, ...]:

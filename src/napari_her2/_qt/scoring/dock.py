@@ -21,10 +21,12 @@ from napari_her2._qt.parts.message_box import MessageBox
 from napari_her2._qt.parts.progress_row import ProgressRow
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.text import Label
+from napari_her2._qt.scoring.calibration_panel import CalibrationPanel
 from napari_her2._qt.scoring.cam_panel import CamPanel
 from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
 from napari_her2._qt.scoring.drawn_regions import DrawnRegions, is_region_file
 from napari_her2._qt.scoring.model_picker import ModelPicker
+from napari_her2._qt.scoring.proposal_panel import ProposalPanel
 from napari_her2._qt.scoring.reader_questions import ReaderQuestions
 from napari_her2._qt.scoring.result_panel import ResultPanel
 from napari_her2._qt.scoring.slide_picker import SlidePicker
@@ -62,6 +64,8 @@ class ScoringDock(Dock):
         self.slides = SlidePicker(self.session)
         self.models = ModelPicker()
         self.regions = DrawnRegions(self.session)
+        self.proposal = ProposalPanel(self.session, self.regions)
+        self.calibration = CalibrationPanel(self.session, self.regions)
         self.device = Label("Device: looking …", wrap=True)
         self.progress = ProgressRow()
         self.case = CaseSection(self.session)
@@ -70,12 +74,13 @@ class ScoringDock(Dock):
         self.cam = CamPanel(
             self.session, self.settings, regions=self.regions.regions, tiles=self.result.tiles
         )
-        self._models_own = (self.correlated, self.cam)  # what some models can show beside a score
+        # What only some models have.
+        self._models_own = (self.proposal, self.calibration, self.correlated, self.cam)
         self.smooth = QCheckBox("Smooth panning")
         self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
         self._arrange()
         self._connect()
-        parts = (self.case, self.regions, self.result, self.correlated, self.cam)
+        parts = (self.case, self.regions, self.result, *self._models_own)
         self.live_with(
             (self.score_job, self.look_job, self.add_job, *self.slides.jobs, *self.questions.jobs),
             others=[job for part in parts for job in part.jobs],
@@ -95,11 +100,14 @@ class ScoringDock(Dock):
                 Section("Model", self.models),
                 self.case,
                 Section("Region", self.regions),
+                self.proposal,
+                self.calibration,
                 self.device,
                 self.progress,
                 self.message,
                 self.result,
-                *self._models_own,
+                self.correlated,
+                self.cam,
                 self.smooth,
             )
         )
@@ -169,6 +177,7 @@ class ScoringDock(Dock):
                 preset=self.regions.preset,
                 settings=self.settings,
                 override_fit=override_fit,
+                calibration=self.calibration.used,
             )
         )
 

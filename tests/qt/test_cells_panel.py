@@ -97,6 +97,10 @@ def test_without_a_region_there_is_no_score(show: Callable[[CellReading], Result
     panel = show(reading_by_hand(300, regions=()))
     assert panel.cells.score.text().startswith("No score. No tumour region is drawn")
     assert "no region is drawn" in panel.cells.summary.text()
+    # A map is shown all the same, and the choice says which.
+    names = [layer.name for layer in session(panel).viewer.layers]
+    assert panel.overlays.classes["cells of a class"].currentText() == "3+"
+    assert any(name.startswith("3+ (%)") for name in names)
 
 
 def test_tiles_are_not_offered_where_cells_were_read(

@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_her2._qt.scoring.cell_histogram import CellHistogram
+from napari_her2._qt.scoring.cell_profile import CellProfile
 from napari_her2._qt.scoring.faithfulness_plot import FaithfulnessPlot
 from napari_her2._qt.scoring.gallery import Gallery
 from napari_her2._qt.training.curve_plot import CurvePlot
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from napari_her2._qt.parts.dock import Dock
 
 CONTROLS = (QComboBox, QAbstractSpinBox, QAbstractSlider)
-PICTURES = (CurvePlot, FaithfulnessPlot, Gallery)
+PICTURES = (CellHistogram, CellProfile, CurvePlot, FaithfulnessPlot, Gallery)
 
 
 def turn(widget: QWidget, steps: int = -1) -> None:

@@ -91,8 +91,11 @@ class OverlayControls(QWidget):
         if made_of != self._made_of:
             self._made_of = made_of
             self._make_rows(listed, named)
-        for kind, combo in self.classes.items():
-            _choose(combo, look.class_names.get(kind, score))
+        for overlay in listed:
+            if (combo := self.classes.get(overlay.kind)) is not None:
+                # What is drawn of it: there may be no map of the score.
+                wanted = look.class_names.get(overlay.kind, score)
+                _choose(combo, overlay.chosen(wanted, look.scales.get(overlay.kind)).class_name)
         for kind, combo in self.scales.items():
             _choose(combo, look.scales.get(kind, combo.itemData(0)))
         self.opacity.blockSignals(True)
@@ -174,7 +177,7 @@ def _chooser(combo: Combo, kind: str, changed: SignalInstance) -> Combo:
     return combo
 
 
-def _choose(combo: Combo, data: str) -> None:
+def _choose(combo: Combo, data: str | None) -> None:
     combo.blockSignals(True)
     combo.setCurrentIndex(combo.findData(data))
     combo.blockSignals(False)

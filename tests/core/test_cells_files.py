@@ -20,6 +20,7 @@ from napari_her2.cells.rules import CLASSES, Rules
 from napari_her2.cells.table import Cells
 from napari_her2.export import cells as cell_export
 from napari_her2.export.cells import cell_files, write_cells_csv, write_cells_geojson
+from napari_her2.export.tables import write_result
 from napari_her2.inference.regions import read_named_regions
 
 MPP = (0.25, 0.24)  # pixels that are no squares: an exchange of the axes would show
@@ -249,3 +250,20 @@ def test_a_slide_has_files_of_cells_where_it_has_cells(reading, tmp_path, monkey
     for name, write in files.items():
         write(tmp_path / name)
     assert zipfile.is_zipfile(tmp_path / "cells.geojson.zip")
+
+
+def test_a_result_folder_holds_them_and_a_newer_result_without_cells_takes_them_away(
+    scored, reading, tmp_path
+):
+    with_cells = replace(scored, slides=(replace(scored.slides[0], cells=reading),))
+    folder = write_result(with_cells, tmp_path)
+    values = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    assert values["slides"][0]["files"] == ["cells.csv", "cells.geojson"]
+    assert len(features_of(folder / "cells.geojson")) == int((reading.region >= 0).sum())
+    rows = csv.DictReader(io.StringIO((folder / "cells.csv").read_text(encoding="utf-8")))
+    x_px0 = [float(row["x_px0"]) for row in rows]
+    mpp = scored.grid.slide_mpp[1]
+    assert x_px0 == pytest.approx((reading.cells.centre_um[:, 1] / mpp).tolist(), abs=6e-3)
+    write_result(scored, tmp_path)
+    assert not (folder / "cells.csv").exists()
+    assert not (folder / "cells.geojson").exists()

@@ -109,6 +109,10 @@ def test_names_and_classes_are_read_as_qupath_writes_them(tmp_path):
         annotation(shapely.box(1, 1, 2, 2), None, None, classification={"names": ["Control", "3+"]}),
         annotation(shapely.box(1, 1, 2, 2), None, None, classification={"name": "Necrosis", "colorRGB": -1}),
         annotation(shapely.box(1, 1, 2, 2), None, None, classification="Fold"),
+        annotation(  # before 0.4
+            shapely.box(1, 1, 2, 2),
+            classification={"name": "3+", "colorRGB": -1, "parentClass": {"name": "Control"}},
+        ),
     )
     assert [(region.name, region.kind) for region in read_named_regions(path)] == [
         ("main", "tumour"),
@@ -118,6 +122,7 @@ def test_names_and_classes_are_read_as_qupath_writes_them(tmp_path):
         ("3+", "control"),
         ("", "necrosis"),
         ("", "fold"),
+        ("3+", "control"),
     ]
 
 

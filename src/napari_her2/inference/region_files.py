@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_POINTS, MAX_CROSSINGS = 2_000_000, 500_000
 """Of all regions of a file together."""
 FARTHEST_PX = 1e9
-_LINES_AT_ONCE = 64
+_LINES_AT_ONCE, _MOST_NAMES = 64, 8
 REGION_FILES = Reading(
     limit=256 * MiB,
     advice="export the regions to be scored from QuPath or napari again, as GeoJSON in pixels",
@@ -139,16 +139,16 @@ def _one(polygons: list[Any]) -> Any:  # noqa: ANN401 - shapely geometries
 
 
 def _class_of(properties: Mapping[str, Any]) -> str:
-    """Class of an annotation: QuPath wrote its name alone, and the names of which it is made since 0.5."""
+    """Class of an annotation as "Tumor: Positive": QuPath writes its names, or once nested what it is of."""
     held = properties.get("classification")
     if isinstance(held, str):
         return _text(held)
-    if not isinstance(held, dict):
-        return ""
-    names = held.get("names")
-    if isinstance(names, list) and names:
-        return ": ".join(filter(None, map(_text, names[:8])))
-    return _text(held.get("name"))
+    names: list[Any] = []
+    while isinstance(held, dict) and len(names) < _MOST_NAMES:
+        own = held.get("names")
+        names[:0] = own[:_MOST_NAMES] if isinstance(own, list) else [held.get("name")]
+        held = held.get("parentClass")
+    return ": ".join(filter(None, map(_text, names)))
 
 
 def _text(value: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from napari_her2._napari.tags import slide_tag
 from napari_her2.cells.words import cell_in_words
 from napari_her2.explain.cell_levels import CLEAR_UM
-from napari_her2.explain.cells import CELLS, CellBorders
+from napari_her2.explain.cells import CELLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
     from napari_her2._napari.overlays import OverlaySet
     from napari_her2.cells.reading import CellReading
-    from napari_her2.inference.result import SlideResult
-
-
-def reading_in(result: SlideResult) -> CellReading | None:
-    """Return the cells of the first slide of a result, None where it has none."""
-    drawings = result.slides[0].extras
-    return next((drawing.reading for drawing in drawings if isinstance(drawing, CellBorders)), None)
 
 
 def cell_number(reading: CellReading, slide_layer: Image, position: Sequence[float]) -> int:
@@ -54,7 +47,7 @@ def cell_number(reading: CellReading, slide_layer: Image, position: Sequence[flo
 
 def cell_words(viewer: ViewerModel, shown: OverlaySet, slide_layer: Image | None) -> str:
     """Word the cell under the cursor; empty where there is none, or cells are not drawn."""
-    reading, borders = reading_in(shown.result), shown.layer(CELLS.kind)
+    reading, borders = shown.result.slides[0].cells, shown.layer(CELLS.kind)
     if reading is None or slide_layer is None or borders is None or not borders.visible:
         return ""
     if viewer.scene.camera.zoom * CLEAR_UM < 1:

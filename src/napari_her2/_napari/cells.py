@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2._napari.cell_hover import cell_number, reading_in
+from napari_her2._napari.cell_hover import cell_number
 from napari_her2._napari.placement import look_at
 from napari_her2._napari.tags import slide_tag
 from napari_her2.explain.cells import CELLS, levels_of
@@ -24,7 +24,7 @@ CLOSE_UP = 6.0
 def reading_of(session: Session, slide_id: str) -> CellReading | None:
     """Return the cells of the last result of a slide, None where it has none."""
     result = session.result(slide_id)
-    return None if result is None else reading_in(result)
+    return None if result is None else result.slides[0].cells
 
 
 def cell_at(session: Session, slide_id: str, position: Sequence[float]) -> int:

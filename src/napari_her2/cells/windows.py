@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from napari_her2.slide.tiles import RegionBatch
     from napari_her2.slide.whole_slide import Slide
 
-PIECE_PX = 1000
+PIECE_PX = 960
 SIDE = 2
 """Pieces along the side of a window."""
 HALO_PX = 2 * ceil(HALO_UM / MPP / 2)
-FOCUS_PX = 200
+FOCUS_PX = 160
 """Side of the squares in which focus and damage are told."""
 _FOCUS_SIDE = PIECE_PX // FOCUS_PX
 
@@ -127,9 +127,9 @@ class Piece:
         (row, column) of the piece.
     cells : Cells
         Those whose centre lies in it and whose surroundings are not damaged.
-    focus : (5, 5) float32
+    focus : (6, 6) float32
         Blur of each square, µm; NaN where nothing has an edge.
-    damaged : (5, 5) bool
+    damaged : (6, 6) bool
         Whether damage reaches into a square.
     """
 

@@ -87,7 +87,8 @@ def score_cohort_steps(
     """
     from napari_her2.whole_files import check_writable
 
-    out, chosen = Path(out), ScoringOptions(**options)
+    # A calibration is kept for one user: workers are given its gain.
+    out, chosen = Path(out), ScoringOptions(**options).calibrated()
     cases = [item if isinstance(item, Case) else Case(Path(item)) for item in slides]
     if scheduler is not None:
         out, cases = absolute(out), [_anywhere(case) for case in cases]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path  # noqa: TC003 - jobs travel
 from typing import TYPE_CHECKING, Any
 
@@ -118,9 +119,8 @@ class ScoreJob:
             if finished is not None:
                 return _skipped(case.path, slide.name, finished, folder, bundle)
             readers = dict.fromkeys(opened.backend for opened in (slide, ihc) if opened is not None)
-            result = yield from score_steps(
-                slide, bundle, ihc, case.regions, self.device, **asdict(self.options)
-            )
+            options = {of.name: getattr(self.options, of.name) for of in fields(self.options)}
+            result = yield from score_steps(slide, bundle, ihc, case.regions, self.device, **options)
         folder = write_result(result, self.out, request)
         facts = scored_facts(result, ", ".join(readers), self.out)
         return SlideOutcome(case.path, "done", f"{result.slide}: {result.label}", folder, facts)
@@ -131,6 +131,7 @@ class ScoreJob:
         return open_slide(path, mpp=mpp, backend=self.backend)  # type: ignore[arg-type]  # checked there
 
     def _request(self, slide: Slide, ihc: Slide | None, bundle: ModelBundle) -> Request:
+        from napari_her2.cells.rules_file import rules_values
         from napari_her2.export.request import Request
         from napari_her2.inference.precision import AUTO, wanted_precision
 
@@ -148,6 +149,9 @@ class ScoreJob:
         }
         if (wanted := wanted_precision()) != AUTO:  # of which older results say nothing
             options["precision"] = wanted
+        if chosen.of_cells:
+            options |= {"calibration": chosen.calibration, "gain": chosen.gain}
+            options["rules"] = json.dumps(rules_values(chosen.cell_rules()), sort_keys=True)
         slides = (slide.fingerprint,) if ihc is None else (slide.fingerprint, ihc.fingerprint)
         return Request(slides, bundle.sha256, options, __version__)
 

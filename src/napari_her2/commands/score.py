@@ -64,6 +64,16 @@ def score(
         bool, typer.Option("--override-fit", help="Score a slide that the model was not made for.")
     ] = False,
     backend: Annotated[str, typer.Option(help=BACKEND_HELP)] = "auto",
+    calibration: Annotated[
+        str, typer.Option(help="Name of a calibration, for models that read cells.", metavar="NAME")
+    ] = "",
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON with thresholds that cells are judged by, or a result.json that holds them.",
+            metavar="FILE.json",
+        ),
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help=SCHEDULER_HELP)] = None,
     tls_ca: Annotated[Path | None, typer.Option(help=TLS_CA_HELP)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help=TLS_CERT_HELP)] = None,
@@ -74,6 +84,7 @@ def score(
     """Score slides. Research use only; not for diagnosis or treatment decisions."""
     if len(slides) > 1 and (regions or ihc):
         raise typer.BadParameter("--regions and --ihc belong to one slide: score it alone.")
+    from napari_her2.cells.rules_file import read_rules
     from napari_her2.cohort.run import score_cohort_steps
     from napari_her2.cohort.score_job import Case
     from napari_her2.cohort.table import TABLE_FILE
@@ -95,5 +106,7 @@ def score(
         batch_size=batch_size,
         cache=cache,
         override_fit=override_fit,
+        calibration=calibration,
+        rules=None if rules is None else read_rules(rules),
     )
     drive_cohort(steps, slides=len(slides), table=out / TABLE_FILE)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from napari_her2.cells.rules import Rules
 from napari_her2.errors import JobFailed
 from napari_her2.inference.presentation import MIN_CONFIDENCE
 
@@ -37,6 +38,12 @@ class ScoringOptions:
         Whether embeddings are kept on disk.
     override_fit : bool
         Score slides that the model was not made for; the result then carries a warning.
+    rules : Rules or None
+        By which cells are judged, for methods that read cells; None takes those of the specification.
+    calibration : str
+        Name of the calibration that the gain is from; empty for none, and then the gain is that of the rules.
+    gain : float or None
+        Of that calibration; None looks it up by its name, see `calibrated`.
     """
 
     preset: Preset = "auto"
@@ -46,6 +53,9 @@ class ScoringOptions:
     batch_size: int | None = None
     cache: bool = True
     override_fit: bool = False
+    rules: Rules | None = None
+    calibration: str = ""
+    gain: float | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in ("auto", "resection", "biopsy"):
@@ -56,6 +66,32 @@ class ScoringOptions:
             raise JobFailed("The least share of tissue and the least probability are numbers from 0 to 1.")
         if self.batch_size is not None and self.batch_size < 1:
             raise JobFailed("A batch holds at least one tile.")
+        if self.gain is not None and not self.calibration:
+            raise JobFailed("A gain goes with the name of its calibration, or into the rules.")
+
+    @property
+    def of_cells(self) -> bool:
+        """Whether anything was chosen that concerns cells alone."""
+        return self.rules is not None or bool(self.calibration)
+
+    def calibrated(self) -> ScoringOptions:
+        """Return the same options with the gain of the calibration looked up, where one is named.
+
+        Raises
+        ------
+        JobFailed
+            If there is no calibration of that name, or it cannot be read.
+        """
+        if not self.calibration or self.gain is not None:
+            return self
+        from napari_her2.cells.calibration_store import load_calibration
+
+        return replace(self, gain=load_calibration(self.calibration).gain)
+
+    def cell_rules(self) -> Rules:
+        """Return the rules that cells are judged by, with the gain of the calibration; see `calibrated`."""
+        rules, chosen = self.rules or Rules(), self.calibrated()
+        return rules if chosen.gain is None else replace(rules, gain=chosen.gain)
 
     def least_tissue(self, card: ModelCard) -> float:
         """Share of a tile that must be tissue."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import ModelError
 from napari_her2.methods.attention_mil import AttentionMILMethod
 from napari_her2.methods.corr_a_net import CorrANetMethod
+from napari_her2.methods.ihc_rules import IHCRulesMethod
 from napari_her2.methods.low_resolution import LowResolutionMethod
 from napari_her2.methods.mil import ABMILMethod, CLAMMethod, DSMILMethod, TransMILMethod
 from napari_her2.methods.patches import PatchMethod
@@ -27,6 +28,7 @@ _ALL: tuple[Method, ...] = (
     WSMCLMethod(),
     CorrANetMethod(),
     LowResolutionMethod(),
+    IHCRulesMethod(),
     PatchMethod(),
     ABMILMethod(),
     CLAMMethod(),
@@ -58,8 +60,9 @@ def method_of(card: ModelCard) -> Method:
 
 
 def available_models() -> list[ModelEntry]:
-    """Return what can score: methods that need no weights, then the models as `list_models` gives them."""
+    """Return what can score: methods that need no weights, by name, then the models of `list_models`."""
     own = [method.own_card() for method in METHODS.values() if not method.needs_weights]
+    own.sort(key=lambda card: card.name)
     return [ModelEntry(card.name, Path(), card, "built in") for card in own] + list_models()
 
 

@@ -66,7 +66,7 @@ def score_steps(
     SlideError, ModelError, JobFailed
         In words that say what to do next.
     """
-    chosen = ScoringOptions(**options)
+    chosen = ScoringOptions(**options).calibrated()
     with ExitStack() as stack:
         yield Progress("Loading the model")
         runs_on = choose_device(device)
@@ -78,6 +78,11 @@ def score_steps(
         if ihc is not None and not method.takes_pair:
             raise ModelError(
                 f"{card.name} ({method.name}) scores one {card.stain} slide alone: leave the IHC slide out."
+            )
+        if chosen.of_cells and "cells" not in method.explains(card):
+            raise ModelError(
+                f"{card.name} ({method.name}) judges no cells: leave calibration and rules out, or choose a "
+                f"model that reads cells."
             )
         first = slide if isinstance(slide, Slide) else stack.enter_context(open_slide(slide))
         second = ihc if ihc is None or isinstance(ihc, Slide) else stack.enter_context(open_slide(ihc))

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QToolButton, QVBoxLayout, Q
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2.inference.class_words import class_names
-from napari_her2.methods.catalogue import method_of
+from napari_her2.methods.catalogue import METHODS, method_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,9 +108,9 @@ class ModelPicker(QWidget):
         self._entries = list(entries)
         self.combo.blockSignals(True)
         self.combo.clear()
-        self.combo.addItems([entry.name for entry in entries])
+        self.combo.addItems([_shown(entry) for entry in entries])
         names = [entry.name for entry in entries]
-        self.combo.setCurrentIndex(names.index(wanted) if wanted in names else 0 if names else -1)
+        self.combo.setCurrentIndex(names.index(wanted) if wanted in names else _usual(entries))
         self.combo.blockSignals(False)
         self.combo.setEnabled(bool(entries))
         self._on_choice()
@@ -131,10 +131,27 @@ class ModelPicker(QWidget):
         self.card.setVisible(shown and self.entry is not None)
 
 
+def _needs_no_weights(entry: ModelEntry) -> bool:
+    method = METHODS.get(entry.card.method)
+    return method is not None and not method.needs_weights
+
+
+def _shown(entry: ModelEntry) -> str:
+    """Return what an entry is called: a model by its name, a method that needs none by its title."""
+    return method_of(entry.card).title if _needs_no_weights(entry) else entry.name
+
+
+def _usual(entries: Sequence[ModelEntry]) -> int:
+    """Which entry is chosen before a person chooses: the first model, -1 where there is nothing."""
+    models = [at for at, entry in enumerate(entries) if not _needs_no_weights(entry)]
+    return models[0] if models else min(len(entries), 1) - 1
+
+
 def summary_of(card: ModelCard) -> str:
     """Return what is always shown: task, on what it works, and what it was trained on."""
-    trained_on = shorten(card.training_data, _SHORT, placeholder=" …")
-    return f"{card.task} · {card.stain}, {method_of(card).sees(card)}\nTrained on: {trained_on}"
+    method, known = method_of(card), shorten(card.training_data, _SHORT, placeholder=" …")
+    trained = f"Trained on: {known}" if method.needs_weights else f"Training data: {known}"
+    return f"{card.task} · {card.stain}, {method.sees(card)}\n{trained}"
 
 
 def card_text(card: ModelCard) -> str:

@@ -103,6 +103,24 @@ def test_without_a_region_there_is_no_score(show: Callable[[CellReading], Result
     assert any(name.startswith("3+ (%)") for name in names)
 
 
+def test_each_of_several_regions_is_told_by_itself(show: Callable[[CellReading], ResultPanel]) -> None:
+    reading = reading_by_hand(1000, 6, regions=("Core", "Edge"), left_out=0)
+    words = show(reading).cells.summary.text().splitlines()
+    for number, name in enumerate(("Core", "Edge")):
+        of = reading.classes[reading.region == number]
+        share = 100 * np.bincount(of, minlength=4) / len(of)
+        (line,) = [line for line in words if line.startswith(f"{name}: ")]
+        assert f"{len(of)} cells · 0 {share[0]:.0f} %, 1+ {share[1]:.0f} %" in line
+
+
+def test_a_slide_without_a_cell_is_shown(show: Callable[[CellReading], ResultPanel]) -> None:
+    panel = show(reading_by_hand(0))
+    assert panel.cells.summary.text() == "0 cells of the tumour"
+    assert panel.cells.score.text().startswith("No score.")
+    panel.cells.walk.go_next()
+    assert panel.cells.walk.chosen is None
+
+
 def test_tiles_are_not_offered_where_cells_were_read(
     qtbot: QtBot, show: Callable[[CellReading], ResultPanel]
 ) -> None:

@@ -76,6 +76,11 @@ class CellHistogram(QWidget):
         self.setAccessibleName(f"Cells by completeness and mass. {spoken}")
         self.update()
 
+    def set_rules(self, rules: Rules) -> None:
+        """Draw other thresholds over the same cells, before they are judged by them."""
+        self._rules = rules
+        self.update()
+
     def set_marked(self, completeness: float | None, mass: float = 0.0) -> None:
         """Mark where one cell lies; None for none."""
         self._marked = None if completeness is None else (completeness, mass)

@@ -9,6 +9,10 @@ import numpy as np
 from napari_her2.cells.deciding import changes, why
 from napari_her2.cells.rules import CLASSES, stained
 from napari_her2.cells.table import SECTORS
+from napari_her2.number_words import counted
+
+REGIONS_MOST = 12
+"""So many regions are told one by one; all of them stand in the files."""
 
 if TYPE_CHECKING:
     from napari_her2.cells.reading import CellReading
@@ -44,7 +48,21 @@ def summary_lines(reading: CellReading, summary: Summary) -> tuple[str, ...]:
             f"{summary.membrane_staining:.1f} % (measured shares)",
             f"H-score {summary.h_score:.0f} · completeness x mass, 90th percentile: {summary.ck90:.2f} OD·µm",
         ]
-    return tuple(lines)
+    return (*lines, *_region_lines(summary))
+
+
+def _region_lines(summary: Summary) -> list[str]:
+    """Tell each region by itself, where there are several."""
+    if len(summary.regions) < 2:
+        return []
+    lines = []
+    for of in summary.regions[:REGIONS_MOST]:
+        shares = ", ".join(f"{name} {of.percentages[name]:.0f} %" for name in CLASSES)
+        lines.append(
+            f"{one_line(of.name)}: {of.score or 'no score'} · {counted(of.cells, 'cell')} · {shares}"
+        )
+    left = len(summary.regions) - REGIONS_MOST
+    return [*lines, f"and {counted(left, 'more region')}"] if left > 0 else lines
 
 
 def score_line(summary: Summary) -> str:
@@ -66,7 +84,7 @@ def calibration_line(reading: CellReading) -> str:
     """Tell where the gain is from."""
     gain = f"gain {reading.rules.gain:.3g}"
     if reading.calibration:
-        return f"Calibration: {reading.calibration} ({gain})"
+        return f"Calibration: {one_line(reading.calibration)} ({gain})"
     if reading.rules.gain != type(reading.rules)().gain:
         return f"Uncalibrated ({gain}, set by hand)"
     return f"Uncalibrated ({gain})"
@@ -111,4 +129,4 @@ def _standing(reading: CellReading, number: int) -> str:
         return "Not counted: outside the tumour regions"
     if reading.left_out[number]:
         return "Not counted: looks like a lymphocyte or a stromal cell"
-    return f"Counted, region: {reading.region_names[region]}" if reading.region_names else "Counted"
+    return f"Counted, region: {one_line(reading.region_names[region])}" if reading.region_names else "Counted"

@@ -161,7 +161,8 @@ class CellsPanel(QWidget):
             mass = float(reading.raw_mass[number]) / reading.rules.gain
             self.histogram.set_marked(float(reading.completeness[number]), mass)
 
-    def _on_changed(self, _rules: Rules) -> None:
+    def _on_changed(self, rules: Rules) -> None:
+        self.histogram.set_rules(rules)
         if not self._timer.isActive():
             self._timer.start()
 

@@ -35,9 +35,8 @@ def tumour(small_pair):
 @pytest.fixture(scope="module")
 def made(small_pair, tumour):
     with open_slide(small_pair.ihc) as slide:
-        return finished(
-            calibrating(slide, [Region(tumour, "3+", "control")], "Phantom", antibody=" 4B5 "), None
-        )
+        control = [Region(tumour, "3+", "control")]
+        return finished(calibrating(slide, control, "Phantom", antibody=" 4B5 ", cache=False), None)
 
 
 # -- what a control is

@@ -131,6 +131,6 @@ def test_the_sentence_holds_what_each_threshold_asks():
 def test_changed_thresholds_are_listed_with_what_they_were():
     assert changes(Rules(gain=1.3)) == ()
     assert changes(Rules(completeness=(0.33, 0.55, 0.65), mass=(0.2, 0.385, 0.715))) == (
-        "completeness of 2+ 55 % instead of 60 %",
-        "mass of 1+ 0.2 instead of 0.18",
+        "Thresholds changed by the user: completeness of 2+ 55 % instead of 60 %; "
+        "mass of 1+ 0.2 instead of 0.18.",
     )

@@ -112,7 +112,7 @@ def test_keys_walk_through_the_cells_that_decide(shown: Shown) -> None:
     assert steps[order[0]] == steps[shown.reading.counted].min()
     shown.key("N")
     assert shown.walk.chosen == order[0]
-    assert shown.walk.inspector.walked.text() == "Cell 1 of 500 cells nearest to a threshold"
+    assert shown.walk.inspector.walked.text() == "Cell 1 of the 500 nearest to a threshold"
     shown.key("N")
     assert shown.walk.chosen == order[1]
     centre = np.asarray(shown.viewer.scene.camera.center)[-2:]

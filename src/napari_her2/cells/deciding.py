@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.cells.rules import CLASSES
+from napari_her2.cells.rules import CLASSES, Rules
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.cells.reading import CellReading
-    from napari_her2.cells.rules import Rules
 
 COMPLETENESS_STEP = 0.05
 MASS_STEP = 0.10
@@ -90,12 +89,17 @@ def why(reading: CellReading, number: int) -> str:
 
 
 def changes(rules: Rules) -> tuple[str, ...]:
-    """Which thresholds differ from those of the specification: ("completeness of 2+ 55 % instead of 60 %",).
+    """Warn of thresholds that differ from those of the specification, in one sentence; empty where none does.
 
     The gain is none of them: it belongs to the laboratory.
+
+    Examples
+    --------
+    >>> changes(Rules(mass=(0.18, 0.4, 0.715)))
+    ('Thresholds changed by the user: mass of 2+ 0.4 instead of 0.385.',)
     """
     found = []
-    usual = type(rules)()
+    usual = Rules()
     for place, name in enumerate(CLASSES[1:]):
         now, before = rules.completeness[place], usual.completeness[place]
         if now != before:
@@ -110,7 +114,7 @@ def changes(rules: Rules) -> tuple[str, ...]:
     ):
         if now != before:
             found.append(f"{name} {now:.4g} instead of {before:.4g}")
-    return tuple(found)
+    return (f"Thresholds changed by the user: {'; '.join(found)}.",) if found else ()
 
 
 def _of_classes(thresholds: tuple[float, float, float]) -> NDArray[np.float32]:

@@ -14,7 +14,6 @@ from napari_her2._qt.parts.pointer import Pointer
 from napari_her2._qt.scoring.cell_inspector import CellInspector
 from napari_her2.cells.deciding import deciding_cells
 from napari_her2.cells.words import cell_in_words
-from napari_her2.number_words import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,7 +142,7 @@ class CellWalk(QWidget):
         place = (place + step) % len(order) if place >= 0 else (0 if step > 0 else len(order) - 1)
         self.inspect(int(order[place]))
         self._place = place
-        self.inspector.set_walk(f"Cell {place + 1} of {counted(len(order), 'cell')} nearest to a threshold")
+        self.inspector.set_walk(f"Cell {place + 1} of the {len(order):,} nearest to a threshold")
         self.go_to_cell()
 
     def go_to_cell(self) -> None:

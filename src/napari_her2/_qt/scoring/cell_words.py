@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.cells.deciding import changes, why
-from napari_her2.cells.rules import CLASSES, stained
+from napari_her2._napari.plain_text import one_line
+from napari_her2.cells.deciding import why
+from napari_her2.cells.rules import CLASSES, Rules, stained
 from napari_her2.cells.table import SECTORS
 from napari_her2.number_words import counted
 
@@ -16,7 +17,6 @@ REGIONS_MOST = 12
 
 if TYPE_CHECKING:
     from napari_her2.cells.reading import CellReading
-    from napari_her2.cells.rules import Rules
     from napari_her2.cells.summary import Summary
 
 
@@ -41,7 +41,7 @@ def summary_lines(reading: CellReading, summary: Summary) -> tuple[str, ...]:
             + (f"; with them {summary.score_with_left_out}" if summary.score_with_left_out else "")
         )
     if summary.cells:
-        zero = "0: " if summary.score == CLASSES[0] else "Cells: "
+        zero = "0: " if summary.score == CLASSES[0] else "Membranes: "
         lines += [
             " · ".join(f"{name}: {summary.percentages[name]:.1f} %" for name in CLASSES),
             f"{zero}no staining {summary.no_staining:.1f} %, with membrane staining "
@@ -76,7 +76,7 @@ def borderline_line(summary: Summary) -> str:
     """Tell between which scores the answer stands; empty where it is clear."""
     if not summary.borderline:
         return ""
-    scores = " or ".join(dict.fromkeys((summary.score, *summary.alternatives)))
+    scores = " or ".join(name for name in CLASSES if name in (summary.score, *summary.alternatives))
     return f"Borderline, {scores}: {summary.borderline}"
 
 
@@ -85,15 +85,9 @@ def calibration_line(reading: CellReading) -> str:
     gain = f"gain {reading.rules.gain:.3g}"
     if reading.calibration:
         return f"Calibration: {one_line(reading.calibration)} ({gain})"
-    if reading.rules.gain != type(reading.rules)().gain:
+    if reading.rules.gain != Rules().gain:
         return f"Uncalibrated ({gain}, set by hand)"
     return f"Uncalibrated ({gain})"
-
-
-def changed_line(rules: Rules) -> str:
-    """Tell which thresholds were changed; empty for those of the specification."""
-    found = changes(rules)
-    return f"Thresholds changed by the user: {'; '.join(found)}." if found else ""
 
 
 def cell_lines(reading: CellReading, number: int) -> tuple[str, ...]:

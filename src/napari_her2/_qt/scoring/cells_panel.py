@@ -19,10 +19,10 @@ from napari_her2._qt.scoring.cell_walk import CellWalk
 from napari_her2._qt.scoring.cell_words import (
     borderline_line,
     calibration_line,
-    changed_line,
     score_line,
     summary_lines,
 )
+from napari_her2.cells.deciding import changes
 from napari_her2.cells.rules import Rules
 from napari_her2.cells.summary import summarised
 from napari_her2.errors import Her2Error
@@ -150,7 +150,7 @@ class CellsPanel(QWidget):
         self.calibration.setText(calibration_line(reading))
         self.summary.setText("\n".join(summary_lines(reading, summary)))
         self.histogram.set_reading(reading)
-        self.thresholds.set_note(changed_line(reading.rules))
+        self.thresholds.set_note(" ".join(changes(reading.rules)))
         self._mark()
 
     def _mark(self) -> None:

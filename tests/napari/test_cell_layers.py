@@ -159,6 +159,18 @@ def test_the_map_of_classes_steps_back_near_cells_unless_it_is_asked_for(shown) 
     assert share.opacity == pytest.approx(0.3)
 
 
+def test_a_class_that_is_chosen_near_cells_is_seen(shown) -> None:
+    viewer, session, slide, _ = shown
+    overlays = session.overlays(slide.slide_id)
+    share = overlays.layer("cells of a class")
+    viewer.scene.camera.zoom = 2.0
+    assert share.opacity == 0
+    overlays.set_class("cells of a class", "3+")
+    assert share.name.startswith("3+ (%)")
+    assert share.opacity == pytest.approx(0.6)
+    np.testing.assert_array_equal(share.data, overlays.result.map("cells of a class", "3+").values)
+
+
 def test_zooming_near_leaves_an_opacity_that_the_user_gave_a_layer(shown) -> None:
     viewer, session, slide, _ = shown
     share = session.overlays(slide.slide_id).layer("cells of a class")

@@ -169,7 +169,9 @@ class OverlaySet:
     def set_class(self, kind: str, class_name: str) -> None:
         """Show an overlay for another score."""
         self.look = replace(self.look, class_names={**self.look.class_names, kind: class_name})
+        self._asked_for.add(kind)  # whoever chooses wants to see it
         self._update(kind)
+        self._follow_distance()
 
     def hide(self) -> None:
         """Hide all overlays for a moment, for a look at the bare tissue."""

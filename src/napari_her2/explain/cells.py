@@ -32,7 +32,8 @@ def _share(of: str, column: str, order: int) -> OverlayInfo:
         title="Share of cells",
         layer_name=f"{of} (%)",
         meaning=f"How many of the tumour cells of each tile are {of}, in per cent; measured by rules, not "
-        f"validated. Tiles with fewer than {FEWEST_CELLS} cells are clear.",
+        f"validated. Tiles with fewer than {FEWEST_CELLS} cells are clear. It is seen from afar; near, the "
+        "cells themselves are, unless the box is ticked again.",
         unit=f"% of cells: {of}",
         colours="share",
         limits=(0.0, 100.0),

@@ -13,7 +13,7 @@ from napari_her2 import open_slide, score_slide, score_steps
 from napari_her2.errors import JobFailed, ModelError, SlideError
 from napari_her2.inference.class_words import class_label
 from napari_her2.inference.presentation import result_label
-from napari_her2.inference.regions import read_regions, tiles_inside
+from napari_her2.inference.regions import Region, read_regions, tiles_inside
 from napari_her2.slide.grid import TileGrid
 
 CLASSES = ("0", "1+", "2+", "3+")
@@ -81,6 +81,17 @@ def test_a_region_limits_the_tiles_to_those_with_their_centre_inside(he_slide, t
     from_file = score_slide(he_slide, tiny_model, regions=path, device="cpu")
     assert from_file.probabilities == result.probabilities
     assert from_file.regions == "half.geojson"
+
+
+def test_tiles_in_excluded_regions_are_not_scored(he_slide, tiny_model, scored):
+    whole = shapely.box(0, 0, 1536, 1536)
+    dcis = Region(shapely.box(0, 0, 1536, 96 * 8), "duct", "dcis")
+    result = score_slide(he_slide, tiny_model, regions=[whole, dcis], device="cpu")
+    assert np.array_equal(result.table.index, scored.table.index[scored.table.index[:, 0] >= 8])
+    assert result.regions == "1 drawn region, without 1 excluded region (DCIS)"
+    rest = score_slide(he_slide, tiny_model, regions=[dcis], device="cpu")
+    assert rest.probabilities == result.probabilities
+    assert rest.regions == "all but 1 excluded region (DCIS)"
 
 
 def test_no_tile_in_the_regions_is_said(he_slide, tiny_model):

@@ -21,6 +21,7 @@ from napari_her2 import open_slide, score_slide, score_steps
 from napari_her2.errors import JobFailed, ModelMisfit, SlideError
 from napari_her2.explain.image_cam import cam_maps
 from napari_her2.export.tables import write_result
+from napari_her2.inference.regions import Region
 from napari_her2.models.bundle import load_bundle
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.thumbnail import Thumbnail
@@ -140,6 +141,21 @@ def test_regions_limit_what_is_seen(slide, bundle):
     assert places[:, 1].max() < 660
     with pytest.raises(JobFailed, match="No tissue lies inside the regions"):
         score(slide, bundle, regions=[box(0, 0, 50, 50)])
+
+
+def test_what_is_excluded_is_white_and_said(slide, bundle):
+    half = box(0, 0, 640, 1280)
+    necrosis = Region(box(320, 0, 2000, 1280), "", "necrosis")
+    part = score(slide, bundle, regions=[necrosis, half])
+    assert part.regions == "1 drawn region, without 1 excluded region (necrosis)"
+    quarter = score(slide, bundle, regions=[box(0, 0, 320, 1280)])
+    assert part.tissue_mm2 == pytest.approx(quarter.tissue_mm2, rel=1e-6)
+    (seen,) = part.thumbnails
+    places = seen.to_px0(np.argwhere((seen.rgb < 230).any(axis=2)) + 0.5)
+    assert places[:, 1].max() < 340
+    rest = score(slide, bundle, regions=[necrosis])
+    assert rest.regions == "all but 1 excluded region (necrosis)"
+    assert rest.tissue_mm2 == pytest.approx(part.tissue_mm2, rel=1e-6)
 
 
 def test_closing_stops_between_views(slide, bundle):

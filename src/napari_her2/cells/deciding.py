@@ -85,7 +85,10 @@ def why(reading: CellReading, number: int) -> str:
     named = [place for place in (found, found + 1) if 1 <= place < len(CLASSES)]
     shares = _asked([(CLASSES[place], f"{100 * rules.completeness[place - 1]:.4g} %") for place in named])
     masses = _asked([(CLASSES[place], f"{rules.mass[place - 1]:.4g}") for place in named])
-    return f"complete {100 * complete:.0f} % ({shares}), mass {mass:.3g} ({masses}): {CLASSES[found]}"
+    said = f"complete {100 * complete:.0f} % ({shares}), mass {mass:.3g} ({masses})"
+    if reading.lateral_mass is not None:
+        said += f", {float(reading.lateral_mass[number]) / rules.gain:.3g} in its strongest third"
+    return f"{said}: {CLASSES[found]}"
 
 
 def changes(rules: Rules) -> tuple[str, ...]:
@@ -114,7 +117,10 @@ def changes(rules: Rules) -> tuple[str, ...]:
     ):
         if now != before:
             found.append(f"{name} {now:.4g} instead of {before:.4g}")
-    return (f"Thresholds changed by the user: {'; '.join(found)}.",) if found else ()
+    said = [f"Thresholds changed by the user: {'; '.join(found)}."] if found else []
+    if rules.gastric:
+        said.append(f"Scored by the rule of the stomach{', for a biopsy' if rules.biopsy else ''}.")
+    return tuple(said)
 
 
 def _of_classes(thresholds: tuple[float, float, float]) -> NDArray[np.float32]:

@@ -49,19 +49,18 @@ def overlap(first: shapely.Geometry, second: shapely.Geometry) -> float:
     return first.intersection(second).area / first.union(second).area
 
 
-@pytest.mark.parametrize("share", [None, 0.6])
+@pytest.mark.parametrize("share", [None, 0.1])
 def test_a_ring_is_proposed_where_it_is_with_its_hole(share: float | None) -> None:
-    proposal = proposed_regions(disc_map(inner=5), share)
+    ring = disc_map(inner=5)
+    proposal = proposed_regions(ring, share)  # tiles of one value are proposed together
     true = disc_px0(12) - disc_px0(5)
-    if share is None:
-        (polygon,) = proposal.polygons
-        assert len(polygon.interiors) == 1
-        assert overlap(polygon, true) > 0.95
-        assert polygon.area == pytest.approx(true.area, rel=0.03)
-        assert proposal.share == pytest.approx(397 / (397 + 0.05 * (30 * 80 - 397)), abs=0.02)
-    else:  # values are equal in the ring: all of it, or nothing
-        assert proposal.share > 0.6
-        assert overlap(shapely.union_all(proposal.polygons), true) > 0.95
+    (polygon,) = proposal.polygons
+    assert len(polygon.interiors) == 1
+    assert overlap(polygon, true) > 0.95
+    assert polygon.area == pytest.approx(true.area, rel=0.03)
+    high = ring.values > ring.values.mean()
+    assert proposal.tiles == pytest.approx(high.mean())
+    assert proposal.held == pytest.approx(ring.values[high].sum() / ring.values.sum())
 
 
 def test_noise_moves_the_outline_little() -> None:
@@ -97,10 +96,21 @@ def test_an_affine_carries_area_and_place(
     assert len(there.interiors) == 1
 
 
-def test_a_share_takes_the_highest_tiles_that_hold_it() -> None:
+def test_a_share_takes_the_highest_tiles_but_none_against() -> None:
     values = np.array([0.4, 0.3, 0.2, 0.1, np.nan, -5.0])
-    for share, taken in ((0.4, 1), (0.41, 2), (0.7, 2), (0.71, 3), (1.0, 4)):
+    for share, taken in ((0.01, 1), (0.2, 1), (0.4, 2), (0.6, 3), (0.8, 4), (1.0, 4)):
         assert (values > threshold_of(values, share)).sum() == taken, share
+    with pytest.raises(JobFailed, match="at most 1"):
+        threshold_of(values, 1.5)
+
+
+def test_weights_of_a_softmax_are_split_by_their_scores() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.normal(0, 1, 700), rng.normal(8, 1, 300)])
+    weights = np.exp(scores) / np.exp(scores).sum()
+    high = weights > threshold_of(weights)
+    assert high[700:].mean() > 0.99  # by the weights themselves a few tiles would be all
+    assert high[:700].mean() < 0.01
 
 
 def test_otsu_splits_where_the_variance_between_the_parts_is_greatest() -> None:

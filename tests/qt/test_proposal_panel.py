@@ -156,7 +156,7 @@ def test_a_proposal_lies_where_the_alignment_says_and_counts_once_accepted(
     assert dock.regions.layer_name == layer.name
     assert set(kinds_of(layer)) == {PROPOSED}
     assert "check them by eye" in panel.words.text()
-    assert "1 region with" in panel.words.text()
+    assert panel.words.text().startswith("1 region around")
     # Not before somebody accepts it.
     with pytest.raises(Her2Error, match="only proposed"):
         dock.regions.regions()
@@ -188,6 +188,7 @@ def test_the_slider_changes_what_is_proposed_and_never_what_was_accepted(
     dock.session.set_result(result, OverlayLook())
     panel = dock.proposal
     panel.pair.click()
+    panel.automatic.setChecked(False)
     panel.share.setValue(30)
     panel.start.click()
     small = shapely.union_all([shapely.Polygon(of) for of in proposal(dock).data]).area

@@ -31,8 +31,8 @@ class ProposedRegions:
     ----------
     regions : tuple of Region
         On the slide, in level-0 pixels; tumour, if a person accepts them.
-    share : float
-        Of the map, that the regions hold, 0 to 1.
+    tiles, held : float
+        Share of the scored tiles that they are drawn around, and of the map that these hold, 0 to 1.
     beside : float
         Share of their area that lies beside the slide, and is cut off.
     aligned : bool
@@ -40,14 +40,18 @@ class ProposedRegions:
     """
 
     regions: tuple[Region, ...]
-    share: float
+    tiles: float
+    held: float
     beside: float
     aligned: bool
 
     def in_words(self, title: str) -> str:
         """Say what is proposed, for a person; ``title`` is what the map is called."""
         count = len(self.regions)
-        words = f"{count} region{'s' if count != 1 else ''} with {100 * self.share:.0f} % of {title}"
+        words = (
+            f"{count} region{'s' if count != 1 else ''} around {100 * self.tiles:.0f} % of the scored tiles, "
+            f"with {100 * self.held:.0f} % of the {title}"
+        )
         if self.beside >= LEAST_BESIDE:
             words += f"; {100 * self.beside:.0f} % of their area lies beside this slide"
         if not self.aligned:
@@ -113,7 +117,7 @@ def proposed_for(
         carried(proposal.polygons, between_px0(moving.matrix, he.mpp, ihc.mpp)), ihc.shape
     )
     regions = tuple(Region(polygon) for polygon in polygons)
-    return ProposedRegions(regions, proposal.share, beside, not pairing.alignment.is_identity)
+    return ProposedRegions(regions, proposal.tiles, proposal.held, beside, not pairing.alignment.is_identity)
 
 
 def between_px0(

@@ -29,6 +29,7 @@ LEAST_TILES = 4.0
 """Smaller parts are dropped, smaller holes closed: no tumour is outlined by three tiles."""
 SIMPLIFIED_TILES = 0.08
 """How far a simplified outline may lie from the smoothed one."""
+_SUM_OF_WEIGHTS = 0.05  # how far from one the weights of a slide may sum up to, which lost a tile or two
 _MARGIN = 4  # of tiles around the map, so that the smoothing knows that nothing lies outside
 
 
@@ -42,13 +43,16 @@ class Proposal:
         (x, y) in level-0 pixels of a slide, the largest first; with holes.
     threshold : float
         Tiles with more than this make the regions, in the unit of the map.
-    share : float
+    tiles : float
+        Share of the scored tiles that they are, 0 to 1.
+    held : float
         What these tiles hold of everything above 0 in the map, 0 to 1.
     """
 
     polygons: tuple[Any, ...]
     threshold: float
-    share: float
+    tiles: float
+    held: float
 
 
 def proposing_maps(maps: Iterable[TileMap]) -> list[TileMap]:
@@ -71,8 +75,8 @@ def threshold_of(values: NDArray[np.floating], share: float | None = None) -> fl
     values : float
         NaN is left out; what is below 0 is evidence against, and never proposed.
     share : float or None
-        The tiles with the highest values that hold this share of everything above 0 lie above the
-        threshold. None finds it by Otsu's method (Otsu 1979, doi:10.1109/TSMC.1979.4310076).
+        The highest values of this share of the tiles lie above the threshold. None finds it by Otsu's method
+        (Otsu 1979, doi:10.1109/TSMC.1979.4310076).
 
     Returns
     -------
@@ -82,6 +86,11 @@ def threshold_of(values: NDArray[np.floating], share: float | None = None) -> fl
     ------
     JobFailed
         If the map has nothing above 0, or one value everywhere.
+
+    Notes
+    -----
+    A share is one of tiles, not of attention: of a softmax a handful of tiles hold half, and outline nothing.
+    For the same reason weights that sum to one are split by their logarithm, the scores before the softmax.
     """
     found = np.asarray(values, np.float64)
     found = found[np.isfinite(found)]
@@ -90,17 +99,24 @@ def threshold_of(values: NDArray[np.floating], share: float | None = None) -> fl
             "This map has no place that stands out, so no region can be proposed from it: choose another map."
         )
     if share is None:
-        from skimage.filters import threshold_otsu  # a tenth of a second, which a reader need not wait
-
-        return max(float(threshold_otsu(found)), 0.0)
+        return max(_otsu(found), 0.0)
     if not 0 < share <= 1:
-        raise JobFailed("The share of a map is a number above 0 and at most 1.")
-    ordered = np.sort(found[found > 0])[::-1]
-    held = np.cumsum(ordered) / ordered.sum()
-    last = min(int(np.searchsorted(held, share - 1e-12)), len(ordered) - 1)
-    below = found[found < ordered[last]]
+        raise JobFailed("The share of the tiles is a number above 0 and at most 1.")
+    ordered = np.sort(found)[::-1]
+    last = ordered[max(round(share * len(ordered)), 1) - 1]
+    below = found[found < last]
     # Between two values: those that are equal fall on one side together.
-    return max(float((ordered[last] + below.max()) / 2) if below.size else 0.0, 0.0)
+    return max(float((last + below.max()) / 2), 0.0) if below.size else 0.0
+
+
+def _otsu(values: NDArray[np.float64]) -> float:
+    from skimage.filters import threshold_otsu  # a tenth of a second, which a reader need not wait
+
+    weights = values.min() >= 0 and abs(values.sum() - 1) < _SUM_OF_WEIGHTS
+    if not weights:
+        return float(threshold_otsu(values))
+    scores = np.log(np.maximum(values, values[values > 0].min()))
+    return float(np.exp(threshold_otsu(scores)))
 
 
 def proposed_regions(tile_map: TileMap, share: float | None = None) -> Proposal:
@@ -134,7 +150,8 @@ def proposed_regions(tile_map: TileMap, share: float | None = None) -> Proposal:
     above = np.where(np.isfinite(values), np.maximum(values, 0), 0)
     pitch = np.array(tile_map.grid.tile_px0)[::-1]
     placed = [shapely.transform(polygon, lambda xy: xy * pitch) for polygon in outlines]
-    return Proposal(tuple(placed), threshold, float(above[high].sum() / above.sum()))
+    tiles = float(high.sum() / np.isfinite(values).sum())
+    return Proposal(tuple(placed), threshold, tiles, float(above[high].sum() / above.sum()))
 
 
 def outlined(high: NDArray[np.bool_]) -> list[Any]:

@@ -181,9 +181,8 @@ class CalibrationPanel(QWidget):
 
     def _arrange(self) -> None:
         row = QHBoxLayout()
-        row.addWidget(self.combo, 1)
-        row.addWidget(self.make)
-        row.addWidget(self.remove)
+        row.addWidget(self.make, 1)
+        row.addWidget(self.remove, 1)
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.setSpacing(4)
@@ -201,9 +200,11 @@ class CalibrationPanel(QWidget):
         layout.setContentsMargins(0, 4, 0, 4)
         layout.setSpacing(4)
         layout.addWidget(heading)
+        layout.addWidget(self.combo)
+        layout.addWidget(self.words)
         layout.addLayout(row)
-        for widget in (self.words, self.question, self.form):
-            layout.addWidget(widget)
+        layout.addWidget(self.question)
+        layout.addWidget(self.form)
         self.form.setVisible(False)
 
     def _connect(self) -> None:

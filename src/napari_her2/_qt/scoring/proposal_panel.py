@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_her2.models.registry import ModelEntry
 
 LAYER = "proposed tumour regions · {slide}"
-_LEAST, _MOST, _START = 5, 95, 50  # per cent of the map
+_LEAST, _MOST, _START = 2, 90, 30  # per cent of the tiles
 _MS_BEFORE_REDRAW = 120
 
 
@@ -130,11 +130,12 @@ class ProposalPanel(QWidget):
         self.map = Combo("Map that regions are proposed from")
         self.map.setToolTip("What the H&E model used; not what is HER2-positive, and not always the tumour")
         self.automatic = QCheckBox("automatic")
+        self.automatic.setChecked(True)
         self.automatic.setToolTip("Splits the map by Otsu's method, instead of a share that is chosen")
         self.share = QSlider(Qt.Orientation.Horizontal)
         self.share.setRange(_LEAST, _MOST)
         self.share.setValue(_START)
-        self.share.setAccessibleName("Share of the map that the regions hold, per cent")
+        self.share.setAccessibleName("Share of the scored tissue that is proposed, per cent")
         self.share_words = Label()
         self.start = QPushButton("Propose tumour regions")
         self.start.setToolTip("Draws regions over the slide, which count only once they are accepted")
@@ -212,7 +213,7 @@ class ProposalPanel(QWidget):
 
     def _show_share(self) -> None:
         self.share.setEnabled(not self.automatic.isChecked())
-        self.share_words.setText("" if self.automatic.isChecked() else f"{self.share.value()} % of it")
+        self.share_words.setText("" if self.automatic.isChecked() else f"{self.share.value()} % of tissue")
 
     def _on_pair(self) -> None:
         if self._session.pair(self.he_id, self._slide_id) is None:

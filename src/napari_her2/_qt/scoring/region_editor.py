@@ -150,7 +150,7 @@ class RegionEditor(QWidget):
         shown = {(kinds[number], names[number]) for number in selected} or {drawn_next(layer)}
         self.kind.setCurrentIndex(_place(shown))
         self.name.setEnabled(bool(selected))
-        self.name.setPlaceholderText("several" if len(selected) > 1 else "named when drawn")
+        self.name.setPlaceholderText("one name for all" if len(selected) > 1 else "name")
         if not self.name.hasFocus():
             self.name.setText(names[selected[0]] if len(selected) == 1 else "")
         self.summary.setText(summary(layer))

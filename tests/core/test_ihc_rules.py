@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import shapely
 import tifffile
+from typer.testing import CliRunner
 
 from napari_her2 import open_slide, score_slide
 from napari_her2.cells.calibration import Calibration
 from napari_her2.cells.calibration_store import keep_calibration
 from napari_her2.cells.rules import CLASSES, Rules
+from napari_her2.cells.rules_file import read_rules
+from napari_her2.cli import app
 from napari_her2.cohort.run import score_cohort_steps
 from napari_her2.cohort.score_job import Case
 from napari_her2.errors import Her2Error, JobFailed, ModelError, ModelMisfit, SlideError
@@ -261,3 +265,71 @@ def test_a_batch_has_a_row_a_slide_and_knows_what_is_finished(case, tmp_path: Pa
         score_cohort_steps(cases[:1], NAME, tmp_path, device="cpu", skip_finished=True, rules=Rules(gain=1.2))
     )
     assert [outcome.state for outcome in other.outcomes] == ["done"]
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(item) for item in arguments])
+
+
+def test_the_command_takes_regions_calibration_and_rules(case, tmp_path: Path) -> None:
+    keep_calibration(Calibration("lab A", 1.5, "2026-11-28", "control", "0" * 64, 100))
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"completeness": [0.3, 0.5, 0.6], "contrast": 0.12}), encoding="utf-8")
+    regions = tmp_path / "drawn"
+    regions.mkdir()
+    shutil.copy(case.regions, regions / f"{case.ihc.stem}.geojson")
+    wanted = ("score", case.ihc, "--model", NAME, "--device", "cpu", "--calibration", "lab A")
+    done = run(*wanted, "--regions", regions, "--rules", rules, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    shown = " ".join(done.stdout.split())
+    for words in ("calibrated by lab A", "not validated", "Research use only", "thresholds were changed"):
+        assert words in shown
+    file = tmp_path / "out" / case.ihc.stem / "result.json"
+    told = json.loads(file.read_text(encoding="utf-8"))
+    assert (told["calibration"], told["rules"]["gain"], told["rules"]["contrast"]) == ("lab A", 1.5, 0.12)
+    assert told["rules_changed"]
+    # The rules of a result are rules for the next one; the gain is that of its calibration again.
+    assert read_rules(file) == Rules(completeness=(0.3, 0.5, 0.6), contrast=0.12, gain=1.5)
+    again = run(*wanted, "--regions", regions, "--rules", file, "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    other = json.loads((tmp_path / "again" / case.ihc.stem / "result.json").read_text(encoding="utf-8"))
+    assert other["percentages"] == told["percentages"]
+
+
+def test_the_command_refuses_in_words(case, tmp_path: Path) -> None:
+    wanted = ("score", case.ihc, "--model", NAME, "--device", "cpu", "--out", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    missing = run(*wanted, "--regions", tmp_path / "empty")
+    assert missing.exit_code == 1
+    assert "holds no" in missing.stderr
+    for text, words in (
+        ('{"colour": 1}', "no rule"),
+        ('{"gain": "much"}', "no number"),
+        ('{"completeness": 0.5}', "no list"),
+        ('{"gastric": 1}', "not one like"),
+        ('{"mass": [3, 2, 1]}', "three numbers"),
+        ('{"rules": 3}', "no rules"),
+        ("[]", "rules.json"),
+    ):
+        path = tmp_path / "rules.json"
+        path.write_text(text, encoding="utf-8")
+        refused = run(*wanted, "--rules", path)
+        assert refused.exit_code == 1
+        assert words in refused.stderr, refused.stderr
+    unknown = run(*wanted, "--calibration", "nobody")
+    assert unknown.exit_code == 1
+    assert "No calibration is called nobody" in unknown.stderr
+
+
+def test_a_real_core_is_read_where_its_scale_is_given(shared_data: Path) -> None:
+    found = sorted((shared_data / "her2_ihc_cores").glob("0_9b0f*.jpg"))
+    if not found:
+        pytest.skip("the cores of HER2 IHC are absent from the folder of real slides")
+    with open_slide(found[0]) as slide, pytest.raises(SlideError, match="µm/px"):
+        score_slide(slide, NAME, device="cpu")
+    with open_slide(found[0], mpp=0.23) as slide:
+        height, width = slide.shape
+        tissue = shapely.Point(width / 2, height / 2).buffer(0.45 * height)
+        core = score_slide(slide, NAME, regions=[tissue], device="cpu")
+    assert core.score == "0"
+    assert core.measures["cells"] > 500

@@ -33,7 +33,11 @@ def score(
         typer.Option(help="IHC slide of the same case, beside its H&E slide, for models that take both."),
     ] = None,
     regions: Annotated[
-        Path | None, typer.Option(help="GeoJSON; only tiles inside are scored (one slide).")
+        Path | None,
+        typer.Option(
+            help="GeoJSON; only what lies inside is scored (one slide). Or a folder with such a file for "
+            "each slide, case-7.geojson for case-7.svs."
+        ),
     ] = None,
     mpp: Annotated[float | None, typer.Option(help=MPP_HELP)] = None,
     ihc_mpp: Annotated[float | None, typer.Option(help="The same for the IHC slide.")] = None,
@@ -82,7 +86,7 @@ def score(
     skip_finished: Annotated[bool, typer.Option("--skip-finished", help=SKIP_HELP)] = False,
 ) -> None:
     """Score slides. Research use only; not for diagnosis or treatment decisions."""
-    if len(slides) > 1 and (regions or ihc):
+    if len(slides) > 1 and ((regions and not regions.is_dir()) or ihc):
         raise typer.BadParameter("--regions and --ihc belong to one slide: score it alone.")
     from napari_her2.cells.rules_file import read_rules
     from napari_her2.cohort.run import score_cohort_steps
@@ -90,7 +94,7 @@ def score(
     from napari_her2.cohort.table import TABLE_FILE
 
     steps = score_cohort_steps(
-        [Case(path, ihc, regions, mpp, ihc_mpp) for path in slides],
+        [Case(path, ihc, _of_slide(regions, path), mpp, ihc_mpp) for path in slides],
         model,
         out,
         scheduler=scheduler,
@@ -110,3 +114,17 @@ def score(
         rules=None if rules is None else read_rules(rules),
     )
     drive_cohort(steps, slides=len(slides), table=out / TABLE_FILE)
+
+
+def _of_slide(regions: Path | None, slide: Path) -> Path | None:
+    """Regions of a slide, in a folder by its name, where they must not be missing."""
+    if regions is None or not regions.is_dir():
+        return regions
+    from napari_her2.errors import JobFailed
+    from napari_her2.slide.names import slide_name
+
+    names = [f"{slide_name(slide)}{ending}" for ending in (".geojson", ".geojson.gz", ".json")]
+    found = [regions / name for name in names if (regions / name).is_file()]
+    if not found:
+        raise JobFailed(f"{regions} holds no {names[0]}: put the regions of {slide.name} there.")
+    return found[0]

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from napari_her2.cells.table import SECTORS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.cells.table import Cells
 
 RING_OD = (0.2, 0.4, 0.6)
-"""Mean optical density of DAB from which a contour counts as 1+, 2+ and 3+: what QuPath sets at first."""
+"""Mean optical density of DAB from which a contour counts as 1+, 2+ and 3+: those that QuPath starts with for
+three intensities (Bankhead et al. 2017, doi:10.1038/s41598-017-17204-5)."""
 AREA_OD = 0.2
 """Optical density from which a pixel counts as brown."""
 
@@ -21,7 +24,7 @@ AREA_OD = 0.2
 def ring_dab(
     dab: NDArray[np.float32], cells: Cells, origin_um: tuple[float, float], mpp: float
 ) -> NDArray[np.float32]:
-    """Mean DAB on the contour of each cell, one pixel wide.
+    """Mean DAB on the contour of each cell, one pixel wide: 64 points, bilinear.
 
     Parameters
     ----------
@@ -39,12 +42,11 @@ def ring_dab(
     (N,) float32
     """
     corners = cells.outlines_um(slice(None))
-    points = np.stack([corners, (corners + np.roll(corners, -1, axis=1)) / 2], axis=2).reshape(
-        len(cells), -1, 2
-    )
+    between = (corners + np.roll(corners, -1, axis=1)) / 2
+    points = np.stack([corners, between], axis=2).reshape(len(cells), 2 * SECTORS, 2)
     places = (points - np.asarray(origin_um, np.float32)) / mpp - 0.5
     values = map_coordinates(dab, places.reshape(-1, 2).T, order=1, mode="nearest")
-    return np.asarray(values.reshape(len(cells), -1).mean(axis=1), np.float32)
+    return np.asarray(values.reshape(len(cells), 2 * SECTORS).mean(axis=1), np.float32)
 
 
 def ring_h_score(mean_dab: NDArray[np.float32], thresholds: tuple[float, float, float] = RING_OD) -> float:

@@ -1,4 +1,8 @@
-"""Lymphocytes and stromal cells among the cells of a tumour region, as far as they can be told."""
+"""Lymphocytes and stromal cells among the cells of a tumour region, as far as they can be told.
+
+Conservative: a cell is left out only where its nucleus says so and no membrane of it is stained, since a
+tumour cell left out by mistake is lost, and a lymphocyte that is counted only dilutes the percentages.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,23 @@ if TYPE_CHECKING:
     from napari_her2.cells.rules import Rules
     from napari_her2.cells.table import Cells
 
-SMALL_UM2 = (8.0, 42.0)
-"""Area of the nucleus of a lymphocyte, 3.2 to 7.3 µm across."""
-ROUND = 1.4
-LONG = 2.2
-"""Longest over shortest axis of a round nucleus, at most, and of a stromal one, at least."""
-DARKER = 1.15
-"""So many times darker than the median nucleus of the slide."""
+LYMPHOCYTE_UM2 = (12.0, 50.0)
+"""Area of the nucleus of a lymphocyte: 4 to 8 µm across."""
+ROUND = 1.6
+"""Longest over shortest axis of a round nucleus, at most; two that touch have more."""
+DARKER = 1.4
+"""A lymphocyte's nucleus is so many times darker than the median nucleus of the slide."""
+SPINDLE_UM2 = (8.0, 45.0)
+LONG = 2.3
+"""Area and longest over shortest axis of the nucleus of a stromal cell: long and thin."""
 
 
 def bystanders(cells: Cells, rules: Rules) -> NDArray[np.bool_]:
     """Which cells are taken for lymphocytes and stromal cells.
+
+    Lymphocytes have small, round, dark nuclei, stromal cells long and thin ones, and neither has a membrane
+    with as much staining as a 1+ asks for. How dark a nucleus is depends on laboratory and scanner, so it is
+    compared with the nuclei of the slide: give all its cells at once, never a window's.
 
     Parameters
     ----------
@@ -38,10 +48,14 @@ def bystanders(cells: Cells, rules: Rules) -> NDArray[np.bool_]:
     """
     seen = cells.nucleus_um2 > 0
     if not seen.any():
-        return np.zeros(len(cells), bool)
+        return np.zeros(len(cells), np.bool_)
     usual = float(np.median(cells.nucleus_h[seen]))
-    bare = seen & (completeness(cells, rules) < rules.completeness[0])
-    least, most = SMALL_UM2
-    small = (cells.nucleus_um2 >= least) & (cells.nucleus_um2 <= most) & (cells.nucleus_ratio <= ROUND)
-    lymphocyte = small & (cells.nucleus_h >= DARKER * usual)
-    return np.asarray(bare & (lymphocyte | (cells.nucleus_ratio >= LONG)), bool)
+    bare = completeness(cells, rules) < rules.completeness[0]
+    lymphocyte = _within(cells.nucleus_um2, LYMPHOCYTE_UM2) & (cells.nucleus_ratio <= ROUND)
+    lymphocyte &= cells.nucleus_h >= DARKER * usual
+    stromal = _within(cells.nucleus_um2, SPINDLE_UM2) & (cells.nucleus_ratio >= LONG)
+    return np.asarray(bare & (lymphocyte | stromal))
+
+
+def _within(values: NDArray[np.float32], limits: tuple[float, float]) -> NDArray[np.bool_]:
+    return (values >= limits[0]) & (values <= limits[1])

@@ -54,7 +54,8 @@ def territories(signal: NDArray[np.float32], centres: NDArray[np.float32], mpp: 
     (h, w) int32
         Number of the centre; -1 further than the reach from every one.
     """
-    places = np.round(centres).astype(np.intp)
+    # Halves always go down the slide: to the even number they would depend on where the window begins.
+    places = np.floor(centres + np.float32(0.5)).astype(np.intp)
     away = np.ones(signal.shape, np.uint8)
     away[places[:, 0], places[:, 1]] = 0
     distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * np.float32(mpp)

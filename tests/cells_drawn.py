@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 MPP = 0.5
-FINE = 8
+FINE = 4
 """Pixels drawn a pixel seen, along each side."""
 WHITE = np.array([238.0, 240.0, 243.0])
 HAEMATOXYLIN = np.array([0.66, 0.68, 0.32]) / np.linalg.norm([0.66, 0.68, 0.32])
@@ -73,8 +72,9 @@ def rings(
         dy, dx = dy - y, dx - x
         away, angle = np.hypot(dy, dx), (np.arctan2(dy, dx) - start) % (2 * np.pi)
         dab[box][away < radius] = cytoplasm
-        ring = (np.abs(away - radius) <= width_um / 2) & (angle < 2 * np.pi * stained)
-        dab[box][ring] = cytoplasm + od
+        # Edges within a fine pixel are drawn as the share of it that they cover.
+        ring = np.clip((width_um / 2 - np.abs(away - radius)) / fine_um + 0.5, 0, 1)
+        dab[box] += od * ring * (angle < 2 * np.pi * stained)
         h[box][np.hypot(dy / 1.2, dx) < 3.0] = nucleus_od
         found.append((y, x))
         share.append(stained)
@@ -90,4 +90,63 @@ def nearest(drawn_um: np.ndarray, found_um: np.ndarray, within_um: float = 3.0) 
     return np.where(away[np.arange(len(best)), best] <= within_um, best, -1)
 
 
-__all__ = ["DAB", "FINE", "HAEMATOXYLIN", "MPP", "WHITE", "Rings", "cv2", "nearest", "rings", "seen"]
+def brown_cytoplasm(od: float, *, side_um: float = 90.0, pitch_um: float = 14.0, seed: int = 0) -> np.ndarray:
+    """Draw cells without membranes that touch each other: brown and grainy but for their nuclei."""
+    draw, fine_um = np.random.default_rng(seed), MPP / FINE
+    pixels = round(side_um / MPP) * FINE
+    grain = gaussian_filter(draw.normal(size=(pixels, pixels)), 0.5 / fine_um)
+    dab = (od * (1 + 0.15 * grain / grain.std())).astype(np.float32)
+    h = np.full(dab.shape, 0.05, np.float32)
+    y, x = np.mgrid[:pixels, :pixels] * fine_um
+    for row in range(int(side_um / (0.866 * pitch_um)) + 1):
+        for column in range(int(side_um / pitch_um) + 1):
+            at = np.array([row * 0.866, column + 0.5 * (row % 2)]) * pitch_um + draw.uniform(-1, 1, 2)
+            nucleus = np.hypot((y - at[0]) / 1.15, x - at[1]) < 3.5
+            h[nucleus], dab[nucleus] = 0.35, 0.02
+    return seen(h, dab, seed=seed)
+
+
+def walls(
+    *, od: float, width_um: float, rows: int = 6, pitch_um: float = 13.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a sheet of hexagonal cells that share walls, some walls stained and some not.
+
+    Returns
+    -------
+    rgb, centres_um, completeness
+        Completeness is the share of the six walls of a cell that are stained. Cells at the rim are left out.
+    """
+    draw, fine_um = np.random.default_rng(seed), MPP / FINE
+    pixels = round((rows * pitch_um + 2 * pitch_um) / MPP) * FINE
+    h, dab = np.full((pixels, pixels), 0.06, np.float32), np.full((pixels, pixels), 0.03, np.float32)
+    every = {
+        (row, column): np.array([(row + 1) * 0.866, column + 1 + 0.5 * (row % 2)]) * pitch_um
+        for row in range(rows + 2)
+        for column in range(rows + 1)
+    }
+    y, x = np.mgrid[:pixels, :pixels] * fine_um + fine_um / 2
+    stained: dict[frozenset[tuple[int, int]], bool] = {}
+    share, centres = [], []
+    for own, at in every.items():
+        h[np.hypot(y - at[0], x - at[1]) < 3.2] = 0.35
+        beside = [other for other, there in every.items() if 0 < np.hypot(*(there - at)) < 1.1 * pitch_um]
+        for other in beside:
+            wall = frozenset((own, other))
+            if wall in stained:
+                continue
+            stained[wall] = bool(draw.uniform() < 0.6)
+            if stained[wall]:
+                middle, across = (at + every[other]) / 2, (every[other] - at) / pitch_um
+                low = ((middle - pitch_um) / fine_um).astype(int).clip(0)
+                high = low + int(2 * pitch_um / fine_um)
+                box = np.s_[low[0] : high[0], low[1] : high[1]]
+                off = np.abs((y[box] - middle[0]) * across[0] + (x[box] - middle[1]) * across[1])
+                along = np.abs((y[box] - middle[0]) * across[1] - (x[box] - middle[1]) * across[0])
+                line = np.clip((width_um / 2 - off) / fine_um + 0.5, 0, 1)
+                line[along > pitch_um / np.sqrt(3) / 2 + width_um / 4] = 0
+                dab[box] = np.maximum(dab[box], 0.03 + od * line)
+        if len(beside) == 6:
+            centres.append(at)
+            share.append([frozenset((own, other)) for other in beside])
+    complete = [np.mean([stained[wall] for wall in six]) for six in share]
+    return seen(h, dab, seed=seed), np.array(centres), np.array(complete)

@@ -25,6 +25,9 @@ CONTRAST = 2.83
 """Times sigma squared, the second derivative of a line as wide as the filter is its height."""
 MASS_UM = 1.5
 STEP_UM = 0.25
+RIDGE = 1.75
+"""Contrast is at most so many times what DAB there exceeds the browner side by: the edge of a brown cytoplasm
+bends down as a membrane does, and rises above one side alone."""
 WIDE_MASS_UM = 2.0
 WIDE_UM = (1.5, 1.7)
 """Equivalent width (mass over height) from which a membrane begins to be, and is, a wide one."""
@@ -146,7 +149,10 @@ def _read(
     contrast = np.take_along_axis(bend, best[..., None], axis=2)[..., 0]
     around = np.take_along_axis(profile, best[..., None] + np.arange(2 * _REACH + 1), axis=2)
     radius = np.take_along_axis(steps, best[..., None] + _REACH, axis=2)[..., 0] * np.float32(STEP_UM)
-    return contrast, around[..., _REACH].copy(), membrane_mass(around), radius.astype(np.float32)
+    here, sides = around[..., _REACH].copy(), around[..., _REACH - _FLANK : _REACH + _FLANK + 1]
+    browner = np.maximum(sides[..., : _FLANK + 1].min(axis=2), sides[..., _FLANK:].min(axis=2))
+    np.minimum(contrast, np.float32(RIDGE) * (here - browner), out=contrast)
+    return contrast, here, membrane_mass(around), radius.astype(np.float32)
 
 
 def membrane_mass(around: NDArray[np.float32]) -> NDArray[np.float32]:

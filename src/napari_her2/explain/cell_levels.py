@@ -148,8 +148,7 @@ class CellLevels:
         else:
             drawn = view.dots()
         view.mark(drawn)
-        pad = view.pad_px
-        return coloured(drawn)[pad:-pad, pad:-pad]
+        return coloured(drawn, view.pad_px)
 
 
 def values_of(reading: CellReading) -> NDArray[np.uint8]:
@@ -328,12 +327,13 @@ def _palette() -> NDArray[np.int32]:
 _PALETTE = _palette()
 
 
-def coloured(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Turn values of a drawing into colours, (h, w, 4) uint8."""
-    pairs = _wider(drawn, 3)
-    pairs |= drawn << np.uint8(4)
+def coloured(drawn: NDArray[np.uint8], pad_px: int) -> NDArray[np.uint8]:
+    """Turn values of a drawing into colours, (h, w, 4) uint8, without its margin."""
+    inner = slice(pad_px, -pad_px), slice(pad_px, -pad_px)
+    pairs = _wider(drawn, 3)[inner]
+    pairs |= drawn[inner] << np.uint8(4)
     # OpenCV looks numbers up five times as fast as NumPy does.
-    colours: NDArray[np.uint8] = cv2.LUT(pairs, _PALETTE).view(np.uint8).reshape(*drawn.shape, RGBA)
+    colours: NDArray[np.uint8] = cv2.LUT(pairs, _PALETTE).view(np.uint8).reshape(*pairs.shape, RGBA)
     return colours
 
 

@@ -103,6 +103,7 @@ def test_colours_and_words_follow_the_table_of_napari(layer: Shapes) -> None:
     table = layer.features.copy()
     table.loc[1, "kind"] = "Necrosis"  # as a person types it
     layer.features = table
+    assert drawn_next(layer) == ("tumour", "")  # napari alone would take kind and name of the last row
     assert kinds_of(layer) == ["tumour", "necrosis"]
     assert list(layer.features["kind"]) == ["tumour", "necrosis"]
     assert text_of(layer)[1] == "necrosis 1"
@@ -165,6 +166,9 @@ def test_proposals_count_for_nothing_until_they_are_accepted(viewer: ViewerModel
     assert region.polygon.equals(shapely.box(100, 20, 150, 60))
     assert accept(layer) == 1
     assert accept(layer) == 0
+    layer.add(SQUARE + 200, shape_type="polygon")
+    assert (kinds_of(layer)[2], names_of(layer)[2]) == ("tumour", "tumour 3")
+    layer.remove([2])
     assert [region.name for region in drawn_regions(layer, slide)] == ["tumour 2", "tumour 1"]
 
 

@@ -59,6 +59,7 @@ def dock(make_dock: Callable[[], ScoringDock], add_slide: Callable[..., object])
         keep_calibration(made(name, gain))
     dock = make_dock()
     add_slide(make_slide((1200, 1600)))
+    dock.models.combo.setCurrentIndex(0)
     return dock
 
 
@@ -266,11 +267,12 @@ def test_a_failure_is_said_and_keeps_nothing(
 def test_cancel_keeps_nothing(
     qtbot: QtBot, dock: ScoringDock, viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = threading.Event()
+    begun, closed = threading.Event(), threading.Event()
 
     def calibrating(*args: object, **texts: str) -> Generator[Progress, None, Calibration]:
         try:
             while True:
+                begun.set()
                 yield Progress("Reading the controls")
                 closed.wait(0.01)
         finally:
@@ -281,7 +283,7 @@ def test_cancel_keeps_nothing(
     panel(dock).make.setChecked(True)
     panel(dock)._edits["name"].setText("new")
     panel(dock).progress.start.click()
-    qtbot.waitUntil(lambda: panel(dock).progress.cancel.isVisibleTo(dock))
+    qtbot.waitUntil(begun.is_set)
     with qtbot.waitSignal(panel(dock).job.cancelled):
         panel(dock).progress.cancel.click()
     assert closed.is_set()

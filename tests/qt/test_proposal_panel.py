@@ -87,6 +87,7 @@ def dock(
     for slide in slides:
         add_slide(slide)
     dock.slides.choose(slides[1].slide_id)
+    dock.models.combo.setCurrentIndex(0)
     return dock
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_her2._napari.tags import slide_tag
 from napari_her2.errors import JobFailed
-from napari_her2.explain.proposal import carried, proposed_regions, proposing_maps, within_slide
+from napari_her2.explain.proposal import WORDS, carried, proposed_regions, proposing_maps, within_slide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class ProposedRegions:
             words += f"; {100 * self.beside:.0f} % of their area lies beside this slide"
         if not self.aligned:
             words += ". The slides are not aligned: the regions lie as the files have them"
-        return f"{words}. Proposed from regions the H&E model used; check them by eye."
+        return f"{words}. {WORDS[0].upper()}{WORDS[1:]}, then accept them under Region."
 
 
 def proposing_slides(session: Session, ihc_id: str) -> list[str]:

@@ -7,7 +7,7 @@ They can be changed in the dock, in napari's own table, or by code: colours and 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -34,7 +34,8 @@ CHOICES = tuple((kind, name) for kind in KINDS for name in (CONTROLS if kind == 
 _FILL = 0.16  # of regions that are left out: seen as such, and the tissue below them too
 _PROPOSED_COLOUR = (0, 229, 255)
 _TEXT = {"size": 9, "color": "#10206b", "anchor": "center"}
-_dressed: WeakSet[Shapes] = WeakSet()
+_next: WeakKeyDictionary[Shapes, tuple[str, str]] = WeakKeyDictionary()
+"""Kind and name of what is drawn next in each layer whose colours follow: napari takes the last row's."""
 
 
 def has_kinds(layer: Shapes) -> bool:
@@ -53,9 +54,8 @@ def give_kinds(layer: Shapes) -> None:
     if not has_kinds(layer):
         columns = {KIND: [TUMOUR] * layer.nshapes, NAME: [""] * layer.nshapes}
         _set_features(layer, {**{of: layer.features[of].to_list() for of in layer.features}, **columns})
+    if layer not in _next:
         _draw_next(layer, TUMOUR, "")
-    if layer not in _dressed:
-        _dressed.add(layer)
         layer.events.data.connect(_on_change)
         layer.events.features.connect(_on_change)
     dress(layer)
@@ -77,10 +77,7 @@ def names_of(layer: Shapes) -> list[str]:
 
 def drawn_next(layer: Shapes) -> tuple[str, str]:
     """Kind and name of what is drawn next; without a name it gets one of its kind."""
-    defaults = layer.feature_defaults
-    if KIND not in defaults.columns or NAME not in defaults.columns:
-        return TUMOUR, ""
-    return _kind(str(defaults[KIND].iloc[0])), _name(defaults[NAME].iloc[0])
+    return _next.get(layer, (TUMOUR, ""))
 
 
 def set_kind(layer: Shapes, kind: str, name: str = "", chosen: Collection[int] = ()) -> None:
@@ -139,6 +136,7 @@ def dress(layer: Shapes) -> None:
     held = layer.features
     if len(held) != layer.nshapes or any(list(held[of]) != columns[of] for of in (KIND, NAME)):
         _set_features(layer, columns)
+    _set_defaults(layer)
     with layer.events.data.blocker(_on_change), layer.events.features.blocker(_on_change):
         if layer.nshapes:
             layer.edge_color = np.array([_edge(kind) for kind in kinds])
@@ -177,24 +175,25 @@ def _on_change(event: Any) -> None:  # noqa: ANN401 - a napari event
 
 
 def _draw_next(layer: Shapes, kind: str, name: str) -> None:
-    _set_defaults(layer, kind, name)
+    _next[layer] = kind, name
+    _set_defaults(layer)
     with layer.block_update_properties():  # else what is selected would take the colours too
         layer.current_edge_color = _edge(kind)
         layer.current_face_color = _face(kind)
 
 
-def _set_defaults(layer: Shapes, kind: str, name: str) -> None:
-    others = {of: layer.feature_defaults[of].iloc[0] for of in layer.feature_defaults}
-    layer.feature_defaults = {**others, KIND: kind, NAME: name}
+def _set_defaults(layer: Shapes) -> None:
+    wanted = dict(zip((KIND, NAME), drawn_next(layer), strict=True))
+    held = {of: layer.feature_defaults[of].iloc[0] for of in layer.feature_defaults}
+    if held != {**held, **wanted}:
+        layer.feature_defaults = {**held, **wanted}
 
 
 def _set_features(layer: Shapes, columns: dict[str, Sequence[Any]]) -> None:
-    wanted = drawn_next(layer)
     with layer.events.features.blocker(_on_change):
         # Without a type an empty column holds numbers, and takes no words later.
         typed = {of: np.array(columns[of], object) for of in (KIND, NAME)}
         layer.features = {**columns, **typed}
-        _set_defaults(layer, *wanted)  # napari takes those of the last row, its name too
 
 
 def _with(layer: Shapes, kinds: list[str], names: list[str]) -> dict[str, Sequence[Any]]:

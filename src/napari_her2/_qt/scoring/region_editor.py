@@ -24,12 +24,13 @@ from napari_her2._napari.region_kinds import (
 from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
+from napari_her2.explain.proposal import WORDS
 from napari_her2.inference.region_kinds import LONGEST_NAME
 
 if TYPE_CHECKING:
     from napari.layers import Shapes
 
-_PROPOSED_HINT = "Proposed from regions the H&E model used; check them by eye, change them, then accept them."
+_PROPOSED_HINT = f"{WORDS[0].upper()}{WORDS[1:]}, change them, then accept them."
 _CHANGING = ("pan_zoom", "select", "direct", "transform", "vertex_insert", "vertex_remove")
 """Modes in which a selection is meant; in the others the next region is being drawn."""
 

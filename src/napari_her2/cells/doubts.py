@@ -51,7 +51,7 @@ def doubts(reading: CellReading, found: Tallies) -> Iterator[tuple[str, str]]:
             f"{times:.1f} times as strong, and the score would be {score}.",
         )
     if tally.left_out:
-        score, cells = finding(tally.shares(with_left_out=True), rules).score, f"{tally.left_out:,}"
-        yield score, f"With the {cells} lymphocytes and stromal cells counted, the score would be {score}."
+        score, cells = finding(tally.shares(with_left_out=True), rules).score, f"{tally.left_out:,} cells"
+        yield score, f"If the {cells} left out as lymphocytes and stroma counted, the score would be {score}."
         score = finding(tally.shares(fewer=tally.left_out), rules).score
-        yield score, f"With {cells} more of them among the counted cells, the score would be {score}."
+        yield score, f"If {cells} more are lymphocytes or stroma, the score would be {score}."

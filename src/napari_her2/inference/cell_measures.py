@@ -72,9 +72,8 @@ def task_words(task: str, reading: CellReading) -> str:
 
 
 def changed_words(rules: Rules) -> tuple[str, ...]:
-    """Say which thresholds are not those of the specification, as a sentence; none where all are."""
-    found = changes(rules)
-    return (f"The thresholds were changed: {'; '.join(found)}.",) if found else ()
+    """Say what is not as in the specification, in sentences; none where all is."""
+    return changes(rules)
 
 
 def cell_facts(measures: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -21,20 +21,28 @@ from napari_her2.export.geojson import write_drawn_regions
 from napari_her2.inference.calibrating import calibrating, controls_of, level_of
 from napari_her2.inference.regions import Region, read_regions
 from napari_her2.models.card import NOTICE
+from napari_her2.phantom import make_pair
 from napari_her2.steps import finished
 
 SQUARE = shapely.box(0, 0, 100, 100)
 
 
 @pytest.fixture(scope="module")
-def tumour(small_pair):
-    """The tumour of the phantom, as one shape."""
-    return shapely.union_all(read_regions(small_pair.regions))
+def pair(tmp_path_factory):
+    """H&E and IHC slide of 2,048 px at 0.25 µm/px."""
+    folder = tmp_path_factory.mktemp("case")
+    return make_pair(folder, "control", score="3+", seed=5, size_px=2048, mpp=0.25)
 
 
 @pytest.fixture(scope="module")
-def made(small_pair, tumour):
-    with open_slide(small_pair.ihc) as slide:
+def tumour(pair):
+    """The tumour of the phantom, as one shape."""
+    return shapely.union_all(read_regions(pair.regions))
+
+
+@pytest.fixture(scope="module")
+def made(pair, tumour):
+    with open_slide(pair.ihc) as slide:
         control = [Region(tumour, "3+", "control")]
         return finished(calibrating(slide, control, "Phantom", antibody=" 4B5 ", cache=False), None)
 
@@ -65,6 +73,10 @@ def made(small_pair, tumour):
         ("13+", ""),
         ("1+ to 2+", ""),
         ("4+", ""),
+        ("control3+", "3+"),
+        ("control0", "0"),
+        ("Her-2/neu 1+", "1+"),
+        ("HER2 2", "2+"),
     ],
 )
 def test_the_name_of_a_control_says_what_it_is(name, level):
@@ -100,38 +112,42 @@ def test_controls_that_are_not_clear_are_refused(regions, said):
 # -- what is read
 
 
-def test_the_gain_is_that_of_the_cells_in_the_control(made, small_pair, tumour):
+def test_the_gain_is_that_of_the_cells_in_the_control(made, pair, tumour):
     """Found again without windows, regions or generators: all pixels at once, as the slide has them."""
-    with open_slide(small_pair.ihc) as slide:
+    with open_slide(pair.ihc) as slide:
         height, width = slide.shape
-        rgb = slide.read(0, -64, -64, height + 128, width + 128)
+        fine = slide.read(0, -128, -128, height + 256, width + 256)
         fingerprint, name = slide.fingerprint, slide.name
-    cells = measured(rgb, fit_stains([rgb]), (-32.0, -32.0), (0.0, 0.0, height / 2, width / 2))
-    y, x = (cells.centre_um.astype(np.float64) / 0.5).T
+    rgb = np.rint(fine.reshape(len(fine) // 2, 2, -1, 2, 3).mean(axis=(1, 3))).astype(np.uint8)
+    cells = measured(rgb, fit_stains([rgb]), (-32.0, -32.0), (0.0, 0.0, height / 4, width / 4))
+    y, x = (cells.centre_um.astype(np.float64) / 0.25).T
     inside = shapely.contains_xy(tumour, x, y)
     complete, mass = completeness(cells, Rules())[inside], membrane_mass(cells, Rules())[inside]
     expected = float(np.median(mass[complete >= 0.65])) / 0.70
     assert made.gain == pytest.approx(expected, rel=0.03)
     assert made.cells == pytest.approx(int((complete >= 0.65).sum()), rel=0.03)
     assert (made.slide, made.slide_fingerprint) == (name, fingerprint)
-    assert (made.antibody, made.mpp) == ("4B5", 0.5)
+    assert (made.antibody, made.mpp) == ("4B5", 0.25)
     (control,) = made.controls
     assert control.level == "3+"
     assert control.complete == made.cells <= control.cells
     assert control.raw_mass / 0.70 == pytest.approx(made.gain)
 
 
-def test_what_is_excluded_in_a_control_is_left_out_of_it(made, small_pair, tumour):
+def test_what_is_excluded_in_a_control_is_left_out_of_it(made, pair, tumour):
     x0, y0, x1, y1 = tumour.bounds
-    fold = Region(shapely.box(x0, y0, (x0 + x1) / 2, y1), "", "fold")
-    with open_slide(small_pair.ihc) as slide:
-        half = finished(calibrating(slide, [Region(tumour, "3+", "control"), fold], "half"), None)
-    assert 0 < half.cells < 0.9 * made.cells
+    fold = Region(shapely.box(x0, y0, x0 + (x1 - x0) / 4, y1), "", "fold")
+    with open_slide(pair.ihc) as slide:
+        rest = finished(calibrating(slide, [Region(tumour, "3+", "control"), fold], "rest"), None)
+    left_out = tumour.intersection(fold.polygon).area / tumour.area
+    assert left_out > 0.1
+    assert rest.controls[0].cells == pytest.approx((1 - left_out) * made.controls[0].cells, rel=0.15)
+    assert rest.controls[0].cells < made.controls[0].cells
 
 
-def test_a_cell_in_two_controls_counts_once(made, small_pair, tumour):
+def test_a_cell_in_two_controls_counts_once(made, pair, tumour):
     regions = [Region(tumour, "3+", "control")] * 3 + [Region(tumour, "1+", "control")]
-    with open_slide(small_pair.ihc) as slide:
+    with open_slide(pair.ihc) as slide:
         many = finished(calibrating(slide, regions, "many"), None)
     assert many.gain == made.gain
     assert many.controls[0].cells == made.controls[0].cells
@@ -141,26 +157,26 @@ def test_a_cell_in_two_controls_counts_once(made, small_pair, tumour):
 
 @pytest.mark.parametrize(
     "polygon",
-    [shapely.box(-9000, -9000, -8000, -8000), shapely.box(0, 0, 30, 30), shapely.Polygon()],
+    [shapely.box(-9000, -9000, -8000, -8000), shapely.box(0, 0, 60, 60), shapely.Polygon()],
     ids=["outside", "tiny", "empty"],
 )
-def test_a_control_without_cells_is_refused(small_pair, polygon):
+def test_a_control_without_cells_is_refused(pair, polygon):
     with (
-        open_slide(small_pair.ihc) as slide,
+        open_slide(pair.ihc) as slide,
         pytest.raises(JobFailed, match=r"holds \d cells? with a complete membrane"),
     ):
         finished(calibrating(slide, [Region(polygon, "3+", "control")], "none"), None)
 
 
-def test_slides_on_which_no_membrane_can_be_read_are_refused(small_pair, tmp_path):
-    control = [Region(shapely.box(100, 100, 900, 900), "3+", "control")]
+def test_slides_on_which_no_membrane_can_be_read_are_refused(pair, tmp_path):
+    control = [Region(shapely.box(200, 200, 1800, 1800), "3+", "control")]
     for mpp in (0.7, 2.0):
         with (
-            open_slide(small_pair.ihc, mpp=mpp) as slide,
+            open_slide(pair.ihc, mpp=mpp) as slide,
             pytest.raises(SlideError, match="Membranes cannot be seen"),
         ):
             finished(calibrating(slide, control, "coarse"), None)
-    with open_slide(small_pair.he) as slide, pytest.raises(Her2Error, match="looks like H&E"):
+    with open_slide(pair.he) as slide, pytest.raises(Her2Error, match="looks like H&E"):
         finished(calibrating(slide, control, "stain"), None)
     with (
         open_slide(write_flat_slide(tmp_path / "dark.tif", (8, 8, 8))) as slide,
@@ -174,13 +190,13 @@ def test_slides_on_which_no_membrane_can_be_read_are_refused(small_pair, tmp_pat
         finished(calibrating(slide, control, "no scale"), None)
 
 
-def test_a_name_that_cannot_be_is_refused_before_the_slide_is_read(small_pair):
-    with open_slide(small_pair.ihc) as slide, pytest.raises(JobFailed, match="printable characters"):
+def test_a_name_that_cannot_be_is_refused_before_the_slide_is_read(pair):
+    with open_slide(pair.ihc) as slide, pytest.raises(JobFailed, match="printable characters"):
         next(calibrating(slide, [Region(SQUARE)], "  "))
 
 
-def test_it_can_be_cancelled(small_pair, tumour):
-    with open_slide(small_pair.ihc) as slide:
+def test_it_can_be_cancelled(pair, tumour):
+    with open_slide(pair.ihc) as slide:
         steps = calibrating(slide, [Region(tumour, "3+")], "stopped")
         for step in steps:
             if step.stage.startswith("Reading the controls"):
@@ -196,11 +212,11 @@ def run(*arguments):
     return CliRunner().invoke(app, ["calibrate", *(str(item) for item in arguments)])
 
 
-def test_a_calibration_is_made_shown_listed_and_removed(made, small_pair, tumour, tmp_path):
+def test_a_calibration_is_made_shown_listed_and_removed(made, pair, tumour, tmp_path):
     path = tmp_path / "control.geojson"
     write_drawn_regions(path, [Region(tumour, "3+", "control")])
     told = ("--laboratory", "Lab A", "--antibody", "4B5", "--scanner", "AT2")
-    done = run(small_pair.ihc, "--regions", path, "--name", "Run 7/3", *told)
+    done = run(pair.ihc, "--regions", path, "--name", "Run 7/3", *told)
     assert done.exit_code == 0, done.output
     for part in ("Run 7/3", f"{made.gain:.4f}", "4B5", "3+ control", NOTICE):
         assert part in done.output
@@ -208,11 +224,11 @@ def test_a_calibration_is_made_shown_listed_and_removed(made, small_pair, tumour
     assert "Run 7/3" in run("list").output
     assert f"{made.cells:,} complete cells" in run("show", "Run 7/3").output
 
-    again = run("--name", "Run 7/3", "--regions", path, small_pair.ihc)
+    again = run("--name", "Run 7/3", "--regions", path, pair.ihc)
     assert again.exit_code == 1
     assert "kept already" in again.stderr
     assert "--replace" in again.stderr
-    replaced = run("make", small_pair.ihc, "--regions", path, "--name", "Run 7/3", "--replace")
+    replaced = run("make", pair.ihc, "--regions", path, "--name", "Run 7/3", "--replace")
     assert replaced.exit_code == 0, replaced.output
     assert load_calibration("Run 7/3").laboratory == ""
 
@@ -223,14 +239,14 @@ def test_a_calibration_is_made_shown_listed_and_removed(made, small_pair, tumour
     assert "No calibration is kept" in run("list").output
 
 
-def test_wrong_use_ends_in_one_line(small_pair, tmp_path):
+def test_wrong_use_ends_in_one_line(pair, tmp_path):
     path = tmp_path / "control.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": []}))
-    done = run(small_pair.ihc, "--regions", path, "--name", "x")
+    done = run(pair.ihc, "--regions", path, "--name", "x")
     assert done.exit_code == 1
     assert len(done.stderr.splitlines()) == 1
     assert "holds no polygon" in done.stderr
-    assert run(small_pair.ihc).exit_code == 2
+    assert run(pair.ihc).exit_code == 2
     assert run("remove", "nobody").exit_code == 1
     assert "make" in run("--help").output
 

@@ -109,6 +109,8 @@ def test_names_and_classes_are_read_as_qupath_writes_them(tmp_path):
         annotation(shapely.box(1, 1, 2, 2), None, None, classification={"names": ["Control", "3+"]}),
         annotation(shapely.box(1, 1, 2, 2), None, None, classification={"name": "Necrosis", "colorRGB": -1}),
         annotation(shapely.box(1, 1, 2, 2), None, None, classification="Fold"),
+        annotation(shapely.box(1, 1, 2, 2), None, "Lobular carcinoma"),
+        annotation(shapely.box(1, 1, 2, 2), "in the duct", "Ignore*"),
         annotation(  # before 0.4
             shapely.box(1, 1, 2, 2),
             classification={"name": "3+", "colorRGB": -1, "parentClass": {"name": "Control"}},
@@ -122,6 +124,8 @@ def test_names_and_classes_are_read_as_qupath_writes_them(tmp_path):
         ("3+", "control"),
         ("", "necrosis"),
         ("", "fold"),
+        ("Lobular carcinoma", "tumour"),
+        ("in the duct", "other"),
         ("3+", "control"),
     ]
 
@@ -143,6 +147,14 @@ def test_properties_that_make_no_sense_leave_a_tumour_region(tmp_path, propertie
     feature = {"type": "Feature", "geometry": shapely.geometry.mapping(TUMOUR), "properties": properties}
     (region,) = read_named_regions(written(tmp_path / "r.geojson", feature))
     assert (region.name, region.kind) == ("", "tumour")
+
+
+def test_regions_drawn_across_themselves_are_written_valid(tmp_path):
+    bow = Region(shapely.Polygon([(0, 0), (1000, 1000), (1000, 0), (0, 1000)]), "bow", "dcis")
+    write_drawn_regions(tmp_path / "r.geojson", [Region(shapely.Polygon(), "nothing"), bow])
+    (back,) = read_named_regions(tmp_path / "r.geojson")
+    assert (back.name, back.kind, back.polygon.area) == ("bow", "dcis", 5e5)
+    assert shapely.is_valid(shapely.from_geojson((tmp_path / "r.geojson").read_text()))
 
 
 def test_names_are_short_and_can_be_shown(tmp_path):

@@ -39,7 +39,7 @@ _Name = Annotated[str, typer.Argument(help="Name of a calibration.", metavar="NA
 
 
 def make(
-    slide: Annotated[Path, typer.Argument(help="IHC slide with control tissue.")],
+    slide: Annotated[Path, typer.Argument(help="IHC slide with control tissue.", metavar="SLIDE")],
     regions: Annotated[
         Path,
         typer.Option(
@@ -75,7 +75,7 @@ def list_all() -> None:
     """List the calibrations that are kept."""
     from rich.table import Table
 
-    from napari_her2.cells.calibration_store import kept_calibrations
+    from napari_her2.cells.calibration_store import calibration_folder, kept_calibrations
 
     kept, broken = kept_calibrations()
     if kept:
@@ -91,6 +91,8 @@ def list_all() -> None:
         typer.echo("No calibration is kept: draw a 3+ control, and run napari-her2 calibrate SLIDE.")
     for unreadable in broken:
         say(unreadable.problem)
+    if broken:
+        say(f"The calibrations lie in {calibration_folder()}.")
 
 
 def show(name: _Name) -> None:

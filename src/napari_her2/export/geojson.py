@@ -62,12 +62,15 @@ def drawn_geojson(regions: Iterable[Region]) -> Json:
     Returns
     -------
     dict
-        A FeatureCollection. `napari_her2.inference.regions.read_named_regions` gives the same regions back.
+        A FeatureCollection. `napari_her2.inference.regions.read_named_regions` gives the same regions back;
+        those that enclose nothing are left out.
     """
     features = []
     for region in regions:
-        kind = KINDS[region.kind]
-        feature = _feature(mapping(region.polygon), kind.qupath_class, region.name, kind.colour, {})
+        kind, area = KINDS[region.kind], region.area  # valid, also where it was drawn across itself
+        if area.is_empty:
+            continue
+        feature = _feature(mapping(area), kind.qupath_class, region.name, kind.colour, {})
         if not region.name:
             del feature["properties"]["name"]
         features.append(feature)

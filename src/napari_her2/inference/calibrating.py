@@ -12,6 +12,7 @@ import numpy as np
 from napari_her2.cells.areas import DrawnArea
 from napari_her2.cells.bystanders import bystanders
 from napari_her2.cells.calibration import Calibration, ControlCells, checked_name, judged_controls
+from napari_her2.cells.criteria import LEAST_CELLS as ENOUGH_CELLS
 from napari_her2.cells.quality import QualityFacts, quality_reasons, quality_warnings
 from napari_her2.cells.rules import CLASSES, Rules, completeness, membrane_mass
 from napari_her2.errors import JobFailed, SlideError
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 COARSEST_MPP = 0.6
 """µm/px from which on membranes are not visible."""
-_LEVEL = re.compile(r"(?:^|[^\w])([123])\s*\+|(?:^|[^\w+.])0(?![\w.+])|^\s*([123])\s*$")
+_HER2 = re.compile(r"her[\s-]?2(?:/neu)?", re.IGNORECASE)
+_LEVEL = re.compile(r"(?<![\d.])([123])\s*\+|(?<![\d.+])0(?![\w.+])|^\s*([123])\s*$")
 
 
 def calibrating(
@@ -154,7 +156,8 @@ def level_of(name: str) -> str:
     >>> level_of("HER2 3+"), level_of("control 0"), level_of("2"), level_of("breast")
     ('3+', '0', '2+', '')
     """
-    levels = {f"{digit}+" if (digit := match[1] or match[2]) else "0" for match in _LEVEL.finditer(name)}
+    found = _LEVEL.finditer(_HER2.sub(" ", name))  # the 2 of HER2 is no score
+    levels = {f"{digit}+" if (digit := match[1] or match[2]) else "0" for match in found}
     return levels.pop() if len(levels) == 1 else ""
 
 
@@ -177,7 +180,7 @@ def _doubts(slide: Slide, read: ReadCells, area: DrawnArea) -> tuple[str, ...]:
     side = np.array(read.square_um) / slide.known_mpp
     boxes = np.concatenate([squares * side, (squares + 1) * side], axis=1)
     facts = QualityFacts(
-        cells=len(read.cells),
+        cells=max(len(read.cells), ENOUGH_CELLS),  # of too few, the gain itself says how many there are
         mpp=slide.known_mpp,
         nucleus_h=read.fit.stains.nucleus_h,
         blur_um=read.focus[tuple(squares[area.meets(boxes)].T)][None],

@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.region_kinds import LONGEST_NAME, Region, kind_of_class, valid_area
+from napari_her2.inference.region_kinds import LONGEST_NAME, Region, kind_of_class, name_by_class, valid_area
 from napari_her2.outside import MiB, Reading, shown
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _regions(shapes: Sequence[_Shape]) -> list[Region]:
 
 def _region(properties: Mapping[str, Any], polygons: list[Any]) -> Region:
     class_name = _class_of(properties)
-    name = _text(properties.get("name")) or class_name.partition(":")[2].strip()
+    name = _text(properties.get("name")) or name_by_class(class_name)
     area = polygons[0] if len(polygons) == 1 else _one(polygons)
     return Region(area, name, kind_of_class(class_name))
 

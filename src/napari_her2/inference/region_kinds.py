@@ -123,8 +123,23 @@ def kind_of_class(name: str) -> str:
     >>> kind_of_class("Necrosis"), kind_of_class("Control: 3+"), kind_of_class("Region*")
     ('necrosis', 'control', 'tumour')
     """
+    return _known_kind(name) or "tumour"
+
+
+def name_by_class(name: str) -> str:
+    """Return the name of a region that has none of its own: what its class says beyond its kind.
+
+    Examples
+    --------
+    >>> name_by_class("Control: 3+"), name_by_class("Tumor"), name_by_class("Lobular carcinoma")
+    ('3+', '', 'Lobular carcinoma')
+    """
+    return name.partition(":")[2].strip() if _known_kind(name) else name
+
+
+def _known_kind(name: str) -> str:
     base = " ".join(name.split(":")[0].lower().replace("_", " ").split())
-    return "other" if base.startswith("ignore") else _BY_CLASS.get(base, "tumour")
+    return "other" if base.startswith("ignore") else _BY_CLASS.get(base, "")
 
 
 def valid_area(polygon: Any) -> Any:  # noqa: ANN401 - shapely geometries

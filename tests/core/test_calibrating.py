@@ -29,9 +29,9 @@ SQUARE = shapely.box(0, 0, 100, 100)
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """H&E and IHC slide of 2,048 px at 0.25 µm/px."""
+    """H&E and IHC slide of 2,560 px at 0.25 µm/px."""
     folder = tmp_path_factory.mktemp("case")
-    return make_pair(folder, "control", score="3+", seed=5, size_px=2048, mpp=0.25)
+    return make_pair(folder, "control", score="3+", seed=5, size_px=2560, mpp=0.25)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import shapely
@@ -153,6 +154,26 @@ def test_a_cell_in_two_controls_counts_once(made, pair, tumour):
     assert many.controls[0].cells == made.controls[0].cells
     assert many.controls[1].cells == 0
     assert any("1+ control holds 0 cells" in remark for remark in many.remarks)
+
+
+def test_a_darker_scan_of_a_real_3_core_has_the_same_gain(shared_data, tmp_path):
+    found = sorted((shared_data / "her2_ihc_cores").glob("3_a1f1*.jpg"))
+    if not found:
+        pytest.skip("the cores of HER2 IHC are absent from the folder of real slides")
+    with open_slide(found[0], mpp=0.23) as slide:
+        whole = slide.read(0, 1600, 1600, 2000, 2000)
+    gains = []
+    for brightness in (1.0, 0.9):
+        path = tmp_path / f"{brightness}.png"
+        path.write_bytes(cv2.imencode(".png", np.rint(whole * brightness).astype(np.uint8)[..., ::-1])[1])
+        with open_slide(path, mpp=0.23) as slide:
+            control = [Region(shapely.box(0, 0, 2000, 2000), "3+", "control")]
+            made = finished(calibrating(slide, control, "core", cache=False), None)
+        gains.append(made.gain)
+        assert made.cells > 200
+        assert not any("control" in remark for remark in made.remarks), made.remarks
+    assert 0.3 < gains[0] < 1.2
+    assert gains[1] == pytest.approx(gains[0], rel=0.05)
 
 
 @pytest.mark.parametrize(

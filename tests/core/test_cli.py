@@ -46,7 +46,8 @@ def test_help_loads_neither_torch_nor_napari_nor_readers():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["models", "list"], ["models", "show", "--help"], ["models"], ["cache"]]
+    "arguments",
+    [["models", "list"], ["models", "show", "--help"], ["models"], ["cache"], ["calibrate", "list"]],
 )
 def test_a_short_command_loads_nothing_of_the_others(arguments):
     code = (

@@ -44,9 +44,10 @@ def score_steps(
     ihc : Slide or path, optional
         The IHC slide of the case, for models that take both; ``slide`` is then the H&E slide. Such a model
         also scores either slide alone, given as ``slide``: the result says which of its heads answered.
-    regions : Path, str or sequence of shapely polygons, optional
-        Only tiles whose centre lies inside are scored; a GeoJSON file, or polygons of (x, y) level-0
-        pixels of ``slide``. What was embedded before is not embedded again.
+    regions : Path, str or sequence of Region and shapely polygons, optional
+        Only tiles whose centre lies inside are scored, and not in what is excluded; a GeoJSON file, regions
+        of a kind (`napari_her2.inference.regions.Region`), or polygons of tumour, (x, y) in level-0 pixels
+        of ``slide``. What was embedded before is not embedded again.
     device : str
         "auto", "cpu", "cuda", "cuda:0" or "mps".
     **options

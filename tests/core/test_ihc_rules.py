@@ -7,6 +7,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 import shapely
@@ -14,10 +15,13 @@ import tifffile
 from typer.testing import CliRunner
 
 from napari_her2 import open_slide, score_slide
+from napari_her2.cells import quality
 from napari_her2.cells.calibration import Calibration
 from napari_her2.cells.calibration_store import keep_calibration
+from napari_her2.cells.measuring import MPP
 from napari_her2.cells.rules import CLASSES, Rules
 from napari_her2.cells.rules_file import read_rules
+from napari_her2.cells.stains import fit_stains
 from napari_her2.cli import app
 from napari_her2.cohort.run import score_cohort_steps
 from napari_her2.cohort.score_job import Case
@@ -26,7 +30,6 @@ from napari_her2.export.tables import write_result
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.region_kinds import Region
 from napari_her2.methods.catalogue import METHODS, available_models, can_explain
-from napari_her2.phantom import make_pair
 from napari_her2.steps import finished
 
 if TYPE_CHECKING:
@@ -38,10 +41,9 @@ NAME = "ihc-rules"
 METHOD = METHODS[NAME]
 
 
-@pytest.fixture(scope="session")
-def case(tmp_path_factory):
-    """A 3+ of 2,048 px at 0.5 µm/px: enough tumour for a score."""
-    return make_pair(tmp_path_factory.mktemp("rules"), "rules", score="3+", seed=5, size_px=2048, mpp=0.5)
+@pytest.fixture
+def case(small_pair):
+    return small_pair
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,6 +58,8 @@ def _kept_cells(
 ) -> None:
     monkeypatch.setenv("NAPARI_HER2_CACHE", str(_one_cache))
     monkeypatch.setenv("NAPARI_HER2_CALIBRATIONS", str(tmp_path / "calibrations"))
+    # A phantom drawn at 0.5 µm/px is softer than a scan: focus is not what most tests here are about.
+    monkeypatch.setattr(quality, "MOST_BLUR_UM", 1.0)
 
 
 def scored(path: Path, regions=None, **options) -> SlideResult:
@@ -179,6 +183,33 @@ def test_a_coarse_slide_that_is_insisted_on_has_no_score_either(case) -> None:
         found = score_slide(slide, NAME, regions=case.regions, device="cpu", override_fit=True, cache=False)
     assert found.score == ""
     assert "Membranes cannot be seen" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "words"),
+    [("blurred", "out of focus"), ("no brown", "no brown anywhere"), ("no blue", "counterstain is too weak")],
+)
+def test_a_slide_that_shows_no_membranes_gives_a_reason(
+    case, tmp_path: Path, spoilt: str, words: str
+) -> None:
+    with open_slide(case.ihc) as slide:
+        height, width = slide.shape
+        rgb = slide.read(0, 0, 0, height, width)
+        tumour = Region(shapely.box(0, 0, width, height), "all")
+    if spoilt == "blurred":
+        rgb = cv2.GaussianBlur(rgb, (0, 0), 1.2 / MPP)
+    else:
+        stains = fit_stains([rgb])
+        h, dab = stains.unmixed(rgb)
+        h, dab = (h, 0 * dab) if spoilt == "no brown" else (0 * h, dab)
+        density = h[..., None] * stains.haematoxylin + dab[..., None] * stains.dab
+        rgb = np.clip((stains.white + 1) * 10**-density - 1, 0, 255).astype(np.uint8)
+    path = tmp_path / "spoilt.tif"
+    tifffile.imwrite(path, rgb, tile=(256, 256), photometric="rgb", metadata=None)
+    with open_slide(path, mpp=MPP) as slide:
+        found = score_slide(slide, NAME, regions=[tumour], device="cpu", override_fit=True, cache=False)
+    assert found.score == ""
+    assert words in found.reason
 
 
 def test_he_is_refused_and_gives_no_score_where_insisted_on(case) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.cells.bystanders import bystanders
-from napari_her2.cells.quality import QualityFacts, quality_reasons, quality_warnings
+from napari_her2.cells.quality import QualityFacts, overall_blur, quality_reasons, quality_warnings
 from napari_her2.cells.reading import CellReading
 from napari_her2.cells.rules import Rules
 from napari_her2.explain.cells import CELLS, CellBorders, cell_maps, focus_map, tiles_with_cells
@@ -77,7 +77,7 @@ def reading_of(job: ScoringJob, scope: CellScope, read: ReadCells) -> tuple[Cell
         job.options.cell_rules(),
         job.options.calibration,
         (*((OFF_TISSUE,) if scope.off_tissue else ()), *quality_reasons(facts)),
-        float(np.nanmedian(blur)) if np.isfinite(blur).any() else float("nan"),
+        overall_blur(blur),
     )
     warnings = quality_warnings(facts)
     if lost:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from napari_her2.cells.measuring import MPP
-from napari_her2.cells.stains import CLIPPED_OD, Stains, fit_stains
+from napari_her2.cells.quality import brown_of
+from napari_her2.cells.stains import Stains, fit_stains
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 SAMPLE_PX = 256
 MOST_SAMPLES, MOST_AT_EDGE = 64, 16
 """Squares of tissue, and squares at its edge, which show the light of the glass."""
-TISSUE_OD, BROWN_OD = 0.15, 0.2
-"""Both stains together from which a pixel is tissue, and DAB from which it is brown, OD."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,10 +34,8 @@ class SlideFit:
     Parameters
     ----------
     stains : Stains
-    brown : float
-        99.9th percentile of the optical density of DAB over the samples of tissue.
-    clipped : float
-        Share of the brown pixels among them that are too dark to be measured.
+    brown, clipped : float
+        From `napari_her2.cells.quality.brown_of`.
     """
 
     stains: Stains
@@ -85,15 +82,7 @@ def fit_slide(slide: Slide, tissue: TissueMask, area: Area) -> SlideFit:
     with closing(cast("Generator[RegionBatch]", squares)) as batches:
         samples = [image for batch in batches for image in batch.images]
     stains = fit_stains(samples)
-    dark = (stains.white + 1) * 10**-CLIPPED_OD - 1
-    brown, lost, amounts = 0, 0, [np.zeros(1, np.float32)]
-    for image in samples:
-        h, dab = stains.unmixed(image)
-        amounts.append(dab[h + dab > TISSUE_OD])
-        is_brown = dab > BROWN_OD
-        brown += int(is_brown.sum())
-        lost += int((is_brown & (image < dark).any(axis=-1)).sum())
-    return SlideFit(stains, float(np.percentile(np.concatenate(amounts), 99.9)), lost / max(brown, 1))
+    return SlideFit(stains, *brown_of(samples, stains))
 
 
 def _places(slide: Slide, tissue: TissueMask, area: Area) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 
 from napari_her2.cells.areas import DrawnArea, TissueArea
+from napari_her2.cells.quality import COARSEST_MPP
 from napari_her2.errors import ModelMisfit, SlideError
 from napari_her2.explain.cells import cell_grid
 from napari_her2.inference.fit import check_grid, refuse_or_warn, refuse_unstained, slide_stain
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.stain import Stain
     from napari_her2.slide.tissue import TissueMask
-
-COARSEST_MPP = 0.6
-"""µm per pixel; beyond, membranes cannot be seen."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -251,7 +251,7 @@ def test_other_rules_judge_the_same_cells_as_a_new_scoring_would(case, result: S
     for name in set(again.measures) - {"processor_seconds"}:
         assert again.measures[name] == anew.measures[name], name
     assert (again.label, again.task, set(again.warnings)) == (anew.label, anew.task, set(anew.warnings))
-    assert any("thresholds were changed" in warning for warning in again.warnings)
+    assert any("Thresholds changed" in warning for warning in again.warnings)
     for one, two in zip(again.maps, anew.maps, strict=True):
         assert one.info == two.info
         np.testing.assert_array_equal(one.values, two.values)
@@ -313,7 +313,7 @@ def test_the_command_takes_regions_calibration_and_rules(case, tmp_path: Path) -
     done = run(*wanted, "--regions", regions, "--rules", rules, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     shown = " ".join(done.stdout.split())
-    for words in ("calibrated by lab A", "not validated", "Research use only", "thresholds were changed"):
+    for words in ("calibrated by lab A", "not validated", "Research use only", "Thresholds changed"):
         assert words in shown
     file = tmp_path / "out" / case.ihc.stem / "result.json"
     told = json.loads(file.read_text(encoding="utf-8"))

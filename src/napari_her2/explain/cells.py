@@ -142,22 +142,18 @@ def cell_maps(reading: CellReading, grid: TileGrid) -> tuple[TileMap, ...]:
         All but the last are NaN where there are fewer than `FEWEST_CELLS`, and the last where there are none.
     """
     counts = _Counts(reading, grid)
-    enough = counts.all >= FEWEST_CELLS
-    counted_classes = reading.classes[counts.cells]
-
-    def mean(info: OverlayInfo, percent: NDArray[np.float32], class_name: str | None = None) -> TileMap:
-        sums = counts.sums(percent)
-        values = np.full(grid.shape, np.nan, np.float32)
-        values[enough] = sums[enough] / counts.all[enough]
-        return TileMap(info, values, grid, class_name)
-
+    with np.errstate(divide="ignore", invalid="ignore"):
+        percent = np.where(counts.all >= FEWEST_CELLS, 100 / counts.all, np.nan)
+    of_class = counts.of_classes(reading.classes)
     shares = [
-        mean(info, np.float32(100) * (counted_classes >= CLASSES.index(name)), name)
+        TileMap(
+            info, (percent * of_class[..., CLASSES.index(name) :].sum(axis=-1)).astype(np.float32), grid, name
+        )
         for name, info in SHARES.items()
     ]
-    complete = mean(COMPLETE, 100 * reading.completeness[counts.cells])
-    density = np.where(counts.all > 0, counts.all / (grid.tile_um**2 / 1e6), np.nan)
-    return (*shares, complete, TileMap(DENSITY, density.astype(np.float32), grid))
+    complete = (percent * counts.sums(reading.completeness)).astype(np.float32)
+    density = np.where(counts.all > 0, counts.all / (grid.tile_um**2 / 1e6), np.nan).astype(np.float32)
+    return (*shares, TileMap(COMPLETE, complete, grid), TileMap(DENSITY, density, grid))
 
 
 def focus_map(blur_um: NDArray[np.floating], square_um: float, grid: TileGrid) -> TileMap:
@@ -193,20 +189,35 @@ def focus_map(blur_um: NDArray[np.floating], square_um: float, grid: TileGrid) -
 
 
 class _Counts:
-    """Cells that count, sorted into the tiles of a grid."""
+    """Cells that count, sorted into the tiles of a grid.
+
+    Attributes
+    ----------
+    all : (rows, columns) int64
+        How many there are.
+    """
 
     def __init__(self, reading: CellReading, grid: TileGrid) -> None:
         rows, cols = self._shape = grid.shape
-        index = np.floor(reading.cells.centre_um * np.float32(1 / grid.tile_um)).astype(np.int32)
-        inside = reading.counted & (index[:, 0] < rows) & (index[:, 1] < cols) & (index >= 0).all(axis=1)
-        self.cells = np.flatnonzero(inside)
-        self._place = index[self.cells, 0].astype(np.int64) * cols + index[self.cells, 1]
-        self.all = self.sums(None)
+        at = reading.cells.centre_um * np.float32(1 / grid.tile_um)
+        y, x = at[:, 0], at[:, 1]
+        self._cells = np.flatnonzero(reading.counted & (y >= 0) & (y < rows) & (x >= 0) & (x < cols))
+        self._place = y[self._cells].astype(np.int64) * cols + x[self._cells].astype(np.int64)
+        self.all = self._sorted(self._place, 1)[..., 0]
 
-    def sums(self, values: NDArray[np.float32] | None) -> NDArray[np.float64]:
-        """Sum of the values of the cells of each tile, or their number, (rows, columns)."""
+    def of_classes(self, classes: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """How many there are of each class, (rows, columns, classes)."""
+        return self._sorted(self._place * len(CLASSES) + classes[self._cells], len(CLASSES))
+
+    def sums(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Sum of the values of the cells of each tile, (rows, columns)."""
         size = self._shape[0] * self._shape[1]
-        return np.bincount(self._place, values, minlength=size).reshape(self._shape).astype(np.float64)
+        sums = np.bincount(self._place, values[self._cells], minlength=size).reshape(self._shape)
+        return sums.astype(np.float64)  # whole numbers where there are no cells
+
+    def _sorted(self, place: NDArray[np.int64], kinds: int) -> NDArray[np.int64]:
+        size = self._shape[0] * self._shape[1] * kinds
+        return np.bincount(place, minlength=size).reshape(*self._shape, kinds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

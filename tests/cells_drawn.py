@@ -33,7 +33,7 @@ def seen(
     """Light through drawn densities (FINE times as fine), blurred, on pixels of 0.5 µm, with noise."""
     grain = np.random.default_rng(seed)
     h, dab = (gaussian_filter(plane, blur_um / MPP * FINE, truncate=3) for plane in (h, dab))
-    light = 10 ** -(h[..., None] * HAEMATOXYLIN + dab[..., None] * DAB)
+    light = 10 ** -(h[..., None] * HAEMATOXYLIN.astype(np.float32) + dab[..., None] * DAB.astype(np.float32))
     rows, columns = (side // FINE for side in h.shape)
     light = light.reshape(rows, FINE, columns, FINE, 3).mean(axis=(1, 3))
     grey = light * (WHITE + 1) - 1 + grain.normal(0, noise, light.shape)
@@ -101,8 +101,10 @@ def brown_cytoplasm(od: float, *, side_um: float = 90.0, pitch_um: float = 14.0,
     for row in range(int(side_um / (0.866 * pitch_um)) + 1):
         for column in range(int(side_um / pitch_um) + 1):
             at = np.array([row * 0.866, column + 0.5 * (row % 2)]) * pitch_um + draw.uniform(-1, 1, 2)
-            nucleus = np.hypot((y - at[0]) / 1.15, x - at[1]) < 3.5
-            h[nucleus], dab[nucleus] = 0.35, 0.02
+            low = ((at - 6) / fine_um).astype(int).clip(0)
+            box = np.s_[low[0] : low[0] + round(12 / fine_um), low[1] : low[1] + round(12 / fine_um)]
+            nucleus = np.hypot((y[box] - at[0]) / 1.15, x[box] - at[1]) < 3.5
+            h[box][nucleus], dab[box][nucleus] = 0.35, 0.02
     return seen(h, dab, seed=seed)
 
 

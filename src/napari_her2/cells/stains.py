@@ -28,7 +28,7 @@ PRIOR_PIXELS = 2000
 """With so many pixels of its own, a slide's direction and the prior weigh the same."""
 LEAST_OD, CLIPPED_OD = 0.25, 1.4
 """Sum of the channels from which a pixel is stained; no channel may exceed the other."""
-TISSUE_OD = 0.1
+TISSUE_OD = 0.05
 """Sum of the channels from which a pixel is tissue, however faint."""
 BROWN_OD, BROWN_RATIO, BLUE_RATIO = 0.45, 0.75, 1.15
 PUREST = 0.4
@@ -90,7 +90,8 @@ def fit_stains(samples: Sequence[NDArray[np.uint8]]) -> Stains:
     Parameters
     ----------
     samples : sequence of (h, w, 3) uint8
-        Pieces of tissue at about 0.5 µm/px, and of the drawn regions where there are any.
+        Pieces of tissue at about 0.5 µm/px, and of the drawn regions where there are any. Some glass belongs
+        to them, for the light; white that was filled in where the slide ends does not.
 
     Returns
     -------

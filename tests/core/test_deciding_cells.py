@@ -14,6 +14,7 @@ from cells_by_hand import reading_by_hand
 from napari_her2.cells.deciding import (
     COMPLETENESS_STEP,
     MASS_STEP,
+    changed_words,
     changes,
     deciding_cells,
     steps_to_change,
@@ -95,6 +96,22 @@ def test_distances_worked_out_by_hand(complete: float, mass: float, steps: float
     assert steps_to_change(reading_of([complete], [mass]))[0] == pytest.approx(steps, rel=2e-3)
 
 
+@pytest.mark.parametrize("gastric", [False, True])
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.2])
+def test_cells_that_another_strength_judges_otherwise_are_near(gastric: bool, share: float):
+    """A stain that is weaker or stronger by a share crosses no threshold that lies farther away."""
+    reading = reading_by_hand(4000, 8, rules=Rules(gastric=gastric, gain=1.2))
+    steps = steps_to_change(reading)
+    assert (steps >= 0).all()
+    if gastric:
+        ring = replace(reading, rules=replace(reading.rules, gastric=False))
+        assert (ring.classes != reading.classes).any()  # lateral staining decides for some
+    for strength in (1 - share, 1 + share):
+        changed = reading.classes_at(strength) != reading.classes
+        assert changed.any()
+        assert steps[changed].max() <= share / MASS_STEP / (1 - share) + 1e-3
+
+
 def test_a_threshold_of_nothing_cannot_be_crossed():
     rules = Rules(completeness=(0.0, 0.0, 0.0), mass=(0.0, 0.0, 0.715))
     assert steps_to_change(reading_of([0.1], [0.5], rules))[0] == pytest.approx(
@@ -131,6 +148,11 @@ def test_the_sentence_holds_what_each_threshold_asks():
 def test_changed_thresholds_are_listed_with_what_they_were():
     assert changes(Rules(gain=1.3)) == ()
     assert changes(Rules(completeness=(0.33, 0.55, 0.65), mass=(0.2, 0.385, 0.715))) == (
-        "Thresholds changed by the user: completeness of 2+ 55 % instead of 60 %; "
-        "mass of 1+ 0.2 instead of 0.18.",
+        "completeness of 2+ 55 % instead of 60 %",
+        "mass of 1+ 0.2 instead of 0.18",
+    )
+    assert changed_words(Rules(gain=1.3)) == ()
+    assert changed_words(Rules(mass=(0.18, 0.4, 0.715), dab=0.12)) == (
+        "Thresholds changed by the user: mass of 2+ 0.4 instead of 0.385; "
+        "DAB of a stained sector 0.12 instead of 0.1.",
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from driving import score
 
-from cell_results import HandCells, make_cell_result
+from cell_results import CELL_METHOD, make_cell_result
 from cells_by_hand import reading_by_hand
 from napari_her2._napari import calibrating as work
 from napari_her2._napari.layers import OverlayLook
@@ -23,7 +23,6 @@ from napari_her2.cells.calibration_store import keep_calibration, kept_calibrati
 from napari_her2.cells.rules import Rules
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
-from napari_her2.methods import catalogue
 from scored import make_slide
 
 if TYPE_CHECKING:
@@ -45,10 +44,9 @@ def made(name: str, gain: float = GAIN, **more: object) -> Calibration:
 
 
 @pytest.fixture
-def equipment(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> Equipment:
+def equipment(card: ModelCard) -> Equipment:
     """A model that reads cells, and one that reads none."""
-    monkeypatch.setitem(catalogue.METHODS, HandCells.name, HandCells())
-    cells = replace(card, name="hand-cells", method=HandCells.name, stain="IHC")
+    cells = replace(card, name="rules", method=CELL_METHOD.name, stain="IHC")
     entries = [SimpleNamespace(name=of.name, path=None, card=of, origin="bundled") for of in (cells, card)]
     return Equipment(tuple(entries), (), "cpu")
 

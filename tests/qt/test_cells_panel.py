@@ -10,7 +10,7 @@ import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import QPoint, QPointF, Qt
 
-from cell_results import HandCells, make_cell_result
+from cell_results import CELL_METHOD, make_cell_result
 from cells_by_hand import reading_by_hand
 from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.session import session_of
@@ -19,7 +19,6 @@ from napari_her2._qt.scoring.cell_thresholds import ThresholdForm, made_way
 from napari_her2._qt.scoring.result_panel import ResultPanel
 from napari_her2.cells.rules import Rules
 from napari_her2.errors import JobFailed
-from napari_her2.methods import catalogue
 from scored import make_result, make_slide
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ SLIDE_PX = (1200, 1600)
 
 
 @pytest.fixture
-def show(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[CellReading], ResultPanel]]:
-    monkeypatch.setitem(catalogue.METHODS, HandCells.name, HandCells())
+def show(qtbot: QtBot) -> Iterator[Callable[[CellReading], ResultPanel]]:
     panels = []
 
     def shown(reading: CellReading) -> ResultPanel:
@@ -84,8 +82,10 @@ def test_cells_are_counted_and_summed_up_in_words(show: Callable[[CellReading], 
     product = (reading.completeness * reading.raw_mass)[counted]
     assert f"90th percentile: {np.percentile(product, 90):.2f} OD·µm" in words
     assert "Uncalibrated" in panel.cells.calibration.text()
-    assert "not validated" in panel.cells.notice.text()
-    assert "Research use only" in panel.cells.notice.text()
+    # Beside the score, and not twice.
+    assert "uncalibrated" in panel.card.task.text()
+    assert "not validated" in panel.card.notice.text()
+    assert "H-score" not in panel.card.facts.text()
 
 
 def test_a_calibration_is_named(show: Callable[[CellReading], ResultPanel]) -> None:
@@ -208,7 +208,7 @@ def test_rules_that_cannot_be_are_said_and_taken_back(
     def refused(*_: object) -> None:
         raise JobFailed("No such rules.")
 
-    monkeypatch.setattr(HandCells, "rejudged", refused)
+    monkeypatch.setattr(type(CELL_METHOD), "rejudged", refused)
     with qtbot.waitSignal(panel.failed) as failed:
         panel.cells.thresholds.gain.setValue(2)
     assert failed.args[0].message == "No such rules."
@@ -221,7 +221,7 @@ def test_a_result_from_elsewhere_replaces_what_stands_in_the_form(
     reading = reading_by_hand(300)
     panel = show(reading)
     slide_id = panel.cells._result.slide_id
-    calibrated = HandCells().rejudged(session(panel).result(slide_id), Rules(gain=1.4), "Lab B")
+    calibrated = CELL_METHOD.rejudged(session(panel).result(slide_id), Rules(gain=1.4), "Lab B")
     panel.cells.thresholds.mass[0].setValue(0.3)  # a wish that comes too late
     session(panel).refresh_result(calibrated)
     assert panel.cells.thresholds.rules == Rules(gain=1.4)

@@ -11,7 +11,7 @@ import pytest
 import shapely
 from shapely import affinity
 
-from cell_results import HandCells
+from cell_results import CELL_METHOD
 from napari_her2._napari.alignment import Alignment
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.proposals import between_px0
@@ -19,7 +19,6 @@ from napari_her2._napari.region_kinds import PROPOSED, kinds_of
 from napari_her2._napari.work import Equipment
 from napari_her2.errors import Her2Error
 from napari_her2.explain.maps import TileMap
-from napari_her2.methods import catalogue
 from scored import HandSlide, make_result, make_slide
 
 if TYPE_CHECKING:
@@ -39,9 +38,8 @@ DISC_UM = (250.0, 375.0, 150.0)  # (y, x) and radius, from the upper left edge o
 
 
 @pytest.fixture
-def equipment(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> Equipment:
-    monkeypatch.setitem(catalogue.METHODS, HandCells.name, HandCells())
-    cells = replace(card, name="hand-cells", method=HandCells.name, stain="IHC")
+def equipment(card: ModelCard) -> Equipment:
+    cells = replace(card, name="rules", method=CELL_METHOD.name, stain="IHC")
     entries = [SimpleNamespace(name=of.name, path=None, card=of, origin="bundled") for of in (cells, card)]
     return Equipment(tuple(entries), (), "cpu")
 

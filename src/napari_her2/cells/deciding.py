@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from napari_her2.cells.rules import CLASSES, Rules
+from napari_her2.cells.rules import CLASSES, Rules, lateral_thresholds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.cells.reading import CellReading
+
+    Many: TypeAlias = NDArray[np.float32]
 
 COMPLETENESS_STEP = 0.05
 MASS_STEP = 0.10
@@ -22,8 +24,9 @@ def steps_to_change(reading: CellReading) -> NDArray[np.float32]:
     """How far each cell lies from the nearest threshold that would change its class.
 
     A cell rises by a class when both completeness and mass reach its thresholds, and falls when either no
-    longer does. One step is `COMPLETENESS_STEP` of completeness, or `MASS_STEP` of the threshold of mass:
-    about as much as a measurement may be wrong by.
+    longer does; by the gastric rule also by what lateral staining reaches and loses. One step is
+    `COMPLETENESS_STEP` of completeness, or `MASS_STEP` of the threshold of mass: about as much as a
+    measurement may be wrong by.
 
     Parameters
     ----------
@@ -34,16 +37,17 @@ def steps_to_change(reading: CellReading) -> NDArray[np.float32]:
     (N,) float32
         0 on a threshold; infinite where no change of one cell changes its class.
     """
-    found = reading.classes
-    complete, mass = reading.completeness, reading.raw_mass / np.float32(reading.rules.gain)
+    found, gain = reading.classes, np.float32(reading.rules.gain)
+    complete, mass = reading.completeness, reading.raw_mass / gain
     share_of, least_of = _of_classes(reading.rules.completeness), _of_classes(reading.rules.mass)
-    real = np.isfinite(least_of)
-    step = np.where(real, MASS_STEP * least_of, 1).astype(np.float32)
-    up_share = np.maximum(share_of[found + 1] - complete, 0) / np.float32(COMPLETENESS_STEP)
-    up_mass = np.maximum(least_of[found + 1] - mass, 0) / step[found + 1]
-    down_share = (complete - share_of[found]) / np.float32(COMPLETENESS_STEP)
-    down_mass = (mass - least_of[found]) / step[found]
-    return np.asarray(np.minimum(np.minimum(down_share, down_mass), np.hypot(up_share, up_mass)), np.float32)
+    up = _up(complete, share_of[found + 1], mass, least_of[found + 1])
+    down = _down(complete, share_of[found], mass, least_of[found])
+    if reading.lateral_mass is not None:  # another way to reach 2+ and 3+: both have to be lost
+        lateral, some = reading.lateral_mass / gain, np.float32(reading.rules.completeness[0])
+        thick_of = np.array([np.inf, *lateral_thresholds(reading.rules), np.inf], np.float32)
+        up = np.minimum(up, _up(complete, some, lateral, thick_of[found + 1]))
+        down = np.maximum(down, _down(complete, some, lateral, thick_of[found]))
+    return np.asarray(np.minimum(down, up), np.float32)
 
 
 def deciding_cells(reading: CellReading, most: int = 500) -> NDArray[np.int64]:
@@ -92,14 +96,14 @@ def why(reading: CellReading, number: int) -> str:
 
 
 def changes(rules: Rules) -> tuple[str, ...]:
-    """Warn of thresholds that differ from those of the specification, in one sentence; empty where none does.
+    """Name the thresholds that differ from those of the specification, with what they were.
 
     The gain is none of them: it belongs to the laboratory.
 
     Examples
     --------
     >>> changes(Rules(mass=(0.18, 0.4, 0.715)))
-    ('Thresholds changed by the user: mass of 2+ 0.4 instead of 0.385.',)
+    ('mass of 2+ 0.4 instead of 0.385',)
     """
     found = []
     usual = Rules()
@@ -117,10 +121,32 @@ def changes(rules: Rules) -> tuple[str, ...]:
     ):
         if now != before:
             found.append(f"{name} {now:.4g} instead of {before:.4g}")
+    return tuple(found)
+
+
+def changed_words(rules: Rules) -> tuple[str, ...]:
+    """Warn of changed thresholds and of the rule of the stomach, a sentence each; empty for neither."""
+    found = changes(rules)
     said = [f"Thresholds changed by the user: {'; '.join(found)}."] if found else []
     if rules.gastric:
         said.append(f"Scored by the rule of the stomach{', for a biopsy' if rules.biopsy else ''}.")
     return tuple(said)
+
+
+def _up(complete: Many, share: Many | np.float32, mass: Many, least: Many) -> Many:
+    """Count the steps to reach both thresholds; infinite where one cannot be reached."""
+    far = np.maximum(share - complete, 0) / np.float32(COMPLETENESS_STEP)
+    return np.asarray(np.hypot(far, np.maximum(least - mass, 0) / _mass_step(least)), np.float32)
+
+
+def _down(complete: Many, share: Many | np.float32, mass: Many, least: Many) -> Many:
+    """Count the steps to lose one of two thresholds; below 0 where one is not reached."""
+    far = (complete - share) / np.float32(COMPLETENESS_STEP)
+    return np.asarray(np.minimum(far, (mass - least) / _mass_step(least)), np.float32)
+
+
+def _mass_step(least: Many) -> Many:
+    return np.asarray(np.where(np.isfinite(least), np.float32(MASS_STEP) * least, 1), np.float32)
 
 
 def _of_classes(thresholds: tuple[float, float, float]) -> NDArray[np.float32]:

@@ -98,6 +98,18 @@ def lateral_mass(cells: Cells, rules: Rules) -> NDArray[np.float32]:
     return strongest
 
 
+def lateral_thresholds(rules: Rules) -> tuple[float, float, float]:
+    """Mass, divided by the gain, that the gastric rule asks of the strongest third of a 2+ and a 3+ membrane.
+
+    That of a stained sector of a cell that is just complete enough: the threshold of mass over that of
+    completeness. Of a 1+ there is none: infinite.
+    """
+    wanted = [
+        least / max(share, 1 / SECTORS) for share, least in zip(rules.completeness, rules.mass, strict=True)
+    ]
+    return float("inf"), wanted[1], max(wanted[1:])
+
+
 def classes(
     complete: NDArray[np.float32],
     raw_mass: NDArray[np.float32],
@@ -115,18 +127,15 @@ def classes(
     rules : Rules
     lateral : (N,) float32, optional
         From `lateral_mass`, for the gastric rule: a cell complete enough for 1+ is 2+ or 3+ too where the
-        strongest third of its membrane has the mass of a stained sector of a 2+ or 3+ cell that is just
-        complete enough, which is the threshold of mass over that of completeness.
+        strongest third of its membrane has the mass that `lateral_thresholds` ask.
     """
-    gain = np.float32(rules.gain)
-    thick = 0.0
+    gain, thick = np.float32(rules.gain), lateral_thresholds(rules)
     found = np.zeros(len(complete), np.uint8)
     # The thresholds rise with the class, so that every class reached holds those below it: they are counted.
     for place, (share, least) in enumerate(zip(rules.completeness, rules.mass, strict=True)):
         reached = (complete >= np.float32(share)) & (raw_mass / gain >= np.float32(least))
         if rules.gastric and lateral is not None and place:
-            thick = max(thick, least / max(share, 1 / SECTORS))
             some = complete >= np.float32(rules.completeness[0])
-            reached |= some & (lateral / gain >= np.float32(thick))
+            reached |= some & (lateral / gain >= np.float32(thick[place]))
         found += reached
     return found

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_her2.cells.reading import CellReading
-    from napari_her2.cells.rules import Rules
     from napari_her2.cells.summary import Summary
 
 UNCALIBRATED = "uncalibrated"
@@ -69,11 +68,6 @@ def task_words(task: str, reading: CellReading) -> str:
     """Return the task with what it was calibrated by: it stands beside every score."""
     by = f"calibrated by {reading.calibration}" if reading.calibration else UNCALIBRATED
     return f"{task}, {by}"
-
-
-def changed_words(rules: Rules) -> tuple[str, ...]:
-    """Say what is not as in the specification, in sentences; none where all is."""
-    return changes(rules)
 
 
 def cell_facts(measures: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

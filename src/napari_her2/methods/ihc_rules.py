@@ -130,10 +130,11 @@ class IHCRulesMethod(Method):
 
     def _judged(self, result: SlideResult, reading: CellReading) -> SlideResult:
         """Return a result with what follows from a reading of its cells."""
+        from napari_her2.cells.deciding import changed_words
         from napari_her2.cells.summary import summarised
         from napari_her2.inference.assemble import score_label
         from napari_her2.inference.cell_answer import with_reading
-        from napari_her2.inference.cell_measures import cell_measures, changed_words, task_words
+        from napari_her2.inference.cell_measures import cell_measures, task_words
         from napari_her2.inference.presentation import task_in_words
 
         before = result.slides[0].cells

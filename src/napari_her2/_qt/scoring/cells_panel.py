@@ -22,7 +22,7 @@ from napari_her2._qt.scoring.cell_words import (
     score_line,
     summary_lines,
 )
-from napari_her2.cells.deciding import changes
+from napari_her2.cells.deciding import changed_words
 from napari_her2.cells.rules import Rules
 from napari_her2.cells.summary import summarised
 from napari_her2.errors import Her2Error
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
 
 _WAIT_MS = 50
-_NOT_VALIDATED = "Measured by rules, thresholds chosen on few images, not validated. Research use only."
 
 
 class CellsPanel(QWidget):
@@ -59,7 +58,6 @@ class CellsPanel(QWidget):
         self._own = False
         self.summary, self.doubt = Label(wrap=True, selectable=True), Label(wrap=True, selectable=True)
         self.score, self.calibration = Label(wrap=True, selectable=True), Label(wrap=True)
-        self.notice = Label(_NOT_VALIDATED, wrap=True)
         self.histogram = CellHistogram()
         self.thresholds = ThresholdForm()
         self.walk = CellWalk(session)
@@ -81,7 +79,6 @@ class CellsPanel(QWidget):
             self.score,
             self.doubt,
             self.calibration,
-            self.notice,
             self.summary,
             self.histogram,
             self.thresholds,
@@ -101,7 +98,7 @@ class CellsPanel(QWidget):
 
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
-        for label in (self.calibration, self.doubt, self.notice):
+        for label in (self.calibration, self.doubt):
             label.setStyleSheet(f"color: {colours.warning};")
         self.score.setStyleSheet("font-weight: bold;")
         for part in (self.histogram, self.thresholds, self.walk):
@@ -150,7 +147,7 @@ class CellsPanel(QWidget):
         self.calibration.setText(calibration_line(reading))
         self.summary.setText("\n".join(summary_lines(reading, summary)))
         self.histogram.set_reading(reading)
-        self.thresholds.set_note(" ".join(changes(reading.rules)))
+        self.thresholds.set_note(" ".join(changed_words(reading.rules)))
         self._mark()
 
     def _mark(self) -> None:

@@ -120,7 +120,7 @@ def _facts(result: SlideResult) -> list[str]:
     method = METHODS[result.method]
     lines = [
         *_margin(result),
-        *(f"{name[:1].upper()}{name[1:]}: {text}" for name, text in method.facts(result)),
+        *_method_facts(result),
         *(_seen(slide, method, named=len(result.slides) > 1) for slide in result.slides),
         f"{result.model}: {method.title}",
         *((f"Trained on: {result.training_data or 'not stated'}",) if method.needs_weights else ()),
@@ -130,6 +130,14 @@ def _facts(result: SlideResult) -> list[str]:
         drawn = result.uncertainty
         lines.insert(1, f"Whiskers: SD of {drawn.draws} random bags of {drawn.bag_size} tiles")
     return lines
+
+
+def _method_facts(result: SlideResult) -> list[str]:
+    """How the answer came about; of cells the dock tells it where their thresholds are."""
+    if result.slides[0].cells is not None:
+        return []
+    facts = METHODS[result.method].facts(result)
+    return [f"{name[:1].upper()}{name[1:]}: {text}" for name, text in facts]
 
 
 def _seen(slide: ScoredSlide, method: Method, *, named: bool) -> str:

@@ -6,6 +6,7 @@ They can be changed in the dock, in napari's own table, or by code: colours and 
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -31,7 +32,7 @@ CONTROLS = ("3+", "1+", "0")
 CHOICES = tuple((kind, name) for kind in KINDS for name in (CONTROLS if kind == CONTROL else ("",)))
 """What a region can be made: kind, and the name that says more where a kind alone says too little."""
 
-_FILL = 0.16  # of regions that are left out: seen as such, and the tissue below them too
+_FILL = 0.10  # of regions that are left out: seen as such, and the tissue below them too
 _PROPOSED_COLOUR = (0, 229, 255)
 _TEXT = {"size": 9, "color": "#10206b", "anchor": "center"}
 _next: WeakKeyDictionary[Shapes, tuple[str, str]] = WeakKeyDictionary()
@@ -128,20 +129,35 @@ def dress(layer: Shapes) -> None:
     A name that was made here goes with the kind that it was made for; one that a person gave stays.
     """
     kinds, names = kinds_of(layer), names_of(layer)
-    for number, kind in enumerate(kinds):
-        if not names[number] or _is_of_another(kind, names[number]):
-            names[number] = ""
-            names[number] = _free_name(kind, names)
+    unnamed = [at for at, kind in enumerate(kinds) if not names[at] or _is_of_another(kind, names[at])]
+    for at in unnamed:
+        names[at] = ""
+    taken = set(names)
+    for at in unnamed:
+        names[at] = _free_name(kinds[at], taken)
+        taken.add(names[at])
     columns = _with(layer, kinds, names)
     held = layer.features
     if len(held) != layer.nshapes or any(list(held[of]) != columns[of] for of in (KIND, NAME)):
         _set_features(layer, columns)
     _set_defaults(layer)
+    words = [_label(*of) for of in zip(kinds, names, strict=True)]
+    edges, faces = np.array([_edge(kind) for kind in kinds]), np.array([_face(kind) for kind in kinds])
     with layer.events.data.blocker(_on_change), layer.events.features.blocker(_on_change):
-        if layer.nshapes:
-            layer.edge_color = np.array([_edge(kind) for kind in kinds])
-            layer.face_color = np.array([_face(kind) for kind in kinds])
-        layer.text = {**_TEXT, "string": [_label(*of) for of in zip(kinds, names, strict=True)]}
+        # What is as it should be is left alone: napari draws its thumbnail anew each time.
+        if kinds and _differ(layer.edge_color, edges):
+            with layer.block_thumbnail_update():
+                layer.edge_color = edges
+        if kinds and _differ(layer.face_color, faces):
+            layer.face_color = faces
+        shown = np.asarray(layer.text.values)
+        if shown.ndim == 0 or shown.tolist() != words:
+            layer.text = {**_TEXT, "string": words}
+
+
+def _differ(held: NDArray[np.floating], wanted: NDArray[np.float64]) -> bool:
+    """Whether colours differ; napari keeps that of a shape that it took back, and has one too many then."""
+    return held.shape != wanted.shape or not np.allclose(held, wanted)
 
 
 def summary(layer: Shapes) -> str:
@@ -231,12 +247,9 @@ def _label(kind: str, name: str) -> str:
     return name if name.startswith(_title(kind)) else f"{_title(kind)}: {name}"
 
 
-def _free_name(kind: str, taken: Sequence[str]) -> str:
+def _free_name(kind: str, taken: Collection[str]) -> str:
     """Name of the next region of a kind."""
-    number = 1
-    while f"{_title(kind)} {number}" in taken:
-        number += 1
-    return f"{_title(kind)} {number}"
+    return next(name for number in count(1) if (name := f"{_title(kind)} {number}") not in taken)
 
 
 def _is_of_another(kind: str, name: str) -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.regions import Region
 
 _ELLIPSE_CORNERS = 72
+_FAR = 2.0**14  # of points that an affine is found by: far apart, so that no digits are lost
 
 
 def region_layers(viewer: ViewerModel, slide_id: str) -> list[Shapes]:
@@ -73,7 +74,8 @@ def show_regions(
     # napari counts from the centre of the first pixel, and (y, x).
     drawn = [(ring_of(part)[:, ::-1] - 0.5, of) for of in regions for part in _parts(of.area)]
     if drawn:
-        layer.add([ring for ring, _ in drawn], shape_type="polygon")
+        with layer.block_thumbnail_update():
+            layer.add([ring for ring, _ in drawn], shape_type="polygon")
         layer.features = {
             "kind": np.array([PROPOSED if proposed else of.kind for _, of in drawn], object),
             "name": np.array([of.name for _, of in drawn], object),
@@ -170,13 +172,20 @@ def _add_layer(viewer: ViewerModel, slide_layer: Image, name: str) -> Shapes:
 def _outlines(layer: Layer, slide_layer: Image) -> list[tuple[int, NDArray[np.float64]]]:
     """Return the number of each closed shape, and its outline as `outlines_px0` has it."""
     outlines = []
+    matrix, shift = _to_slide(layer, slide_layer)
     for number, (corners, kind) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
         if kind in ("rectangle", "polygon", "ellipse"):
             points = ellipse_outline(corners) if kind == "ellipse" else np.asarray(corners, np.float64)
-            world = np.array([layer.data_to_world(point) for point in points])
-            pixels = np.array([slide_layer.world_to_data(point)[-2:] for point in world])
-            outlines.append((number, pixels + 0.5))  # napari counts from the centre of the first pixel
+            # napari counts from the centre of the first pixel.
+            outlines.append((number, points[:, -2:] @ matrix.T + shift + 0.5))
     return outlines
+
+
+def _to_slide(layer: Layer, slide_layer: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """From the data of a layer to that of the slide, as matrix and shift of (y, x): both lie by affines."""
+    far = np.pad(_FAR * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]), ((0, 0), (layer.ndim - 2, 0)))
+    there = np.array([slide_layer.world_to_data(layer.data_to_world(point))[-2:] for point in far])
+    return (there[1:] - there[0]).T / _FAR, there[0]
 
 
 def _parts(area: Any) -> list[Any]:  # noqa: ANN401 - a shapely geometry

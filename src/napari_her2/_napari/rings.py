@@ -13,6 +13,8 @@ import numpy as np
 import shapely
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 _LEAST_AREA = 1e-6
@@ -36,15 +38,15 @@ class _Ring:
         ends = np.cumsum(np.hypot(*np.diff(corners, axis=0).T))
         self.points.insert(int(np.searchsorted(ends, at)) + 1, point)
 
-    def walk(self, start: Point) -> list[Point]:
-        """Corners from one on around to it again, with what lies beyond the bridges."""
+    def steps(self, start: Point) -> Iterator[Point | tuple[_Ring, Point]]:
+        """Go around once, from a corner to it again: corners, and bridges to go over and come back."""
         first = self.points.index(start)
-        walked: list[Point] = []
         for corner in self.points[first:] + self.points[:first]:
-            walked.append(corner)
-            for other, landing in self.bridges.get(corner, ()):
-                walked += [*other.walk(landing), corner]
-        return [*walked, start]
+            yield corner
+            for bridge in self.bridges.get(corner, ()):
+                yield bridge
+                yield corner
+        yield start
 
 
 def ring_of(polygon: Any) -> NDArray[np.float64]:  # noqa: ANN401 - a shapely polygon
@@ -63,25 +65,23 @@ def ring_of(polygon: Any) -> NDArray[np.float64]:  # noqa: ANN401 - a shapely po
         The last point is not the first one again.
     """
     oriented = shapely.geometry.polygon.orient(polygon)
-    joined = [(_ring(oriented.exterior), oriented.exterior)]
-    waiting = [(_ring(hole), hole) for hole in oriented.interiors]
-    while waiting:
-        _, here, there = min(
-            (
-                (float(shapely.distance(line, hole)), at, number)
-                for at, (_, line) in enumerate(joined)
-                for number, (_, hole) in enumerate(waiting)
-            ),
-        )
-        (ring, line), (inner, hole) = joined[here], waiting.pop(there)
-        ends = shapely.get_coordinates(shapely.shortest_line(line, hole))
-        leave, land = _point(ends[0]), _point(ends[1])
-        ring.meet(leave, float(shapely.line_locate_point(line, shapely.Point(leave))))
-        inner.meet(land, float(shapely.line_locate_point(hole, shapely.Point(land))))
-        ring.bridges.setdefault(leave, []).append((inner, land))
-        joined.append((inner, hole))
-    outline = joined[0][0]
-    return np.array(outline.walk(outline.points[0])[:-1], np.float64)
+    lines = [oriented.exterior, *oriented.interiors]
+    rings = [_Ring(_corners(line)) for line in lines]
+    geometries = np.array(lines, object)
+    waiting: NDArray[np.int64] = np.arange(1, len(lines), dtype=np.int64)
+    # How far each waiting hole is from what is joined already, and from which ring of it.
+    distance = np.asarray(shapely.distance(lines[0], geometries[1:]), np.float64)
+    nearest = np.zeros(len(lines) - 1, np.int64)
+    while len(waiting):
+        at = int(np.argmin(distance))
+        here, there = int(nearest[at]), int(waiting[at])
+        _bridge(rings[here], lines[here], rings[there], lines[there])
+        waiting, nearest = np.delete(waiting, at), np.delete(nearest, at)
+        distance = np.delete(distance, at)
+        further = np.asarray(shapely.distance(lines[there], geometries[waiting]), np.float64)
+        nearest = np.where(further < distance, there, nearest)
+        distance = np.minimum(further, distance)
+    return np.array(_walked(rings[0])[:-1], np.float64)
 
 
 def polygon_of(ring: NDArray[np.floating]) -> Any:  # noqa: ANN401 - a shapely geometry
@@ -104,9 +104,29 @@ def polygon_of(ring: NDArray[np.floating]) -> Any:  # noqa: ANN401 - a shapely g
     return shapely.union_all([part for part in held if part.area > _LEAST_AREA])
 
 
-def _ring(line: Any) -> _Ring:  # noqa: ANN401 - a shapely ring
-    return _Ring([_point(xy) for xy in shapely.get_coordinates(line)[:-1]])
+def _walked(outline: _Ring) -> list[Point]:
+    """Corners of an outline, and of all holes that its bridges lead to, one after another."""
+    walked: list[Point] = []
+    under_way = [outline.steps(outline.points[0])]  # of holes behind holes: no depth of calls is enough
+    while under_way:
+        step = next(under_way[-1], None)
+        if step is None:
+            under_way.pop()
+        elif isinstance(step[0], _Ring):
+            under_way.append(step[0].steps(step[1]))
+        else:
+            walked.append(step)
+    return walked
 
 
-def _point(xy: NDArray[np.float64]) -> Point:
-    return float(xy[0]), float(xy[1])
+def _bridge(ring: _Ring, line: Any, hole: _Ring, hole_line: Any) -> None:  # noqa: ANN401 - shapely rings
+    """Join a hole to a ring where they are nearest to each other."""
+    ends = shapely.get_coordinates(shapely.shortest_line(line, hole_line))
+    leave, land = (float(ends[0, 0]), float(ends[0, 1])), (float(ends[1, 0]), float(ends[1, 1]))
+    ring.meet(leave, float(shapely.line_locate_point(line, shapely.Point(leave))))
+    hole.meet(land, float(shapely.line_locate_point(hole_line, shapely.Point(land))))
+    ring.bridges.setdefault(leave, []).append((hole, land))
+
+
+def _corners(line: Any) -> list[Point]:  # noqa: ANN401 - a shapely ring
+    return [(float(x), float(y)) for x, y in shapely.get_coordinates(line)[:-1]]

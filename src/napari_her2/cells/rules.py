@@ -65,7 +65,20 @@ class Rules:
 
 def stained(cells: Cells, rules: Rules) -> NDArray[np.bool_]:
     """Which sectors of each cell are stained, (N, 32) bool."""
-    return (cells.contrast >= rules.contrast) & (cells.dab >= rules.dab)
+    return at_least(cells.contrast, rules.contrast) & at_least(cells.dab, rules.dab)
+
+
+def at_least(values: NDArray[np.float16], least: float) -> NDArray[np.bool_]:
+    """Compare as ``values >= least`` does, by their bits: positive numbers have the order of their bits.
+
+    NumPy compares float16 thirty times more slowly, which a threshold that follows the mouse cannot wait for.
+    """
+    if values.dtype != np.float16 or not np.float16(least) > 0:
+        return np.asarray(values >= least)
+    # Negative numbers are negative here, too, and what is not a number lies above infinity.
+    bits = values.view(np.int16)
+    infinity = np.float16(np.inf).view(np.int16)
+    return np.asarray((bits >= np.float16(least).view(np.int16)) & (bits <= infinity))
 
 
 def completeness(cells: Cells, rules: Rules) -> NDArray[np.float32]:

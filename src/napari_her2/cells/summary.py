@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -91,6 +92,9 @@ class Summary:
     regions: tuple[Summary, ...] = ()
 
 
+_KNOWN: WeakKeyDictionary[CellReading, Summary] = WeakKeyDictionary()
+
+
 def summarised(reading: CellReading) -> Summary:
     """Percentages, score and doubts of the counted cells of a reading, and of each of its regions.
 
@@ -101,8 +105,16 @@ def summarised(reading: CellReading) -> Summary:
     Returns
     -------
     Summary
-        Of all regions together; without regions of all cells, and with no score.
+        Of all regions together; without regions of all cells, and with no score. Made once a reading: the
+        result and what shows it ask for the same one.
     """
+    known = _KNOWN.get(reading)
+    if known is None:
+        _KNOWN[reading] = known = _summarised(reading)
+    return known
+
+
+def _summarised(reading: CellReading) -> Summary:
     together, *each = tallied(reading)
     ck90 = _ck90(reading)
     regions = tuple(map(partial(_summary, reading), each, reading.region_names, ck90[1:]))

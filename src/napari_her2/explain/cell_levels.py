@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 
-from napari_her2.cells.rules import CLASSES
+from napari_her2.cells.rules import CLASSES, at_least
 from napari_her2.cells.table import SECTORS, ray_directions
 from napari_her2.explain.class_colours import score_colours
 from napari_her2.slide.lazy_level import RGBA, LazyLevel
@@ -217,7 +217,7 @@ class _View:
         counted = values >= _FIRST_CLASS
         thin = self._outlines(np.where(counted, _UNSTAINED, _FAINT), 1 if self.size_um < _SECTORS_UM else 2)
         of = self.numbers[counted]
-        stained = (cells.contrast[of] >= rules.contrast) & (cells.dab[of] >= rules.dab)
+        stained = at_least(cells.contrast[of], rules.contrast) & at_least(cells.dab[of], rules.dab)
         each = 4 if self.size_um <= FINEST_UM else 3 if self.size_um < _SECTORS_UM else 2
         y, x = self._points(counted, _between(each))
         thick = np.zeros(self.shape, np.uint8)

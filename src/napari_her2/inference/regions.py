@@ -178,11 +178,14 @@ def labelled(points_px0: NDArray[np.floating], regions: Regions) -> NDArray[np.i
         raise JobFailed(f"There are {len(tumour):,} tumour regions: draw at most {MOST_REGIONS:,}.")
     points = _ByRow(points_px0)
     found = np.full(len(points), -1 if tumour else 0, np.int16)
-    for number in range(len(tumour) - 1, -1, -1):  # the first has the last word
-        found[points.inside(tumour[number])] = number
+    free = np.ones(len(points), np.bool_)  # whose region is not known yet
     for region in drawn:
         if not region.included:
-            found[points.inside(region.area)] = -1
+            excluded = points.inside(region.area, free)
+            found[excluded], free[excluded] = -1, False
+    for number, area in enumerate(tumour):
+        inside = points.inside(area, free)
+        found[inside], free[inside] = number, False
     return found
 
 
@@ -228,13 +231,14 @@ class _ByRow:
     def __len__(self) -> int:
         return len(self._order)
 
-    def inside(self, area: Any) -> NDArray[np.int64]:  # noqa: ANN401 - a shapely geometry
-        """Numbers of the points inside an area or on its border."""
+    def inside(self, area: Any, among: NDArray[np.bool_]) -> NDArray[np.int64]:  # noqa: ANN401 - shapely
+        """Numbers of the points inside an area or on its border, among those marked."""
         if area.is_empty:
             return np.zeros(0, np.int64)
         left, top, right, bottom = area.bounds
         first, last = np.searchsorted(self._y, top, "left"), np.searchsorted(self._y, bottom, "right")
         near = first + np.flatnonzero((self._x[first:last] >= left) & (self._x[first:last] <= right))
+        near = near[among[self._order[near]]]
         shapely.prepare(area)
         return np.asarray(
             self._order[near[shapely.intersects_xy(area, self._x[near], self._y[near])]], np.int64

@@ -220,7 +220,7 @@ def test_a_soft_image_shows_the_score_it_may_have_in_focus():
     summary = summarised(soft)
     assert summary.score == "1+"
     assert "0.75 µm" in summary.borderline
-    sharp = summarised(replace(soft, blur_um=0.5))
+    sharp = summarised(replace(soft, blur_um=0.4))
     assert "blurred" not in sharp.borderline
     assert summarised(replace(soft, blur_um=float("nan"))) == summarised(replace(soft, blur_um=0.3))
 

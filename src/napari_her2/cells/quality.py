@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from napari_her2.cells.criteria import too_few
@@ -25,17 +26,19 @@ if TYPE_CHECKING:
 
 COARSEST_MPP = 0.6
 """µm per pixel above which membranes are not seen."""
-MOST_BLUR_UM = 0.8
-"""Blur above which there is no score: what sharp slides show when they are blurred by 0.75 µm, which halves
-the mass of a membrane and leaves a third or less of completeness x mass."""
-SOFT_UM = 0.5
-"""Blur above which an image is called soft: sharp slides have 0 to 0.45."""
-MOST_OUT_OF_FOCUS = 0.2
-"""Share of the area that may be blurred more than `MOST_BLUR_UM` without a word."""
+MOST_BLUR_UM = 0.9
+"""Blur of the sharpest fifth above which there is no score: that of sharp slides blurred by 0.85 µm, which
+leaves less than half of the mass of a membrane, and less of its completeness."""
+SOFT_UM = 0.45
+"""Blur above which an image is called soft: sharp slides have 0 to 0.4, blurred by 0.5 µm 0.46 to 0.72."""
+OUT_UM = 1.1
+"""Blur above which a square is out of focus whatever lies in it: broad membranes alone do not reach it."""
+MOST_OUT, TOO_MUCH_OUT = 0.2, 0.5
+"""Share of the area that may be out of focus without a word, and with a score."""
 LEAST_NUCLEUS_H = 0.06
 """Haematoxylin of nuclei, OD: without counterstain 0.01 to 0.06 was left, with a usual one 0.24 and above."""
-NO_BROWN, HARDLY_BROWN = 0.035, 0.10
-"""Strongest DAB of the tissue, OD: 0.02 to 0.04 where all DAB was taken out, 0.18 in the palest core."""
+NO_BROWN, HARDLY_BROWN = 0.042, 0.10
+"""Strongest DAB of the tissue, OD: up to 0.033 where all DAB was taken out, 0.13 in the palest core."""
 BROWN_OD = 0.3
 MOST_CLIPPED = 0.10
 """Share of brown pixels that may be too dark to be measured: at most 0.002 as found, 0.13 at three times the
@@ -87,17 +90,19 @@ def brown_of(samples: Sequence[NDArray[np.uint8]], stains: Stains) -> tuple[floa
     Returns
     -------
     brown : float
-        99.9th percentile of the optical density of DAB over the tissue; 0 without tissue.
+        99.9th percentile of the optical density of DAB over the tissue, of 3 x 3 pixels each, so that it is
+        not that of the camera's noise; 0 without tissue.
     clipped : float
         Share of the brown pixels with a channel darker than can be measured, 0 to 1.
     """
     found, dark = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
     white = stains.white.astype(np.float32) + 1
     step = ceil(sqrt(sum(piece[..., 0].size for piece in samples) / _MOST_PIXELS)) or 1
-    for piece in (each[::step, ::step] for each in samples):
-        density = -np.log10((piece.astype(np.float32) + 1) / white)
+    for piece in samples:
+        soft = cv2.blur(stains.unmixed(piece)[1], (3, 3))[::step, ::step]
+        density = -np.log10((piece[::step, ::step].astype(np.float32) + 1) / white)
         tissue = density.sum(axis=2) > LEAST_OD
-        found.append(stains.unmixed(piece)[1][tissue])
+        found.append(soft[tissue])
         dark.append(density.max(axis=2)[tissue] > CLIPPED_OD)
     dab, clipped = np.concatenate(found), np.concatenate(dark)
     if not len(dab):
@@ -107,9 +112,17 @@ def brown_of(samples: Sequence[NDArray[np.uint8]], stains: Stains) -> tuple[floa
 
 
 def overall_blur(blur_um: NDArray[np.float32]) -> float:
-    """Median blur of the squares that can be judged, µm; nan where none can."""
+    """Blur of an image: that of the sharpest fifth of its squares, µm; nan where none can be judged.
+
+    What lies in the other squares may have no sharp edge of its own, as folds and broad membranes.
+
+    Parameters
+    ----------
+    blur_um : array of float32
+        From `napari_her2.cells.focus.focus_of`; not finite where a square cannot be judged.
+    """
     judged = blur_um[np.isfinite(blur_um)]
-    return float(np.median(judged)) if len(judged) else float("nan")
+    return float(np.percentile(judged, 20)) if len(judged) else float("nan")
 
 
 def quality_reasons(facts: QualityFacts) -> tuple[str, ...]:
@@ -143,14 +156,13 @@ def quality_warnings(facts: QualityFacts) -> tuple[str, ...]:
     if _wrong_slide(facts):
         return ()
     found = []
-    judged = facts.blur_um[np.isfinite(facts.blur_um)]
-    blur, out = overall_blur(facts.blur_um), float(np.mean(judged > MOST_BLUR_UM)) if len(judged) else 0.0
+    blur, out = overall_blur(facts.blur_um), _out_of_focus(facts.blur_um)
     if SOFT_UM < blur <= MOST_BLUR_UM:
         found.append(
-            f"The image is soft (blurred by {blur:.2f} µm; sharp slides by less than 0.45 µm), so membranes "
+            f"The image is soft (blurred by {blur:.2f} µm; sharp slides by less than 0.4 µm), so membranes "
             f"look weaker than they are: calibrate with a control of the same scan."
         )
-    if out > MOST_OUT_OF_FOCUS and not blur > MOST_BLUR_UM:
+    if MOST_OUT < out <= TOO_MUCH_OUT and not blur > MOST_BLUR_UM:
         found.append(
             f"{out:.0%} of the area is out of focus: leave it out of the tumour regions, or scan it again."
         )
@@ -179,13 +191,19 @@ def _scale(facts: QualityFacts) -> str:
 
 
 def _focus(facts: QualityFacts) -> str:
-    blur = overall_blur(facts.blur_um)
-    if not blur > MOST_BLUR_UM:
+    blur, out = overall_blur(facts.blur_um), _out_of_focus(facts.blur_um)
+    if blur > MOST_BLUR_UM:
+        found = f"The image is out of focus (blurred by {blur:.2f} µm, at most {MOST_BLUR_UM} µm is allowed)"
+    elif out > TOO_MUCH_OUT:
+        found = f"{out:.0%} of the area is out of focus"
+    else:
         return ""
-    return (
-        f"The image is out of focus (blurred by {blur:.2f} µm, at most {MOST_BLUR_UM} µm is allowed), so "
-        f"membranes look weaker than they are: scan the slide again."
-    )
+    return f"{found}, so membranes look weaker than they are: scan the slide again."
+
+
+def _out_of_focus(blur_um: NDArray[np.float32]) -> float:
+    judged = blur_um[np.isfinite(blur_um)]
+    return float(np.mean(judged > OUT_UM)) if len(judged) else 0.0
 
 
 def _stains(facts: QualityFacts) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class CellReading:
     reasons : tuple of str
         Why there is no score, in sentences; empty where there is one.
     blur_um : float
-        Median blur of what was read, from `napari_her2.cells.quality.overall_blur`; nan where not known.
+        Blur of what was read, from `napari_her2.cells.quality.overall_blur`; nan where not known.
     """
 
     cells: Cells

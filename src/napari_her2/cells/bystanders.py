@@ -25,7 +25,7 @@ ROUND = 1.6
 DARKER = 1.4
 """A lymphocyte's nucleus is so many times darker than the median nucleus of the slide."""
 SPINDLE_UM2 = (8.0, 45.0)
-LONG = 2.3
+LONG = 2.1
 """Area and longest over shortest axis of the nucleus of a stromal cell: long and thin."""
 
 

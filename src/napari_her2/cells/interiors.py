@@ -48,7 +48,7 @@ def read_interiors(
     Parameters
     ----------
     stains : (h, w, 2) float32
-        Haematoxylin and DAB at about 1 µm/px, OD.
+        Haematoxylin, smoothed so that a nucleus is one piece, and DAB at about 1 µm/px, OD.
     centres : (N, 2) float32
         (y, x), px.
     membrane_um : (N, 32) float32

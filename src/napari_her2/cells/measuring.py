@@ -91,7 +91,8 @@ def measured(
         fine = ((centres[chosen] + 0.5) * factor - 0.5).astype(np.float32)
         membranes = read_membranes(dab, fine, border, mpp)
     with _timed(clock, "interiors"):
-        both = cv2.merge([_averaged(h, factor), _averaged(dab, factor)])
+        # Chromatin is uneven: what is smoothed shows the nucleus, not its grains.
+        both = cv2.merge([smoothed(_averaged(h, factor), coarse_um, mpp), _averaged(dab, factor)])
         interiors = read_interiors(both, centres[chosen], membranes.radius_um, coarse_um, stains.nucleus_h)
     wedges = 0.5 * np.sin(2 * np.pi / SECTORS) * (border * np.roll(border, 1, axis=1)).sum(axis=1)
     found = Cells(

@@ -95,10 +95,11 @@ def read_membranes(
     for start in range(0, len(centres), _CELLS_AT_ONCE):
         # Neighbours in raster order lie in a strip, whose derivatives stay in the processor's cache.
         some = slice(start, start + _CELLS_AT_ONCE)
-        top = max(0, int(centres[some, 0].min()) - margin)
-        strip = dab[top : int(centres[some, 0].max()) + margin]
+        corner = np.maximum(centres[some].min(axis=0).astype(np.intp) - margin, 0)
+        end = centres[some].max(axis=0).astype(np.intp) + margin
+        strip = dab[corner[0] : end[0], corner[1] : end[1]]
         curved = [second_derivatives(strip, mpp, sigma) for sigma in SIGMAS_UM]
-        middle = centres[some] - np.array([top, 0], np.float32)
+        middle = centres[some] - corner.astype(np.float32)
         parts.append(_read(strip, curved, middle, border_um[some], offsets))
     if not parts:
         return Membranes(*(np.zeros((0, SECTORS), np.float32) for _ in range(4)))

@@ -23,14 +23,20 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import resource
+import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import platformdirs
+import tifffile
 from scipy.stats import beta, spearmanr
+from shapely.geometry import box
 
 from ihc_truth import (
     CaseRead,
@@ -39,27 +45,25 @@ from ihc_truth import (
     percent,
     read_case,
     read_rings,
-    read_whole,
     stained_cytoplasm,
 )
-from napari_her2 import open_slide
-from napari_her2.cells.areas import TissueArea
+from napari_her2 import open_slide, score_slide
 from napari_her2.cells.baselines import dab_area, ring_dab, ring_h_score
-from napari_her2.cells.bystanders import bystanders
 from napari_her2.cells.measuring import MPP
-from napari_her2.cells.reading import CellReading
-from napari_her2.cells.rules import CLASSES, Rules
+from napari_her2.cells.rules import CLASSES
 from napari_her2.cells.stains import LEAST_OD, fit_stains
-from napari_her2.cells.summary import summarised
-from napari_her2.cells.windows import PixelGrid, measure_piece, read_windows, windows_of
 from napari_her2.phantom import SCORES
 from napari_her2.phantom.counter import key
-from napari_her2.slide.area import read_area
+from napari_her2.phantom.pair import pair_paths
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from napari_her2.cells.table import Cells
+    from napari_her2.inference.result import SlideResult
+
+    Change = Callable[[NDArray[np.uint8], float], tuple[NDArray[np.uint8], float]]
 
 CORE_MPP = 0.23
 CORE_GAIN = 0.6
@@ -91,6 +95,8 @@ def main() -> None:
         print_cores(changed=options.cores)
     if options.speed or not chosen:
         print_speed(folder, options.speed or 2048)
+    if options.large:
+        print_large(folder, options.large)
 
 
 def print_rings() -> None:
@@ -131,8 +137,9 @@ def print_cases(folder: Path, count: int, scanners: list[float], side_px: int, m
     rows = []
     for number, (seed, mpp) in enumerate(zip(seeds, scanner, strict=True)):
         score = SCORES[number % len(SCORES)]
-        case = _case(folder, f"{membranes}-{mpp:g}-{side_px}-{number}", score, seed, mpp, side_px, membranes)
-        rows.append(_judged(case, *gains[mpp]))
+        name = f"{membranes}-{mpp:g}-{side_px}-{number}"
+        case = _case(folder, name, score, seed, mpp, side_px, membranes, gains[mpp][0])
+        rows.append(_judged(case, gains[mpp][1]))
         found, true = rows[-1]["measured"], rows[-1]["true"]
         shown = " | ".join(f"{value:.0f}" for value in found)
         known = " ".join(f"{value:.0f}" for value in true)
@@ -141,44 +148,45 @@ def print_cases(folder: Path, count: int, scanners: list[float], side_px: int, m
 
 
 def _case(
-    folder: Path, name: str, score: str, seed: int, mpp: float, side_px: int, membranes: str
+    folder: Path,
+    name: str,
+    score: str,
+    seed: int,
+    mpp: float,
+    side_px: int,
+    membranes: str,
+    gain: float | None,
 ) -> CaseRead:
     size_px = round(side_px * MPP / mpp)
-    return read_case(made(folder, name, score, seed, size_px=size_px, mpp=mpp, membranes=membranes), score)
+    pair = made(folder, name, score, seed, size_px=size_px, mpp=mpp, membranes=membranes)
+    return read_case(pair, score, gain)
 
 
 def _control(folder: Path, mpp: float, side_px: int, membranes: str) -> tuple[float, float]:
     name = f"control-{membranes}-{mpp:g}-{side_px}"
-    return _case(folder, name, "3+", control_seed(), mpp, side_px, membranes).gains()
+    return _case(folder, name, "3+", control_seed(), mpp, side_px, membranes, None).gains()
 
 
-def _reading(cells: Cells, gain: float) -> CellReading:
-    rules = Rules(gain=gain)
-    left_out = bystanders(cells, rules)
-    return CellReading(cells, np.zeros(len(cells), np.int16), ("tumour",), left_out, rules)
-
-
-def _judged(case: CaseRead, gain: float, true_gain: float) -> dict[str, object]:
-    summary = summarised(_reading(case.cells, gain))
-    true = percent(case.true_classes(true_gain))
+def _judged(case: CaseRead, true_gain: float) -> dict[str, Any]:
+    found = case.result.measures
     return {
         "label": case.score,
-        "score": summary.score or "none",
-        "alternatives": summary.alternatives,
-        "measured": np.array([summary.percentages[name] for name in CLASSES]),
-        "true": true,
+        "score": case.result.score,
+        "alternatives": tuple(found["alternatives"]),
+        "measured": np.array([found["percentages"][name] for name in CLASSES]),
+        "true": percent(case.true_classes(true_gain)),
         "stained": percent(case.truth.state),
         "true mean": float(np.mean(case.truth.completeness(0.1) * case.truth.mass())),
-        "H-score": summary.h_score,
-        "C x K, 90th percentile": summary.ck90,
+        "H-score": found["h_score"],
+        "C x K, 90th percentile": found["completeness_x_mass_90"],
         "H-score of contours": ring_h_score(case.ring_dab),
         "brown area": case.brown_percent,
-        "left out": summary.left_out_percent,
-        "cells": (summary.cells, len(case.truth)),
+        "left out": found["left_out_percent"],
+        "cells": (found["cells"], len(case.truth)),
     }
 
 
-def _print_targets(rows: list[dict[str, object]]) -> None:
+def _print_targets(rows: list[dict[str, Any]]) -> None:
     count, right = len(rows), sum(row["score"] == row["label"] for row in rows)
     within = sum(row["label"] in (row["score"], *row["alternatives"]) for row in rows)
     low = beta.ppf(0.025, right, count - right + 1) if right else 0.0
@@ -212,89 +220,107 @@ def print_cores(*, changed: bool) -> None:
         return
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         cores = [(folder / row["filename"], row["ihc_score"]) for row in csv.DictReader(file)]
+    chosen = CHANGES if changed else {"as it is": CHANGES["as it is"]}
     print(
-        f"\nReal cores of oesophagus, all cells, gain {CORE_GAIN} of the only 3+ core; labels are the case's"
+        f"\nReal cores of oesophagus, each whole as tumour, gain {CORE_GAIN} of the only 3+ core. Labels are"
     )
-    print(
-        "\n| core | case | "
-        + " | ".join(CHANGES if changed else ["as it is"])
-        + " | 0 1+ 2+ 3+ % | cells | H-score | H-score of contours | brown area | processor, tissue |"
-    )
-    print("|" + "---|" * (8 + (len(CHANGES) if changed else 1)))
+    print("those of the case; a score in brackets is borderline, - is none.\n")
+    last = "0 1+ 2+ 3+ % | cells | H-score | of contours | brown area"
+    print(f"| core | case | {' | '.join(chosen)} | {last} |")
+    print("|" + "---|" * (7 + len(chosen)))
     for path, score in cores:
         full = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        found = {}
-        for name, change in CHANGES.items():
-            if changed or name == "as it is":
-                image, mpp = change(full, CORE_MPP)
-                found[name] = _core(image, mpp)
-        summary, contours, brown, seconds, tissue = found["as it is"]
-        shares = " ".join(f"{summary.percentages[name]:.1f}" for name in CLASSES)
-        scores = " | ".join(each[0].score or "none" for each in found.values())
-        spent = f"{seconds:.1f} s, {tissue:.2f} mm²"
+        found = {name: _core(*change(full, CORE_MPP)) for name, change in chosen.items()}
+        result, contours, brown = found["as it is"]
+        shares = " ".join(f"{result.measures['percentages'][name]:.1f}" for name in CLASSES)
+        scores = " | ".join(_worded(each[0]) for each in found.values())
         print(
-            f"| {path.name[:6]} | {score} | {scores} | {shares} | {summary.cells} | {summary.h_score:.0f} "
-            f"| {contours:.0f} | {brown:.1f} % | {spent} |",
+            f"| {path.name[:6]} | {score} | {scores} | {shares} | {result.measures['cells']} "
+            f"| {result.measures['h_score']:.0f} | {contours:.0f} | {brown:.1f} % |",
             flush=True,
         )
 
 
-def _core(image: NDArray[np.uint8], mpp: float) -> tuple[object, float, float, float, float]:
+def _worded(result: SlideResult) -> str:
+    score = result.score if result.score in CLASSES else "-"
+    others = result.measures["alternatives"]
+    return f"({score}, {', '.join(others)})" if others and score != "-" else score
+
+
+def _core(image: NDArray[np.uint8], mpp: float) -> tuple[SlideResult, float, float]:
     size = [round(side * mpp / MPP) for side in image.shape[:2]]
-    rgb = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    begun = time.process_time()
-    stains = fit_stains([rgb])
-    cells = read_whole(rgb, stains)
-    seconds = time.process_time() - begun
-    summary = summarised(_reading(cells, CORE_GAIN))
-    _, dab = stains.unmixed(rgb)
-    tissue = -np.log10((rgb + 1.0) / (stains.white + 1)).sum(axis=2) > LEAST_OD / 2
-    contours = ring_h_score(ring_dab(dab, cells, (0.0, 0.0), MPP))
-    return summary, contours, dab_area(dab, tissue), seconds, float(tissue.sum()) * MPP**2 / 1e6
+    image, mpp = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), MPP
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "core.tif"
+        tifffile.imwrite(path, image, photometric="rgb", tile=(256, 256))
+        with open_slide(path, mpp=mpp) as slide:
+            whole = [box(0, 0, image.shape[1], image.shape[0])]
+            options = {"calibration": "3+ core", "gain": CORE_GAIN, "stain": "IHC", "cache": False}
+            result = score_slide(slide, "ihc-rules", regions=whole, device="cpu", **options)
+    stains = fit_stains([image])
+    _, dab = stains.unmixed(image)
+    reading = result.slides[0].cells
+    assert reading is not None
+    tissue = -np.log10((image + 1.0) / (stains.white + 1)).sum(axis=2) > LEAST_OD / 2
+    rings = ring_dab(dab, reading.cells.pick(reading.counted), (0.0, 0.0), MPP)
+    return result, ring_h_score(rings), dab_area(dab, tissue)
 
 
 def print_speed(folder: Path, side_px: int) -> None:
-    """Processor seconds a mm² of tissue of a phantom slide, by step, reading included."""
-    pair = made(
-        folder,
-        f"speed-{side_px}",
-        "2+",
-        key(COHORT_SEED, "speed") % 2**31,
-        size_px=side_px,
-        membranes="graded",
-    )
-    with open_slide(pair.ihc) as slide:
-        tissue = slide.tissue()
-        mm2 = tissue.area_mm2(slide.known_mpp)
-        grid, clock = PixelGrid.of(slide), dict[str, float]()
-        windows = windows_of([tuple(place) for place in grid.pieces_in(TissueArea(tissue)).tolist()])
-        sample = read_area(slide, origin_um=(0.0, 0.0), size_px=min(side_px, 4096), mpp=MPP).rgb
-        stains = fit_stains([sample])
-        begun, cells = time.process_time(), 0
-        for window in read_windows(slide, grid, windows, threads=1):
-            for place in window.pieces.tolist():
-                cells += len(measure_piece(window, (place[0], place[1]), stains, grid, clock).cells)
-        seconds = time.process_time() - begun
-    clock["reading, focus and the rest"] = seconds - sum(clock.values())
-    print(
-        f"\nA phantom slide of {side_px} px: {mm2:.2f} mm² of tissue, {cells} cells, {seconds:.1f} s of the "
-        f"processor, {seconds / mm2:.2f} s/mm² (target 2)"
-    )
-    print("\n| step | s/mm² | share |\n|---|---|---|")
-    for name, spent in sorted(clock.items(), key=lambda item: -item[1]):
-        print(f"| {name} | {spent / mm2:.3f} | {100 * spent / seconds:.0f} % |")
+    """Processor seconds a mm² of tissue: a phantom slide and the real cores, by step."""
+    seed = key(COHORT_SEED, "speed") % 2**31
+    pair = made(folder, f"speed-{side_px}", "2+", seed, size_px=side_px, membranes="graded")
+    paths = [(pair.ihc, None)]
+    cores = Path(os.environ.get("NAPARI_HER2_TEST_DATA", "../shared/data")) / "her2_ihc_cores"
+    paths += [(path, CORE_MPP) for path in sorted(cores.glob("*.jpg"))]
+    print("\nSeconds of the processor a mm² of tissue (target 2): 'cells' with their pixels read, 'all'")
+    print("with the slide opened, its tissue found and its stains fitted.\n")
+    print("| slide | mm² | cells | all, s/mm² | cells, s/mm² | by step |\n|---|---|---|---|---|---|")
+    for path, mpp in paths:
+        with open_slide(path, mpp=mpp) as slide:
+            begun = time.process_time()
+            result = score_slide(slide, "ihc-rules", device="cpu", cache=False, stain="IHC")
+            seconds = time.process_time() - begun
+        area, steps = result.slides[0].tissue_mm2, dict(result.measures["processor_seconds"])
+        spent = sum(steps.values())
+        shares = ", ".join(f"{name} {100 * each / spent:.0f} %" for name, each in steps.items())
+        print(
+            f"| {path.name[:12]} | {area:.2f} | {result.measures['cells_read']} | {seconds / area:.2f} "
+            f"| {spent / area:.2f} | {shares} |",
+            flush=True,
+        )
 
 
-def _light(factor: float, cast: tuple[float, float, float] = (1, 1, 1)):  # noqa: ANN202 - a change
+def print_large(folder: Path, side_px: int) -> None:
+    """Time and peak memory of a large phantom slide: all tissue, from the file to the result."""
+    seed = key(COHORT_SEED, "large") % 2**31
+    name = f"large-{side_px}"
+    if not pair_paths(folder, name).complete:
+        # In a process of its own: drawing takes memory that reading does not.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            pool.submit(made, folder, name, "2+", seed, size_px=side_px, membranes="graded").result()
+    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with open_slide(pair_paths(folder, name).ihc) as slide:
+        begun, clock = time.process_time(), time.perf_counter()
+        result = score_slide(slide, "ihc-rules", device="cpu", cache=False, stain="IHC")
+        spent, wall = time.process_time() - begun, time.perf_counter() - clock
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    area, cells = result.slides[0].tissue_mm2, result.measures["cells_read"]
+    print(f"\nA phantom slide of {side_px} px, {area:.1f} mm² of tissue, {cells} cells: {wall:.0f} s")
+    print(f"with {os.cpu_count()} cores, {spent:.0f} s of the processor ({spent / area:.2f} s/mm²),")
+    print(f"peak {peak / 1024:.0f} MiB, {(peak - idle) / 1024:.0f} above the imports")
+
+
+def _light(factor: float, cast: tuple[float, float, float] = (1, 1, 1)) -> Change:
     table = np.clip(np.arange(256)[:, None] * factor * np.array(cast) + 0.5, 0, 255).astype(np.uint8)
     return lambda image, mpp: (cv2.LUT(image, table[:, None]), mpp)
 
 
-def _blurred(sigma_um: float):  # noqa: ANN202 - a change
+def _blurred(sigma_um: float) -> Change:
     return lambda image, mpp: (cv2.GaussianBlur(image, (0, 0), sigma_um / mpp), mpp)
 
 
-CHANGES = {
+CHANGES: dict[str, Change] = {
     "as it is": lambda image, mpp: (image, mpp),
     "darker 10 %": _light(0.9),
     "brighter 10 %": _light(1.1),

@@ -6,7 +6,6 @@ Used by `ihc_rules.py`, which prints it. Nothing here looks at how cells are fou
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from scipy.spatial import cKDTree
 from shapely import contains_xy, union_all
 from shapely.geometry import shape
 
-from napari_her2 import open_slide
+from napari_her2 import open_slide, score_slide
 from napari_her2.cells.baselines import dab_area, ring_dab
 from napari_her2.cells.calibration import gain_from
 from napari_her2.cells.measuring import HALO_UM, MPP, measured
@@ -32,8 +31,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2.cells.reading import CellReading
     from napari_her2.cells.stains import Stains
     from napari_her2.cells.table import Cells
+    from napari_her2.inference.result import SlideResult
     from napari_her2.phantom import PhantomPair, TrueCells
 
 WINDOW_UM = 512.0
@@ -44,7 +45,7 @@ CONTROL_SEEDS = range(1000, 2000)
 CONTROL_INTENSE = 0.85
 
 
-def read_whole(rgb: NDArray[np.uint8], stains: Stains, clock: dict[str, float] | None = None) -> Cells:
+def read_whole(rgb: NDArray[np.uint8], stains: Stains) -> Cells:
     """Measure an image at 0.5 µm/px, window by window."""
     pad = int(np.ceil(HALO_UM / MPP / 2)) * 2
     framed = cv2.copyMakeBorder(rgb, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(255, 255, 255))
@@ -54,7 +55,7 @@ def read_whole(rgb: NDArray[np.uint8], stains: Stains, clock: dict[str, float] |
             window = framed[top : top + step + 2 * pad, left : left + step + 2 * pad]
             core = np.array((top, left, min(top + step, rgb.shape[0]), min(left + step, rgb.shape[1]))) * MPP
             origin = ((top - pad) * MPP, (left - pad) * MPP)
-            parts.append(measured(window, stains, origin, tuple(core.tolist()), MPP, clock))
+            parts.append(measured(window, stains, origin, tuple(core.tolist()), MPP))
     return type(parts[0]).joined(parts)
 
 
@@ -153,15 +154,20 @@ def _photographed(h: NDArray[np.float32], dab: NDArray[np.float32], random: np.r
 
 @dataclass(frozen=True, eq=False)
 class CaseRead:
-    """A phantom case with its cells as measured, and as they are."""
+    """A phantom case as it was scored, with its cells as they are and simple readings beside it."""
 
-    name: str
     score: str
-    cells: Cells
+    result: SlideResult
     truth: TrueCells
     ring_dab: NDArray[np.float32]
     brown_percent: float
-    seconds: float
+
+    @property
+    def reading(self) -> CellReading:
+        """The cells that were read."""
+        reading = self.result.slides[0].cells
+        assert reading is not None
+        return reading
 
     def true_classes(self, gain: float) -> NDArray[np.uint8]:
         """Classes that the drawn membranes have by the rules."""
@@ -171,12 +177,12 @@ class CaseRead:
 
     def gains(self) -> tuple[float, float]:
         """Gain of this case as a control: measured, and of what is true of its cells."""
-        rules = Rules()
-        read = gain_from(completeness(self.cells, rules), membrane_mass(self.cells, rules))
-        return read, gain_from(self.truth.completeness(rules.dab), self.truth.mass())
+        counted = self.reading.counted
+        read = gain_from(self.reading.completeness[counted], self.reading.raw_mass[counted])
+        return read, gain_from(self.truth.completeness(Rules().dab), self.truth.mass())
 
 
-def percent(classes_: NDArray[np.uint8]) -> NDArray[np.float64]:
+def percent(classes_: NDArray[np.integer]) -> NDArray[np.float64]:
     """Percentages of the four classes."""
     return 100 * np.bincount(classes_, minlength=len(CLASSES)) / max(len(classes_), 1)
 
@@ -194,28 +200,23 @@ def control_seed() -> int:
     )
 
 
-def read_case(pair: PhantomPair, score: str) -> CaseRead:
-    """Read the tumour of a phantom IHC slide at 0.5 µm/px, and compute its cells again from the seed."""
+def read_case(pair: PhantomPair, score: str, gain: float | None) -> CaseRead:
+    """Score the drawn tumour of a phantom IHC slide, and compute its cells again from the seed."""
     tissue = tissue_of_truth(pair.truth_json)
+    named = {"calibration": "phantom control", "gain": gain} if gain else {}
     with open_slide(pair.ihc) as slide:
+        result = score_slide(
+            slide, "ihc-rules", regions=pair.regions, device="cpu", cache=False, stain="IHC", **named
+        )
         side = int(np.ceil(max(slide.shape) * tissue.mpp / MPP))
         rgb = np.ascontiguousarray(read_area(slide, origin_um=(0.0, 0.0), size_px=side, mpp=MPP).rgb)
     features = json.loads(pair.regions.read_text(encoding="utf-8"))["features"]
     tumour = union_all([shape(feature["geometry"]) for feature in features])
-    begun = time.process_time()
-    stains = fit_stains([rgb])
-    cells = read_whole(rgb, stains)
-    seconds = time.process_time() - begun
-    cells = cells.pick(contains_xy(tumour, *(cells.centre_um[:, ::-1].T / tissue.mpp)))
-    _, dab = stains.unmixed(rgb)
     centres = (np.arange(side) + 0.5) * MPP / tissue.mpp
     mask = contains_xy(tumour, *np.meshgrid(centres, centres))
-    return CaseRead(
-        pair.ihc.stem,
-        score,
-        cells,
-        cells_of(tissue),
-        ring_dab(dab, cells, (0.0, 0.0), MPP),
-        dab_area(dab, mask),
-        seconds,
-    )
+    reading = result.slides[0].cells
+    assert reading is not None
+    cells = reading.cells.pick(reading.counted)
+    _, dab = fit_stains([rgb]).unmixed(rgb)
+    rings = ring_dab(dab, cells, (0.0, 0.0), MPP)
+    return CaseRead(score, result, cells_of(tissue), rings, dab_area(dab, mask))

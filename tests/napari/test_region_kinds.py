@@ -11,7 +11,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.components import ViewerModel
-from napari.layers.shapes._shapes_mouse_bindings import initiate_polygon_draw
+from napari.layers.shapes._shapes_mouse_bindings import finish_drawing_shape, initiate_polygon_draw
 
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.region_files import loading_regions, saving_regions
@@ -120,12 +120,23 @@ def test_a_shape_that_is_given_up_while_drawing_leaves_nothing(layer: Shapes, ki
     layer.mode = "add_polygon"
     initiate_polygon_draw(layer, (5.0, 5.0))
     assert len(layer.features) == 2
-    layer.mode = "pan_zoom"  # one click, and no more
+    finish_drawing_shape(layer, None)  # a double click at once
     assert len(layer.features) == layer.nshapes == 1
     draw(layer)
     assert kinds_of(layer) == ["tumour", kind]
     assert names_of(layer)[1] == ("tumour 2" if kind == "tumour" else "DCIS 1")
-    assert len(layer.features) == len(layer.edge_color) == len(text_of(layer)) == 2
+    assert len(layer.features) == len(text_of(layer)) == 2
+    wanted = (255, 214, 0) if kind == "tumour" else KINDS["dcis"].colour
+    assert colours(layer)[:2] == [(255, 214, 0), wanted]
+
+
+def test_lines_count_as_no_region(layer: Shapes) -> None:
+    draw(layer)
+    layer.mode = "add_polygon"
+    initiate_polygon_draw(layer, (5.0, 5.0))
+    layer.mode = "pan_zoom"  # napari leaves a line of two points
+    assert layer.nshapes == 2
+    assert summary(layer) == "1 tumour region"
 
 
 def test_other_columns_of_the_users_stay(viewer: ViewerModel) -> None:

@@ -27,6 +27,8 @@ KIND, NAME = "kind", "name"
 PROPOSED = "proposal"
 """Kind of what nobody has accepted yet: it counts as nothing."""
 TUMOUR, CONTROL = "tumour", "control"
+CLOSED = ("rectangle", "polygon", "ellipse")
+"""Shapes that enclose something."""
 CONTROLS = ("3+", "1+", "0")
 """Names of control regions: what their cells are known to be."""
 CHOICES = tuple((kind, name) for kind in KINDS for name in (CONTROLS if kind == CONTROL else ("",)))
@@ -156,13 +158,13 @@ def dress(layer: Shapes) -> None:
 
 
 def _differ(held: NDArray[np.floating], wanted: NDArray[np.float64]) -> bool:
-    """Whether colours differ; napari keeps that of a shape that it took back, and has one too many then."""
-    return held.shape != wanted.shape or not np.allclose(held, wanted)
+    """Whether colours differ; those of shapes that napari took back stay at the end of what it holds."""
+    return len(held) < len(wanted) or not np.allclose(held[: len(wanted)], wanted)
 
 
 def summary(layer: Shapes) -> str:
-    """Say what a layer holds: "2 tumour regions; left out: 1 DCIS, 1 control tissue"."""
-    kinds = kinds_of(layer)
+    """Say what is drawn, lines aside: "2 tumour regions; left out: 1 DCIS, 1 control tissue"."""
+    kinds = [of for of, drawn in zip(kinds_of(layer), layer.shape_type, strict=True) if drawn in CLOSED]
     counts = {kind: kinds.count(kind) for kind in (*KINDS, PROPOSED) if kind in kinds}
     included = sum(count for kind, count in counts.items() if kind in KINDS and KINDS[kind].included)
     parts = [f"{included} tumour region{'s' if included != 1 else ''}"]

@@ -10,7 +10,7 @@ from napari_her2._napari.colormaps import REGION_COLOUR
 from napari_her2._napari.layers import AXES
 from napari_her2._napari.placement import place_of
 from napari_her2._napari.plain_text import one_line
-from napari_her2._napari.region_kinds import PROPOSED, give_kinds, kinds_of, names_of
+from napari_her2._napari.region_kinds import CLOSED, PROPOSED, give_kinds, kinds_of, names_of
 from napari_her2._napari.rings import polygon_of, ring_of
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, slide_tag, tag_of
 from napari_her2.errors import JobFailed
@@ -174,7 +174,7 @@ def _outlines(layer: Layer, slide_layer: Image) -> list[tuple[int, NDArray[np.fl
     outlines = []
     matrix, shift = _to_slide(layer, slide_layer)
     for number, (corners, kind) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
-        if kind in ("rectangle", "polygon", "ellipse"):
+        if kind in CLOSED:
             points = ellipse_outline(corners) if kind == "ellipse" else np.asarray(corners, np.float64)
             # napari counts from the centre of the first pixel.
             outlines.append((number, points[:, -2:] @ matrix.T + shift + 0.5))

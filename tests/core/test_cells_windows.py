@@ -59,6 +59,13 @@ def ihc(small_pair) -> Path:
     return small_pair.ihc
 
 
+@pytest.fixture(scope="session")
+def slide(small_pair):
+    """The IHC slide, open: its tissue is found once."""
+    with open_slide(small_pair.ihc) as opened:
+        yield opened
+
+
 def assert_same_cells(one: Cells, two: Cells) -> None:
     assert len(one) == len(two) > 100
     rules = Rules()
@@ -78,7 +85,7 @@ def cut_from(first: tuple[int, int], scale: tuple[float, float], size: tuple[int
     return anchored(padded[900 + y : 900 + y + height, 900 + x : 900 + x + width], first, scale, size)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     scale=st.tuples(st.floats(0.84, 4.4), st.sampled_from([1.0, 2.0, 1.984, 0.9])),
     corner=st.tuples(st.integers(-40, 90), st.integers(-40, 90)),
@@ -137,9 +144,8 @@ def test_places_are_those_of_the_slide_where_its_pixels_are_not_quite_of_half_a_
     np.testing.assert_allclose(placed.centre_um, nominal.cells.centre_um * (0.4998 / 0.5), rtol=1e-6)
 
 
-def test_cells_are_joined_in_raster_order(ihc: Path) -> None:
-    with open_slide(ihc) as slide:
-        cells = finished(read_cells(slide, Everywhere(), cache=False)).cells
+def test_cells_are_joined_in_raster_order(slide) -> None:
+    cells = finished(read_cells(slide, Everywhere(), cache=False)).cells
     order = np.random.default_rng(1).permutation(len(cells))
     parts = [cells.pick(order[:100]), Cells.none(), cells.pick(order[100:])]
     again = joined_cells(parts)
@@ -149,18 +155,17 @@ def test_cells_are_joined_in_raster_order(ihc: Path) -> None:
     assert len(joined_cells([])) == 0
 
 
-def test_other_regions_read_nothing_again(ihc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_slide(ihc) as slide:
-        area = TissueArea(slide.tissue())
-        all_cells = finished(read_cells(slide, area))
-        assert (all_cells.measured > 0, all_cells.kept) == (True, 0)
+def test_other_regions_read_nothing_again(slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    area = TissueArea(slide.tissue())
+    all_cells = finished(read_cells(slide, area))
+    assert (all_cells.measured > 0, all_cells.kept) == (True, 0)
 
-        def refuse(*args: object, **kwargs: object) -> None:
-            raise AssertionError("the slide is read again")
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the slide is read again")
 
-        monkeypatch.setattr(type(slide), "squares", refuse)
-        drawn = DrawnArea(shapely.box(300, 400, 900, 1100))
-        some = finished(read_cells(slide, drawn))
+    monkeypatch.setattr(type(slide), "squares", refuse)
+    drawn = DrawnArea(shapely.box(300, 400, 900, 1100))
+    some = finished(read_cells(slide, drawn))
     assert (some.measured, some.kept > 0) == (0, True)
     y, x = (all_cells.cells.centre_um / 0.5).T
     inside = (x >= 300) & (x <= 900) & (y >= 400) & (y <= 1100)
@@ -170,15 +175,14 @@ def test_other_regions_read_nothing_again(ihc: Path, monkeypatch: pytest.MonkeyP
     assert some.fit.values() == all_cells.fit.values()
 
 
-def test_closing_cancels_and_keeps_what_was_measured(ihc: Path, small_windows: None) -> None:
+def test_closing_cancels_and_keeps_what_was_measured(slide, small_windows: None) -> None:
     before = threading.active_count()
-    with open_slide(ihc) as slide:
-        with closing(read_cells(slide, Everywhere(), threads=2)) as steps:
-            for step in steps:
-                if step.stage == STAGE and step.done == 2:
-                    break
-        assert threading.active_count() == before
-        again = finished(read_cells(slide, Everywhere()))
+    with closing(read_cells(slide, Everywhere(), threads=2)) as steps:
+        for step in steps:
+            if step.stage == STAGE and step.done == 2:
+                break
+    assert threading.active_count() == before
+    again = finished(read_cells(slide, Everywhere()))
     assert (again.kept, again.measured) == (2, 2)
 
 
@@ -201,20 +205,19 @@ with open_slide(sys.argv[1]) as slide:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills here without asking")
-def test_a_killed_run_goes_on_where_it_was(ihc: Path, small_windows: None) -> None:
+def test_a_killed_run_goes_on_where_it_was(ihc: Path, slide, small_windows: None) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", _KILLED, str(ihc)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as killed:
         assert killed.stdout is not None
         assert any(line.strip() == f"{STAGE} 2" for line in killed.stdout)
         os.kill(killed.pid, signal.SIGKILL)
-    with open_slide(ihc) as slide:
-        (store,) = _stores()
-        # As if it had been killed in the middle of the second write.
-        os.truncate(store, store.stat().st_size - 1000)
-        again = finished(read_cells(slide, Everywhere()))
-        assert (again.kept, again.measured) == (1, 3)
-        whole = finished(read_cells(slide, Everywhere(), cache=False))
+    (store,) = _stores()
+    # As if it had been killed in the middle of the second write.
+    os.truncate(store, store.stat().st_size - 1000)
+    again = finished(read_cells(slide, Everywhere()))
+    assert (again.kept, again.measured) == (1, 3)
+    whole = finished(read_cells(slide, Everywhere(), cache=False))
     assert_same_cells(again.cells, whole.cells)
 
 
@@ -224,25 +227,23 @@ def _stores() -> list[Path]:
     return list(cache_folder().glob("*.cells"))
 
 
-def test_what_is_no_store_of_cells_is_read_over(ihc: Path) -> None:
-    with open_slide(ihc) as slide:
-        first = finished(read_cells(slide, Everywhere()))
-        (store,) = _stores()
-        store.write_bytes(b"something else" * 100)
-        again = finished(read_cells(slide, Everywhere()))
+def test_what_is_no_store_of_cells_is_read_over(slide) -> None:
+    first = finished(read_cells(slide, Everywhere()))
+    (store,) = _stores()
+    store.write_bytes(b"something else" * 100)
+    again = finished(read_cells(slide, Everywhere()))
     assert again.kept == 0
     assert_same_cells(first.cells, again.cells)
 
 
-def test_a_disk_that_is_full_costs_the_cache_alone(ihc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_costs_the_cache_alone(slide, monkeypatch: pytest.MonkeyPatch) -> None:
     import napari_her2.inference.cell_store as store_module
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store_module, "open_own", full)
-    with open_slide(ihc) as slide:
-        found = finished(read_cells(slide, Everywhere()))
+    found = finished(read_cells(slide, Everywhere()))
     assert "No space left" in found.problem
     assert len(found.cells) > 100
 
@@ -264,15 +265,14 @@ def damaged(ihc: Path, tmp_path: Path) -> tuple[Path, tuple[int, int, int, int]]
 
 
 def test_cells_near_damage_are_left_out_and_all_others_stay(
-    damaged, ihc: Path, monkeypatch: pytest.MonkeyPatch
+    damaged, slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, (y0, x0, y1, x1) = damaged
-    with open_slide(ihc) as slide:
-        whole = finished(read_cells(slide, Everywhere(), cache=False))
+    whole = finished(read_cells(slide, Everywhere(), cache=False))
     # Light and stains would be fitted without the sample that is damaged.
     monkeypatch.setattr(reading_module, "fit_slide", lambda *_: whole.fit)
-    with open_slide(path) as slide:
-        found = finished(read_cells(slide, Everywhere(), cache=False))
+    with open_slide(path) as other:
+        found = finished(read_cells(other, Everywhere(), cache=False))
     where = shapely.box(x0 * 0.5, y0 * 0.5, x1 * 0.5, y1 * 0.5)
     y, x = whole.cells.centre_um.T
     away = shapely.distance(where, shapely.points(x, y)) > HALO_UM
@@ -316,21 +316,20 @@ def test_a_slide_without_scale_is_refused(ihc: Path, tmp_path: Path) -> None:
         finished(read_cells(slide, Everywhere()))
 
 
-def test_tissue_is_met_and_held_to_the_pixel_of_its_mask(ihc: Path) -> None:
-    with open_slide(ihc) as slide:
-        tissue = slide.tissue()
-        area = TissueArea(tissue)
-        rng = np.random.default_rng(2)
-        corner = rng.uniform(-100, 1600, (200, 2))
-        boxes = np.concatenate([corner, corner + rng.uniform(1, 200, (200, 2))], axis=1)
-        down = np.array(tissue.downsample)
-        met = area.meets(boxes)
-        for box, meets in zip(boxes, met, strict=True):
-            (y0, x0), (y1, x1) = np.floor(box[:2] / down), np.ceil(box[2:] / down)
-            part = tissue.mask[max(int(y0), 0) : max(int(y1), 0), max(int(x0), 0) : max(int(x1), 0)]
-            assert meets == part.any()
-        inside = np.argwhere(tissue.mask)[::7] * down + 0.5 * down
-        outside = np.argwhere(~tissue.mask)[::7] * down + 0.5 * down
+def test_tissue_is_met_and_held_to_the_pixel_of_its_mask(slide) -> None:
+    tissue = slide.tissue()
+    area = TissueArea(tissue)
+    rng = np.random.default_rng(2)
+    corner = rng.uniform(-100, 1600, (200, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(1, 200, (200, 2))], axis=1)
+    down = np.array(tissue.downsample)
+    met = area.meets(boxes)
+    for box, meets in zip(boxes, met, strict=True):
+        (y0, x0), (y1, x1) = np.floor(box[:2] / down), np.ceil(box[2:] / down)
+        part = tissue.mask[max(int(y0), 0) : max(int(y1), 0), max(int(x0), 0) : max(int(x1), 0)]
+        assert meets == part.any()
+    inside = np.argwhere(tissue.mask)[::7] * down + 0.5 * down
+    outside = np.argwhere(~tissue.mask)[::7] * down + 0.5 * down
     assert met.any()
     assert not met.all()
     assert area.holds(inside).all()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.inference.result import SlideResult
+    from napari_her2.slide.whole_slide import Slide
 
 NAME = "ihc-rules"
 METHOD = METHODS[NAME]
@@ -44,6 +45,13 @@ METHOD = METHODS[NAME]
 @pytest.fixture
 def case(small_pair):
     return small_pair
+
+
+@pytest.fixture(scope="session")
+def slide(small_pair):
+    """The IHC slide, open: its tissue is found once."""
+    with open_slide(small_pair.ihc) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,13 +70,13 @@ def _kept_cells(
     monkeypatch.setattr(quality, "MOST_BLUR_UM", 1.0)
 
 
-def scored(path: Path, regions=None, **options) -> SlideResult:
+def scored(path: Path | Slide, regions=None, **options) -> SlideResult:
     return score_slide(path, NAME, regions=regions, device="cpu", **options)
 
 
 @pytest.fixture
-def result(case) -> SlideResult:
-    return scored(case.ihc, case.regions)
+def result(case, slide) -> SlideResult:
+    return scored(slide, case.regions)
 
 
 def test_it_stands_among_the_models_without_weights() -> None:
@@ -118,8 +126,8 @@ def test_bars_facts_and_maps_say_what_was_measured(result: SlideResult) -> None:
     assert {"cells", "cells of a class", "completeness", "cell density"} <= kinds
 
 
-def test_without_a_drawn_tumour_there_are_percentages_and_no_score(case) -> None:
-    found = scored(case.ihc)
+def test_without_a_drawn_tumour_there_are_percentages_and_no_score(slide) -> None:
+    found = scored(slide)
     assert (found.score, found.abstained) == ("", True)
     assert "No tumour region is drawn" in found.reason
     assert found.measures["cells_of"] == "all cells"
@@ -127,44 +135,42 @@ def test_without_a_drawn_tumour_there_are_percentages_and_no_score(case) -> None
     assert found.measures["left_out"] == 0
 
 
-def test_cells_of_excluded_regions_do_not_count(case, result: SlideResult) -> None:
-    with open_slide(case.ihc) as slide:
-        height, width = slide.shape
+def test_cells_of_excluded_regions_do_not_count(slide, result: SlideResult) -> None:
+    height, width = slide.shape
     upper = Region(shapely.box(0, 0, width, height / 2), "clot", "necrosis")
     whole = Region(shapely.box(0, 0, width, height), "all")
-    all_cells = scored(case.ihc, [whole])
-    lower = scored(case.ihc, [whole, upper])
+    all_cells = scored(slide, [whole])
+    lower = scored(slide, [whole, upper])
     y = lower.slides[0].cells.cells.centre_um[:, 0] / 0.5
     assert (lower.slides[0].cells.region[y < height / 2] == -1).all()
     assert 0 < lower.measures["cells"] < all_cells.measures["cells"]
     assert "necrosis" in (lower.regions or "")
 
 
-def test_a_region_of_forty_cells_gives_no_score(case, result: SlideResult) -> None:
+def test_a_region_of_forty_cells_gives_no_score(slide, result: SlideResult) -> None:
     reading = result.slides[0].cells
     inside = reading.cells.centre_um[reading.counted]
     middle = inside[len(inside) // 2]
     distance = np.sort(np.linalg.norm(inside - middle, axis=1))
     y, x = middle / 0.5
-    small = scored(case.ihc, [shapely.Point(x, y).buffer(float(distance[39]) / 0.5)])
+    small = scored(slide, [shapely.Point(x, y).buffer(float(distance[39]) / 0.5)])
     assert 20 <= small.measures["cells"] <= 45
     assert small.score == ""
     assert "at least 100 are needed" in small.reason
 
 
-def test_a_region_outside_the_tissue_is_told(case) -> None:
+def test_a_region_outside_the_tissue_is_told(slide) -> None:
     for region in (shapely.box(5, 5, 40, 40), shapely.box(50_000, 50_000, 60_000, 60_000)):
-        found = scored(case.ihc, [region])
+        found = scored(slide, [region])
         assert (found.score, found.measures["cells"]) == ("", 0)
         assert "outside the tissue" in found.reason
         assert np.isnan(found.measures["h_score"])
 
 
-def test_a_cell_of_many_regions_counts_once(case, result: SlideResult) -> None:
-    with open_slide(case.ihc) as slide:
-        height, width = slide.shape
+def test_a_cell_of_many_regions_counts_once(slide, result: SlideResult) -> None:
+    height, width = slide.shape
     many = [shapely.box(0, 0, width, height * (16 - k) / 16) for k in range(16)]
-    overlapping, one = scored(case.ihc, many), scored(case.ihc, [many[0]])
+    overlapping, one = scored(slide, many), scored(slide, [many[0]])
     assert overlapping.measures["cells"] == one.measures["cells"]
     assert overlapping.measures["percentages"] == one.measures["percentages"]
     regions = overlapping.measures["regions_cells"]
@@ -190,12 +196,11 @@ def test_a_coarse_slide_that_is_insisted_on_has_no_score_either(case) -> None:
     [("blurred", "out of focus"), ("no brown", "no brown anywhere"), ("no blue", "counterstain is too weak")],
 )
 def test_a_slide_that_shows_no_membranes_gives_a_reason(
-    case, tmp_path: Path, spoilt: str, words: str
+    slide, tmp_path: Path, spoilt: str, words: str
 ) -> None:
-    with open_slide(case.ihc) as slide:
-        height, width = slide.shape
-        rgb = slide.read(0, 0, 0, height, width)
-        tumour = Region(shapely.box(0, 0, width, height), "all")
+    height, width = slide.shape
+    rgb = slide.read(0, 0, 0, height, width)
+    tumour = Region(shapely.box(0, 0, width, height), "all")
     if spoilt == "blurred":
         rgb = cv2.GaussianBlur(rgb, (0, 0), 1.2 / MPP)
     else:
@@ -206,8 +211,8 @@ def test_a_slide_that_shows_no_membranes_gives_a_reason(
         rgb = np.clip((stains.white + 1) * 10**-density - 1, 0, 255).astype(np.uint8)
     path = tmp_path / "spoilt.tif"
     tifffile.imwrite(path, rgb, tile=(256, 256), photometric="rgb", metadata=None)
-    with open_slide(path, mpp=MPP) as slide:
-        found = score_slide(slide, NAME, regions=[tumour], device="cpu", override_fit=True, cache=False)
+    with open_slide(path, mpp=MPP) as other:
+        found = score_slide(other, NAME, regions=[tumour], device="cpu", override_fit=True, cache=False)
     assert found.score == ""
     assert words in found.reason
 
@@ -233,20 +238,20 @@ def test_what_is_no_ihc_slide_is_refused_in_words(tmp_path: Path) -> None:
             score_slide(slide, NAME, device="cpu")
 
 
-def test_a_calibration_is_chosen_by_name_and_told(case, result: SlideResult) -> None:
+def test_a_calibration_is_chosen_by_name_and_told(case, slide, result: SlideResult) -> None:
     with pytest.raises(JobFailed, match="No calibration is called lab A"):
-        scored(case.ihc, case.regions, calibration="lab A")
+        scored(slide, case.regions, calibration="lab A")
     keep_calibration(Calibration("lab A", 2.0, "2026-11-28", "control", "0" * 64, 100))
-    found = scored(case.ihc, case.regions, calibration="lab A")
+    found = scored(slide, case.regions, calibration="lab A")
     assert found.measures["calibration"] == "lab A"
     assert found.measures["rules"]["gain"] == 2.0
     assert found.task.endswith("calibrated by lab A")
     assert found.measures["h_score"] < result.measures["h_score"]
 
 
-def test_other_rules_judge_the_same_cells_as_a_new_scoring_would(case, result: SlideResult) -> None:
+def test_other_rules_judge_the_same_cells_as_a_new_scoring_would(case, slide, result: SlideResult) -> None:
     rules = Rules(mass=(0.1, 0.2, 0.3), gain=1.5)
-    again, anew = METHOD.rejudged(result, rules, ""), scored(case.ihc, case.regions, rules=rules)
+    again, anew = METHOD.rejudged(result, rules, ""), scored(slide, case.regions, rules=rules)
     assert again.measures.keys() == anew.measures.keys()
     for name in set(again.measures) - {"processor_seconds"}:
         assert again.measures[name] == anew.measures[name], name

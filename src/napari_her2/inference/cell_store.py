@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from napari_her2.cells.measuring import MEASURED
 from napari_her2.cells.table import Cells
 from napari_her2.cells.windows import PIECE_PX, Piece
 from napari_her2.inference.cache import CELLS_SUFFIX, cache_folder
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MEASURED = 1
-"""Version of what is measured: a higher one where cells of the same pixels come out otherwise."""
 _MAGIC = b"HER2CEL1"
 _HEADER = struct.Struct("<8sIII")  # magic, kind, bytes of the body, CRC-32 of the body
 _FITTED, _PIECE = 0, 1

@@ -154,7 +154,8 @@ def test_a_region_of_forty_cells_gives_no_score(slide, result: SlideResult) -> N
     distance = np.sort(np.linalg.norm(inside - middle, axis=1))
     y, x = middle / 0.5
     small = scored(slide, [shapely.Point(x, y).buffer(float(distance[39]) / 0.5)])
-    assert 20 <= small.measures["cells"] <= 45
+    # What is left out depends on the nuclei that were read, so that there are not quite as many again.
+    assert 20 <= small.measures["cells"] <= 60
     assert small.score == ""
     assert "at least 100 are needed" in small.reason
 
@@ -198,9 +199,9 @@ def test_a_coarse_slide_that_is_insisted_on_has_no_score_either(case) -> None:
 def test_a_slide_that_shows_no_membranes_gives_a_reason(
     slide, tmp_path: Path, spoilt: str, words: str
 ) -> None:
-    height, width = slide.shape
-    rgb = slide.read(0, 0, 0, height, width)
-    tumour = Region(shapely.box(0, 0, width, height), "all")
+    y, x = np.argwhere(slide.tissue().mask).mean(axis=0) * slide.tissue().downsample
+    rgb = slide.read(0, int(y) - 400, int(x) - 400, 800, 800)
+    tumour = Region(shapely.box(0, 0, 800, 800), "all")
     if spoilt == "blurred":
         rgb = cv2.GaussianBlur(rgb, (0, 0), 1.2 / MPP)
     else:

@@ -75,6 +75,7 @@ def test_cells_are_counted_and_summed_up_in_words(show: Callable[[CellReading], 
     percent = 100 * per_class / counted.sum()
     assert f"{counted.sum():,} cells of the tumour" in words
     assert f"{reading.left_out.sum():,} lymphocytes and stromal cells left out" in words
+    assert "; with them the score would be " in words
     for name, share in zip(("0", "1+", "2+", "3+"), percent, strict=True):
         assert f"{name}: {share:.1f} %" in words
     assert f"no staining {percent[0]:.1f} %, with membrane staining {100 - percent[0]:.1f} %" in words

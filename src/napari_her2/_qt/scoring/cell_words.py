@@ -36,10 +36,9 @@ def summary_lines(reading: CellReading, summary: Summary) -> tuple[str, ...]:
     of = "cells of the tumour" if reading.region_names else "cells, tumour or not (no region is drawn)"
     lines = [f"{summary.cells:,} {of}"]
     if summary.left_out:
-        lines.append(
-            f"{summary.left_out:,} lymphocytes and stromal cells left out ({summary.left_out_percent:.1f} %)"
-            + (f"; with them {summary.score_with_left_out}" if summary.score_with_left_out else "")
-        )
+        share, other = f"{summary.left_out_percent:.1f} %", summary.score_with_left_out
+        told = f"; with them the score would be {other}" if other else ""
+        lines.append(f"{summary.left_out:,} lymphocytes and stromal cells left out ({share}){told}")
     if summary.cells:
         zero = "0: " if summary.score == CLASSES[0] else "Membranes: "
         lines += [

@@ -20,7 +20,7 @@ _STEPS = 256
 # Below this share of the scale the attention map is wholly clear: tissue that the model passed over.
 _CLEAR_BELOW = 0.35
 
-REGION_COLOUR = "#ffd600"
+REGION_COLOUR = "#76ff03"  # neither in H&E nor in IHC, and no class of cells
 MARK_COLOUR = "#ff1744"  # seen on pink, on brown, and on the yellow of the maps
 
 # Stops chosen against H&E: tissue is pink and violet, so that a map in red or purple would drown in it.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 from napari.layers.shapes._shapes_mouse_bindings import finish_drawing_shape, initiate_polygon_draw
 
+from napari_her2._napari.colormaps import REGION_COLOUR
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.region_files import loading_regions, saving_regions
 from napari_her2._napari.region_kinds import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Shapes
 
+TUMOUR_RGB = tuple(bytes.fromhex(REGION_COLOUR[1:]))
 SQUARE = np.array([[10, 20], [10, 60], [50, 60], [50, 20]], float)  # (y, x)
 
 
@@ -126,8 +128,8 @@ def test_a_shape_that_is_given_up_while_drawing_leaves_nothing(layer: Shapes, ki
     assert kinds_of(layer) == ["tumour", kind]
     assert names_of(layer)[1] == ("tumour 2" if kind == "tumour" else "DCIS 1")
     assert len(layer.features) == len(text_of(layer)) == 2
-    wanted = (255, 214, 0) if kind == "tumour" else KINDS["dcis"].colour
-    assert colours(layer)[:2] == [(255, 214, 0), wanted]
+    wanted = TUMOUR_RGB if kind == "tumour" else KINDS["dcis"].colour
+    assert colours(layer)[:2] == [TUMOUR_RGB, wanted]
 
 
 def test_lines_count_as_no_region(layer: Shapes) -> None:

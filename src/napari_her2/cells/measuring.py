@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from napari_her2.cells.stains import Stains
 
-MEASURED = 1
+MEASURED = 2
 """Version of what is measured: a higher one wherever cells of the same pixels come out otherwise, or cells
 that were kept on disk would be taken for what is measured now."""
 MPP = 0.5

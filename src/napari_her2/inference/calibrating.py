@@ -13,7 +13,7 @@ from napari_her2.cells.areas import DrawnArea
 from napari_her2.cells.bystanders import bystanders
 from napari_her2.cells.calibration import Calibration, ControlCells, checked_name, judged_controls
 from napari_her2.cells.criteria import LEAST_CELLS as ENOUGH_CELLS
-from napari_her2.cells.quality import QualityFacts, quality_reasons, quality_warnings
+from napari_her2.cells.quality import COARSEST_MPP, QualityFacts, quality_reasons, quality_warnings
 from napari_her2.cells.rules import CLASSES, Rules, completeness, membrane_mass
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.cell_reading import read_cells
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import Progress
     from napari_her2.slide.reader import Slide
 
-COARSEST_MPP = 0.6
-"""µm/px from which on membranes are not visible."""
 _HER2 = re.compile(r"her[\s-]?2(?:/neu)?", re.IGNORECASE)
 _LEVEL = re.compile(r"(?<![\d.])([123])\s*\+|(?<![\d.+])0(?![\w.+])|^\s*([123])\s*$")
 

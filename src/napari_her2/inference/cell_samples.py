@@ -88,7 +88,11 @@ def fit_slide(slide: Slide, tissue: TissueMask, area: Area) -> SlideFit:
 def _places(slide: Slide, tissue: TissueMask, area: Area) -> NDArray[np.int64]:
     """(N, 2) rows and columns of the squares, in raster order."""
     grid = slide.tile_grid(SAMPLE_PX, MPP)
-    share = tissue.fraction(grid)
+    share = tissue.fraction(grid).copy()
+    # What a square holds beyond the slide is white, and whiter than the light of the slide.
+    whole = [int(side // pitch) for side, pitch in zip(slide.shape, grid.tile_px0, strict=True)]
+    if all(whole):
+        share[whole[0] :] = share[:, whole[1] :] = 0
     inner, edge = np.argwhere(share >= 0.5), np.argwhere((share > 0) & (share < 0.5))
     if not len(inner) and not len(edge):
         rows, cols = (max(1, side) for side in grid.shape)

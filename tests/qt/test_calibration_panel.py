@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -272,7 +273,7 @@ def test_cancel_keeps_nothing(
             while True:
                 begun.set()
                 yield Progress("Reading the controls")
-                closed.wait(0.01)
+                time.sleep(0.01)
         finally:
             closed.set()
 

@@ -6,7 +6,6 @@ GeoJSON that is compressed as .zip, and none that ends in .gz.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import zipfile
@@ -18,7 +17,7 @@ import numpy as np
 from napari_her2.cells.rules import CLASSES
 from napari_her2.cells.table import SECTORS, ray_directions
 from napari_her2.explain.class_colours import score_colours
-from napari_her2.export.csv_cells import defused
+from napari_her2.export.csv_cells import quoted_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +107,7 @@ def write_cells_csv(path: Path, reading: CellReading, slide_mpp: tuple[float, fl
     ``region`` is the name of the tumour region, and empty for cells outside of all; ``left_out`` is 1 for
     lymphocytes and stromal cells, which count in no percentage. The gain stands in every row.
     """
-    names = [_quoted(name) for name in reading.region_names] or [""]
+    names = [quoted_cell(name) for name in reading.region_names] or [""]
     region = np.array([*names, ""], dtype=object)[reading.region]  # -1 is the last
     row = ",".join(_COLUMNS.values()) + "\n"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -218,13 +217,6 @@ def _outlines_um(reading: CellReading, numbers: NDArray[np.int64]) -> NDArray[np
 def _parts(numbers: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     for first in range(0, len(numbers), _CELLS_AT_ONCE):
         yield numbers[first : first + _CELLS_AT_ONCE]
-
-
-def _quoted(name: str) -> str:
-    """Return a cell of a table that no spreadsheet runs, quoted where it has to be."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([defused(name)])
-    return text.getvalue()
 
 
 @contextmanager

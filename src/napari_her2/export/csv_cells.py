@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from io import StringIO
 from numbers import Number
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,13 @@ def defused(cell: object) -> object:
 
 def _with_mark(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def quoted_cell(cell: object) -> str:
+    """Return a defused cell as it stands in a file, in quotation marks where it needs them."""
+    text = StringIO()
+    csv.writer(text, lineterminator="").writerow([defused(cell)])
+    return text.getvalue()
 
 
 def as_given(cell: str) -> str:

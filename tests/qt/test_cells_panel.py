@@ -89,6 +89,15 @@ def test_cells_are_counted_and_summed_up_in_words(show: Callable[[CellReading], 
     assert "H-score" not in panel.card.facts.text()
 
 
+def test_the_score_stands_out_and_not_the_class_of_most_cells(
+    show: Callable[[CellReading], ResultPanel],
+) -> None:
+    panel = show(reading_by_hand(2000, 1, shares=(0.2, 0.1, 0.5, 0.2), left_out=0))
+    bars, result = panel.card.bars, panel.cells._result
+    assert max(bars._shares, key=bars._shares.__getitem__) == "2+"
+    assert result.score == bars._answer == "3+"
+
+
 def test_a_calibration_is_named(show: Callable[[CellReading], ResultPanel]) -> None:
     panel = show(reading_by_hand(300, calibration="Lab A, 4B5", rules=Rules(gain=1.31)))
     assert panel.cells.calibration.text() == "Calibration: Lab A, 4B5 (gain 1.31)"

@@ -69,6 +69,22 @@ def test_the_bar_of_the_top_class_is_as_long_as_its_probability(qtbot: QtBot) ->
         assert painted == pytest.approx(track * share, abs=4)
 
 
+@pytest.mark.parametrize(("answer", "red"), [(None, 1), ("0", 0), ("3+", 1), ("", None)])
+def test_the_bar_of_the_answer_stands_out_also_where_another_is_longer(
+    qtbot: QtBot, answer: str | None, red: int | None
+) -> None:
+    bars = ProbabilityBars()
+    qtbot.addWidget(bars)
+    bars.set_colours(Colours(track="#000000", bar="#00ff00", top_bar="#ff0000", text="#ffffff"))
+    bars.set_values({"0": 0.25, "3+": 0.75}, answer=answer)
+    bars.resize(300, bars.sizeHint().height())
+    image = bars.grab().toImage()
+    for row in range(2):
+        y = int((row + 0.5) * image.height() / 2)
+        painted = {image.pixelColor(x, y).name() for x in range(image.width())}
+        assert ("#ff0000" in painted) == (row == red)
+
+
 def test_a_form_shows_a_value_without_reporting_it(qtbot: QtBot) -> None:
     form = ManualScoreForm()
     qtbot.addWidget(form)

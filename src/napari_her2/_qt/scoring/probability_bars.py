@@ -19,12 +19,13 @@ _GAP_PX = 8
 
 
 class ProbabilityBars(QWidget):
-    """A bar a class, the longest one in its own colour, with a whisker of one SD to each side."""
+    """A bar a class, that of the answer in its own colour, with a whisker of one SD to each side."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._shares: dict[str, float] = {}
         self._sd: dict[str, float] = {}
+        self._answer: str | None = None
         self._colours = Colours()
         self._label_px = _LABEL_PX
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -36,6 +37,7 @@ class ProbabilityBars(QWidget):
         *,
         title: str = "Probabilities",
         tip: str = "Probability of each score",
+        answer: str | None = None,
     ) -> None:
         """Show shares of one: probabilities, or what a method has instead.
 
@@ -47,9 +49,15 @@ class ProbabilityBars(QWidget):
             Standard deviation of each; None where nothing varies.
         title, tip : str
             What they are, for who hears it, and in a sentence.
+        answer : str or None
+            The row that is the answer; by default the longest, which by the criteria of percentages it need
+            not be. An empty one is none.
         """
         self._shares = dict(shares)
         self._sd = dict(sd or {})
+        self._answer = (
+            max(self._shares, key=self._shares.__getitem__, default=None) if answer is None else answer
+        )
         spoken = ", ".join(f"{name}: {value:.0%}" for name, value in self._shares.items())
         self.setAccessibleName(f"{title}: {spoken}")
         self.setToolTip(tip)
@@ -73,10 +81,9 @@ class ProbabilityBars(QWidget):
         """Paint the rows."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        top = max(self._shares.values(), default=0.0)
         self._label_px = self._widest(painter)
         for row, (name, value) in enumerate(self._shares.items()):
-            self._paint_row(painter, row * _ROW_PX, name, value, is_top=value == top)
+            self._paint_row(painter, row * _ROW_PX, name, value, is_top=name == self._answer)
         painter.end()
 
     def _widest(self, painter: QPainter) -> int:

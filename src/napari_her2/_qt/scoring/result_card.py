@@ -100,7 +100,8 @@ class ResultCard(QWidget):
         self.notice.setText(own)
         self.notice.setVisible(bool(own))
         bars = METHODS[result.method].bars(result)
-        self.bars.set_values(bars.shares, bars.spread, title=bars.title, tip=bars.tip)
+        answer = result.named(result.score) if result.score else ""
+        self.bars.set_values(bars.shares, bars.spread, title=bars.title, tip=bars.tip, answer=answer)
         self.bars.setVisible(bool(bars.shares))
         self.facts.set_markup(_paragraphs(_facts(result)))
         self.warnings.set_markup(_paragraphs(f"⚠ {line}" for line in result.warnings))

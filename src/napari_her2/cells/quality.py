@@ -160,7 +160,7 @@ def quality_warnings(facts: QualityFacts) -> tuple[str, ...]:
     if SOFT_UM < blur <= MOST_BLUR_UM:
         found.append(
             f"The image is soft (blurred by {blur:.2f} µm; sharp slides by less than 0.4 µm), so membranes "
-            f"look weaker than they are: calibrate with a control of the same scan."
+            f"look weaker than they are: a calibration has to come from a control of the same scan."
         )
     if MOST_OUT < out <= TOO_MUCH_OUT and not blur > MOST_BLUR_UM:
         found.append(

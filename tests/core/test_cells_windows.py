@@ -236,8 +236,19 @@ def test_what_is_no_store_of_cells_is_read_over(slide) -> None:
     assert_same_cells(first.cells, again.cells)
 
 
+def test_a_piece_that_checks_and_is_none_ends_what_is_kept(slide) -> None:
+    from napari_her2.inference.cell_store import _PIECE, _block
+
+    first = finished(read_cells(slide, Everywhere()))
+    (store,) = _stores()
+    store.write_bytes(_block(_PIECE, bytes(20)) + store.read_bytes())
+    again = finished(read_cells(slide, Everywhere()))
+    assert again.kept == 0
+    assert_same_cells(first.cells, again.cells)
+
+
 def test_a_disk_that_is_full_costs_the_cache_alone(slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    import napari_her2.inference.cell_store as store_module
+    import napari_her2.inference.block_file as store_module
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

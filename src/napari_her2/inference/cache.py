@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from napari_her2.inference.block_file import BlockFile
 from napari_her2.inference.locks import FileLock
-from napari_her2.own_files import cache_base, is_plain, open_own, private_folder
+from napari_her2.own_files import cache_base, is_plain, open_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -150,7 +150,7 @@ def stored_tiles(key: CacheKey, dim: int) -> NDArray[np.int32]:
     return np.concatenate(found)
 
 
-class FeatureStore:
+class FeatureStore(BlockFile):
     """The features of one slide, grid and encoder on disk.
 
     Parameters
@@ -173,37 +173,14 @@ class FeatureStore:
     Use as a context manager: leaving gives the lock back.
     """
 
+    held = "embeddings"
+    busy = "another program is embedding this slide, so the cache is only read"
+
     def __init__(self, key: CacheKey, dim: int, folder: Path | None = None) -> None:
         self.key = key
         self.dim = dim
         self.path = (folder or cache_folder()) / f"{key.digest}{_SUFFIX}"
-        self._within = folder is None
-        self.problem = ""
-        self._loaded = 0
-        self._file: BinaryIO | None = None
-        self._lock = FileLock(self.path.with_suffix(".lock"))
-
-    def __enter__(self) -> FeatureStore:
-        try:
-            private_folder(self.path.parent, within=self._within)
-            if not self._lock.acquire():
-                self.problem = "another program is embedding this slide, so the cache is only read"
-                return self
-            self._file = open_own(self.path, "r+b")
-            os.utime(self._file.fileno() if os.utime in os.supports_fd else self.path)
-        except OSError as error:
-            self._give_up(error)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    @property
-    def writable(self) -> bool:
-        """Whether new features are kept."""
-        return self._file is not None
+        super().__init__(self.path, within=folder is None)
 
     def load(self, sink: Callable[[NDArray[np.int32], NDArray[np.float16]], None]) -> None:
         """Hand over all features that check, block by block; cut off what does not.
@@ -216,10 +193,7 @@ class FeatureStore:
         try:
             if self._file is not None:
                 self._file.seek(0)
-                end = self._read_blocks(self._file, sink)
-                self._file.truncate(end)
-                self._file.seek(end)
-                self._loaded = end
+                self._goes_on_at(self._read_blocks(self._file, sink))
             elif is_plain(self.path) and not (self._within and self.path.parent.is_symlink()):
                 with open_own(self.path, "rb") as file:
                     self._read_blocks(file, sink)
@@ -239,19 +213,7 @@ class FeatureStore:
             return
         body = np.ascontiguousarray(index, "<i4").tobytes() + np.ascontiguousarray(features, "<f2").tobytes()
         header = _HEADER.pack(_MAGIC, len(index), self.dim, zlib.crc32(body))
-        start = self._file.tell()
-        try:
-            self._file.write(header + body)
-            self._file.flush()
-        except OSError as error:
-            self._cut(start)
-            self._give_up(error)
-
-    def take_back(self) -> None:
-        """Take back all that was appended since it was loaded: the slide was not what it was taken for."""
-        if self._file is not None:
-            self._cut(self._loaded)
-            self._file.seek(self._loaded)
+        self._append(header + body)
 
     def _read_blocks(
         self, file: BinaryIO, sink: Callable[[NDArray[np.int32], NDArray[np.float16]], None]
@@ -264,33 +226,6 @@ class FeatureStore:
             sink(index, np.frombuffer(body, "<f2", offset=split).reshape(count, self.dim))
             end += _HEADER.size + len(body)
         return end
-
-    def _cut(self, end: int) -> None:
-        """Take a half-written block off; where even this fails its CRC gives it away."""
-        if self._file is None:
-            return
-        try:
-            os.ftruncate(self._file.fileno(), end)
-        except OSError:
-            return
-
-    def _give_up(self, error: OSError) -> None:
-        self._close()
-        reason = error.strerror or str(error)
-        self.problem = (
-            f"embeddings are not kept on disk ({reason}): free space in {self.path.parent}, "
-            f"or set NAPARI_HER2_CACHE to another folder"
-        )
-
-    def _close(self) -> None:
-        if self._file is not None:
-            file, self._file = self._file, None
-            try:
-                file.close()
-            except OSError:
-                # A full disk also refuses the last flush of the buffer; the file is closed all the same.
-                self.problem = self.problem or "the last embeddings could not be kept on disk"
-        self._lock.release()
 
 
 def _blocks(file: BinaryIO, dim: int) -> Iterator[tuple[int, bytes]]:

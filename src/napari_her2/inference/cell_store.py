@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 import zlib
 from dataclasses import asdict, dataclass, fields
@@ -20,13 +19,11 @@ import numpy as np
 from napari_her2.cells.measuring import MEASURED
 from napari_her2.cells.table import Cells
 from napari_her2.cells.windows import PIECE_PX, Piece
+from napari_her2.inference.block_file import BlockFile
 from napari_her2.inference.cache import CELLS_SUFFIX, cache_folder
-from napari_her2.inference.locks import FileLock
-from napari_her2.own_files import open_own, private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -69,7 +66,7 @@ class CellKey:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-class CellStore:
+class CellStore(BlockFile):
     """The cells of one slide on disk.
 
     Parameters
@@ -89,34 +86,12 @@ class CellStore:
     Use as a context manager: leaving gives the lock back.
     """
 
+    held = "cells"
+    busy = "another program is reading the cells of this slide, so they are not kept"
+
     def __init__(self, key: CellKey | None) -> None:
-        self.problem = ""
+        super().__init__(None if key is None else cache_folder() / f"{key.digest}{CELLS_SUFFIX}")
         self.fitted: dict[str, Any] | None = None
-        self._file: BinaryIO | None = None
-        self._lock: FileLock | None = None
-        self._loaded = 0
-        self._path = None if key is None else cache_folder() / f"{key.digest}{CELLS_SUFFIX}"
-
-    def __enter__(self) -> CellStore:
-        if self._path is None:
-            return self
-        try:
-            private_folder(self._path.parent, within=True)
-            lock = FileLock(self._path.with_suffix(".lock"))
-            if not lock.acquire():
-                self.problem = "another program is reading the cells of this slide, so they are not kept"
-                return self
-            self._lock = lock
-            self._file = open_own(self._path, "r+b")
-            os.utime(self._file.fileno() if os.utime in os.supports_fd else self._path)
-        except OSError as error:
-            self._give_up(error)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
 
     def load(self, wanted: Callable[[tuple[int, int]], bool], sink: Callable[[Piece], None]) -> None:
         """Hand over the wanted pieces that are kept; cut off what does not check.
@@ -130,74 +105,46 @@ class CellStore:
         """
         if self._file is None:
             return
+        end = 0
         try:
             self._file.seek(0)
-            while (block := _read_block(self._file)) is not None:
-                kind, body = block
-                if kind == _FITTED:
-                    self.fitted = json.loads(body)
-                elif kind == _PIECE and wanted(_PLACE.unpack_from(body)[:2]):
-                    sink(_unpacked(body))
-                self._loaded = self._file.tell()
-            self._file.truncate(self._loaded)
-            self._file.seek(self._loaded)
+            while (block := _read_block(self._file)) is not None and self._takes(*block, wanted, sink):
+                end = self._file.tell()
+            self._goes_on_at(end)
         except OSError as error:
             self._give_up(error)
 
     def keep_fitted(self, values: dict[str, Any]) -> None:
         """Keep what was fitted for the slide; the first that is kept."""
-        self._append([(_FITTED, json.dumps(values, allow_nan=True).encode())])
+        self._append(_block(_FITTED, json.dumps(values, allow_nan=True).encode()))
 
     def keep(self, pieces: Sequence[Piece]) -> None:
         """Keep pieces. Where the disk is full or fails, the store stops keeping and says so in `problem`."""
-        self._append([(_PIECE, _packed(piece)) for piece in pieces])
+        self._append(b"".join(_block(_PIECE, _packed(piece)) for piece in pieces))
 
-    def take_back(self) -> None:
-        """Take back all that was kept since it was loaded: the slide was not what it was taken for."""
-        self._cut(self._loaded)
-
-    def _append(self, blocks: list[tuple[int, bytes]]) -> None:
-        if self._file is None:
-            return
-        start = self._file.tell()
-        data = b"".join(
-            _HEADER.pack(_MAGIC, kind, len(body), zlib.crc32(body)) + body for kind, body in blocks
-        )
+    def _takes(
+        self,
+        kind: int,
+        body: bytes,
+        wanted: Callable[[tuple[int, int]], bool],
+        sink: Callable[[Piece], None],
+    ) -> bool:
+        """Take what a block holds; whether it is what its kind says."""
+        piece: Piece | None = None
         try:
-            self._file.write(data)
-            self._file.flush()
-        except OSError as error:
-            self._cut(start)
-            self._give_up(error)
+            if kind == _FITTED:
+                self.fitted = json.loads(body)
+            elif kind == _PIECE and wanted(_PLACE.unpack_from(body)[:2]):
+                piece = _unpacked(body)
+        except (ValueError, struct.error):  # another version of us wrote it
+            return False
+        if piece is not None:
+            sink(piece)
+        return True
 
-    def _cut(self, end: int) -> None:
-        """Take a half-written block off; where even this fails its CRC gives it away."""
-        if self._file is None:
-            return
-        try:
-            os.ftruncate(self._file.fileno(), end)
-            self._file.seek(end)
-        except OSError:
-            return
 
-    def _give_up(self, error: OSError) -> None:
-        self._close()
-        folder = cache_folder()
-        self.problem = (
-            f"cells are not kept on disk ({error.strerror or error}): free space in {folder}, or set "
-            f"NAPARI_HER2_CACHE to another folder"
-        )
-
-    def _close(self) -> None:
-        if self._file is not None:
-            file, self._file = self._file, None
-            try:
-                file.close()
-            except OSError:
-                # A full disk also refuses the last flush of the buffer; the file is closed all the same.
-                self.problem = self.problem or "the last cells could not be kept on disk"
-        if self._lock is not None:
-            self._lock.release()
+def _block(kind: int, body: bytes) -> bytes:
+    return _HEADER.pack(_MAGIC, kind, len(body), zlib.crc32(body)) + body
 
 
 def _read_block(file: BinaryIO) -> tuple[int, bytes] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from napari_her2.explain.geometries import TILES, TISSUE, Outline, TileValues, frames_of, images_seen
 from napari_her2.explain.overlays import RAW, grouped
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.thumbnail import Thumbnail
     from napari_her2.slide.tissue import TissueMask
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)

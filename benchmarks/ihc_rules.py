@@ -39,6 +39,7 @@ import tifffile
 from scipy.stats import beta, spearmanr
 from shapely.geometry import box
 
+from ihc_baselines import dab_area, ring_dab, ring_h_score
 from ihc_truth import (
     CaseRead,
     control_seed,
@@ -49,7 +50,6 @@ from ihc_truth import (
     stained_cytoplasm,
 )
 from napari_her2 import open_slide, score_slide
-from napari_her2.cells.baselines import dab_area, ring_dab, ring_h_score
 from napari_her2.cells.measuring import MPP
 from napari_her2.cells.rules import CLASSES
 from napari_her2.cells.stains import LEAST_OD, fit_stains

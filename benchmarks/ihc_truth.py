@@ -15,8 +15,8 @@ from scipy.spatial import cKDTree
 from shapely import contains_xy, union_all
 from shapely.geometry import shape
 
+from ihc_baselines import dab_area, ring_dab
 from napari_her2 import open_slide, score_slide
-from napari_her2.cells.baselines import dab_area, ring_dab
 from napari_her2.cells.calibration import gain_from
 from napari_her2.cells.measuring import HALO_UM, MPP, measured
 from napari_her2.cells.rules import CLASSES, Rules, classes, completeness, membrane_mass

@@ -11,8 +11,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from cells_by_hand import cells_by_hand
+from ihc_baselines import dab_area, ring_dab, ring_h_score
 from napari_her2 import open_slide
-from napari_her2.cells.baselines import dab_area, ring_dab, ring_h_score
 from napari_her2.cells.bystanders import bystanders
 from napari_her2.cells.measuring import HALO_UM, measured
 from napari_her2.cells.rules import Rules

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from napari_her2.cells.table import Cells
 
 RING_OD = (0.2, 0.4, 0.6)
-"""Mean optical density of DAB from which a contour counts as 1+, 2+ and 3+: those that QuPath starts with for
-three intensities (Bankhead et al. 2017, doi:10.1038/s41598-017-17204-5)."""
+"""Mean optical density of DAB from which a contour counts as 1+, 2+ and 3+; chosen by us, as usual ones."""
 AREA_OD = 0.2
 """Optical density from which a pixel counts as brown."""
 

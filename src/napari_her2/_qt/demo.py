@@ -142,10 +142,10 @@ class Demonstration:
     def _wait(self, frames: int) -> None:
         from qtpy.QtCore import QTimer
 
+        self._dock.questions.hide()  # asked of whoever sits before a window, not of a picture
         if frames or self._busy():
             QTimer.singleShot(50, lambda: self._wait(max(frames - 1, 0)))
             return
-        self._dock.questions.hide()  # asked of whoever sits before a window, not of a picture
         self._viewer.screenshot(str(self._screenshot), canvas_only=False, flash=False)
         self._viewer.close()
 

@@ -84,7 +84,7 @@ def read_rings(share: float, od: float, width_um: float, side: int = 9) -> Rings
     distance, which = cKDTree(cells.centre_um).query(centres)
     which = which[distance < 4]
     known = np.full(len(which), share)
-    complete, mass = completeness(cells, Rules())[which], membrane_mass(cells, Rules())[which]
+    complete, mass = completeness(cells, Rules())[which], membrane_mass(cells)[which]
     return Rings(known, known * od * width_um, complete.astype(float), mass.astype(float))
 
 
@@ -116,7 +116,7 @@ def stained_cytoplasm(od: float, *, single: bool, side: int = 9) -> float:
     distance, which = cKDTree(cells.centre_um).query(centres[_inner(side)])
     cells = cells.pick(which[distance < 4])
     rules = Rules()
-    return float(100 * np.mean(classes(completeness(cells, rules), membrane_mass(cells, rules), rules) > 0))
+    return float(100 * np.mean(classes(completeness(cells, rules), membrane_mass(cells), rules) > 0))
 
 
 def _places(random: np.random.Generator, side: int, pitch_um: float) -> NDArray[np.float64]:

@@ -123,7 +123,7 @@ def test_the_gain_is_that_of_the_cells_in_the_control(made, pair, tumour):
     cells = measured(rgb, fit_stains([rgb]), (-32.0, -32.0), (0.0, 0.0, height / 4, width / 4))
     y, x = (cells.centre_um.astype(np.float64) / 0.25).T
     inside = shapely.contains_xy(tumour, x, y)
-    complete, mass = completeness(cells, Rules())[inside], membrane_mass(cells, Rules())[inside]
+    complete, mass = completeness(cells, Rules())[inside], membrane_mass(cells)[inside]
     expected = float(np.median(mass[complete >= 0.65])) / 0.70
     assert made.gain == pytest.approx(expected, rel=0.03)
     assert made.cells == pytest.approx(int((complete >= 0.65).sum()), rel=0.03)

@@ -50,7 +50,7 @@ def test_completeness_and_mass_of_rings_are_what_was_drawn(width_um, od, radius_
     error = completeness(cells, RULES) - drawn.completeness
     assert np.abs(error).mean() < 0.04
     assert abs(error.mean()) < 0.04
-    mass = membrane_mass(cells, RULES) / (drawn.completeness * od * width_um)
+    mass = membrane_mass(cells) / (drawn.completeness * od * width_um)
     assert 0.9 < np.median(mass) < 1.1
     complete = mass[drawn.completeness > 0.8]
     assert 0.9 < np.median(complete) < 1.1
@@ -67,7 +67,7 @@ def test_completeness_of_cells_that_share_walls(width_um, od):
     error = completeness(cells, RULES) - complete
     assert np.abs(error).mean() < 0.05
     assert abs(error.mean()) < 0.05
-    mass = membrane_mass(cells, RULES)[complete > 0] / (complete[complete > 0] * od * width_um)
+    mass = membrane_mass(cells)[complete > 0] / (complete[complete > 0] * od * width_um)
     # A ray to the corner of a hexagon crosses its wall at 30 degrees: on average 5 % more of it.
     assert 0.9 < np.median(mass) < 1.2
 
@@ -78,7 +78,7 @@ def test_brown_cytoplasm_alone_is_no_membrane(od):
     for rgb, margin in ((brown_cytoplasm(od, side_um=130.0), 12.0), (alone.rgb, 0.0)):
         cells = read(rgb, margin_um=margin)
         assert len(cells) >= 20
-        found = classes(completeness(cells, RULES), membrane_mass(cells, RULES), RULES)
+        found = classes(completeness(cells, RULES), membrane_mass(cells), RULES)
         assert (found > 0).mean() <= 0.02
 
 
@@ -130,9 +130,7 @@ def test_brightness_changes_no_class(factor):
     light, other = (np.round(each).astype(np.uint8) for each in (grey, grey * factor))
     _, first = of_drawn(drawn.centres_um, read(light))
     _, second = of_drawn(drawn.centres_um, read(other))
-    judged = [
-        classes(completeness(each, RULES), membrane_mass(each, RULES), RULES) for each in (first, second)
-    ]
+    judged = [classes(completeness(each, RULES), membrane_mass(each), RULES) for each in (first, second)]
     assert (judged[0] == judged[1]).mean() > 0.95
     np.testing.assert_allclose(completeness(first, RULES), completeness(second, RULES), atol=2 / 32)
 
@@ -178,7 +176,7 @@ def test_cells_do_not_depend_on_windows(side, top, left):
             getattr(parts, of.name).astype(float), getattr(whole, of.name).astype(float), atol=1e-4
         )
     np.testing.assert_allclose(completeness(parts, RULES), completeness(whole, RULES), atol=1e-4)
-    np.testing.assert_allclose(membrane_mass(parts, RULES), membrane_mass(whole, RULES), atol=1e-4)
+    np.testing.assert_allclose(membrane_mass(parts), membrane_mass(whole), atol=1e-4)
 
 
 def test_a_core_holds_the_cells_whose_centres_lie_in_it():

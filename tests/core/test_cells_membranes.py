@@ -10,7 +10,7 @@ from skimage.segmentation import watershed
 
 from cells_drawn import rings, walls
 from napari_her2.cells.centres import bare_glass, blobs, cell_signal, find_centres, smoothed
-from napari_her2.cells.membranes import membrane_mass, read_membranes, second_derivatives
+from napari_her2.cells.membranes import read_membranes, second_derivatives, sector_mass
 from napari_her2.cells.stains import fit_stains
 from napari_her2.cells.table import ray_directions
 from napari_her2.cells.territories import borders_um, territories
@@ -60,9 +60,9 @@ def test_mass_is_what_stands_above_the_surroundings(inside, outside):
     for width in (0.25, 0.35, 0.45):
         line = 0.5 * np.exp(-0.5 * (at / width) ** 2)
         drawn = 0.5 * width * np.sqrt(2 * np.pi)
-        mass = membrane_mass((step + line).astype(np.float32))
+        mass = sector_mass((step + line).astype(np.float32))
         assert mass == pytest.approx(drawn, rel=0.02, abs=1e-3)
-    assert membrane_mass(np.full(17, 0.4, np.float32)) == pytest.approx(0, abs=1e-6)
+    assert sector_mass(np.full(17, 0.4, np.float32)) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_wide_membrane_that_stands_free_loses_no_mass():
@@ -70,9 +70,9 @@ def test_a_wide_membrane_that_stands_free_loses_no_mass():
     fine = np.linspace(-4, 4, 3201)
     box = gaussian_filter((np.abs(fine) <= 1.05).astype(float), 0.33 / (fine[1] - fine[0]))
     profile = 0.5 * np.interp(at, fine, box)
-    assert membrane_mass(profile.astype(np.float32)) == pytest.approx(0.5 * 2.1, rel=0.05)
+    assert sector_mass(profile.astype(np.float32)) == pytest.approx(0.5 * 2.1, rel=0.05)
     # On a slope it does not stand free: what the minima within 1.5 µm leave of it is taken.
-    sloped = membrane_mass((profile + 0.15 * (at + 2)).astype(np.float32))
+    sloped = sector_mass((profile + 0.15 * (at + 2)).astype(np.float32))
     within = np.abs(at) <= 1.5
     profile = (profile + 0.15 * (at + 2))[within]
     base = (profile[:7].min() + profile[6:].min()) / 2

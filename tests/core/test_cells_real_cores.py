@@ -35,7 +35,7 @@ def percentages(rgb):
     core = (HALO_UM, HALO_UM, side - HALO_UM, side - HALO_UM)
     cells = measured(rgb, fit_stains([rgb]), (0.0, 0.0), core)
     rules = Rules(gain=GAIN)
-    found = classes(completeness(cells, rules), membrane_mass(cells, rules), rules)
+    found = classes(completeness(cells, rules), membrane_mass(cells), rules)
     return [100 * float((found >= least).mean()) for least in range(4)], len(cells)
 
 
@@ -64,7 +64,7 @@ def test_most_cells_of_the_3_core_are_complete(pieces):
     rules = Rules()
     complete = completeness(cells, rules) >= 0.65
     assert 0.5 < complete.mean() < 0.95
-    assert 0.38 < np.median(membrane_mass(cells, rules)[complete]) < 0.58
+    assert 0.38 < np.median(membrane_mass(cells)[complete]) < 0.58
     # 7,000 to 12,000 cells a mm² of crowded carcinoma.
     assert 6000 < len(cells) / ((side - 2 * HALO_UM) * 1e-3) ** 2 < 13000
     area = np.median(cells.area_um2)

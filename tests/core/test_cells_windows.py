@@ -71,7 +71,7 @@ def assert_same_cells(one: Cells, two: Cells) -> None:
     rules = Rules()
     np.testing.assert_allclose(one.centre_um, two.centre_um, atol=0.01)
     np.testing.assert_allclose(completeness(one, rules), completeness(two, rules), atol=1e-4)
-    np.testing.assert_allclose(membrane_mass(one, rules), membrane_mass(two, rules), atol=1e-4)
+    np.testing.assert_allclose(membrane_mass(one), membrane_mass(two), atol=1e-4)
     np.testing.assert_allclose(one.area_um2, two.area_um2, atol=0.01)
 
 

@@ -14,6 +14,7 @@ from cell_results import CELL_METHOD, make_cell_result
 from cells_by_hand import reading_by_hand
 from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.session import session_of
+from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.cell_histogram import CellHistogram, counts_of
 from napari_her2._qt.scoring.cell_thresholds import ThresholdForm, made_way
 from napari_her2._qt.scoring.result_panel import ResultPanel
@@ -101,6 +102,9 @@ def test_the_score_stands_out_and_not_the_class_of_most_cells(
 def test_a_calibration_is_named(show: Callable[[CellReading], ResultPanel]) -> None:
     panel = show(reading_by_hand(300, calibration="Lab A, 4B5", rules=Rules(gain=1.31)))
     assert panel.cells.calibration.text() == "Calibration: Lab A, 4B5 (gain 1.31)"
+    assert Colours().muted in panel.cells.calibration.styleSheet()  # a warning only where there is none
+    panel = show(reading_by_hand(300))
+    assert Colours().warning in panel.cells.calibration.styleSheet()
 
 
 def test_without_a_region_there_is_no_score(show: Callable[[CellReading], ResultPanel]) -> None:

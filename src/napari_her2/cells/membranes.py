@@ -153,10 +153,10 @@ def _read(
     here, sides = around[..., _REACH].copy(), around[..., _REACH - _FLANK : _REACH + _FLANK + 1]
     browner = np.maximum(sides[..., : _FLANK + 1].min(axis=2), sides[..., _FLANK:].min(axis=2))
     np.minimum(contrast, np.float32(RIDGE) * (here - browner), out=contrast)
-    return contrast, here, membrane_mass(around), radius.astype(np.float32)
+    return contrast, here, sector_mass(around), radius.astype(np.float32)
 
 
-def membrane_mass(around: NDArray[np.float32]) -> NDArray[np.float32]:
+def sector_mass(around: NDArray[np.float32]) -> NDArray[np.float32]:
     """DAB of a membrane above its surroundings, integrated across it.
 
     The surroundings are the minima within 1.5 µm on both sides. A membrane about as wide as that has its own

@@ -58,7 +58,7 @@ class CellReading:
     @cached_property
     def raw_mass(self) -> NDArray[np.float32]:
         """Mean membrane mass of each cell without a gain, (N,), OD·µm."""
-        return membrane_mass(self.cells, self.rules)
+        return membrane_mass(self.cells)
 
     @cached_property
     def classes(self) -> NDArray[np.uint8]:
@@ -92,7 +92,7 @@ class CellReading:
         """Return the same cells judged by other rules; completeness and mass are not measured again."""
         same = (rules.contrast, rules.dab) == (self.rules.contrast, self.rules.dab)
         new = replace(self, rules=rules, calibration=self.calibration if calibration is None else calibration)
-        kept = ["counted", "index", *(("completeness", "raw_mass") if same else ())]
+        kept = ["counted", "index", "raw_mass", *(["completeness"] if same else [])]
         kept += ["lateral_mass"] if same and rules.gastric == self.rules.gastric else []
         for name in kept:
             if name in self.__dict__:

@@ -86,7 +86,7 @@ def calibrating(
     number = labelled(cells.centre_um.astype(np.float64) / slide.known_mpp, where)
     place_of = np.repeat(np.arange(len(controls)), [len(held) for held in controls.values()])
     level = np.where((number >= 0) & ~bystanders(cells, rules), place_of[number], -1)
-    complete, mass = completeness(cells, rules), membrane_mass(cells, rules)
+    complete, mass = completeness(cells, rules), membrane_mass(cells)
     gain, judged, remarks = judged_controls(
         [
             ControlCells(of, complete[level == place], mass[level == place])

@@ -98,8 +98,9 @@ class CellsPanel(QWidget):
 
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
-        for label in (self.calibration, self.doubt):
-            label.setStyleSheet(f"color: {colours.warning};")
+        self._colours = colours
+        self.doubt.setStyleSheet(f"color: {colours.warning};")
+        self._colour_calibration()
         self.score.setStyleSheet("font-weight: bold;")
         for part in (self.histogram, self.thresholds, self.walk):
             part.set_colours(colours)
@@ -145,10 +146,17 @@ class CellsPanel(QWidget):
         self.score.setText(score_line(summary))
         _fill(self.doubt, borderline_line(summary))
         self.calibration.setText(calibration_line(reading))
+        self._colour_calibration()
         self.summary.setText("\n".join(summary_lines(reading, summary)))
         self.histogram.set_reading(reading)
         self.thresholds.set_note(" ".join(changed_words(reading.rules)))
         self._mark()
+
+    def _colour_calibration(self) -> None:
+        """Warn where there is none."""
+        calibrated = self.reading is not None and bool(self.reading.calibration)
+        colour = self._colours.muted if calibrated else self._colours.warning
+        self.calibration.setStyleSheet(f"color: {colour};")
 
     def _mark(self) -> None:
         reading, number = self.reading, self.walk.chosen

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_her2.inference.device import Device
+    from napari_her2.inference.doubt import Signature
     from napari_her2.inference.options import ScoringOptions
     from napari_her2.inference.regions import Regions
     from napari_her2.models.bundle import ModelBundle
@@ -44,6 +45,8 @@ class ScoringJob:
     device : Device
     options : ScoringOptions
     clock : Clock
+    signatures : list of Signature or None
+        Takes what each slide looks like to the model, where somebody collects it.
     """
 
     slide: Slide
@@ -53,6 +56,7 @@ class ScoringJob:
     device: Device
     options: ScoringOptions
     clock: Clock = field(default_factory=Clock)
+    signatures: list[Signature] | None = None
 
     @property
     def card(self) -> ModelCard:

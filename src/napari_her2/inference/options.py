@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from napari_her2.cells.rules import Rules
 from napari_her2.errors import JobFailed
 from napari_her2.inference.presentation import MIN_CONFIDENCE
+from napari_her2.models.answer_sets import COVERAGE, COVERAGES
+from napari_her2.models.familiarity import LEAST_FAMILIARITY
 
 if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
@@ -44,6 +46,13 @@ class ScoringOptions:
         Name of the calibration that the gain is from; empty for none, and then the gain is that of the rules.
     gain : float or None
         Of that calibration; None looks it up by its name, see `calibrated`.
+    coverage : float
+        How often the set of scores is to hold the truth, 0.8 to 0.99.
+    min_familiarity : float
+        The answer is withheld where fewer than this share of slides like those of validation would look at least
+        as strange; 0 withholds none.
+    show_withheld : bool
+        Whether answers that are withheld because the slide is unlike are shown anyway, with that said.
     """
 
     preset: Preset = "auto"
@@ -56,6 +65,9 @@ class ScoringOptions:
     rules: Rules | None = None
     calibration: str = ""
     gain: float | None = None
+    coverage: float = COVERAGE
+    min_familiarity: float = LEAST_FAMILIARITY
+    show_withheld: bool = False
 
     def __post_init__(self) -> None:
         if self.preset not in ("auto", "resection", "biopsy"):
@@ -66,6 +78,13 @@ class ScoringOptions:
             raise JobFailed("The least share of tissue and the least probability are numbers from 0 to 1.")
         if self.batch_size is not None and self.batch_size < 1:
             raise JobFailed("A batch holds at least one tile.")
+        if not COVERAGES[0] <= self.coverage <= COVERAGES[1]:
+            low, high = (f"{share:.0%}" for share in COVERAGES)
+            raise JobFailed(
+                f"A set of scores can hold the truth in {low} to {high} of the cases: choose between."
+            )
+        if not 0 <= self.min_familiarity < 1:
+            raise JobFailed("The least familiarity is a number from 0 (nothing is withheld) to below 1.")
         if self.gain is not None and not self.calibration:
             raise JobFailed("A gain goes with the name of its calibration, or into the rules.")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_her2.explain.geometries import TILES, TISSUE, Outline, TileValues, frames_of, images_seen
 from napari_her2.explain.overlays import RAW, grouped
 from napari_her2.inference.class_words import class_name, with_ish
+from napari_her2.inference.doubt import NO_DOUBT_KNOWN, NOTHING_KNOWN, Doubt, SlideFamiliarity
 from napari_her2.models.card import BOTH, NOTICE
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ class ScoredSlide:
     files : tuple of (str, callable)
         What the method adds to the folder of the result: a name of
         `napari_her2.export.result_files.OF_A_METHOD`, and what writes a file of that path.
+    familiarity : SlideFamiliarity
+        How much the slide looks like what the model learnt from; "not known" where the model cannot tell.
     """
 
     name: str
@@ -165,6 +168,7 @@ class ScoredSlide:
     tiles_info: OverlayInfo = TILES
     cells: CellReading | None = None
     files: tuple[tuple[str, Callable[[Path], None]], ...] = ()
+    familiarity: SlideFamiliarity = NOTHING_KNOWN
 
     @property
     def ranks(self) -> TileMap | None:
@@ -245,6 +249,9 @@ class SlideResult:
     measures : mapping of str to plain values
         What the method measured, as it stands in result.json beside what every result has: numbers (NaN
         where there is none), texts, lists and mappings of them.
+    doubt : Doubt
+        How far the answer can be trusted: its set and promise, how familiar the slides are, how far the
+        models of an ensemble part.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -274,6 +281,7 @@ class SlideResult:
     precision: str = ""
     reason: str = ""
     measures: Mapping[str, Any] = field(default_factory=dict)
+    doubt: Doubt = NO_DOUBT_KNOWN
 
     @property
     def slide(self) -> str:

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.card import ModelCard
     from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.familiarity import Familiarity
     from napari_her2.models.weights_header import TensorClaim
 
     _Of = TypeVar("_Of")
@@ -51,6 +53,10 @@ class ModelBundle:
     path : Path or None
     sha256 : str
         Of the file, hexadecimal.
+    familiarity : Familiarity or None
+        What the model has seen; None where nobody kept it, as in older bundles.
+    answer_sets : AnswerSets or None
+        What it can promise; likewise.
     """
 
     card: ModelCard
@@ -58,6 +64,8 @@ class ModelBundle:
     head: nn.Module
     path: Path | None
     sha256: str
+    familiarity: Familiarity | None = None
+    answer_sets: AnswerSets | None = None
 
     @property
     def patch_encoder(self) -> PatchEncoder:

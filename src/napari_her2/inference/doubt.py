@@ -1,0 +1,125 @@
+"""How far an answer can be trusted: how the slide looks to the model, and what is promised."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_her2.models.familiarity import NOT_KNOWN, UNLIKE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_her2.models.answer_sets import AnswerSet
+    from napari_her2.models.familiarity import Verdict
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """What a slide looks like to a model: some of its tiles, described.
+
+    Parameters
+    ----------
+    slide, stain : str
+    features : (N, D) float32
+        Of tiles drawn over the slide, as the model sees them; (0, D) where there are none.
+    appearance : (M, A) float32 or None
+        What the pixels look like (`napari_her2.inference.appearance`); None where no pixels were at hand.
+    """
+
+    slide: str
+    stain: str
+    features: NDArray[np.float32]
+    appearance: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlideFamiliarity:
+    """How much a slide looks like what the model learnt from.
+
+    Parameters
+    ----------
+    verdict : str
+        "familiar", "in part", "unlike" or "not known".
+    value : float
+        Share of slides like those of validation that would look at least as strange; NaN where not known.
+    unfamiliar : float
+        Share of the tiles that are farther off than 99 % of those of validation slides; NaN where not known.
+    distances : (N,) float32 or None
+        Of each tile of the slide, in the order of its table, in units of that limit.
+    by_space : mapping of str to float
+        ``value`` by each kind of space alone.
+    reason : str
+        What is strange, in words; empty of a familiar slide.
+    """
+
+    verdict: Verdict = NOT_KNOWN
+    value: float = math.nan
+    unfamiliar: float = math.nan
+    distances: NDArray[np.float32] | None = None
+    by_space: Mapping[str, float] | None = None
+    reason: str = ""
+
+
+NOTHING_KNOWN = SlideFamiliarity()
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far the models of an ensemble part.
+
+    Parameters
+    ----------
+    models, agree : int
+        How many there are, and how many of them name the class of the ensemble.
+    sd : mapping of str to float
+        Standard deviation of the probability of each class between them.
+    """
+
+    models: int
+    agree: int
+    sd: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """How far the answer of a result can be trusted.
+
+    Parameters
+    ----------
+    answer : AnswerSet or None
+        The set of scores and its promise; None of a model that can make none.
+    verdict : str
+        Of the strangest slide of the result.
+    familiarity : float
+        Its value; NaN where not known.
+    reason : str
+        What is strange about it.
+    min_familiarity : float
+        Below it the answer is withheld.
+    spread : Spread or None
+        Between the models of an ensemble; None of a single model.
+    shown_anyway : bool
+        Whether the user asked to see an answer that is withheld.
+    """
+
+    answer: AnswerSet | None = None
+    verdict: Verdict = NOT_KNOWN
+    familiarity: float = math.nan
+    reason: str = ""
+    min_familiarity: float = 0.0
+    spread: Spread | None = None
+    shown_anyway: bool = False
+
+    @property
+    def withheld(self) -> bool:
+        """Whether there is no answer because the slide is unlike what the model learnt from."""
+        return self.verdict == UNLIKE
+
+
+NO_DOUBT_KNOWN = Doubt()
+"""Of a result whose model says nothing of itself, which is no reason to trust it."""

@@ -1,0 +1,151 @@
+"""What a model has seen: where the tiles of its training slides lie, and how far from them others are.
+
+A space describes tiles by numbers: the features that the model itself takes, or what the pixels look like
+(`napari_her2.inference.appearance`). The covariance of the training tiles is kept as its first principal
+directions and one variance for all the rest, which shrinks it (Tipping and Bishop 1999, probabilistic PCA,
+doi:10.1111/1467-9868.00196); in the whitened directions the distance is that to the nearest of a few hundred
+representative training tiles, so that tissue of several kinds is no single cloud (as in Roth et al. 2022,
+PatchCore, arXiv:2106.08265).
+
+A slide is as unlike as the median of its tiles, and unlike in part by the upper tenth of them. Both are judged
+by the validation slides, which the model has not learnt from: familiarity is the share of slides like those
+that would look at least as strange, by a t distribution of the logarithms with as many degrees of freedom as
+there are validation slides less one. Few slides give wide limits.
+
+No PyTorch: a familiarity is arrays and their arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+Verdict = Literal["familiar", "in part", "unlike", "not known"]
+FAMILIAR: Verdict = "familiar"
+IN_PART: Verdict = "in part"
+UNLIKE: Verdict = "unlike"
+NOT_KNOWN: Verdict = "not known"
+"""As `result.json` has them. "not known" is said of models that keep nothing of what they saw."""
+FEATURES, APPEARANCE = "features", "appearance"
+"""Kinds of spaces."""
+QUANTILES = (0.5, 0.9)
+"""Of the distances of the tiles of a slide: the first makes it unlike, the second unlike in part."""
+LEAST_FAMILIARITY = 0.01
+"""Below it an answer is withheld, unless the user says otherwise."""
+LEAST_SLIDES = 3
+"""With fewer validation slides a space has no limits: nothing is said."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureSpace:
+    """One way to describe tiles, and where those of the training slides lie.
+
+    Parameters
+    ----------
+    mean : (D,) float32
+    components : (k, D) float32
+        Principal directions of the training tiles, orthonormal rows.
+    scale : (k,) float32
+        Standard deviation along each, above 0.
+    rest : float
+        Root mean square length of what lies outside of these directions, above 0.
+    references : (M, k) float32
+        Representative training tiles, whitened; at least one.
+    tile_limit : float
+        Distance that 99 % of the tiles of validation slides stay below, above 0.
+    slides : (S, 2) float32
+        `QUANTILES` of the distances of the tiles of each validation slide.
+    """
+
+    mean: NDArray[np.float32]
+    components: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    rest: float
+    references: NDArray[np.float32]
+    tile_limit: float
+    slides: NDArray[np.float32]
+
+    def distances(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Measure how far tiles are from what the model learnt from.
+
+        Parameters
+        ----------
+        features : (N, D) float
+
+        Returns
+        -------
+        (N,) float32
+            In units of ``tile_limit``: beyond 1 a tile is unfamiliar.
+        """
+        found = np.empty(len(features), np.float32)
+        for first in range(0, len(features), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            found[part] = self._distances(features[part])
+        return found
+
+    def _distances(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        centred = features.astype(np.float32) - self.mean
+        inside = centred @ self.components.T
+        outside = np.maximum((centred**2).sum(axis=1) - (inside**2).sum(axis=1), 0) / self.rest**2
+        white = inside / self.scale
+        squares = (white**2).sum(axis=1)[:, None] + (self.references**2).sum(axis=1)[None]
+        nearest = np.maximum((squares - 2 * white @ self.references.T).min(axis=1), 0)
+        return np.asarray(np.sqrt(nearest + outside) / self.tile_limit, np.float32)
+
+    def familiarity(self, distances: NDArray[np.floating]) -> tuple[float, float]:
+        """Say how many slides like those of validation would look at least as strange.
+
+        Parameters
+        ----------
+        distances : (N,) float
+            Of the tiles of a slide, at least one.
+
+        Returns
+        -------
+        whole, upper : float
+            By the median of its tiles, and by their upper tenth; NaN where too few validation slides are
+            known to say it.
+        """
+        if len(self.slides) < LEAST_SLIDES:
+            return float("nan"), float("nan")
+        own = np.quantile(distances, QUANTILES)
+        whole, upper = (_share_beyond(value, self.slides[:, at]) for at, value in enumerate(own))
+        return whole, upper
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Familiarity:
+    """What a model keeps of what it has seen.
+
+    Parameters
+    ----------
+    spaces : mapping of (str, str) to FeatureSpace
+        By stain of the slides ("H&E", "IHC") and kind (`FEATURES`, `APPEARANCE`).
+    """
+
+    spaces: Mapping[tuple[str, str], FeatureSpace]
+
+    def of(self, stain: str) -> dict[str, FeatureSpace]:
+        """Return the spaces of the slides of a stain, by kind."""
+        return {kind: space for (own, kind), space in self.spaces.items() if own == stain}
+
+
+_AT_ONCE = 4096
+_TINY = 1e-6
+
+
+def _share_beyond(value: float, known: NDArray[np.floating]) -> float:
+    """Share of further slides that would lie beyond a value, by a prediction interval of the logarithms."""
+    from scipy.stats import t  # half a second, which whoever scores with older models need not wait
+
+    logs = np.log(np.maximum(known.astype(np.float64), _TINY))
+    count = len(logs)
+    spread = max(float(logs.std(ddof=1)), _TINY) * np.sqrt(1 + 1 / count)
+    return float(t.sf((np.log(max(value, _TINY)) - logs.mean()) / spread, count - 1))

@@ -49,8 +49,8 @@ class ScoringOptions:
     coverage : float
         How often the set of scores is to hold the truth, 0.8 to 0.99.
     min_familiarity : float
-        The answer is withheld where fewer than this share of slides like those of validation would look at least
-        as strange; 0 withholds none.
+        The answer is withheld where fewer than this share of slides like those of validation would look as
+        strange; 0 withholds none.
     show_withheld : bool
         Whether answers that are withheld because the slide is unlike are shown anyway, with that said.
     """

@@ -7,10 +7,10 @@ doi:10.1111/1467-9868.00196); in the whitened directions the distance is that to
 representative training tiles, so that tissue of several kinds is no single cloud (as in Roth et al. 2022,
 PatchCore, arXiv:2106.08265).
 
-A slide is as unlike as the median of its tiles, and unlike in part by the upper tenth of them. Both are judged
-by the validation slides, which the model has not learnt from: familiarity is the share of slides like those
-that would look at least as strange, by a t distribution of the logarithms with as many degrees of freedom as
-there are validation slides less one. Few slides give wide limits.
+A slide is as unlike as the median of its tiles, and unlike in part by the upper tenth of them. Both are
+judged by the validation slides, which the model has not learnt from: familiarity is the share of slides like
+those that would look at least as strange, by a t distribution of the logarithms with as many degrees of
+freedom as there are validation slides less one. Few slides give wide limits.
 
 No PyTorch: a familiarity is arrays and their arithmetic.
 """

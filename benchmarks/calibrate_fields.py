@@ -76,8 +76,8 @@ def validation_fields(folder: Path, config: CorrANetConfig) -> FieldStore:
 def calibrated(bundle: ModelBundle, store: FieldStore, config: CorrANetConfig) -> ModelBundle:
     """Return the bundle with what these fields say on its card."""
     card, listed = bundle.card, store.listed(PART)
-    said = judge(bundle.head, LabelledFields((store.images(PART, "he"),), store.labels(PART)), CPU)
-    slides, fields = joined(said, listed), predictions_of(said, listed)
+    judged = judge(bundle.head, LabelledFields((store.images(PART, "he"),), store.labels(PART)), CPU)
+    slides, fields = joined(judged, listed), predictions_of(judged, listed)
     temperature = fit_temperature(slides.labels, slides.probabilities)
     figures = {}
     for what, given in (("slides", replace(slides, temperature=temperature)), ("fields", fields)):

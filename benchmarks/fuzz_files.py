@@ -160,8 +160,8 @@ def _in_header(data: bytes, rng: np.random.Generator) -> bytes:
         header = header[: found.start(1)] + text + header[found.end(1) :]
     else:
         header = _TEXT[int(rng.integers(len(_TEXT)))](header, rng)
-    told = len(header) if rng.integers(20) else int(rng.integers(2**40))
-    return told.to_bytes(8, "little") + header + data[8 + length :]
+    claimed = len(header) if rng.integers(20) else int(rng.integers(2**40))
+    return claimed.to_bytes(8, "little") + header + data[8 + length :]
 
 
 def _use_bundle(path: Path) -> None:

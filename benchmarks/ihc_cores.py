@@ -38,7 +38,7 @@ def main() -> None:
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         cores = [(folder / row["filename"], row["ihc_score"]) for row in csv.DictReader(file)]
     bundles = [load_model(name) for name in options.models]
-    said: dict[str, list[str]] = {bundle.card.name: [] for bundle in bundles}
+    answers_of: dict[str, list[str]] = {bundle.card.name: [] for bundle in bundles}
     seconds: dict[str, list[float]] = {bundle.card.name: [] for bundle in bundles}
     tissue = []
     for path, _ in cores:
@@ -49,14 +49,14 @@ def main() -> None:
                 result = score_slide(slide, bundle, device="cpu")
                 seconds[bundle.card.name].append(time.perf_counter() - began)
                 answer = f"{result.score} {result.confidence:.2f}"
-                said[bundle.card.name].append(f"({answer})" if result.abstained else answer)
+                answers_of[bundle.card.name].append(f"({answer})" if result.abstained else answer)
     head = " | ".join(
         f"{path.name[:6]}, {area:.2f} mm²" for (path, _), area in zip(cores, tissue, strict=True)
     )
     print("In brackets: indeterminate, too few tiles or too unsure.\n")
     print(f"| model | {head} | as the score | median s |\n|{'---|' * (len(cores) + 3)}")
     print(f"| IHC score of the case | {' | '.join(score for _, score in cores)} | | |")
-    for name, answers in said.items():
+    for name, answers in answers_of.items():
         right = sum(
             answer.strip("()").split()[0] == CLASSES[score]
             for answer, (_, score) in zip(answers, cores, strict=True)

@@ -77,8 +77,8 @@ def accuracy(bags: list[Bag], part: list[str], architecture: str, epochs: int, s
         config.write_text(CONFIG.format(architecture=architecture, epochs=epochs, seed=seed))
         for _ in napari_her2_training.run("mil", config, write_fold(folder, bags, part), folder / "run"):
             pass
-        said, _ = read_predictions(folder / "run" / "predictions.csv")
-        test = said[Part(0, "test")]
+        by_part, _ = read_predictions(folder / "run" / "predictions.csv")
+        test = by_part[Part(0, "test")]
     return float((test.probabilities.argmax(axis=1) == test.labels).mean())
 
 

@@ -34,8 +34,8 @@ def cache_base() -> Path:
     """Folder for everything that can be made again: NAPARI_HER2_CACHE, else the user's cache folder."""
     import platformdirs
 
-    told = os.environ.get("NAPARI_HER2_CACHE")
-    return Path(told or platformdirs.user_cache_dir("napari-her2", appauthor=False))
+    chosen = os.environ.get("NAPARI_HER2_CACHE")
+    return Path(chosen or platformdirs.user_cache_dir("napari-her2", appauthor=False))
 
 
 def private_folder(folder: Path, *, within: bool = False) -> Path:

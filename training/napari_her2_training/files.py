@@ -31,9 +31,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows with the same columns, whole or not at all; numbers with four decimals, None as nothing."""
-    told = [{key: f"{v:.4f}" if isinstance(v, float) else v for key, v in row.items()} for row in rows]
+    written = [{key: f"{v:.4f}" if isinstance(v, float) else v for key, v in row.items()} for row in rows]
     with whole_file(path) as whole:
-        write_records(whole, rows[0], told)
+        write_records(whole, rows[0], written)
 
 
 @contextmanager

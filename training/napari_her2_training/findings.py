@@ -165,8 +165,8 @@ class Findings:
         except Enough:
             return
         except Her2Error as error:
-            told = error.faults if isinstance(error, SeveralFaults) else (f"{where}{error}",)
-            self.faults += [fault for fault in told if fault not in self.faults]
+            found = error.faults if isinstance(error, SeveralFaults) else (f"{where}{error}",)
+            self.faults += [fault for fault in found if fault not in self.faults]
 
     def spend(self, what: str, seconds: float | None, why: str = "") -> None:
         """Add to the estimate; what could not be measured is said instead."""

@@ -23,9 +23,9 @@ def alignment_folder() -> Path:
     """Folder of the kept alignments: the environment variable, else in the data folder of the user."""
     import platformdirs
 
-    told = os.environ.get(FOLDER_VARIABLE)
+    chosen = os.environ.get(FOLDER_VARIABLE)
     base = platformdirs.user_data_path("napari-her2", appauthor=False) / "alignments"
-    return Path(told) if told else base
+    return Path(chosen) if chosen else base
 
 
 def keep_alignment(fixed_id: str, moving_id: str, alignment: Alignment) -> None:

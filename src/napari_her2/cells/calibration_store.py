@@ -47,9 +47,9 @@ def calibration_folder() -> Path:
     """Folder of the kept calibrations: the environment variable, else in the data folder of the user."""
     import platformdirs
 
-    told = os.environ.get(FOLDER_VARIABLE)
+    chosen = os.environ.get(FOLDER_VARIABLE)
     base = platformdirs.user_data_path("napari-her2", appauthor=False) / "calibrations"
-    return Path(told) if told else base
+    return Path(chosen) if chosen else base
 
 
 def kept_calibrations() -> tuple[tuple[Calibration, ...], tuple[UnreadableCalibration, ...]]:

@@ -89,10 +89,10 @@ def why(reading: CellReading, number: int) -> str:
     named = [place for place in (found, found + 1) if 1 <= place < len(CLASSES)]
     shares = _asked([(CLASSES[place], f"{100 * rules.completeness[place - 1]:.4g} %") for place in named])
     masses = _asked([(CLASSES[place], f"{rules.mass[place - 1]:.4g}") for place in named])
-    said = f"complete {100 * complete:.0f} % ({shares}), mass {mass:.3g} ({masses})"
+    words = f"complete {100 * complete:.0f} % ({shares}), mass {mass:.3g} ({masses})"
     if reading.lateral_mass is not None:
-        said += f", {float(reading.lateral_mass[number]) / rules.gain:.3g} in its strongest third"
-    return f"{said}: {CLASSES[found]}"
+        words += f", {float(reading.lateral_mass[number]) / rules.gain:.3g} in its strongest third"
+    return f"{words}: {CLASSES[found]}"
 
 
 def changes(rules: Rules) -> tuple[str, ...]:
@@ -127,10 +127,10 @@ def changes(rules: Rules) -> tuple[str, ...]:
 def changed_words(rules: Rules) -> tuple[str, ...]:
     """Warn of changed thresholds and of the rule of the stomach, a sentence each; empty for neither."""
     found = changes(rules)
-    said = [f"Thresholds changed by the user: {'; '.join(found)}."] if found else []
+    words = [f"Thresholds changed by the user: {'; '.join(found)}."] if found else []
     if rules.gastric:
-        said.append(f"Scored by the rule of the stomach{', for a biopsy' if rules.biopsy else ''}.")
-    return tuple(said)
+        words.append(f"Scored by the rule of the stomach{', for a biopsy' if rules.biopsy else ''}.")
+    return tuple(words)
 
 
 def _up(complete: Many, share: Many | np.float32, mass: Many, least: Many) -> Many:

@@ -96,9 +96,9 @@ def cell_facts(measures: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     ]
     if measures["left_out"]:
         other = measures["score_with_left_out"]
-        told = f"; with them the score would be {other}" if other else ""
+        otherwise = f"; with them the score would be {other}" if other else ""
         share = f"{measures['left_out_percent']:.1f} % of the cells taken for lymphocytes and stroma"
-        facts.append(("left out", f"{share}{told}"))
+        facts.append(("left out", f"{share}{otherwise}"))
     known = measures["calibration"]
     facts.append(("calibration", f"{known or UNCALIBRATED}, gain {gain:.3g}"))
     if len(measures["regions_cells"]) > 1:

@@ -82,9 +82,9 @@ class VerifiedModel:
 
 def models_folder() -> Path:
     """Folder of the user's models; the environment variable NAPARI_HER2_MODELS overrides it."""
-    told = os.environ.get(FOLDER_VARIABLE)
-    if told:
-        return Path(told)
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen:
+        return Path(chosen)
     import platformdirs
 
     return platformdirs.user_data_path("napari-her2", appauthor=False) / "models"

@@ -49,8 +49,8 @@ def read_properties(slide: TiffSlide) -> tuple[dict[str, Any], str]:
         parser = _PropertyParser
         known = parser.new_metadata()
         # Images that tiffslide takes for none of its kinds (focal planes, planes of colour) are read by us.
-        said = "" if isinstance(error, NotImplementedError) else str(error) or type(error).__name__
-        return known, said
+        problem = "" if isinstance(error, NotImplementedError) else str(error) or type(error).__name__
+        return known, problem
 
 
 def _forget_useless_resolution(page: Any) -> None:  # noqa: ANN401 - tifffile

@@ -132,28 +132,28 @@ def read_process(out: Path) -> ProcessRecord | None:
     ProcessRecord or None
         None where no training has told of itself.
     """
-    told = _read_json(out / PROCESS_FILE)
-    if told is None or told.get("state") not in _TOLD:
+    record = _read_json(out / PROCESS_FILE)
+    if record is None or record.get("state") not in _TOLD:
         return None
-    state: State = told["state"]
+    state: State = record["state"]
     if state == "running" and not is_alive(out):
         # It may have ended between the two looks.
         again = _read_json(out / PROCESS_FILE)
         if again is not None and again.get("state") in _TOLD:
-            told, state = again, again["state"]
+            record, state = again, again["state"]
         state = "lost" if state == "running" else state
-    bundle = told.get("bundle")
+    bundle = record.get("bundle")
     return ProcessRecord(
         state=state,
-        message=str(told.get("message") or ""),
-        method=str(told.get("method") or ""),
-        config=str(told.get("config") or ""),
-        data=str(told.get("data") or ""),
-        device=str(told.get("device") or "auto"),
-        pid=_whole(told.get("pid")),
-        host=str(told.get("host") or ""),
-        started=_number(told.get("started")) or 0.0,
-        ended=_number(told.get("ended")),
+        message=str(record.get("message") or ""),
+        method=str(record.get("method") or ""),
+        config=str(record.get("config") or ""),
+        data=str(record.get("data") or ""),
+        device=str(record.get("device") or "auto"),
+        pid=_whole(record.get("pid")),
+        host=str(record.get("host") or ""),
+        started=_number(record.get("started")) or 0.0,
+        ended=_number(record.get("ended")),
         bundle=Path(bundle) if isinstance(bundle, str) and bundle else None,
     )
 
@@ -204,15 +204,15 @@ class LogTail:
         self._offset += whole
         entries: list[LogEntry] = []
         for line in chunk[:whole].splitlines():
-            told = _parse(line)
-            if told is None:
+            record = _parse(line)
+            if record is None:
                 continue
-            if "started" in told:
-                if not told.get("resume"):
+            if "started" in record:
+                if not record.get("resume"):
                     self._start_over(offset=self._offset)
                     entries.clear()
                 continue
-            entry = _entry(told)
+            entry = _entry(record)
             if entry is not None:
                 entries.append(entry)
         self._history.add(entries)
@@ -264,8 +264,8 @@ def _curves(epochs: Mapping[int, Mapping[str, float]]) -> tuple[Curve, ...]:
     return tuple(Curve(name, tuple(found)) for name, found in points.items())
 
 
-def _entry(told: Mapping[str, Any]) -> LogEntry | None:
-    time, stage, values = _number(told.get("time")), told.get("stage"), told.get("values")
+def _entry(record: Mapping[str, Any]) -> LogEntry | None:
+    time, stage, values = _number(record.get("time")), record.get("stage"), record.get("values")
     if time is None or not isinstance(stage, str):
         return None
     numbers = {
@@ -274,9 +274,11 @@ def _entry(told: Mapping[str, Any]) -> LogEntry | None:
         if (number := _number(value)) is not None
     }
     of_older = numbers.pop("epoch", 0)  # versions up to 0.1 told it among the measures
-    counts = {name: _whole(told.get(name)) for name in ("done", "total", "fold", "folds", "epoch", "epochs")}
+    counts = {
+        name: _whole(record.get(name)) for name in ("done", "total", "fold", "folds", "epoch", "epochs")
+    }
     counts["epoch"] = counts["epoch"] or int(of_older)
-    unit, note = str(told.get("unit") or ""), str(told.get("note") or "")
+    unit, note = str(record.get("unit") or ""), str(record.get("note") or "")
     return LogEntry(time, Progress(stage, unit=unit, note=note, values=numbers, **counts))
 
 
@@ -303,10 +305,10 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _parse(text: bytes) -> dict[str, Any] | None:
     try:
-        told = _PROCESS.parsed_json(text.decode(), "the log")
+        record = _PROCESS.parsed_json(text.decode(), "the log")
     except (JobFailed, UnicodeDecodeError):
         return None
-    return told if isinstance(told, dict) else None
+    return record if isinstance(record, dict) else None
 
 
 def _number(value: object) -> float | None:

@@ -49,9 +49,9 @@ def read_outcome(text: str) -> Outcome | None:
         if not line.startswith("{"):  # what libraries print
             continue
         try:
-            told = _LINE.parsed_json(line, "the outcome")
+            parsed = _LINE.parsed_json(line, "the outcome")
         except JobFailed:
             continue
-        if isinstance(told, dict) and isinstance(told.get("kind"), str):
-            return Outcome(told["kind"], str(told.get("message") or ""), told)
+        if isinstance(parsed, dict) and isinstance(parsed.get("kind"), str):
+            return Outcome(parsed["kind"], str(parsed.get("message") or ""), parsed)
     return None

@@ -273,20 +273,20 @@ def state_file() -> Path:
     """File of the known runs: the environment variable, else in the state folder of the user."""
     import platformdirs
 
-    told = os.environ.get(STATE_VARIABLE)
+    chosen = os.environ.get(STATE_VARIABLE)
     base = platformdirs.user_state_path("napari-her2", appauthor=False) / "trainings.json"
-    return Path(told) if told else base
+    return Path(chosen) if chosen else base
 
 
 def known_runs() -> tuple[RunRequest, ...]:
     """Return the runs that were started or opened on this computer, the latest first."""
     path = state_file()
     try:
-        told = _KNOWN.parsed_json(read_own(path, _KNOWN.limit).decode(), path)
-        if not isinstance(told, dict) or told.get("format") != _FORMAT:
+        content = _KNOWN.parsed_json(read_own(path, _KNOWN.limit).decode(), path)
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
             return ()
         names = [field.name for field in fields(RunRequest)]
-        return tuple(RunRequest(**{name: str(run[name]) for name in names}) for run in told["runs"])
+        return tuple(RunRequest(**{name: str(run[name]) for name in names}) for run in content["runs"])
     # The list is a convenience: a damaged file must not keep the dock from opening.
     except (OSError, JobFailed, ValueError, TypeError, KeyError):
         return ()

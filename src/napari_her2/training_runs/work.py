@@ -95,12 +95,12 @@ def listing_methods() -> Generator[Progress, None, tuple[MethodChoice, ...]]:
 def checking(request: RunRequest) -> Generator[Progress, None, CheckReport]:
     """Check cases, files and splits and estimate time and memory; nothing is trained."""
     command = train_command(request, "--dry-run", "--json")
-    told = (yield from _running(command, "Checking the cases, their files and splits", "check")).fields
+    checked = (yield from _running(command, "Checking the cases, their files and splits", "check")).fields
     return CheckReport(
-        tuple(told["faults"]),
-        tuple(told["warnings"]),
-        tuple((name, str(text)) for name, text in told["facts"].items()),
-        tuple(told["estimates"]),
+        tuple(checked["faults"]),
+        tuple(checked["warnings"]),
+        tuple((name, str(text)) for name, text in checked["facts"].items()),
+        tuple(checked["estimates"]),
     )
 
 

@@ -113,11 +113,11 @@ def attention_loss(scores: Tensor, tumour: Tensor) -> Tensor:
     -------
     () float
     """
-    told = tumour.any(dim=1) & ~tumour.all(dim=1)
-    if not bool(told.any()):
+    mixed = tumour.any(dim=1) & ~tumour.all(dim=1)
+    if not bool(mixed.any()):
         return scores.new_zeros(())
-    inside = scores.masked_fill(~tumour, -torch.inf)[told].logsumexp(dim=1)
-    return (scores[told].logsumexp(dim=1) - inside).mean()
+    inside = scores.masked_fill(~tumour, -torch.inf)[mixed].logsumexp(dim=1)
+    return (scores[mixed].logsumexp(dim=1) - inside).mean()
 
 
 def vote_loss(votes: Tensor, labels: Tensor, tumour: Tensor) -> Tensor:

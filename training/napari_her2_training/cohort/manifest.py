@@ -43,8 +43,8 @@ class ManifestFaults(SeveralFaults):
         faults = [shown(fault, _MAX_FAULT) for fault in faults]
         count = len(faults)
         more = f" And {count - _MOST_FAULTS} more." if count > _MOST_FAULTS else ""
-        told = " ".join(faults[:_MOST_FAULTS])
-        super().__init__(f"{name} has {count} fault{'s' if count > 1 else ''}. {told}{more}", tuple(faults))
+        listed = " ".join(faults[:_MOST_FAULTS])
+        super().__init__(f"{name} has {count} fault{'s' if count > 1 else ''}. {listed}{more}", tuple(faults))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,27 +170,27 @@ def _case(
     needed: Sequence[Stain],
     faults: list[str],
 ) -> Case:
-    def say(fault: str) -> None:
+    def report(fault: str) -> None:
         faults.append(f"Row {number}: {fault}.")
 
     values = {key: value.strip() for key, value in row.items() if isinstance(value, str) and key}
     if None in row:
-        say("more values than columns")
+        report("more values than columns")
     case_id, score = values.get("case_id", ""), values.get("score", "")
     if not case_id:
-        say("no case_id")
+        report("no case_id")
     if score not in SCORE_NAMES:
-        say(f"score {score!r:.40} is none of 0, 1+, 2+, 3+")
-    he, ihc = (_slide(values.get(stain, ""), stain, folder, stain in needed, say) for stain in STAINS)
+        report(f"score {score!r:.40} is none of 0, 1+, 2+, 3+")
+    he, ihc = (_slide(values.get(stain, ""), stain, folder, stain in needed, report) for stain in STAINS)
     if not needed and not any(values.get(stain) for stain in STAINS):
-        say("neither he nor ihc")
+        report("neither he nor ihc")
     if he is not None and ihc is not None and real(he) == real(ihc):
-        say(f"he and ihc are the same file, {he.name}")
+        report(f"he and ihc are the same file, {he.name}")
     split, fold = values.get("split") or None, values.get("fold") or None
     if split is not None and split not in SPLITS:
-        say(f"split {split!r:.40} is none of {', '.join(SPLITS)}")
+        report(f"split {split!r:.40} is none of {', '.join(SPLITS)}")
     if fold is not None and not (fold.isdecimal() and len(fold) <= _MOST_DIGITS):
-        say(f"fold {fold!r:.40} is not a whole number")
+        report(f"fold {fold!r:.40} is not a whole number")
         fold = None
     return Case(
         number, case_id, he, ihc, SCORE_NAMES.get(score, "0"), values.get("ish", ""),
@@ -198,21 +198,23 @@ def _case(
     )  # fmt: skip
 
 
-def _slide(value: str, column: Stain, folder: Path, needed: bool, say: Callable[[str], None]) -> Path | None:
+def _slide(
+    value: str, column: Stain, folder: Path, needed: bool, report: Callable[[str], None]
+) -> Path | None:
     if not value:
         if needed:
-            say(f"no {column}")
+            report(f"no {column}")
         return None
     path = folder / expanded(value)
     name = shown(value)
     if is_regular(path) or holds_dicom(path):
         return path
     if not os.path.lexists(path):
-        say(f"{column} {name} does not exist")
+        report(f"{column} {name} does not exist")
     elif path.is_dir():
-        say(f"{column} {name} is a folder without DICOM files: name the slide itself")
+        report(f"{column} {name} is a folder without DICOM files: name the slide itself")
     else:
-        say(f"{column} {name} is no file that can be read")
+        report(f"{column} {name} is no file that can be read")
     return None
 
 

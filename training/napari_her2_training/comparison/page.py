@@ -63,7 +63,7 @@ def write_comparison_page(folder: Path) -> Path:
         If its record is damaged.
     """
     try:
-        told = OWN_FILES.json_object(folder / COMPARISON_FILE)
+        record = OWN_FILES.json_object(folder / COMPARISON_FILE)
         rows = [
             Row(
                 row.pop("arm"),
@@ -72,16 +72,16 @@ def write_comparison_page(folder: Path) -> Path:
                 row.pop("judged"),
                 Measured.of_json(row),
             )
-            for row in told["rows"]
+            for row in record["rows"]
         ]
-        classes: dict[str, str] = told["named"]
-        settings = MeasureConfig(**told["measure"])
+        classes: dict[str, str] = record["named"]
+        settings = MeasureConfig(**record["measure"])
         content = {
-            "name": told["name"],
-            "notice": f"{NOTICE} {told['notice']}".strip(),
-            "stain": told["stain"],
-            "mapping": told["mapping"],
-            "published": [{**entry, "value": f"{entry['value']:.3f}"} for entry in told["published"]],
+            "name": record["name"],
+            "notice": f"{NOTICE} {record['notice']}".strip(),
+            "stain": record["stain"],
+            "mapping": record["mapping"],
+            "published": [{**entry, "value": f"{entry['value']:.3f}"} for entry in record["published"]],
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JobFailed(f"{folder / COMPARISON_FILE} is damaged ({error}): compare again.") from error

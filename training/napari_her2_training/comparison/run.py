@@ -86,11 +86,11 @@ def _named(config: Own, arm: str) -> Own:
 
 
 def _rows(arm: str, folder: Path) -> list[Row]:
-    told = OWN_FILES.json_object(folder / METRICS_FILE, "judged", "measured", "parameters")
-    judged = told["judged"]
+    record = OWN_FILES.json_object(folder / METRICS_FILE, "judged", "measured", "parameters")
+    judged = record["judged"]
     return [
-        Row(arm, reading, told["parameters"], judged, Measured.of_json(parts[judged]))
-        for reading, parts in told["measured"].items()
+        Row(arm, reading, record["parameters"], judged, Measured.of_json(parts[judged]))
+        for reading, parts in record["measured"].items()
     ]
 
 

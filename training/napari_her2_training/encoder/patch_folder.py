@@ -204,9 +204,9 @@ def _groups(folder: Path, config: PatchFolderConfig, paths: Sequence[Path]) -> d
     table = _TABLES.table(file)
     if not {"file", "group"} <= set(table.columns):
         raise JobFailed(f"{GROUPS_FILE} needs the columns file and group.")
-    told = {folder / row["file"]: (row["group"] or "").strip() for _, row in table.rows if row["file"]}
-    _refuse([path for path in paths if not told.get(path)], folder, f"have no group in {GROUPS_FILE}")
-    return {path: told[path] for path in paths}
+    group_of = {folder / row["file"]: (row["group"] or "").strip() for _, row in table.rows if row["file"]}
+    _refuse([path for path in paths if not group_of.get(path)], folder, f"have no group in {GROUPS_FILE}")
+    return {path: group_of[path] for path in paths}
 
 
 def _pattern(groups: str) -> re.Pattern[str]:

@@ -166,8 +166,8 @@ def count_patches(
         By part.
     """
     for part, own in found.parts.items():
-        told = ", ".join(f"{count:,} of {name}" for name, count in own.counts(found.classes).items())
-        findings.facts[f"Patches ({part})"] = f"{len(own):,} ({told})"
+        in_words = ", ".join(f"{count:,} of {name}" for name, count in own.counts(found.classes).items())
+        findings.facts[f"Patches ({part})"] = f"{len(own):,} ({in_words})"
         findings.disk_bytes += len(own.files) * config.tile_px**2 * 3
     for note in found.notes:
         findings.warn(note)

@@ -167,8 +167,8 @@ def parameter_groups(network: torch.nn.Module, config: LearningConfig) -> list[d
         for own, factor in ((True, 1.0), (False, config.body_rate_factor)):
             parameters = [one for one in group["params"] if (id(one) in head) == own]
             if parameters:
-                told = {"params": parameters, "lr": rate * factor, "weight_decay": group["weight_decay"]}
-                groups.append(told)
+                share = {"params": parameters, "lr": rate * factor, "weight_decay": group["weight_decay"]}
+                groups.append(share)
     return groups
 
 

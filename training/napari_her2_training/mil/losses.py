@@ -173,8 +173,8 @@ def clam_instance_loss(
     if labels.ndim == 0:
         scores, instances, labels = scores[None], instances[None], labels[None]
     bags = [_instances_of_bag(*bag, options) for bag in zip(scores, instances, labels.tolist(), strict=True)]
-    told = [loss for loss in bags if loss is not None]
-    return torch.stack(told).mean() if told else None
+    given = [loss for loss in bags if loss is not None]
+    return torch.stack(given).mean() if given else None
 
 
 def _instances_of_bag(

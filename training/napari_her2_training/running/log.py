@@ -194,7 +194,7 @@ class RunLog:
             self._write_state(state, message, bundle)
 
     def _write_state(self, state: str, message: str, bundle: Path | None) -> None:
-        told: dict[str, Any] = {
+        record: dict[str, Any] = {
             "format": _FORMAT,
             "pid": os.getpid(),
             "host": platform.node(),
@@ -209,7 +209,7 @@ class RunLog:
             "bundle": None if bundle is None else str(bundle.resolve()),
             "ended": None if state == "running" else time.time(),
         }
-        write_json(self.out / PROCESS_FILE, told)
+        write_json(self.out / PROCESS_FILE, record)
 
     def _append(self, line: str) -> None:
         with (self.out / PROGRESS_FILE).open("ab+") as file:

@@ -48,7 +48,7 @@ def open_run(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> R
 
 
 def _opened(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> RunFolder:
-    told = {
+    record = {
         "config": config.digest(),
         "manifest": hashlib.sha256(_content(manifest)).hexdigest(),
     }
@@ -59,14 +59,14 @@ def _opened(out: Path, config: RunConfig, manifest: Path, *, resume: bool) -> Ru
             known = OWN_FILES.json_object(file)
             if not resume:
                 raise JobFailed(f"{out} holds a run already: go on with --resume, or choose another folder.")
-            for what in told:
-                if known.get(what) != told[what]:
+            for what in record:
+                if known.get(what) != record[what]:
                     raise JobFailed(
                         f"The run in {out} began with another {what}: resume with that one, "
                         f"or choose another folder."
                     )
             return RunFolder(out, resume=resume)
-        write_json(file, told)
+        write_json(file, record)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise JobFailed(

@@ -37,8 +37,8 @@ def summary_lines(reading: CellReading, summary: Summary) -> tuple[str, ...]:
     lines = [f"{summary.cells:,} {of}"]
     if summary.left_out:
         share, other = f"{summary.left_out_percent:.1f} %", summary.score_with_left_out
-        told = f"; with them the score would be {other}" if other else ""
-        lines.append(f"{summary.left_out:,} lymphocytes and stromal cells left out ({share}){told}")
+        otherwise = f"; with them the score would be {other}" if other else ""
+        lines.append(f"{summary.left_out:,} lymphocytes and stromal cells left out ({share}){otherwise}")
     if summary.cells:
         zero = "0: " if summary.score == CLASSES[0] else "Membranes: "
         lines += [

@@ -72,8 +72,8 @@ class CurvePlot(QWidget):
         values = [value for line in lines for _, value in line.points]
         self._low, self._high = value_range(values, of_one=self._of_one)
         self._last = max((epoch for line in lines for epoch, _ in line.points), default=2)
-        told = [f"{line.label} {line.points[-1][1]:.3f}" for line in self._lines if line.label]
-        self.setAccessibleName(f"{self._title}: {', '.join(told)}" if told else self._title)
+        readings = [f"{line.label} {line.points[-1][1]:.3f}" for line in self._lines if line.label]
+        self.setAccessibleName(f"{self._title}: {', '.join(readings)}" if readings else self._title)
         self.update()
 
     def sizeHint(self) -> QSize:
@@ -103,13 +103,13 @@ class CurvePlot(QWidget):
         place = self.place()
         across = (x - place.left()) / max(place.width(), 1.0)
         epoch = round(1 + across * (self._last - 1))
-        told = [
+        readings = [
             f"{line.label} {value:.4g}"
             for line in self._lines
             for at, value in line.points
             if at == epoch and line.label
         ]
-        return f"Epoch {epoch}: {', '.join(told)}" if told else ""
+        return f"Epoch {epoch}: {', '.join(readings)}" if readings else ""
 
     def event(self, event: QEvent | None) -> bool:
         """Tell the values under the mouse."""

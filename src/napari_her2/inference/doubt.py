@@ -120,6 +120,11 @@ class Doubt:
         """Whether there is no answer because the slide is unlike what the model learnt from."""
         return self.verdict == UNLIKE
 
+    @property
+    def hidden(self) -> bool:
+        """Whether the answer is kept from sight: it is withheld, and nobody asked to see it anyway."""
+        return self.withheld and not self.shown_anyway
+
 
 NO_DOUBT_KNOWN = Doubt()
 """Of a result whose model says nothing of itself, which is no reason to trust it."""

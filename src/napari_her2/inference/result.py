@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_her2.cells.reading import CellReading
     from napari_her2.explain.maps import TileMap
     from napari_her2.explain.overlays import Drawing, Overlay, OverlayInfo
+    from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.bags import BagUncertainty
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.thumbnail import Thumbnail
@@ -252,6 +253,8 @@ class SlideResult:
     doubt : Doubt
         How far the answer can be trusted: its set and promise, how familiar the slides are, how far the
         models of an ensemble part.
+    answer_sets : AnswerSets or None
+        Of the model, so that the same result can be judged for another coverage; None where it has none.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -282,6 +285,7 @@ class SlideResult:
     reason: str = ""
     measures: Mapping[str, Any] = field(default_factory=dict)
     doubt: Doubt = NO_DOUBT_KNOWN
+    answer_sets: AnswerSets | None = None
 
     @property
     def slide(self) -> str:

@@ -47,6 +47,14 @@ def test_the_phantom_pair_opens_side_by_side() -> None:
     assert ihc_options["translate"][1] > 512
 
 
+def test_the_coverage_of_the_settings_is_what_scoring_takes() -> None:
+    from napari_her2.inference.options import ScoringOptions
+
+    usual = Settings()
+    assert ScoringOptions(coverage=usual.coverage, min_familiarity=usual.min_familiarity) == ScoringOptions()
+    assert Settings(coverage_percent=95).coverage == 0.95
+
+
 def test_settings_have_defaults_and_the_environment_is_stronger(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_settings() == Settings()
     monkeypatch.setenv("NAPARI_HER2_MODELS", "/given/models")

@@ -33,6 +33,10 @@ class Settings:
         Empty for the usual folder.
     default_opacity : float
         Of new overlays, in [0, 1].
+    coverage_percent : int
+        How often a set of scores is to hold the truth, 80 to 99 %; `coverage` has it as a share.
+    min_familiarity : float
+        Below it an answer is withheld, see `napari_her2.inference.options.ScoringOptions`; 0 withholds none.
     offer_reader : bool
         Whether to offer that napari always opens slides with this plugin.
     """
@@ -43,7 +47,14 @@ class Settings:
     model_folder: str = ""
     cache_folder: str = ""
     default_opacity: float = 0.6
+    coverage_percent: int = 90
+    min_familiarity: float = 0.01
     offer_reader: bool = True
+
+    @property
+    def coverage(self) -> float:
+        """How often a set of scores is to hold the truth, 0.8 to 0.99."""
+        return self.coverage_percent / 100
 
 
 def read_settings() -> Settings:
@@ -61,6 +72,8 @@ def read_settings() -> Settings:
         model_folder=str(scoring.model_folder).strip(),
         cache_folder=str(scoring.cache_folder).strip(),
         default_opacity=float(scoring.default_opacity),
+        coverage_percent=int(scoring.coverage_percent),
+        min_familiarity=float(scoring.min_familiarity),
         offer_reader=bool(scoring.offer_reader),
     )
 

@@ -146,6 +146,9 @@ class ScoreJob:
             "min_tissue": chosen.min_tissue,
             "min_confidence": chosen.min_confidence,
             "override_fit": chosen.override_fit,
+            "coverage": chosen.coverage,
+            "min_familiarity": chosen.min_familiarity,
+            "show_withheld": chosen.show_withheld,
         }
         if (wanted := wanted_precision()) != AUTO:  # of which older results say nothing
             options["precision"] = wanted

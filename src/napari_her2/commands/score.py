@@ -19,6 +19,15 @@ from napari_her2.commands.cohort import (
     given_tls,
 )
 from napari_her2.commands.info import BACKEND_HELP, MPP_HELP
+from napari_her2.commands.shares import (
+    COVERAGE_HELP,
+    MIN_FAMILIARITY_HELP,
+    SHOW_WITHHELD_HELP,
+    coverage_of,
+    least_familiarity_of,
+)
+from napari_her2.models.answer_sets import COVERAGE
+from napari_her2.models.familiarity import LEAST_FAMILIARITY
 
 DEVICE_HELP = "auto, cpu, cuda, cuda:0 or mps."
 TISSUE_HELP = "Tissue preset: auto, resection or biopsy."
@@ -60,6 +69,13 @@ def score(
             help="Below this probability the answer is indeterminate; by default the model's, else 0.5.",
         ),
     ] = None,
+    coverage: Annotated[
+        float, typer.Option(parser=coverage_of, metavar="SHARE", help=COVERAGE_HELP)
+    ] = COVERAGE,
+    min_familiarity: Annotated[
+        float, typer.Option(parser=least_familiarity_of, metavar="SHARE", help=MIN_FAMILIARITY_HELP)
+    ] = LEAST_FAMILIARITY,
+    show_withheld: Annotated[bool, typer.Option("--show-withheld", help=SHOW_WITHHELD_HELP)] = False,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Tiles computed together; by default what suits the device.")
     ] = None,
@@ -107,6 +123,9 @@ def score(
         stain=stain,
         min_tissue=min_tissue,
         min_confidence=min_confidence,
+        coverage=coverage,
+        min_familiarity=min_familiarity,
+        show_withheld=show_withheld,
         batch_size=batch_size,
         cache=cache,
         override_fit=override_fit,

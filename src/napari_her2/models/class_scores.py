@@ -7,10 +7,11 @@ known of its ISH when the labels were made.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SCORES = ("0", "1+", "2+", "3+")
 EQUIVOCAL, POSITIVE = "2+", "3+"
@@ -46,3 +47,46 @@ def findings_of(name: str, class_scores: Mapping[str, tuple[str, ...]] | None = 
     if given:
         return tuple(given)
     return (name,) if name in SCORES else _USUAL.get(name.lower(), ())
+
+
+_RANKS: Mapping[str, tuple[float, float]] = {
+    "0": (0, 0),
+    "1+": (1, 1),
+    "2+": (2, 2.5),
+    NO_POSITIVE_ISH: (2, 2),
+    POSITIVE_ISH: (2.5, 2.5),
+    "3+": (3, 3),
+}
+"""Lowest and highest place of a finding: of a 2+ whose ISH is not told, both that it may have."""
+
+
+def in_order(classes: Sequence[str], class_scores: Mapping[str, tuple[str, ...]] | None = None) -> bool:
+    """Whether classes follow each other on the scale of HER2 scores, without overlap.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        In the order of the logits.
+    class_scores : mapping of str to tuple of str, optional
+        Each class to its findings, as the card has it.
+
+    Returns
+    -------
+    bool
+        True where they rise, or fall; of fewer than three classes always, as any two are neighbours. False
+        where it is not known what a class holds.
+
+    Examples
+    --------
+    >>> in_order(("0", "Low", "High")), in_order(("0", "3+", "1+")), in_order(("benign", "in situ", "other"))
+    (True, False, False)
+    """
+    if len(classes) < 3:
+        return True
+    held = [[_RANKS[finding] for finding in findings_of(name, class_scores)] for name in classes]
+    if not all(held):
+        return False
+    spans = [(min(low for low, _ in ranks), max(high for _, high in ranks)) for ranks in held]
+    pairs = list(pairwise(spans))
+    rising = all(first[1] < then[0] for first, then in pairs)
+    return rising or all(then[1] < first[0] for first, then in pairs)

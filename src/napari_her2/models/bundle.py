@@ -16,6 +16,7 @@ from torch import nn
 from napari_her2.errors import ModelError
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.bundle_card import BUNDLED_FOLDER, CARD_KEY, FORMAT, SUFFIX, card_in, read_card
+from napari_her2.models.bundle_doubt import DOUBT_PREFIXES, check_doubt_claims, doubt_in, doubt_tensors
 from napari_her2.models.encoders import check_encoder_fits, encoder_from_spec
 from napari_her2.models.weights_file import check_tensors, read_weights, weights_digest, write_weights
 from napari_her2.models.weights_header import read_header
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.card import ModelCard
+    from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2.models.familiarity import Familiarity
     from napari_her2.models.weights_header import TensorClaim
@@ -113,7 +115,7 @@ def load_bundle(
     _check_claims(card, header.tensors, path)
     file = read_weights(path)
     if file.metadata != header.metadata:
-        raise ModelError(f"{path.name} changed while it was read: try again when nothing writes to it.")
+        raise _changed(path)
     if expected_sha256 is not None and file.sha256 != expected_sha256:
         raise ModelError(
             f"{path.name} is not the file that was installed: its SHA-256 is {file.sha256[:16]}..., "
@@ -123,7 +125,8 @@ def load_bundle(
     head_tensors = _below(file.tensors, HEAD_PREFIX)
     head = _load_head(card, head_tensors, path)
     encoder = _load_encoder(card, encoder_tensors, path, encoder_weights)
-    return ModelBundle(card, encoder, head, path, file.sha256)
+    familiarity, answer_sets = doubt_in(card, file.tensors, path.name)
+    return ModelBundle(card, encoder, head, path, file.sha256, familiarity, answer_sets)
 
 
 def save_bundle(
@@ -133,6 +136,8 @@ def save_bundle(
     head: nn.Module,
     *,
     encoder_dtype: torch.dtype = torch.float16,
+    familiarity: Familiarity | None = None,
+    answer_sets: AnswerSets | None = None,
 ) -> None:
     """Write a bundle: whole or not at all, and the same bytes for the same model.
 
@@ -149,20 +154,85 @@ def save_bundle(
         such.
     encoder_dtype : torch.dtype, default torch.float16
         Halves the file. Features then change a little: measure a model after loading its bundle.
+    familiarity : Familiarity, optional
+        Where the card has that part, and only there.
+    answer_sets : AnswerSets, optional
+        Likewise.
 
     Raises
     ------
     ModelError
         If card and weights do not fit each other, or the file cannot be written.
     """
-    if path.suffix != SUFFIX:
-        raise ModelError(f"A model is saved as {SUFFIX}, not as {path.name!r}: rename it.")
+    _check_suffix(path)
     card, bundled = _encoder_to_store(card, encoder)
     head_dtype = encoder_dtype if encoder is None else torch.float32
     tensors = {HEAD_PREFIX + key: _stored(value, head_dtype) for key, value in head.state_dict().items()}
     tensors |= {ENCODER_PREFIX + key: _stored(value, encoder_dtype) for key, value in bundled.items()}
     _load_head(card, _below(tensors, HEAD_PREFIX), path)  # what cannot be loaded is not saved
+    tensors |= doubt_tensors(card, familiarity, answer_sets)
     write_weights(path, tensors, {CARD_KEY: card.to_json(), "format": FORMAT})
+
+
+def with_doubt(
+    bundle_path: Path,
+    out_path: Path,
+    familiarity: Familiarity | None,
+    familiarity_card: FamiliarityCard | None,
+    answer_sets: AnswerSets | None,
+    answer_sets_card: AnswerSetsCard | None,
+) -> None:
+    """Write the same model with another doubt: whole or not at all, its weights byte for byte as they were.
+
+    Parameters
+    ----------
+    bundle_path : Path
+    out_path : Path
+        Ends in ".safetensors"; may be the same.
+    familiarity : Familiarity or None
+    familiarity_card : FamiliarityCard or None
+        None where ``familiarity`` is.
+    answer_sets : AnswerSets or None
+    answer_sets_card : AnswerSetsCard or None
+        Likewise.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, the parts do not fit it, or the file cannot be written.
+    """
+    _check_suffix(out_path)
+    bundle = load_bundle(bundle_path)
+    file = read_weights(bundle_path)
+    if file.sha256 != bundle.sha256:
+        raise _changed(bundle_path)
+    card = replace(bundle.card, familiarity=familiarity_card, answer_sets=answer_sets_card)
+    tensors = {key: value for key, value in file.tensors.items() if not key.startswith(DOUBT_PREFIXES)}
+    tensors |= doubt_tensors(card, familiarity, answer_sets)
+    separate = _separate(out_path)
+    if (
+        bundle.encoder is not None
+        and bundle.encoder.spec.weights != "bundled"
+        and not separate.exists()
+        and _shared_encoder(card, out_path) is None
+    ):
+        # Wherever they were found, the model must find them at its new place.
+        write_weights(separate, bundle.encoder.backbone.state_dict(), {})
+    write_weights(out_path, tensors, {CARD_KEY: card.to_json(), "format": FORMAT})
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix != SUFFIX:
+        raise ModelError(f"A model is saved as {SUFFIX}, not as {path.name!r}: rename it.")
+
+
+def _changed(path: Path) -> ModelError:
+    return ModelError(f"{path.name} changed while it was read: try again when nothing writes to it.")
+
+
+def _separate(path: Path) -> Path:
+    """File of the weights of an encoder that is not part of its model."""
+    return path.with_name(f"{path.stem}.encoder{SUFFIX}")
 
 
 def _encoder_to_store(
@@ -187,13 +257,15 @@ def _encoder_to_store(
 
 def _check_claims(card: ModelCard, claims: Mapping[str, TensorClaim], path: Path) -> None:
     """Refuse a card whose networks need other tensors than the header of the file lists."""
-    strangers = [key for key in claims if not key.startswith((ENCODER_PREFIX, HEAD_PREFIX))]
+    known = (ENCODER_PREFIX, HEAD_PREFIX, *DOUBT_PREFIXES)
+    strangers = [key for key in claims if not key.startswith(known)]
     if strangers:
         raise ModelError(f"{path.name} holds the tensor {strangers[0]!r:.80}, which has no place in a model.")
     check_tensors(_wanted(card), _below(claims, HEAD_PREFIX), path.name)
     bundled = _below(claims, ENCODER_PREFIX)
     if card.encoder is not None and card.encoder.weights == "bundled":
         check_encoder_fits(card.encoder, bundled, path.name)
+    check_doubt_claims(card, claims, path.name)
 
 
 def _wanted(card: ModelCard) -> Mapping[str, Tensor]:
@@ -228,7 +300,7 @@ def _load_encoder(
         raise ModelError(
             f"{path.name} has an encoder that learnt nothing: train it, or save its weights too."
         )
-    source = separate or path.with_name(f"{path.stem}.encoder{SUFFIX}")
+    source = separate or _separate(path)
     if not source.exists():
         shared = _shared_encoder(card, path)
         if shared is not None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from napari_her2.errors import ModelError
 from napari_her2.models import card_checks as check
+from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard, check_answer_sets
 from napari_her2.number_words import size_in_words
 from napari_her2.outside import Reading, shown
 
@@ -37,7 +38,7 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
 _TAKEN = re.compile(r".*\.(?:encoder|safetensors|pt|pth|bin|ckpt|pkl|sha256)")
 
 ArgumentValue = str | int | float | bool | None
-_Card = TypeVar("_Card", "EncoderSpec", "ModelCard")
+_Card = TypeVar("_Card", bound="EncoderSpec | ModelCard | FamiliarityCard | AnswerSetsCard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,10 @@ class ModelCard:
     precision : str or None
         Of `PRECISIONS`: in which the features that the model learnt from were computed. None where nothing
         is known of it, and for models that take pixels.
+    familiarity : FamiliarityCard or None
+        From what the bundle's familiarity was made; None where it keeps none.
+    answer_sets : AnswerSetsCard or None
+        From what its promise was made; likewise.
     """
 
     name: str
@@ -160,6 +165,8 @@ class ModelCard:
     min_tissue: float | None = None
     mpp_range: tuple[float, float] | None = None
     precision: str | None = None
+    familiarity: FamiliarityCard | None = None
+    answer_sets: AnswerSetsCard | None = None
 
     def __post_init__(self) -> None:
         if not check.matches(_NAME, self.name):
@@ -193,6 +200,19 @@ class ModelCard:
         for name in ("min_confidence", "min_tissue"):
             given = getattr(self, name)
             _set(self, name, None if given is None else check.number(name, given, 0.0, 1.0))
+        self._check_doubt()
+
+    def _check_doubt(self) -> None:
+        for name, kind in _PARTS.items():
+            if not isinstance(getattr(self, name), kind | None):
+                raise check.wrong(name, "must be a part of the card, or be null")
+        if self.answer_sets is not None:
+            check_answer_sets(self.answer_sets, self.heads, self.classes)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What answers: the slide, or the pair of a case and each of its slides alone."""
+        return (BOTH, "H&E", "IHC") if self.stain == PAIR else (SLIDE,)
 
     def temperature(self, head: str = "") -> float:
         """Return the temperature of a head, or of the slide."""
@@ -203,6 +223,10 @@ class ModelCard:
         values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
         if self.encoder is not None:
             values["encoder"] = {item.name: getattr(self.encoder, item.name) for item in fields(self.encoder)}
+        for name in _PARTS:
+            part = values.pop(name)
+            if part is not None:  # so that the card of a model without them stays the text it was
+                values[name] = {item.name: getattr(part, item.name) for item in fields(part)}
         values["card_format"] = _CARD_FORMAT
         text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain)
         if len(text.encode()) > MAX_CARD_BYTES:
@@ -242,7 +266,16 @@ class ModelCard:
         encoder = values.get("encoder")
         if isinstance(encoder, dict):
             values["encoder"] = _build(EncoderSpec, encoder, "encoder.")
+        for name, kind in _PARTS.items():
+            if isinstance(values.get(name), dict):
+                values[name] = _build(kind, values[name], f"{name}.")
         return _build(cls, values, "")
+
+
+_PARTS: Mapping[str, type[FamiliarityCard] | type[AnswerSetsCard]] = {
+    "familiarity": FamiliarityCard,
+    "answer_sets": AnswerSetsCard,
+}
 
 
 def _build(kind: type[_Card], values: dict[str, Any], prefix: str) -> _Card:

@@ -145,3 +145,17 @@ def class_scores(value: object, classes: Sequence[str]) -> Mapping[str, tuple[st
     if len(set(held)) != len(held):
         raise wrong("class_scores", "must give no score to two classes")
     return checked
+
+
+def case_counts(value: object, most: int) -> Mapping[str, Mapping[str, int]]:
+    """Return numbers of cases by head and class: at least one case a head."""
+    checked: dict[str, dict[str, int]] = {}
+    for head, cases in _items("answer_sets.cases", value).items():
+        items = _items(f"answer_sets.cases.{head}", cases)
+        counts = [count for count in items.values() if type(count) is int and 0 <= count <= most]
+        if len(counts) < len(items) or not sum(counts):
+            raise wrong(f"answer_sets.cases.{head}", "must be whole numbers of cases, not all 0")
+        checked[head] = dict(zip(items, counts, strict=True))
+    if not checked:
+        raise wrong("answer_sets.cases", "must name a head")
+    return checked

@@ -61,6 +61,11 @@ class TensorClaim:
         """Whether it holds decimal numbers."""
         return "F" in self.kind
 
+    @property
+    def nbytes(self) -> int:
+        """Size of its values in the file."""
+        return math.prod(self.shape) * _TYPE_BYTES[self.kind]
+
 
 @dataclass(frozen=True, slots=True)
 class WeightsHeader:

@@ -1,8 +1,8 @@
 """Doubt in a bundle: what a model has seen, and what it can promise, as tensors whose claims are checked.
 
-Arrays that lie close to 0, and of which many are alike, are kept in float16; the rest as they are. Together
-they have at most `MAX_BYTES`. Nothing is used before it is known to make sense: of the right shapes, finite,
-and within the ranges that distances need.
+Arrays that float16 holds exactly are kept in it, so that what is read is what was measured. Together they
+have at most `MAX_BYTES`. Nothing is used before it is known to make sense: of the right shapes, finite, and
+within the ranges that distances need.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ _SPACE = {
     "slides": ("S", "2"),
 }
 _MOST = {"D": _MAX_DIM, "k": _MAX_DIRECTIONS, "M": _MAX_REFERENCES, "S": _MAX_SLIDES}
-_HALVED = ("components", "references")
 _CASES = ("labels", "scores")
 
 
@@ -89,8 +88,7 @@ def doubt_tensors(
     found: dict[str, Tensor] = {}
     for (stain, kind), space in (familiarity.spaces if familiarity else {}).items():
         for name in _SPACE:
-            values = np.asarray(getattr(space, name), np.float16 if name in _HALVED else np.float32)
-            found[f"{FAMILIARITY_PREFIX}{stain}.{kind}.{name}"] = torch.from_numpy(values.copy())
+            found[f"{FAMILIARITY_PREFIX}{stain}.{kind}.{name}"] = _stored(getattr(space, name))
     for head, cases in (answer_sets.heads if answer_sets else {}).items():
         order = np.lexsort((cases.scores, cases.labels))  # the same cases give the same bytes
         found[f"{SETS_PREFIX}{head}.scores"] = torch.from_numpy(cases.scores.astype(np.float32)[order])
@@ -284,6 +282,13 @@ def _cases(
     if scores.min() < 0 or scores.max() > 1 + 1e-6:
         raise _wrong(source, f"'{head}.scores' must be from 0 to 1")
     return CalibrationCases(scores.astype(np.float32), labels.astype(np.int64))
+
+
+def _stored(values: NDArray[np.floating] | float) -> Tensor:
+    whole = np.array(values, np.float32)
+    with np.errstate(over="ignore"):
+        half = whole.astype(np.float16)
+    return torch.from_numpy(half if np.array_equal(half.astype(np.float32), whole) else whole)
 
 
 def _claim(tensor: Tensor) -> TensorClaim:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_her2.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -83,7 +85,17 @@ class FeatureSpace:
         -------
         (N,) float32
             In units of ``tile_limit``: beyond 1 a tile is unfamiliar.
+
+        Raises
+        ------
+        ModelError
+            If the features are not those of this space.
         """
+        if features.ndim != 2 or features.shape[1] != len(self.mean):
+            raise ModelError(
+                f"The familiarity of the model describes a tile by {len(self.mean)} values, the slide has "
+                f"features of shape {features.shape}: get the model again."
+            )
         found = np.empty(len(features), np.float32)
         for first in range(0, len(features), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
@@ -91,13 +103,21 @@ class FeatureSpace:
         return found
 
     def _distances(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        centred = features.astype(np.float32) - self.mean
-        inside = centred @ self.components.T
-        outside = np.maximum((centred**2).sum(axis=1) - (inside**2).sum(axis=1), 0) / self.rest**2
-        white = inside / self.scale
-        squares = (white**2).sum(axis=1)[:, None] + (self.references**2).sum(axis=1)[None]
-        nearest = np.maximum((squares - 2 * white @ self.references.T).min(axis=1), 0)
-        return np.asarray(np.sqrt(nearest + outside) / self.tile_limit, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            centred = features.astype(np.float32) - self.mean
+            inside = centred @ self.components.T
+            # The difference of two squares would be mostly their rounding.
+            outside = ((centred - inside @ self.components) ** 2).sum(axis=1) / np.float32(self.rest) ** 2
+            white = inside / self.scale
+            squares = (white**2).sum(axis=1)[:, None] + (self.references**2).sum(axis=1)[None]
+            nearest = np.maximum((squares - 2 * white @ self.references.T).min(axis=1), 0)
+            found = np.sqrt(nearest + outside) / np.float32(self.tile_limit)
+        # What is described by values that are not numbers is unlike everything.
+        return np.asarray(np.minimum(np.nan_to_num(found, nan=_FAR), _FAR), np.float32)
+
+    def whitened(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return tiles in the principal directions, in units of the standard deviation along each: (N, k)."""
+        return np.asarray((features - self.mean) @ self.components.T / self.scale, np.float32)
 
     def familiarity(self, distances: NDArray[np.floating]) -> tuple[float, float]:
         """Say how many slides like those of validation would look at least as strange.
@@ -139,6 +159,7 @@ class Familiarity:
 
 _AT_ONCE = 4096
 _TINY = 1e-6
+_FAR = 1e9
 
 
 def _share_beyond(value: float, known: NDArray[np.floating]) -> float:

@@ -1,0 +1,93 @@
+"""Spaces fitted to slides, against scikit-learn, and what becomes of odd slides."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from napari_her2.errors import JobFailed
+from napari_her2_training.doubt.spaces import LimitsMissing, fit_space
+
+
+def slides(count, *, tiles=30, dim=24, seed=0, shift=0.0, between=0.5, noise=1.0):
+    """Slides whose tiles lie around a place of their own, in few directions of many."""
+    rng = np.random.default_rng(seed)
+    turn = np.random.default_rng(99).normal(size=(5, dim))
+    return [
+        (
+            (rng.normal(0, between, 5) + rng.normal(size=(tiles, 5))) @ turn
+            + noise * 0.1 * rng.normal(size=(tiles, dim))
+            + shift
+        ).astype(np.float32)
+        for _ in range(count)
+    ]
+
+
+def test_directions_are_those_of_principal_component_analysis():
+    train = slides(20)
+    space = fit_space(train, slides(8, seed=1), seed=0)
+    pca = PCA(svd_solver="full").fit(np.concatenate(train))  # as many tiles a slide: each weighs as much
+    np.testing.assert_allclose(space.mean, pca.mean_, atol=1e-5)
+    kept = 5  # the others are noise, of which the order is chance
+    np.testing.assert_allclose(space.scale[:kept], np.sqrt(pca.explained_variance_[:kept]), rtol=2e-3)
+    alike = np.abs((space.components[:kept] * pca.components_[:kept]).sum(axis=1))
+    np.testing.assert_allclose(alike, 1, atol=1e-3)
+
+
+def test_each_slide_weighs_as_much_as_any_other():
+    one, other = slides(2, tiles=40, between=5)
+    space = fit_space([one, other[:3]], slides(8, seed=1), seed=0)
+    np.testing.assert_allclose(space.mean, (one.mean(axis=0) + other[:3].mean(axis=0)) / 2, atol=1e-4)
+
+
+def test_same_slides_give_the_same_space():
+    one, again = (fit_space(slides(10), slides(5, seed=1), seed=3) for _ in range(2))
+    for item in fields(one):
+        np.testing.assert_array_equal(getattr(one, item.name), getattr(again, item.name))
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [
+        (slides(1, tiles=2), slides(3, seed=1)),
+        (slides(6, tiles=1), slides(3, tiles=1, seed=1)),
+        (slides(4, tiles=2, dim=500), slides(4, dim=500, seed=1)),
+        (
+            [np.full((9, 4), 2.5, np.float32) + np.eye(9, 4, dtype=np.float32)[:, :1]],
+            slides(3, dim=4, seed=1),
+        ),
+        ([*slides(4), np.empty((0, 24), np.float32)], [*slides(3, seed=1), np.empty((0, 24), np.float32)]),
+    ],
+    ids=["one slide", "slides of one tile", "fewer tiles than values", "constant features", "empty slides"],
+)
+def test_few_or_flat_slides_still_give_a_space(train, validation):
+    space = fit_space(train, validation, seed=0)
+    assert all(np.isfinite(getattr(space, item.name)).all() for item in fields(space))
+    assert space.scale.min() > 0
+    assert space.rest > 0
+    assert space.tile_limit > 0
+    assert len(space.slides) == sum(len(slide) > 0 for slide in validation)
+
+
+def test_too_few_slides_or_tiles_that_are_all_the_same_give_no_space():
+    with pytest.raises(LimitsMissing, match="5 training and 2 validation slides"):
+        fit_space(slides(5), slides(2, seed=1), seed=0)
+    with pytest.raises(LimitsMissing, match="0 training"):
+        fit_space([], slides(5), seed=0)
+    same = [np.ones((5, 3), np.float32)] * 4
+    with pytest.raises(LimitsMissing, match="all the same"):
+        fit_space(same, same, seed=0)
+
+
+def test_values_that_are_not_numbers_and_other_lengths_are_refused():
+    odd = slides(5)
+    odd[2][3, 4] = np.nan
+    with pytest.raises(JobFailed, match=r"training slide number 3 .* not numbers"):
+        fit_space(odd, slides(3, seed=1), seed=0)
+    with pytest.raises(JobFailed, match=r"validation slide number 3 .* not numbers"):
+        fit_space(slides(3), odd, seed=0)
+    with pytest.raises(JobFailed, match="24 and 25 values"):
+        fit_space(slides(3), slides(3, dim=25), seed=0)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_her2.errors import JobFailed
+from napari_her2.inference.doubt import Doubt
 from napari_her2.models.bundle import BUNDLED_FOLDER
 from napari_her2.phantom import cohort_steps
 from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.measures.predictions import Part, Predictions
+from napari_her2_training.reporting import cases
 from napari_her2_training.reporting.cases import misses_of, picture_steps
 from napari_her2_training.reporting.evaluation import FinishedRun
 
@@ -58,6 +61,24 @@ def test_a_cohort_of_ihc_alone_shows_its_failed_cases(slides, tmp_path):
     assert [miss.case for miss in misses] == ["0", "1"]
     assert all(len(miss.pictures) == 1 for miss in misses)
     assert all(miss.caption.startswith("Grad-CAM") for miss in misses)
+
+
+def test_a_failed_case_whose_answer_is_withheld_says_so(slides, tmp_path, monkeypatch):
+    score_steps = cases.score_steps
+
+    def unlike(path, *arguments, **options):
+        result = yield from score_steps(path, *arguments, **options)
+        strange = path == slides[0]
+        return replace(result, doubt=Doubt(verdict="unlike", reason="its colours")) if strange else result
+
+    monkeypatch.setattr(cases, "score_steps", unlike)
+    rows = [f"{number},{path},0" for number, path in enumerate(slides[:2])]
+    first, second = shown(finished(tmp_path, rows, ["0", "1"]))
+    assert (first.withheld, second.withheld) == (True, False)
+    assert "withheld" in first.caption
+    assert "its colours" in first.caption
+    assert "withheld" not in second.caption
+    assert len(first.pictures) == 1
 
 
 def test_several_rows_of_a_case_show_their_own_slides(slides, tmp_path):

@@ -51,6 +51,9 @@ class Miss:
         Addresses of pictures that are part of a page, one a slide.
     caption : str
         What the pictures show, or why there is none.
+    withheld : bool or None
+        Whether the model withholds its answer because the slide is unlike what it learnt from: a user does
+        not see it. None where the slides were not scored again.
     """
 
     case: str
@@ -62,6 +65,7 @@ class Miss:
     among: int = 1
     pictures: tuple[str, ...] = ()
     caption: str = ""
+    withheld: bool | None = None
 
 
 def misses_of(run: FinishedRun) -> list[Miss]:
@@ -150,7 +154,13 @@ def _pictured(
         of = "" if drawn.class_name is None else f" {result.named(drawn.class_name)}"
         caption = f"{drawn.info.title}{of}: {drawn.description}"
     which = f"{paths[0].name}. " if len(rows) > 1 else ""
-    return replace(miss, pictures=pictures, caption=f"{which}{caption}")
+    kept_back = ""
+    if result.doubt.withheld:
+        kept_back = "A user does not see this answer: it is withheld, for the slide is unlike what the model "
+        kept_back += f"learnt from ({result.doubt.reason}). " if result.doubt.reason else "learnt from. "
+    return replace(
+        miss, pictures=pictures, caption=f"{which}{kept_back}{caption}", withheld=result.doubt.withheld
+    )
 
 
 def _row_of(miss: Miss, rows: Sequence[Case], run: FinishedRun) -> Case | None:

@@ -290,10 +290,11 @@ def _write_tables(run: FinishedRun, evaluations: Sequence[Evaluation], misses: S
                 "true": m.true,
                 "said": m.predicted,
                 "confidence": m.confidence,
+                "withheld": {True: "yes", False: "no", None: ""}[m.withheld],
             }
             for m in misses
         ],
-        ("case", "fold", "true", "said", "confidence"),
+        ("case", "fold", "true", "said", "confidence", "withheld"),
     )
 
 

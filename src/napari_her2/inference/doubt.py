@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from napari_her2.models.familiarity import NOT_KNOWN, UNLIKE
+from napari_her2.models.familiarity import LEAST_FAMILIARITY, NOT_KNOWN, UNLIKE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,25 @@ class Signature:
     appearance: NDArray[np.float32] | None
 
 
+@dataclass(frozen=True, slots=True)
+class SpaceFamiliarity:
+    """How strange a slide is in one way of describing tiles.
+
+    Parameters
+    ----------
+    whole, upper : float
+        Share of slides like those of validation that would look at least as strange, by the median of their
+        tiles and by the upper tenth.
+    times_whole, times_upper : float
+        How many times as far off as on a typical validation slide these tiles are.
+    """
+
+    whole: float
+    upper: float
+    times_whole: float
+    times_upper: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SlideFamiliarity:
     """How much a slide looks like what the model learnt from.
@@ -55,6 +74,10 @@ class SlideFamiliarity:
         ``value`` by each kind of space alone.
     reason : str
         What is strange, in words; empty of a familiar slide.
+    upper : float
+        As ``value``, by the upper tenth of its tiles; NaN where not known.
+    spaces : mapping of str to SpaceFamiliarity
+        What both are made of, by kind of space.
     """
 
     verdict: Verdict = NOT_KNOWN
@@ -63,6 +86,8 @@ class SlideFamiliarity:
     distances: NDArray[np.float32] | None = None
     by_space: Mapping[str, float] | None = None
     reason: str = ""
+    upper: float = math.nan
+    spaces: Mapping[str, SpaceFamiliarity] = field(default_factory=dict)
 
 
 NOTHING_KNOWN = SlideFamiliarity()
@@ -100,7 +125,7 @@ class Doubt:
     reason : str
         What is strange about it.
     min_familiarity : float
-        Below it the answer is withheld.
+        Below it the answer is withheld; 0 withholds none, and then "unlike" is only told.
     spread : Spread or None
         Between the models of an ensemble; None of a single model.
     shown_anyway : bool
@@ -111,14 +136,14 @@ class Doubt:
     verdict: Verdict = NOT_KNOWN
     familiarity: float = math.nan
     reason: str = ""
-    min_familiarity: float = 0.0
+    min_familiarity: float = LEAST_FAMILIARITY
     spread: Spread | None = None
     shown_anyway: bool = False
 
     @property
     def withheld(self) -> bool:
         """Whether there is no answer because the slide is unlike what the model learnt from."""
-        return self.verdict == UNLIKE
+        return self.verdict == UNLIKE and self.min_familiarity > 0
 
     @property
     def hidden(self) -> bool:

@@ -189,6 +189,30 @@ class ScoredSlide:
         return grouped(drawings)
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """What an answer has to reach, whatever its doubt.
+
+    Parameters
+    ----------
+    min_confidence : float or None
+        Least probability of the top class, where the user or the card of the model asks for one.
+    min_tiles : int
+    reason : str
+        Why the method itself gives no answer; empty where nothing speaks against it.
+    class_labels : mapping of str to str
+        How the card of the model words its classes.
+    """
+
+    min_confidence: float | None = None
+    min_tiles: int = 0
+    reason: str = ""
+    class_labels: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_LIMITS = AnswerLimits()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SlideResult:
     """A scored slide, or the slides of a case scored together: the answer, how sure, why, and from what.
@@ -215,7 +239,8 @@ class SlideResult:
     label : str
         The class as it is shown: "2+ (equivocal, ISH required)", or "indeterminate" with a reason.
     abstained : bool
-        Whether the rule of abstention applies (too little tissue, or too unsure).
+        Whether there is no answer: too little tissue, too unsure, or a slide that is unlike what the model
+        learnt from, of which an answer that is shown all the same is still withheld.
     uncertainty : BagUncertainty or None
         None where the method has none, or with fewer tiles than one bag.
     device : str
@@ -255,6 +280,8 @@ class SlideResult:
         models of an ensemble part.
     answer_sets : AnswerSets or None
         Of the model, so that the same result can be judged for another coverage; None where it has none.
+    limits : AnswerLimits
+        What the answer has to reach, for the same reason.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -286,6 +313,7 @@ class SlideResult:
     measures: Mapping[str, Any] = field(default_factory=dict)
     doubt: Doubt = NO_DOUBT_KNOWN
     answer_sets: AnswerSets | None = None
+    limits: AnswerLimits = NO_LIMITS
 
     @property
     def slide(self) -> str:

@@ -1,0 +1,247 @@
+"""How much a scored slide looks like what the model learnt from: tiles described, measured, and judged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_her2.inference.appearance import appearance_steps
+from napari_her2.inference.doubt import (
+    NOTHING_KNOWN,
+    Signature,
+    SlideFamiliarity,
+    SpaceFamiliarity,
+)
+from napari_her2.models.familiarity import (
+    APPEARANCE,
+    FAMILIAR,
+    FEATURES,
+    IN_PART,
+    LEAST_FAMILIARITY,
+    QUANTILES,
+    UNLIKE,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.result import Progress
+    from napari_her2.models.familiarity import Familiarity, FeatureSpace
+    from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.reader import Slide
+    from napari_her2.slide.tissue import TissueMask
+
+SIGNATURE_TILES = 256
+"""Of which a slide's signature has features, at most."""
+_SEED = 0
+_MOST_TIMES = 1000
+_TINY = 1e-6
+_NAMES: Mapping[str, str] = {FEATURES: "its cells and patterns", APPEARANCE: "its colours and sharpness"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What was scored of a slide.
+
+    Parameters
+    ----------
+    slide : Slide
+    stain : str
+        What it was scored as.
+    features : (N, D) float
+        Of its tiles, or of the images that the model was shown, as the model takes or makes them.
+    tissue : TissueMask
+        What is scored.
+    grid : TileGrid or None
+    keep : (rows, columns) bool or None
+        Tiles of it that were scored, where it was not all tissue.
+    """
+
+    slide: Slide
+    stain: str
+    features: NDArray[np.floating]
+    tissue: TissueMask
+    grid: TileGrid | None = None
+    keep: NDArray[np.bool_] | None = None
+
+
+def wants_features(job: ScoringJob) -> bool:
+    """Whether a model of pixels has to give features beside its logits.
+
+    Parameters
+    ----------
+    job : ScoringJob
+    """
+    known = job.bundle.familiarity
+    kept = known is not None and any(kind == FEATURES for _, kind in known.spaces)
+    return kept or job.signatures is not None
+
+
+def familiarity_steps(job: ScoringJob, seen: Seen) -> Generator[Progress, None, SlideFamiliarity]:
+    """Judge how familiar a slide is, and note its signature where somebody collects them.
+
+    Parameters
+    ----------
+    job : ScoringJob
+    seen : Seen
+
+    Yields
+    ------
+    Progress
+        While pixels are read, which is where the model compares them, or a signature is wanted.
+
+    Returns
+    -------
+    SlideFamiliarity
+    """
+    familiarity = job.bundle.familiarity
+    compared = familiarity is not None and APPEARANCE in familiarity.of(seen.stain)
+    appearance = None
+    if compared or job.signatures is not None:
+        appearance = yield from appearance_steps(seen.slide, seen.tissue, grid=seen.grid, keep=seen.keep)
+    if job.signatures is not None:
+        job.signatures.append(
+            Signature(seen.slide.name, seen.stain, drawn_features(seen.features), appearance)
+        )
+    return judged(familiarity, seen.stain, seen.features, appearance, job.options.min_familiarity)
+
+
+def drawn_features(
+    features: NDArray[np.floating], count: int = SIGNATURE_TILES, seed: int = _SEED
+) -> NDArray[np.float32]:
+    """Draw features of tiles over a slide, in their order: the same ones for the same seed.
+
+    Parameters
+    ----------
+    features : (N, D) float
+    count : int
+        At most so many.
+    seed : int
+
+    Returns
+    -------
+    (n, D) float32
+    """
+    if len(features) <= count:
+        return features.astype(np.float32)
+    chosen = np.random.default_rng(seed).choice(len(features), count, replace=False)
+    return features[np.sort(chosen)].astype(np.float32)
+
+
+def judged(
+    familiarity: Familiarity | None,
+    stain: str,
+    features: NDArray[np.floating] | None,
+    appearance: NDArray[np.floating] | None,
+    min_familiarity: float,
+) -> SlideFamiliarity:
+    """Say how much a slide looks like what the model learnt from.
+
+    A slide is as familiar as in the space in which it is strangest, times the number of spaces (Bonferroni):
+    looking twice does not make it strange.
+
+    Parameters
+    ----------
+    familiarity : Familiarity or None
+        Of the model.
+    stain : str
+        What the slide was scored as.
+    features : (N, D) float or None
+        Of its tiles.
+    appearance : (M, A) float or None
+        Of squares drawn from it.
+    min_familiarity : float
+        See `judged_by`.
+
+    Returns
+    -------
+    SlideFamiliarity
+        "not known" where the model has no space of the stain, or nothing was described.
+    """
+    if familiarity is None:
+        return NOTHING_KNOWN
+    given = {FEATURES: features, APPEARANCE: appearance}
+    spaces: dict[str, SpaceFamiliarity] = {}
+    found: dict[str, NDArray[np.float32]] = {}
+    for kind, space in familiarity.of(stain).items():
+        tiles = given.get(kind)
+        if tiles is None or not len(tiles):
+            continue
+        distances = space.distances(tiles)
+        measured = _measured(space, distances)
+        if not math.isnan(measured.whole):
+            spaces[kind], found[kind] = measured, distances
+    if not spaces:
+        return NOTHING_KNOWN
+    each = found.get(FEATURES)
+    unlike = found[APPEARANCE] if each is None else each
+    known = SlideFamiliarity(
+        value=min(1.0, len(spaces) * min(space.whole for space in spaces.values())),
+        upper=min(1.0, len(spaces) * min(space.upper for space in spaces.values())),
+        unfamiliar=float((unlike > 1).mean()),
+        distances=each,
+        by_space={kind: space.whole for kind, space in spaces.items()},
+        spaces=spaces,
+    )
+    return judged_by(known, min_familiarity)
+
+
+def judged_by(familiarity: SlideFamiliarity, min_familiarity: float) -> SlideFamiliarity:
+    """Judge the same slide by another limit; nothing is measured again.
+
+    Parameters
+    ----------
+    familiarity : SlideFamiliarity
+    min_familiarity : float
+        Below it a slide is unlike. With 0, which withholds no answer, what is called unlike is as with
+        `LEAST_FAMILIARITY`: nothing becomes familiar by looking away.
+
+    Returns
+    -------
+    SlideFamiliarity
+        The same one where its verdict does not change, or is not known.
+    """
+    if math.isnan(familiarity.value):
+        return familiarity
+    limit = min_familiarity or LEAST_FAMILIARITY
+    if familiarity.value < limit:
+        verdict = UNLIKE
+    else:
+        verdict = IN_PART if familiarity.upper < limit else FAMILIAR
+    reason = _reason(familiarity.spaces, limit, whole=verdict == UNLIKE) if verdict != FAMILIAR else ""
+    if (verdict, reason) == (familiarity.verdict, familiarity.reason):
+        return familiarity
+    return replace(familiarity, verdict=verdict, reason=reason)
+
+
+def _measured(space: FeatureSpace, distances: NDArray[np.float32]) -> SpaceFamiliarity:
+    whole, upper = space.familiarity(distances)
+    own = np.quantile(distances, QUANTILES)
+    usual = np.median(space.slides, axis=0) if len(space.slides) else np.ones(len(QUANTILES))
+    times = own / np.maximum(usual, _TINY)
+    return SpaceFamiliarity(whole, upper, float(times[0]), float(times[1]))
+
+
+def _reason(spaces: Mapping[str, SpaceFamiliarity], limit: float, *, whole: bool) -> str:
+    """What is strange, the strangest first, and how far off it is."""
+    strange = []
+    for kind, space in spaces.items():
+        share = space.whole if whole else space.upper
+        if len(spaces) * share < limit:
+            strange.append((share, _NAMES[kind], space.times_whole if whole else space.times_upper))
+    words = [f"{name} ({_times(times)})" for _, name, times in sorted(strange)]
+    if words:
+        words[0] = words[0].replace(" times)", " times as far off as on a typical validation slide)")
+    return " and ".join(words) + ("" if whole or not words else ", in a tenth of its tiles")
+
+
+def _times(times: float) -> str:
+    if times > _MOST_TIMES:
+        return f"over {_MOST_TIMES:,} times"
+    return f"{times:.0f} times" if times >= 10 else f"{times:.1f} times"

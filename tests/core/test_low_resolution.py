@@ -63,7 +63,7 @@ def test_cam_is_that_of_captum(model):
 
 def test_signed_maps_sum_to_nothing(model):
     """The head does not care how large the mean of its map is: Euler's theorem for degree zero."""
-    _, signed = model.explained(draw(2, 3, 96, 96, seed=7))
+    _, signed, _ = model.explained(draw(2, 3, 96, 96, seed=7))
     assert (signed.sum(dim=(2, 3)).abs() < 1e-3 * signed.abs().sum(dim=(2, 3))).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from conftest import make_bundle, write_flat_slide
 from napari_her2 import open_slide, score_slide, score_steps
 from napari_her2.errors import JobFailed, ModelError, SlideError
 from napari_her2.inference.class_words import class_label
-from napari_her2.inference.presentation import result_label
+from napari_her2.inference.presentation import doubted_label
 from napari_her2.inference.regions import Region, read_regions, tiles_inside
+from napari_her2.inference.result import AnswerLimits
 from napari_her2.slide.grid import TileGrid
 
 CLASSES = ("0", "1+", "2+", "3+")
@@ -178,11 +180,17 @@ def test_an_unsure_answer_is_indeterminate(he_slide, tiny_model):
         ("tumour", "tumour"),
     ],
 )
-def test_classes_are_worded_as_the_criteria_have_it(name, label):
+def test_classes_are_worded_as_the_criteria_have_it(scored, name, label):
     assert class_label(name) == label
-    assert result_label(name, 0.9, {"a": 100}) == (label, "")
-    assert result_label(name, 0.9, {"a": 99})[1]
-    assert result_label(name, 0.49, {"a": 5000})[1]
+    rest = "another"
+    result = replace(
+        scored, classes=(name, rest), probabilities={name: 0.9, rest: 0.1}, score=name, class_scores={}
+    )
+    assert doubted_label(result) == (label, "")
+    many = replace(result, limits=AnswerLimits(min_tiles=len(scored.table) + 1))
+    assert "tiles of tissue" in doubted_label(many)[1]
+    unsure = replace(result, probabilities={name: 0.49, rest: 0.48})
+    assert "50%" in doubted_label(unsure)[1]
 
 
 def test_cancelling_before_the_end_closes_a_slide_that_was_opened_here(he_slide, tiny_model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,11 +11,15 @@ from napari_her2.explain.attention import ATTENTION, ATTENTION_RANKS, attention_
 from napari_her2.explain.fields import SCORED_TILES, WEIGHT, WEIGHT_RANKS, field_maps
 from napari_her2.explain.geometries import TILES
 from napari_her2.explain.maps import DAMAGED, damage_map, tissue_map
+from napari_her2.explain.unfamiliar import unfamiliar_map
 from napari_her2.inference.class_words import class_label
+from napari_her2.inference.doubt import NO_DOUBT_KNOWN, Spread
+from napari_her2.inference.judging import redoubted as redoubted  # for whoever judges a result again
 from napari_her2.inference.precision import other_precision
-from napari_her2.inference.presentation import INDETERMINATE, MIN_TILES, result_label, task_in_words
-from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
-from napari_her2.models.card import NOTICE
+from napari_her2.inference.presentation import INDETERMINATE, MIN_TILES, task_in_words
+from napari_her2.inference.result import AnswerLimits, ScoredSlide, SlideResult, TileTable
+from napari_her2.models.card import NOTICE, SLIDE
+from napari_her2.models.familiarity import IN_PART, UNLIKE
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from napari_her2.cells.reading import CellReading
     from napari_her2.explain.maps import TileMap
     from napari_her2.explain.overlays import Drawing, OverlayInfo
+    from napari_her2.inference.doubt import SlideFamiliarity
     from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.selection import Chosen
@@ -71,6 +76,9 @@ class Answer:
         A class, of a method without probabilities; empty where it gives none, and ``doubt`` says why.
     measures : mapping of str to plain values
         As of `SlideResult`.
+    members : mapping of str to (M, C) float
+        Logits of each member, by head (`napari_her2.models.card.SLIDE` of models of one head), where the
+        model is an ensemble.
     """
 
     logits: Tensor | None
@@ -88,6 +96,7 @@ class Answer:
     warnings: tuple[str, ...] = ()
     score: str = ""
     measures: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def scored_tiles(
@@ -224,6 +233,25 @@ def scored_slide(
     )
 
 
+def with_familiarity(scored: ScoredSlide, familiarity: SlideFamiliarity) -> ScoredSlide:
+    """Say how familiar a slide is, with a map of its unfamiliar tiles where each was compared.
+
+    Parameters
+    ----------
+    scored : ScoredSlide
+    familiarity : SlideFamiliarity
+
+    Returns
+    -------
+    ScoredSlide
+    """
+    distances, maps = familiarity.distances, scored.maps
+    if distances is not None and len(distances) == len(scored.table):
+        shown = familiarity.verdict in (IN_PART, UNLIKE)
+        maps = (*maps, unfamiliar_map(scored.grid, scored.table.index, distances, visible=shown))
+    return replace(scored, familiarity=familiarity, maps=maps)
+
+
 def assemble(job: ScoringJob, answer: Answer) -> SlideResult:
     """Word an answer, and say where it came from.
 
@@ -236,17 +264,21 @@ def assemble(job: ScoringJob, answer: Answer) -> SlideResult:
     -------
     SlideResult
     """
-    card, slides, warnings = job.card, answer.slides, answer.warnings
-    probabilities = {} if answer.logits is None else _chances(answer.logits, card, answer.head)
+    card, options, warnings = job.card, job.options, answer.warnings
     if other := other_precision(card.precision, answer.precision):
         warnings = (*warnings, other)
-    score, label, reason = _worded(job, answer, probabilities)
-    return SlideResult(
-        slides=slides,
+    probabilities, score, label, reason = dict[str, float](), answer.score, "", ""
+    if answer.logits is None:
+        label, reason = score_label(answer.score, answer.doubt, card)
+    else:
+        probabilities = _chances(answer.logits, card, answer.head)
+        score = max(card.classes, key=lambda name: probabilities[name])
+    found = SlideResult(
+        slides=answer.slides,
         method=card.method,
         model=card.name,
         model_sha256=job.bundle.sha256,
-        task=task_in_words(answer.task or card.task, slides),
+        task=task_in_words(answer.task or card.task, answer.slides),
         classes=card.classes,
         probabilities=probabilities,
         score=score,
@@ -269,25 +301,29 @@ def assemble(job: ScoringJob, answer: Answer) -> SlideResult:
         measures=answer.measures,
         class_scores=card.class_scores,
         heads={name: _chances(values, card, name) for name, values in answer.heads.items()},
+        doubt=replace(NO_DOUBT_KNOWN, spread=_spread(answer, card, score)),
+        answer_sets=job.bundle.answer_sets,
+        limits=AnswerLimits(
+            options.least_confidence(card), answer.min_tiles, answer.doubt, card.class_labels
+        ),
+    )
+    return redoubted(
+        found,
+        coverage=options.coverage,
+        min_familiarity=options.min_familiarity,
+        show_withheld=options.show_withheld,
     )
 
 
-def _worded(job: ScoringJob, answer: Answer, probabilities: Mapping[str, float]) -> tuple[str, str, str]:
-    """Score, what it is shown as, and why it is withheld."""
-    card = job.card
-    if not probabilities:
-        return answer.score, *score_label(answer.score, answer.doubt, card)
-    score = max(card.classes, key=lambda name: probabilities[name])
-    return score, *result_label(
-        score,
-        probabilities[score],
-        {slide.name: len(slide.table) for slide in answer.slides},
-        min_confidence=job.options.least_confidence(card),
-        min_tiles=answer.min_tiles,
-        doubt=answer.doubt,
-        own_labels=card.class_labels,
-        class_scores=card.class_scores,
-    )
+def _spread(answer: Answer, card: ModelCard, score: str) -> Spread | None:
+    """How far the members of an ensemble part, at the temperature of the head that answers."""
+    members = answer.members.get(answer.head or SLIDE)
+    if members is None or len(members) < 2:
+        return None
+    chances = torch.softmax(members.double() / card.temperature(answer.head), dim=-1)
+    agree = int((chances.argmax(dim=-1) == card.classes.index(score)).sum())
+    sds = dict(zip(card.classes, chances.std(dim=0).tolist(), strict=True))
+    return Spread(len(members), agree, sds)
 
 
 def score_label(score: str, doubt: str, card: ModelCard) -> tuple[str, str]:
@@ -304,7 +340,7 @@ def score_label(score: str, doubt: str, card: ModelCard) -> tuple[str, str]:
     Returns
     -------
     label, reason : str
-        As of `napari_her2.inference.presentation.result_label`.
+        As of `SlideResult`.
     """
     if doubt or not score:
         return f"{INDETERMINATE}: {doubt or 'there is no score'}", doubt or "there is no score"

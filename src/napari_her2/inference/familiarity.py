@@ -42,6 +42,7 @@ SIGNATURE_TILES = 256
 _SEED = 0
 _MOST_TIMES = 1000
 _TINY = 1e-6
+_AGAINST = " as far off as on a typical validation slide"
 _NAMES: Mapping[str, str] = {FEATURES: "its cells and patterns", APPEARANCE: "its colours and sharpness"}
 
 
@@ -210,10 +211,8 @@ def judged_by(familiarity: SlideFamiliarity, min_familiarity: float) -> SlideFam
     if math.isnan(familiarity.value):
         return familiarity
     limit = min_familiarity or LEAST_FAMILIARITY
-    if familiarity.value < limit:
-        verdict = UNLIKE
-    else:
-        verdict = IN_PART if familiarity.upper < limit else FAMILIAR
+    strange = UNLIKE if familiarity.value < limit else IN_PART
+    verdict = FAMILIAR if min(familiarity.value, familiarity.upper) >= limit else strange
     reason = _reason(familiarity.spaces, limit, whole=verdict == UNLIKE) if verdict != FAMILIAR else ""
     if (verdict, reason) == (familiarity.verdict, familiarity.reason):
         return familiarity
@@ -229,15 +228,16 @@ def _measured(space: FeatureSpace, distances: NDArray[np.float32]) -> SpaceFamil
 
 
 def _reason(spaces: Mapping[str, SpaceFamiliarity], limit: float, *, whole: bool) -> str:
-    """What is strange, the strangest first, and how far off it is."""
+    """Say what is strange, the strangest first, and how far off it is."""
     strange = []
     for kind, space in spaces.items():
         share = space.whole if whole else space.upper
         if len(spaces) * share < limit:
             strange.append((share, _NAMES[kind], space.times_whole if whole else space.times_upper))
-    words = [f"{name} ({_times(times)})" for _, name, times in sorted(strange)]
-    if words:
-        words[0] = words[0].replace(" times)", " times as far off as on a typical validation slide)")
+    words = [
+        f"{name} ({_times(times)}{_AGAINST if number == 0 else ''})"
+        for number, (_, name, times) in enumerate(sorted(strange))
+    ]
     return " and ".join(words) + ("" if whole or not words else ", in a tenth of its tiles")
 
 

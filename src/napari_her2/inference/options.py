@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from napari_her2.cells.rules import Rules
 from napari_her2.errors import JobFailed
-from napari_her2.inference.presentation import MIN_CONFIDENCE
 from napari_her2.models.answer_sets import COVERAGE, COVERAGES
 from napari_her2.models.familiarity import LEAST_FAMILIARITY
 
@@ -33,7 +32,7 @@ class ScoringOptions:
         Share of a tile that must be tissue; None takes what the model's card says, else `MIN_TISSUE`.
     min_confidence : float or None
         Below this probability of the top class the answer is "indeterminate"; None takes what the model's
-        card says, else `napari_her2.inference.presentation.MIN_CONFIDENCE`.
+        card says, else `napari_her2.inference.presentation.MIN_CONFIDENCE` where the answer is no set.
     batch_size : int or None
         Tiles read and computed together; None takes what suits the device.
     cache : bool
@@ -116,9 +115,9 @@ class ScoringOptions:
         """Share of a tile that must be tissue."""
         return _first(self.min_tissue, card.min_tissue, MIN_TISSUE)
 
-    def least_confidence(self, card: ModelCard) -> float:
-        """Probability of the top class below which the answer is withheld."""
-        return _first(self.min_confidence, card.min_confidence, MIN_CONFIDENCE)
+    def least_confidence(self, card: ModelCard) -> float | None:
+        """Probability of the top class below which the answer is withheld; None where nobody asks for one."""
+        return card.min_confidence if self.min_confidence is None else self.min_confidence
 
 
 def _first(*values: float | None) -> float:

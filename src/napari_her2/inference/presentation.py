@@ -13,14 +13,18 @@ from napari_her2.inference.class_words import class_label
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_her2.inference.result import ScoredSlide
+    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.models.familiarity import Verdict
 
 MIN_CONFIDENCE = 0.5
 """Below this probability of the top class the answer is "indeterminate"."""
 MIN_TILES = 100
 """With fewer tiles of tissue the answer is "indeterminate"."""
 
-INDETERMINATE = "indeterminate"
+INDETERMINATE, WITHHELD = "indeterminate", "withheld"
+LEARNT = "what the model learnt from"
+STRANGE = f"the slide is unlike {LEARNT}"
+"""Why an answer is withheld; what exactly is strange stands in the doubt of the result."""
 
 
 def task_in_words(task: str, slides: Sequence[ScoredSlide]) -> str:
@@ -76,36 +80,145 @@ def abstention(
     return ""
 
 
-def result_label(
-    name: str,
-    confidence: float,
-    tiles: Mapping[str, int],
-    *,
-    min_confidence: float = MIN_CONFIDENCE,
-    min_tiles: int = MIN_TILES,
-    doubt: str = "",
-    own_labels: Mapping[str, str] | None = None,
-    class_scores: Mapping[str, tuple[str, ...]] | None = None,
-) -> tuple[str, str]:
-    """How the answer is shown, and why it is withheld.
+def doubted_label(result: SlideResult) -> tuple[str, str]:
+    """How the answer of a result with probabilities is shown, and why it is withheld.
 
     Parameters
     ----------
-    name, own_labels, class_scores
-        As for `class_label`.
-    confidence, tiles, min_confidence, min_tiles
-        As for `abstention`.
-    doubt : str
-        A reason that the method has itself to withhold the answer.
+    result : SlideResult
+        With its doubt.
 
     Returns
     -------
     label : str
-        "3+ (positive)", or "indeterminate: ..." with the reason.
+        "3+ (positive)", "2+ or 3+ (prediction)", "indeterminate: ..." or "withheld: ..." with the reason, or
+        an answer with "withheld: ..." behind it where the user asked to see it anyway.
     reason : str
         Empty where the answer is given.
     """
-    reason = abstention(confidence, tiles, min_confidence=min_confidence, min_tiles=min_tiles) or doubt
+    doubt, limits = result.doubt, result.limits
+    promised = doubt.answer.classes if doubt.answer is not None else ()
+    least = limits.min_confidence
+    if least is None:
+        least = 0.0 if promised else MIN_CONFIDENCE
+    tiles = {scored.name: len(scored.table) for scored in result.slides}
+    reason = abstention(result.confidence, tiles, min_confidence=least, min_tiles=limits.min_tiles)
+    reason = reason or limits.reason
     if reason:
+        reason = f"{reason}; {STRANGE}" if doubt.withheld else reason
         return f"{INDETERMINATE}: {reason}", reason
-    return class_label(name, own_labels, class_scores), ""
+    answer, reason = _answered(result, promised)
+    if not doubt.withheld:
+        return answer, reason
+    return (f"{answer}, {WITHHELD}: {STRANGE}" if doubt.shown_anyway else f"{WITHHELD}: {STRANGE}"), STRANGE
+
+
+def _answered(result: SlideResult, promised: Sequence[str]) -> tuple[str, str]:
+    """One class, a set of them, or why it leaves none out."""
+    if len(promised) == len(result.classes):
+        assert result.doubt.answer is not None
+        reason = f"none of the scores can be left out at {_percent(result.doubt.answer.coverage)}"
+        return f"{INDETERMINATE}: {reason}", reason
+    if len(promised) > 1:
+        return f"{_any_of([result.named(name) for name in promised])} (prediction)", ""
+    return class_label(result.score, result.limits.class_labels, result.class_scores), ""
+
+
+def _any_of(names: Sequence[str]) -> str:
+    """Join names: "0, 1+ or 2+"."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def trust_line(result: SlideResult) -> str:
+    """Say the answer, and how far to trust it, in one line.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    str
+        "2+ or 3+ · the model's sets hold the truth in 90 % of cases like the 160 it was calibrated on · the
+        slide looks like what the model learnt from". Empty of a method without probabilities, which
+        measures and predicts nothing.
+    """
+    if not result.probabilities and not result.doubt.withheld:
+        return ""
+    parts = (
+        result.label.removesuffix(" (prediction)"),
+        _promise(result),
+        _likeness(result),
+        _parting(result),
+    )
+    return " · ".join(part for part in parts if part)
+
+
+def _promise(result: SlideResult) -> str:
+    """Say what is promised of the answer, and with how many cases behind it."""
+    doubt = result.doubt
+    if doubt.verdict == "unlike":
+        return "no promise holds for such a slide"
+    if doubt.answer is None:
+        return "how often such answers are right is not known"
+    if not doubt.answer.classes:
+        return f"nothing is promised: {doubt.answer.reason}"
+    return (
+        f"the model's sets hold the truth in {_percent(doubt.answer.coverage)} of cases like the "
+        f"{doubt.answer.cases:,} it was calibrated on"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+# The verdicts by their words: whoever only asks how a score is worded loads no NumPy.
+_LIKENESS: Mapping[Verdict, str] = {
+    "familiar": f"{{which}} {{looks}} like {LEARNT}",
+    "in part": f"{{which}} {{is_}} unlike {LEARNT} in part",
+    "unlike": f"{{which}} {{is_}} unlike {LEARNT}",
+    "not known": f"whether {{which}} {{looks}} like {LEARNT} is not known",
+}
+
+
+def likeness(verdict: Verdict, which: str = "the slide", *, several: bool = False) -> str:
+    """Say how much slides look like what the model learnt from.
+
+    Parameters
+    ----------
+    verdict : str
+    which : str
+        The slides.
+    several : bool
+        Whether they are several.
+
+    Examples
+    --------
+    >>> likeness("not known", "the IHC slide")
+    'whether the IHC slide looks like what the model learnt from is not known'
+    """
+    looks, is_ = ("look", "are") if several else ("looks", "is")
+    return _LIKENESS[verdict].format(which=which, looks=looks, is_=is_)
+
+
+def _likeness(result: SlideResult) -> str:
+    verdict, reason = result.doubt.verdict, result.doubt.reason
+    if STRANGE in result.label and len(result.slides) == 1:
+        return reason
+    same = [scored for scored in result.slides if scored.familiarity.verdict == verdict]
+    if len(result.slides) == 1 or not same:
+        words = likeness(verdict)
+    elif len(same) == len(result.slides):
+        words = likeness(verdict, "both slides", several=True)
+    else:
+        words = likeness(verdict, f"the {same[0].stain} slide")
+    return f"{words}: {reason}" if reason else words
+
+
+def _parting(result: SlideResult) -> str:
+    """How many models of an ensemble name another class."""
+    spread = result.doubt.spread
+    if spread is None or spread.agree == spread.models:
+        return ""
+    return f"only {spread.agree} of {spread.models} models name {result.named(result.score)}"

@@ -62,6 +62,7 @@ class CorrANetMethod(TileMethod):
 
     def encoder(self, job: ScoringJob) -> Generator[Progress, None, tuple[TileEncoder, tuple[str, ...]]]:
         """Fit the stains of the slide, and make the scorer of its fields; see `TileMethod.encoder`."""
+        from napari_her2.inference.familiarity import wants_features
         from napari_her2.inference.prepared import prepared_fields
         from napari_her2.inference.tile_scores import TileScorer
 
@@ -70,10 +71,17 @@ class CorrANetMethod(TileMethod):
         scorer = TileScorer(
             prepared.head,
             prepared.preparation,
-            numbers=len(job.card.classes) + 1,
+            numbers=_numbers(job.card),
             cache_salt=prepared.cache_salt,
+            features=wants_features(job),
         )
         return scorer, prepared.warnings
+
+    def features(self, job: ScoringJob, read: ReadSlide) -> NDArray[np.floating]:
+        """Features of the predictor; see `TileMethod.features`."""
+        from napari_her2.inference.tile_scores import features_behind
+
+        return features_behind(read.embeddings.features, _numbers(job.card))
 
     def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
         """Join the fields, weighted by the confidence in each; see `TileMethod.join`."""
@@ -88,7 +96,7 @@ class CorrANetMethod(TileMethod):
         from napari_her2.models.field_model import join_fields
 
         (slide,) = read
-        numbers = unpacked(slide.embeddings.features)
+        numbers = unpacked(slide.embeddings.features, _numbers(job.card))
         refuse_nonsense(job.card, numbers)
         logits, confidence_logits = numbers[:, :-1], numbers[:, -1]
         probabilities, confidence = torch.softmax(logits, dim=1), torch.sigmoid(confidence_logits)
@@ -112,6 +120,11 @@ class CorrANetMethod(TileMethod):
             rule=RULE,
             trust=trust_shares(confidence.numpy()),
         )
+
+
+def _numbers(card: ModelCard) -> int:
+    """Logits of a tile: of each class, and of the confidence."""
+    return len(card.classes) + 1
 
 
 def trust_shares(confidence: NDArray[np.floating]) -> dict[str, float]:

@@ -60,7 +60,8 @@ class LowResolutionMethod(Method):
         """Score a slide; see `Method.score`."""
         import torch
 
-        from napari_her2.inference.assemble import Answer, assemble
+        from napari_her2.inference.assemble import Answer, assemble, with_familiarity
+        from napari_her2.inference.familiarity import Seen, familiarity_steps
         from napari_her2.inference.head import refuse_nonsense
         from napari_her2.inference.image_fit import doubt_of
         from napari_her2.inference.images import choose_tissue, read_images
@@ -73,10 +74,12 @@ class LowResolutionMethod(Method):
         job.clock.lap("tissue")
         seen = yield from read_images(job, kind, chosen)
         job.clock.lap("read")
-        probabilities, signed = yield from _predictions(job, seen.thumbnails)
+        probabilities, signed, features = yield from _predictions(job, seen.thumbnails)
         refuse_nonsense(job.card, probabilities, signed)
         scored = _scored(job, seen, signed, chosen.looks_like)
         job.clock.lap("model")
+        known = Seen(job.slide, job.card.stain, features.numpy(), seen.tissue)
+        scored = with_familiarity(scored, (yield from familiarity_steps(job, known)))
         held = [float(thumbnail.tissue.sum()) for thumbnail in seen.thumbnails]
         answer = Answer(
             _joined(probabilities, torch.tensor(held, dtype=torch.float64)).clamp_min(1e-300).log(),
@@ -173,8 +176,11 @@ def _joined(probabilities: Tensor, held: Tensor) -> Tensor:
 
 def _predictions(
     job: ScoringJob, thumbnails: tuple[Thumbnail, ...]
-) -> Generator[Progress, None, tuple[Tensor, Tensor]]:
-    """Probabilities (K, C) float64 and signed Grad-CAM (K, C, h, w) of images, each the mean of its views."""
+) -> Generator[Progress, None, tuple[Tensor, Tensor, Tensor]]:
+    """Probabilities (K, C) float64, signed Grad-CAM (K, C, h, w) and features (K, D) of images.
+
+    Each is the mean of the views of its image.
+    """
     import torch
 
     from napari_her2.inference.head import RoomyDevice
@@ -184,9 +190,10 @@ def _predictions(
     device, total = RoomyDevice(job.device, job.bundle), len(thumbnails) * VIEWS
     probabilities: list[Tensor] = []
     maps: list[Tensor] = []
+    features: list[Tensor] = []
     for thumbnail in thumbnails:
         image = torch.from_numpy(thumbnail.rgb).permute(2, 0, 1)[None].float() / 255
-        chances, signed = [], []
+        chances, signed, described = [], [], []
         for number in range(VIEWS):
             done = len(probabilities) * VIEWS + number
             yield Progress("Scoring", done, total, "views", note=job.device.name)
@@ -194,17 +201,19 @@ def _predictions(
 
             def explained(
                 head: nn.Module, place: torch.device, turned: Tensor = turned
-            ) -> tuple[Tensor, Tensor]:
-                logits, cams = cast("LowResolution", head).explained(turned.to(place))
-                return logits.float().cpu(), cams.float().cpu()
+            ) -> tuple[Tensor, ...]:
+                of_view = cast("LowResolution", head).explained(turned.to(place))
+                return tuple(tensor.float().cpu() for tensor in of_view)
 
-            logits, cams = device.run(explained)
+            logits, cams, pooled = device.run(explained)
             chances.append(torch.softmax(logits[0].double(), dim=-1))
             signed.append(unview(cams[0], number))
+            described.append(pooled[0])
         probabilities.append(torch.stack(chances).mean(dim=0))
         maps.append(torch.stack(signed).mean(dim=0))
+        features.append(torch.stack(described).mean(dim=0))
     yield Progress("Scoring", total, total, "views", note=job.device.name)
-    return torch.stack(probabilities), torch.stack(maps)
+    return torch.stack(probabilities), torch.stack(maps), torch.stack(features)
 
 
 def _scored(job: ScoringJob, seen: SlideImages, signed: Tensor, looks_like: str) -> ScoredSlide:

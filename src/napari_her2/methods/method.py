@@ -44,6 +44,8 @@ class Bars:
         What a share is called in a table: "P({name})".
     number : str
         How its value is written there.
+    whiskers : str
+        What the whiskers are, in words; empty where there are none.
     """
 
     title: str
@@ -52,6 +54,7 @@ class Bars:
     spread: Mapping[str, float] = field(default_factory=dict)
     row: str = "P({name})"
     number: str = "{:.3f}"
+    whiskers: str = ""
 
 
 class Method(ABC):
@@ -146,13 +149,21 @@ class Method(ABC):
 
     def bars(self, result: SlideResult) -> Bars:
         """Say what is shown of an answer as bars; by default its probabilities."""
-        tip, spread = "Probability of each score", dict[str, float]()
-        if result.uncertainty is not None:
-            tip += "; the whisker is one standard deviation over repeated random bags of tiles"
-            sds = zip(result.classes, result.uncertainty.sd, strict=True)
-            spread = {result.named(name): float(sd) for name, sd in sds}
+        tip, whiskers, sds = "Probability of each score", "", dict[str, float]()
+        between, drawn = result.doubt.spread, result.uncertainty
+        if between is not None:
+            sds, whiskers = dict(between.sd), f"SD between the {between.models} models that answer together"
+        elif drawn is not None:
+            sds = dict(zip(result.classes, map(float, drawn.sd), strict=True))
+            whiskers = (
+                f"SD over {drawn.draws} random bags of {drawn.bag_size} tiles: how the answer hangs on the "
+                f"tiles seen, not how sure the model is"
+            )
+        if whiskers:
+            tip += f"; whiskers: {whiskers}"
+        spread = {result.named(name): sd for name, sd in sds.items()}
         named = {result.named(name): value for name, value in result.probabilities.items()}
-        return Bars("Probabilities", named, tip, spread)
+        return Bars("Probabilities", named, tip, spread, whiskers=whiskers)
 
     def rejudged(self, result: SlideResult, rules: Rules, calibration: str) -> SlideResult:
         """Judge the cells of a result by other rules; nothing is read or measured again.

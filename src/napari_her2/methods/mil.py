@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from napari_her2.methods.tiles import TileMethod
+from napari_her2.models.card import SLIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,8 @@ class BagMethod(TileMethod):
         head = cast("SlideAggregator", head_on_cpu(job.bundle))
         spread = bag_uncertainty(head, features, temperature=job.card.temperature())
         scored = scored_tiles(slide.slide, slide.chosen, slide.embeddings, job.card.classes, output)
-        return Answer(output.logits, (scored,), spread=spread)
+        members = {} if output.members is None else {SLIDE: output.members}
+        return Answer(output.logits, (scored,), spread=spread, members=members)
 
 
 class ABMILMethod(BagMethod):

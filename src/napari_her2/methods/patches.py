@@ -18,6 +18,8 @@ from napari_her2.methods.tiles import TileMethod
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_her2.inference.assemble import Answer
@@ -44,6 +46,7 @@ class PatchMethod(TileMethod):
 
     def encoder(self, job: ScoringJob) -> Generator[Progress, None, tuple[TileEncoder, tuple[str, ...]]]:
         """Make the scorer of patches; see `TileMethod.encoder`."""
+        from napari_her2.inference.familiarity import wants_features
         from napari_her2.inference.tile_scores import TileScorer
         from napari_her2.models.preprocessing import TilePreparation
 
@@ -55,7 +58,14 @@ class PatchMethod(TileMethod):
             TilePreparation(tile_px=tile_px, out_px=tile_px),
             numbers=len(job.card.classes),
             cache_salt=f"patches {tile_px}",
+            features=wants_features(job),
         ), ()
+
+    def features(self, job: ScoringJob, read: ReadSlide) -> NDArray[np.floating]:
+        """Pooled features of the patches; see `TileMethod.features`."""
+        from napari_her2.inference.tile_scores import features_behind
+
+        return features_behind(read.embeddings.features, len(job.card.classes))
 
     def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
         """Join the patches by the rule of the model; see `TileMethod.join`."""
@@ -68,7 +78,7 @@ class PatchMethod(TileMethod):
 
         (slide,) = read
         fusion = cast("PatchConvNeXt", job.bundle.head).fusion
-        logits = unpacked(slide.embeddings.features)
+        logits = unpacked(slide.embeddings.features, len(job.card.classes))
         refuse_nonsense(job.card, logits)
         probabilities = torch.softmax(logits, dim=1)
         joined = fused(probabilities, fusion)

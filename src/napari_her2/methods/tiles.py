@@ -11,7 +11,11 @@ from napari_her2.methods.method import Method
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_her2.inference.assemble import Answer
+    from napari_her2.inference.doubt import SlideFamiliarity
     from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
@@ -52,7 +56,7 @@ class TileMethod(Method):
 
     def score(self, job: ScoringJob) -> Generator[Progress, None, SlideResult]:
         """Score a slide, or the two slides of a case; see `Method.score`."""
-        from napari_her2.inference.assemble import assemble
+        from napari_her2.inference.assemble import assemble, with_familiarity
         from napari_her2.inference.precision import joined
         from napari_her2.inference.result import Progress
 
@@ -64,11 +68,13 @@ class TileMethod(Method):
         for (slide, _), tiles in zip(given.slides, chosen, strict=True):
             read.append((yield from self._embed(job, encoder, slide, tiles)))
         job.clock.lap("embed")
+        familiar = yield from self._familiarity(job, read)
         yield Progress("Scoring", note=job.device.name)
         answer = self.join(job, read)
         job.clock.lap("model")
         answer = replace(
             answer,
+            slides=tuple(map(with_familiarity, answer.slides, familiar)),
             precision=joined([item.embeddings.precision for item in read]),
             regions=chosen[0].regions,
             warnings=(*given.warnings, *(line for item in read for line in self._warnings(item)), *warnings),
@@ -117,6 +123,11 @@ class TileMethod(Method):
         Answer
         """
 
+    def features(self, job: ScoringJob, read: ReadSlide) -> NDArray[np.floating]:
+        """Return what the model takes or makes of each tile, (N, D); by default features of its encoder."""
+        del job
+        return read.embeddings.features
+
     def remarks(self, result: SlideResult) -> tuple[str, ...]:
         """Warn of what a reader of the answer has to know first; nothing by default."""
         del result
@@ -139,6 +150,22 @@ class TileMethod(Method):
         )
         refuse_ruins(slide, embeddings)
         return ReadSlide(slide, chosen, embeddings)
+
+    def _familiarity(
+        self, job: ScoringJob, read: Sequence[ReadSlide]
+    ) -> Generator[Progress, None, list[SlideFamiliarity]]:
+        from napari_her2.inference.doubt import NOTHING_KNOWN
+        from napari_her2.inference.familiarity import Seen, familiarity_steps
+
+        if job.bundle.familiarity is None and job.signatures is None:
+            return [NOTHING_KNOWN] * len(read)
+        found = []
+        for item in read:
+            chosen, features = item.chosen, self.features(job, item)
+            seen = Seen(item.slide, chosen.stain, features, chosen.tissue, chosen.grid, chosen.keep)
+            found.append((yield from familiarity_steps(job, seen)))
+        job.clock.lap("familiarity")
+        return found
 
     def _warnings(self, read: ReadSlide) -> tuple[str, ...]:
         slide = read.slide

@@ -61,14 +61,18 @@ class WSMCLMethod(TileMethod):
             stain: branch for stain, branch in ((HE, output.he), (IHC, output.ihc)) if branch is not None
         }
         heads = {stain: branch.logits for stain, branch in branches.items()}
+        members = {stain: of.members for stain, of in branches.items() if of.members is not None}
         if output.fused is not None:
             heads = {BOTH: output.fused, **heads}
+        if output.fused_members is not None:
+            members[BOTH] = output.fused_members
         return Answer(
             output.logits,
             tuple(_scored(item, branches[item.chosen.stain], job.card.classes) for item in read),
             task=TASKS.get(output.head, ""),
             head=output.head,
             heads=heads,
+            members=members,
         )
 
     def remarks(self, result: SlideResult) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ class MILOutput:
     votes : (..., K, C) float, optional
         What each tile would add to the logits if it were the whole bag, without the bias. None like
         ``evidence``.
+    members : (M, ..., C) float, optional
+        Logits of each model of an ensemble, of which ``logits`` is the mean; None of a single model.
     """
 
     logits: Tensor
@@ -40,6 +42,7 @@ class MILOutput:
     attention: Tensor
     evidence: Tensor | None = None
     votes: Tensor | None = None
+    members: Tensor | None = None
 
     @property
     def probabilities(self) -> Tensor:

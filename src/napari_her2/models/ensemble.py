@@ -54,13 +54,15 @@ class MILEnsemble(nn.Module):
         attention = torch.stack([output.attention for output in outputs]).mean(dim=0)
         evidence = [output.evidence for output in outputs]
         votes = [output.votes for output in outputs]
+        logits = _scaled([output.logits for output in outputs], heat)
         return MILOutput(
-            logits=_mean([output.logits for output in outputs], heat),
+            logits=logits.mean(dim=0),
             # Of which the softmax is the mean attention.
             scores=attention.log(),
             attention=attention,
             evidence=None if any(one is None for one in evidence) else _mean(evidence, heat),
             votes=None if any(one is None for one in votes) else _mean(votes, heat),
+            members=logits,
         )
 
 
@@ -90,11 +92,13 @@ class WSMCLEnsemble(nn.Module):
         """Score a case, as `napari_her2.models.wsmcl.WSMCL` does."""
         outputs: list[WSMCLOutput] = [member(he, ihc) for member in self.members]
         both, of_he, of_ihc = (column.tolist() for column in self.temperatures.T)
-        fused = [output.fused for output in outputs]
+        each = [output.fused for output in outputs]
+        fused = None if each[0] is None else _scaled(each, both)
         return WSMCLOutput(
-            fused=None if fused[0] is None else _mean(fused, both),
+            fused=None if fused is None else fused.mean(dim=0),
             he=_branch([output.he for output in outputs], of_he),
             ihc=_branch([output.ihc for output in outputs], of_ihc),
+            fused_members=fused,
         )
 
 
@@ -109,17 +113,24 @@ def _branch(outputs: Sequence[BranchOutput | None], temperatures: Sequence[float
     def plain(name: str) -> Tensor:
         return _mean([getattr(output, name) for output in given], [1.0] * len(given))
 
+    logits = _scaled([output.logits for output in given], temperatures)
     return BranchOutput(
-        logits=_mean([output.logits for output in given], temperatures),
+        logits=logits.mean(dim=0),
         token=plain("token"),
         attention=attention,
         top=order[:k],
         bottom=order[len(order) - k :],
         top_features=plain("top_features"),
         bottom_features=plain("bottom_features"),
+        members=logits,
     )
 
 
 def _mean(values: Sequence[Tensor | None], temperatures: Sequence[float]) -> Tensor:
+    return _scaled(values, temperatures).mean(dim=0)
+
+
+def _scaled(values: Sequence[Tensor | None], temperatures: Sequence[float]) -> Tensor:
+    """(M, ...) what each member gives, divided by its temperature."""
     scaled = [value / heat for value, heat in zip(values, temperatures, strict=True) if value is not None]
-    return torch.stack(scaled).mean(dim=0)
+    return torch.stack(scaled)

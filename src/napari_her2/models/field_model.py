@@ -114,7 +114,16 @@ class FieldModel(FieldHead):
         output: PredictorOutput = self.predictor(self.represent(fields))
         return output
 
-    def tile_logits(self, tiles: Tensor) -> Tensor:
-        """Predict tiles as for `represent`: (B, C + 1) logits of the classes, and that of the confidence."""
-        output = self(tiles)
+    @property
+    def width(self) -> int:
+        """Numbers that describe a tile."""
+        return self.predictor.features
+
+    def tile_features(self, tiles: Tensor) -> Tensor:
+        """Pooled features of the predictor, (B, F); ``tiles`` as for `represent`."""
+        return self.predictor.pooled(self.represent(tiles))
+
+    def logits_of(self, features: Tensor) -> Tensor:
+        """Predict: (B, C + 1) logits of the classes, and that of the confidence."""
+        output = self.predictor.from_pooled(features)
         return torch.cat([output.logits, output.confidence_logits[:, None]], dim=1)

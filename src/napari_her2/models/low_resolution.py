@@ -182,8 +182,8 @@ class LowResolution(nn.Module):
             )
         return CamMaps(self.explained(images)[1][:, class_index])
 
-    def explained(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Score and explain images in one pass.
+    def explained(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Score, explain and describe images in one pass.
 
         Parameters
         ----------
@@ -195,12 +195,15 @@ class LowResolution(nn.Module):
         logits : (B, C) float
         signed : (B, C, S/32, S/32) float
             Grad-CAM of every class without its ReLU, see `CamMaps`.
+        pooled : (B, D) float
+            What the last layer takes.
         """
         maps = self.features(images)
         logits: Tensor = self._network.forward_head(maps)
         pixels = maps.shape[-2] * maps.shape[-1]
         weights = self._slopes(maps.mean(dim=(2, 3))) / pixels
-        return logits, torch.einsum("bcd,bdhw->bchw", weights, maps)
+        pooled: Tensor = self._network.forward_head(maps, pre_logits=True)
+        return logits, torch.einsum("bcd,bdhw->bchw", weights, maps), pooled
 
     @property
     def _network(self) -> Any:  # noqa: ANN401 - what timm builds has more than a Module

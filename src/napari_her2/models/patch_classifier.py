@@ -14,7 +14,7 @@ Differences from the paper
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from napari_her2.errors import ModelError
 from napari_her2.models.convnext import STRIDE, Normalise, build_convnext
@@ -97,10 +97,24 @@ class PatchConvNeXt(TileModel):
         (B, C) float
             Logits.
         """
-        logits: Tensor = self.network(self.normalise(tiles))
+        return self.logits_of(self.tile_features(tiles))
+
+    @property
+    def width(self) -> int:
+        """Numbers that describe a patch."""
+        return int(self._network.num_features)
+
+    def tile_features(self, tiles: Tensor) -> Tensor:
+        """Pooled features of patches, (B, F); ``tiles`` as for `forward`."""
+        maps = self._network.forward_features(self.normalise(tiles))
+        features: Tensor = self._network.forward_head(maps, pre_logits=True)
+        return features
+
+    def logits_of(self, features: Tensor) -> Tensor:
+        """Return logits of the classes, (B, C)."""
+        logits: Tensor = self._network.get_classifier()(features)
         return logits
 
-    def tile_logits(self, tiles: Tensor) -> Tensor:
-        """Return logits of the classes, (B, C); ``tiles`` as for `forward`."""
-        logits: Tensor = self(tiles)
-        return logits
+    @property
+    def _network(self) -> Any:  # noqa: ANN401 - what timm builds has more than a Module
+        return self.network

@@ -210,8 +210,16 @@ class Predictor(nn.Module):
         ModelError
             If the fields have other channels or another size than the model takes.
         """
+        return self.from_pooled(self.pooled(fields))
+
+    def pooled(self, fields: Tensor) -> Tensor:
+        """Pooled features of the backbone, (B, features); ``fields`` as for `forward`."""
         self._check(fields)
-        features = self.backbone(fields)
+        features: Tensor = self.backbone(fields)
+        return features
+
+    def from_pooled(self, features: Tensor) -> PredictorOutput:
+        """Predict from (B, features) of `pooled`."""
         return PredictorOutput(logits=self.classify(features), confidence_logits=self.confide(features))
 
     def cam_maps(self, activations: Tensor) -> Tensor:

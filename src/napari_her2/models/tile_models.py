@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 
 class TileModel(nn.Module, ABC):
-    """A head that scores each tile by itself."""
+    """A head that scores each tile by itself, by its last layers over features that it makes of the tile."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """F, numbers that describe a tile ahead of the last layers."""
 
     @abstractmethod
-    def tile_logits(self, tiles: Tensor) -> Tensor:
-        """Predict tiles.
+    def tile_features(self, tiles: Tensor) -> Tensor:
+        """Describe tiles.
 
         Parameters
         ----------
@@ -28,9 +33,27 @@ class TileModel(nn.Module, ABC):
 
         Returns
         -------
+        (B, F) float
+            What the last layers take.
+        """
+
+    @abstractmethod
+    def logits_of(self, features: Tensor) -> Tensor:
+        """Predict from what `tile_features` gives.
+
+        Parameters
+        ----------
+        features : (B, F) float
+
+        Returns
+        -------
         (B, n) float
             What is kept of each tile: logits of the classes first.
         """
+
+    def tile_logits(self, tiles: Tensor) -> Tensor:
+        """Predict tiles: (B, n) float as of `logits_of`, of tiles as for `tile_features`."""
+        return self.logits_of(self.tile_features(tiles))
 
 
 class FieldHead(TileModel):

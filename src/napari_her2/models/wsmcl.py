@@ -67,6 +67,8 @@ class BranchOutput:
         The tiles that receive most and least attention, each in descending order of it.
     top_features, bottom_features : (k, W) float
         Their vectors behind the attention and the shared LayerNorm.
+    members : (M, C) float, optional
+        Logits of each model of an ensemble, of which ``logits`` is the mean; None of a single model.
     """
 
     logits: Tensor
@@ -76,6 +78,7 @@ class BranchOutput:
     bottom: Tensor
     top_features: Tensor
     bottom_features: Tensor
+    members: Tensor | None = None
 
     @property
     def probabilities(self) -> Tensor:
@@ -93,11 +96,14 @@ class WSMCLOutput:
         Logits from both slides; None where one is missing.
     he, ihc : BranchOutput or None
         What each slide says by itself; None where it is missing.
+    fused_members : (M, C) float, optional
+        Of ``fused``, as `BranchOutput.members`.
     """
 
     fused: Tensor | None
     he: BranchOutput | None
     ihc: BranchOutput | None
+    fused_members: Tensor | None = None
 
     @property
     def head(self) -> Head:

@@ -1,0 +1,100 @@
+"""A result judged: what its probabilities promise, how familiar its slides are, and what is said of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_her2.explain.unfamiliar import UNFAMILIAR
+from napari_her2.inference.doubt import Doubt
+from napari_her2.inference.familiarity import judged_by
+from napari_her2.inference.presentation import doubted_label
+from napari_her2.models.answer_sets import answer_set
+from napari_her2.models.card import SLIDE
+from napari_her2.models.familiarity import FAMILIAR, IN_PART, NOT_KNOWN, UNLIKE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_her2.inference.doubt import SlideFamiliarity
+    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.models.answer_sets import AnswerSet, AnswerSets
+    from napari_her2.models.familiarity import Verdict
+
+_SEVERITY: tuple[Verdict, ...] = (FAMILIAR, NOT_KNOWN, IN_PART, UNLIKE)
+"""Of two slides the one farther down speaks for the result: what is not known is no reason to trust."""
+
+
+def redoubted(
+    result: SlideResult,
+    bundle_sets: AnswerSets | None = None,
+    *,
+    coverage: float,
+    min_familiarity: float,
+    show_withheld: bool,
+) -> SlideResult:
+    """Judge a result by other wishes; nothing is computed again.
+
+    Parameters
+    ----------
+    result : SlideResult
+    bundle_sets : AnswerSets or None
+        What the model can promise; None takes what the result has kept of it.
+    coverage : float
+        How often the set is to hold the truth.
+    min_familiarity : float
+        Below it the answer is withheld; 0 withholds none.
+    show_withheld : bool
+        Whether an answer that is withheld is shown anyway, with that said.
+
+    Returns
+    -------
+    SlideResult
+        With the doubt, the label and the reason of those wishes, as if it had been scored with them. The
+        same one where the method gives no probabilities.
+    """
+    if not result.probabilities:
+        return result
+    sets = bundle_sets or result.answer_sets
+    slides = tuple(_rejudged(scored, min_familiarity) for scored in result.slides)
+    strangest = _strangest(slides)
+    doubt = Doubt(
+        answer=_promised(result, sets, coverage),
+        verdict=strangest.verdict,
+        familiarity=strangest.value,
+        reason=strangest.reason,
+        min_familiarity=min_familiarity,
+        spread=result.doubt.spread,
+    )
+    doubt = replace(doubt, shown_anyway=show_withheld and doubt.withheld)
+    judged = replace(result, slides=slides, doubt=doubt, answer_sets=sets)
+    label, reason = doubted_label(judged)
+    return replace(judged, label=label, reason=reason, abstained=bool(reason))
+
+
+def _promised(result: SlideResult, sets: AnswerSets | None, coverage: float) -> AnswerSet | None:
+    known = None if sets is None else sets.heads.get(result.head or SLIDE)
+    if known is None:
+        return None
+    chances = np.array([result.probabilities[name] for name in result.classes])
+    return answer_set(chances, result.classes, known, coverage)
+
+
+def _rejudged(scored: ScoredSlide, min_familiarity: float) -> ScoredSlide:
+    familiarity = judged_by(scored.familiarity, min_familiarity)
+    if familiarity is scored.familiarity:
+        return scored
+    shown = familiarity.verdict in (IN_PART, UNLIKE)
+    maps = tuple(
+        replace(of, info=replace(of.info, visible=shown)) if of.kind == UNFAMILIAR.kind else of
+        for of in scored.maps
+    )
+    return replace(scored, familiarity=familiarity, maps=maps)
+
+
+def _strangest(slides: Sequence[ScoredSlide]) -> SlideFamiliarity:
+    each = [scored.familiarity for scored in slides]
+    worst = max(_SEVERITY.index(of.verdict) for of in each)
+    return min((of for of in each if of.verdict == _SEVERITY[worst]), key=lambda of: of.value)

@@ -29,10 +29,10 @@ CPU = torch.device("cpu")
 
 
 @cache
-def make_network(*, attention=True):
+def make_network(*, attention=True, **variant):
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        network = CorrANet(dim=8, attention=attention)
+        network = CorrANet(dim=8, attention=attention, **variant)
         colours = torch.tensor([0.8, 0.6, 0.75]).view(1, 3, 1, 1) + 0.15 * torch.randn(2, 3, 20, 20)
         with torch.no_grad():
             for _ in range(8):  # or batch normalisation would leave next to nothing of the values
@@ -80,8 +80,9 @@ def slide(he_slide):
         yield opened
 
 
-def test_fields_join_to_what_the_network_makes_of_the_whole_slide(slide):
-    network = make_network(attention=False)
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_fields_join_to_what_the_network_makes_of_the_whole_slide(slide, dilation):
+    network = make_network(attention=False, dilation=dilation)
     pyramid = make_pyramid(slide, network)
     with torch.inference_mode():
         whole = network.represent(prepared_whole(slide, WARM))[0].numpy()

@@ -17,6 +17,7 @@ from conftest import write_flat_slide
 from field_bundles import ARGUMENTS, make_field_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.errors import ModelError, ModelMisfit, SlideError
+from napari_her2.explain.gradcam import grad_cam
 from napari_her2.export.tables import write_result
 from napari_her2.inference import prepared as prepared_room
 from napari_her2.inference.device import choose_device
@@ -235,6 +236,10 @@ def test_a_model_that_nobody_uses_is_let_go(field_model, tmp_path):
         ({"predictor": "resnet-9000"}, "no predictor called"),
         ({"channels_from": "IHC"}, "looks at"),
         ({"dim": 7}, "multiple of 4"),
+        ({"dilation": 9}, "dilation from 1 to 5"),
+        ({"dilation": 2.5}, "architecture takes"),
+        ({"scaling": "slide"}, "scales by field or training"),
+        ({"depth": 3}, "architecture takes"),
     ],
 )
 def test_a_card_that_names_what_does_not_exist_is_refused(tmp_path, arguments, words):
@@ -250,3 +255,26 @@ def test_an_arm_that_looks_at_the_pixels_has_no_network_ahead(tmp_path, small_pa
     bundle = load_bundle(model)
     assert bundle.head.network is None
     assert len(score_slide(small_pair.he, model, device="cpu").table)
+
+
+def test_a_variant_of_the_network_is_loaded_scored_and_explained(tmp_path, small_pair):
+    variant = {"dilation": 2, "scaling": "training"}
+    bundle = load_bundle(make_field_bundle(tmp_path / "variant.safetensors", arguments=variant))
+    network = bundle.head.network
+    assert (network.dilation, network.scaling, network.sees_px) == (2, "training", 11)
+    assert len(score_slide(small_pair.he, bundle, device="cpu").table)
+    fields = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        represented = bundle.head.represent(fields)
+        expected = (network.represent(fields) / network.ceiling.view(-1, 1, 1)).clamp(0, 1)
+        assert torch.equal(represented, expected)
+        maps = grad_cam(bundle.head, fields, 1)
+        torch.testing.assert_close(maps, grad_cam(bundle.head.predictor, represented, 1))
+    assert bool(maps.isfinite().all())
+
+
+def test_a_model_without_variants_says_nothing_of_them(field_model):
+    """Its card and weights are those of before there were any."""
+    bundle = load_bundle(field_model)
+    assert bundle.card.arguments.keys() == ARGUMENTS.keys()
+    assert (bundle.head.network.dilation, bundle.head.network.scaling) == (1, "field")

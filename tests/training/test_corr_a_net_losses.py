@@ -52,7 +52,7 @@ def skimage_mean(one, other):
     return float(np.mean(values))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 32, 40), (1, 1, 11, 11), (1, 2, 64, 13)])
+@pytest.mark.parametrize("shape", [(2, 3, 32, 40), (1, 1, 11, 11), (1, 2, 64, 13), (1, 1, 20, 140)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-6)])
 def test_structural_similarity_is_that_of_scikit_image(shape, dtype, tolerance):
     one = noise(*shape)

@@ -213,6 +213,68 @@ def test_fields_of_a_slide_are_its_pixels(cohort: Path) -> None:
         assert np.abs(halved[0] - level).mean() < 3
 
 
+VARIANT = (
+    CONFIG.replace("dim = 8", 'dim = 8\ndilation = 2\nscaling = "training"')
+    + '[encoder]\nweights = "patches"\n'
+).replace('"H&E, correlated, IHC, H&E+IHC"', '"correlated"\nattention = "with"')
+
+
+def test_a_variant_is_trained_and_deployed_as_it_was_asked_for(cut_patches: Path, tmp_path: Path) -> None:
+    _, path = run(tmp_path, "corr-a-net-table", cut_patches, VARIANT)
+    out = tmp_path / "run"
+    bundle = load_model(path)
+    arguments = bundle.card.arguments
+    assert (arguments["dilation"], arguments["scaling"], arguments["dim"]) == (2, "training", 8)
+    network = load_network(out / "networks" / "d8-attention-dilation2-training.safetensors")
+    assert (network.dilation, network.scaling) == (2, "training")
+    head = bundle.head
+    assert head.network is not None
+    he = torch.from_numpy(np.load(out / "fields" / "test-he.npy")).float() / 255
+    with torch.inference_mode():
+        made = head.represent(he)
+        assert torch.equal(made, network.to_predictor(network.represent(he)))
+    stored = np.load(out / "representations" / "d8-attention-dilation2-training" / "test.npy")
+    np.testing.assert_allclose(stored, made.numpy(), atol=1e-3)
+    # Its range is that of the training fields: nearly all of their values lie within, some at its end.
+    learnt = torch.from_numpy(np.load(out / "fields" / "train-he.npy")).float() / 255
+    with torch.inference_mode():
+        values = (network.represent(learnt) / network.ceiling.view(-1, 1, 1)).transpose(0, 1).flatten(1)
+    above = (values > 1).float().mean(dim=1)
+    assert 0 < float(above.max()) < 0.005
+    # Its stem is made of components of both signs, not drawn at random.
+    kernels = network.stem.conv1.weight.flatten(1)
+    assert torch.equal(kernels[:32], -kernels[32:])
+    told = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert told["arms"][0]["input"] == "correlated (d=8, attention, dilation 2, range of the training)"
+
+
+def test_two_trainings_of_a_variant_with_one_seed_are_the_same(cut_patches: Path, tmp_path: Path) -> None:
+    _, path = run(tmp_path, "corr-a-net", cut_patches, VARIANT)
+    first = path.read_bytes()
+    again = tmp_path / "again"
+    again.mkdir()
+    _, path = run(again, "corr-a-net", cut_patches, VARIANT)
+    assert path.read_bytes() == first
+
+
+def test_a_predictor_takes_the_variant_of_its_network(cut_patches: Path, tmp_path: Path) -> None:
+    """[network] of its own configuration says nothing of it."""
+    _, network = run(tmp_path, "corr-a-net", cut_patches, VARIANT)
+    second = tmp_path / "second"
+    second.mkdir()
+    on_it = CONFIG.replace("[predictor]", f'[predictor]\ninput = "correlated"\nnetwork = "{network}"')
+    _, path = run(second, "predictor", cut_patches, on_it)
+    arguments = load_model(path).card.arguments
+    assert (arguments["dilation"], arguments["scaling"]) == (2, "training")
+
+
+def test_files_of_networks_without_variants_are_as_they_were(cut_patches: Path, tmp_path: Path) -> None:
+    _, path = run(tmp_path, "corr-a-net", cut_patches)
+    given = read_weights(path)
+    assert json.loads(given.metadata["arguments"]) == {"dim": 8, "attention": True}
+    assert load_network(path).scaling == "field"
+
+
 FAULTS = {
     "HE/train/1_train_9.png": r"HE/train/1_train_9\.png is not named <index>_train_<score>\.png",
     "HE/train/notes.txt": r"HE/train/notes\.txt is not named",
@@ -307,6 +369,12 @@ def test_what_is_no_network_is_refused(tmp_path: Path, cohort: Path) -> None:
         (("field_px = 64", "field_px = 96"), r"\[data\] field_px \(96\) must divide tile_px \(256\)"),
         (("crop_px = 32", "crop_px = 128"), r"\[network\] crop_px \(128\) must not exceed"),
         (("dim = 8", "dim = 10"), "multiple of 4 channels, not 10"),
+        (("dim = 8", "dim = 8\ndilation = 6"), r"\[network\] dilation must be"),
+        (("dim = 8", 'dim = 8\nscaling = "slide"'), r"\[network\] scaling must be"),
+        (
+            ("crop_px = 32", "crop_px = 16\ndilation = 4"),
+            "looks 16 px around: learn from squares of at least 17",
+        ),
         (("[table]", '[table]\ndims = "8, many"'), r"\[table\] dims must be whole numbers"),
         (("[table]", '[table]\npredictors = "resnet"'), r"\[table\] predictors may hold .*, not 'resnet'"),
         (("mpp = 0.5", "mpp = 0.5\nfolds = 5"), r"\[data\] folds must be"),

@@ -2,9 +2,9 @@
 
 Dutta et al. 2025 (see `napari_her2.models.corr_a_net`) represent single fields of H&E. Here a slide is
 covered by them without seams: a field is computed with a margin of its surroundings that is wider than
-what a pixel of the network sees (7 px), and the margin is cut off. Level 0 has the pixel size that the
-network was trained on (1.84 µm for fields of 1024 px at 0.46 µm/px averaged to 256 px); each further level
-has pixels twice as large, until the slide fits in one field.
+what a pixel of the network sees (`CorrANet.sees_px`), and the margin is cut off. Level 0 has the pixel size
+that the network was trained on (1.84 µm for fields of 1024 px at 0.46 µm/px averaged to 256 px); each
+further level has pixels twice as large, until the slide fits in one field.
 
 Two things to know when looking at it:
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from napari_her2.slide.macenko import StainTransform
     from napari_her2.slide.whole_slide import Slide
 
-MARGIN_PX = 8
-"""A pixel sees 7 px around it: 3 through the stem, 3 through the encoder, 1 through the fusion."""
 SAMPLE_FIELDS = 16
 _SAMPLE_PIXELS = 4096
 
@@ -114,7 +112,8 @@ class CorrelatedPyramid:
         self._gate: Tensor | None = None
         self._mpp = mpp
         self._factor = tile_px // field_px
-        self._side_px = field_px + 2 * MARGIN_PX
+        self._margin_px = network.sees_px + 1
+        self._side_px = field_px + 2 * self._margin_px
         plain = transform.is_identity
         self._prepare = TilePreparation(
             tile_px=self._side_px * self._factor,
@@ -212,10 +211,10 @@ class CorrelatedPyramid:
     @torch.inference_mode()
     def _hidden(self, key: FieldKey) -> tuple[Tensor, NDArray[np.bool_] | None]:
         """Encode a field, (d, s, s) with its margin, and say where it is damaged, (f, f)."""
-        size_um = self.pixel_um * 2**key.level
+        size_um, margin = self.pixel_um * 2**key.level, self._margin_px
         corner = (
-            (key.row * self.field_px - MARGIN_PX) * size_um,
-            (key.col * self.field_px - MARGIN_PX) * size_um,
+            (key.row * self.field_px - margin) * size_um,
+            (key.col * self.field_px - margin) * size_um,
         )
         area = read_area(
             self.slide,
@@ -229,9 +228,9 @@ class CorrelatedPyramid:
             return hidden, None
         side = self._side_px
         blocks = area.damaged.reshape(side, self._factor, side, self._factor).any(axis=(1, 3))
-        reach = 2 * MARGIN_PX + 1
+        reach = 2 * margin + 1
         wide = cv2.dilate(blocks.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
-        inside = wide[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+        inside = wide[margin:-margin, margin:-margin]
         return hidden, inside if inside.any() else None
 
     @torch.inference_mode()
@@ -248,12 +247,12 @@ class CorrelatedPyramid:
     @torch.inference_mode()
     def _represent(self, hidden: Tensor) -> NDArray[np.float16]:
         """Turn (d, s, s) behind the encoder into (d, f, f) float16."""
-        batch = hidden[None]
+        batch, margin = hidden[None], self._margin_px
         if self._gate is None:
             batch = self._network.weigh_he(batch)
         else:
             batch = batch * self._gate[None, :, None, None]
-        fused = self._network.fuse(batch)[0, :, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+        fused = self._network.fuse(batch)[0, :, margin:-margin, margin:-margin]
         values: NDArray[np.float16] = fused.clamp_max(_LARGEST).half().contiguous().cpu().numpy()
         return values
 

@@ -5,7 +5,7 @@ What a card may name is known without PyTorch; the module of a head is imported 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
 
 MAX_ARGUMENT = 65536
-_MOST = {"heads": 128, "landmarks": 4096}
+_MOST = {"heads": 128, "landmarks": 4096, "dilation": 16}
 """Whole numbers that no tensor in the file bounds, and that cost memory when a slide is scored."""
 MEMBERS, MAX_MEMBERS = "members", 64
 """Argument of a card that joins several models of an architecture, and how many at most."""
@@ -43,6 +43,8 @@ class Architecture:
         Of the cards that may name it.
     ensemble : callable or None
         Joins several of it, where a card has the further argument ``members``; None where it cannot be.
+    variants : mapping of str to type
+        Arguments that a card may lack: then it is the head without that variant, as older cards have it.
     """
 
     method: str
@@ -50,6 +52,7 @@ class Architecture:
     arguments: Mapping[str, type]
     stains: tuple[str, ...] = ("H&E", "IHC")
     ensemble: Callable[[Sequence[nn.Module]], nn.Module] | None = None
+    variants: Mapping[str, type] = field(default_factory=dict)
 
     def build(self, card: ModelCard) -> nn.Module:
         """Build the head that a card describes, with weights still to be loaded.
@@ -101,7 +104,7 @@ class Architecture:
     def _checked(self, card: ModelCard) -> dict[str, Any]:
         """Arguments of the card: the right names, types and ranges, and no others."""
         given = card.arguments
-        known = dict(self.arguments)
+        known = {**self.arguments, **{name: kind for name, kind in self.variants.items() if name in given}}
         if self.ensemble is not None and MEMBERS in given:
             known[MEMBERS] = int
         fits = given.keys() == known.keys() and all(
@@ -208,6 +211,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _whole_numbers("dim", "field_px", "classes")
         | {"predictor": str, "channels_from": str, "attention": bool},
         stains=("H&E",),
+        variants={"dilation": int, "scaling": str},
     ),
     "LowResolution": Architecture(
         "low-resolution",

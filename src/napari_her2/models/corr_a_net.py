@@ -24,6 +24,14 @@ Differences from the paper
 - Convolutions see the image mirrored beyond its edge. With zeros there, the edge answered up to ten times as
   strongly as any tissue, and scaling to the range of the field left nearly nothing of the tissue.
 
+Beside the network of the paper stand two variants, each off by default, which change nothing else:
+
+- ``dilation`` above 1 spreads the kernels of the three layers of an encoder (Yu and Koltun 2016,
+  arXiv:1511.07122), so that a pixel of the representation sees more than the 15 px of the paper.
+- ``scaling="training"`` takes representations to [0, 1] by ranges that were measured once, on training
+  images, so that a predictor also sees how strong a field is as a whole (`fit_range`). The published code
+  scales each field by itself.
+
 Differences from the published code
 -----------------------------------
 Stem, ReLU, the activation behind the fusion and the decoder of IHC are missing there or different; that
@@ -34,7 +42,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +52,15 @@ from napari_her2.models.resnet_stem import KERNEL_PX, STEM_CHANNELS, ResNetStem
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 DIM = 16
+MAX_DILATION = 5
+Scaling = Literal["field", "training"]
+SCALINGS: tuple[Scaling, ...] = ("field", "training")
+_QUANTILE = 0.999
+_EVERY_PX = 4
+"""Of the pixels of a representation its range is measured on, along each axis."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,9 +115,10 @@ class CorrANetOutput:
 
 
 class CorrANet(nn.Module):
-    """Corr-A-Net as the paper describes it.
+    """Corr-A-Net as the paper describes it, and two variants of it.
 
-    Images of any size from 7 px; what comes out has the same size.
+    Images of any size from 7 px, with dilated kernels from one more than the largest dilation; what comes
+    out has the same size.
 
     Parameters
     ----------
@@ -111,19 +126,30 @@ class CorrANet(nn.Module):
         d, channels of the representation: a multiple of 4 (8, 16 and 32 in the paper).
     attention : bool, default True
         Whether squeeze-excitation weighs the channels; all else stays as it is.
+    dilation : int, default 1
+        r, 1 to 5: the three layers of an encoder look 1, r and r² px around. 1 is the paper's.
+    scaling : {"field", "training"}, default "field"
+        Whether a predictor is given each representation on its own range, as published, or on ranges that
+        hold for all images. See `to_predictor`.
 
     Attributes
     ----------
     channels : int
         Of what `represent` gives: d.
+    sees_px : int
+        How far around it a pixel of the representation sees, squeeze-excitation apart: 7 in the paper.
+    smallest_px : int
+        Least side of an image.
     stem : ResNetStem
-        Fixed; its kernels are random until `ResNetStem.load`, and its range is set by
-        `ResNetStem.fit_ceiling`. Both are part of the weights.
+        Fixed; its kernels are random until `ResNetStem.load` or `ResNetStem.fit_kernels`, and its range is
+        set by `ResNetStem.fit_ceiling`. Both are part of the weights.
+    ceiling : (d,) float buffer
+        With ``scaling="training"`` alone: what counts as 1 in each channel, set by `fit_range`.
 
     Raises
     ------
     ModelError
-        If d is not a positive multiple of 4.
+        If d is not a positive multiple of 4, or there is no such dilation or scaling.
 
     Examples
     --------
@@ -133,17 +159,31 @@ class CorrANet(nn.Module):
     >>> with torch.inference_mode():
     ...     model.represent(torch.rand(2, 3, 32, 40)).shape
     torch.Size([2, 16, 32, 40])
+    >>> CorrANet(dilation=3).sees_px
+    17
     """
 
-    def __init__(self, *, dim: int = DIM, attention: bool = True) -> None:
+    ceiling: Tensor
+
+    def __init__(
+        self, *, dim: int = DIM, attention: bool = True, dilation: int = 1, scaling: str = "field"
+    ) -> None:
         super().__init__()
         check_dim(dim)
+        check_variant(dilation, scaling)
         self.dim = dim
         self.channels = dim
+        self.dilation, self.scaling = dilation, scaling
+        spread = (1, dilation, dilation**2)
+        self.sees_px = KERNEL_PX // 2 + sum(spread) + 1
+        # An image is mirrored beyond its edge by as much as a kernel spans, and must be larger than that.
+        self.smallest_px = max(KERNEL_PX, spread[-1] + 1)
         self.stem = ResNetStem()
+        if scaling == "training":
+            self.register_buffer("ceiling", torch.ones(dim))
 
         def encoder() -> nn.Sequential:
-            return conv_layers((STEM_CHANNELS, dim // 4, dim // 2, dim))
+            return conv_layers((STEM_CHANNELS, dim // 4, dim // 2, dim), spread)
 
         def weigh() -> nn.Module:
             if not attention:
@@ -173,16 +213,68 @@ class CorrANet(nn.Module):
         Returns
         -------
         (B, d, H, W) float
-            h(H), at least 0. Predictors take it through `to_unit_range`.
+            h(H), at least 0. Predictors take it through `to_predictor`.
 
         Raises
         ------
         ModelError
-            If it is no batch of RGB images in float, or they are smaller than 7 px.
+            If it is no batch of RGB images in float, or they are smaller than `smallest_px`.
         """
-        check_images(he, "H&E")
+        check_images(he, "H&E", self.smallest_px)
         representation: Tensor = self.fuse(self.weigh_he(self.encode_he(self.stem(he))))
         return representation
+
+    def to_predictor(self, representations: Tensor) -> Tensor:
+        """Scale representations to [0, 1] as the predictors of this network take them.
+
+        Parameters
+        ----------
+        representations : (B, d, H, W) float
+            Of `represent`.
+
+        Returns
+        -------
+        (B, d, H, W) float
+            ``scaling="field"``: `to_unit_range` of each. ``"training"``: each channel divided by its
+            ceiling and cut at 1, whatever else the image holds.
+        """
+        if self.scaling == "field":
+            return to_unit_range(representations)
+        return (representations / self.ceiling.view(-1, 1, 1)).clamp(0, 1)
+
+    @torch.no_grad()
+    def fit_range(self, batches: Iterable[Tensor]) -> None:
+        """Set `ceiling`: the 99.9th percentile of each channel over H&E training images.
+
+        A channel that is 0 on all of them is divided by 1.
+
+        Parameters
+        ----------
+        batches : iterable of (B, 3, H, W) float
+            RGB in [0, 1], of any sizes. Every fourth pixel along each axis counts.
+
+        Raises
+        ------
+        ModelError
+            If there is no image, or the network scales each field by itself.
+        """
+        if self.scaling != "training":
+            raise ModelError(
+                "This Corr-A-Net scales each field by itself: it keeps no range of the training."
+            )
+        learning = self.training
+        self.eval()
+        sampled = [
+            self.represent(batch)[:, :, ::_EVERY_PX, ::_EVERY_PX].transpose(0, 1).flatten(1)
+            for batch in batches
+        ]
+        self.train(learning)
+        if not sampled:
+            raise ModelError("There is no image to measure the range on: give at least one training image.")
+        values = torch.cat(sampled, dim=1)
+        rank = min(int(_QUANTILE * values.shape[1]), values.shape[1] - 1)
+        highest = values.sort(dim=1).values[:, rank]
+        self.ceiling.copy_(torch.where(highest > 0, highest, 1))
 
     def forward(self, he: Tensor, ihc: Tensor) -> CorrANetOutput:
         """Represent and reconstruct a pair from each of its stains and from both (training).
@@ -201,7 +293,7 @@ class CorrANet(nn.Module):
         ModelError
             As in `represent`, and if the two differ in shape.
         """
-        check_pair(he, ihc)
+        check_pair(he, ihc, self.smallest_px)
         targets = Views(self.stem(he), self.stem(ihc))
         hidden = Views(
             self.weigh_he(self.encode_he(targets.he)), self.weigh_ihc(self.encode_ihc(targets.ihc))
@@ -241,23 +333,24 @@ def to_unit_range(representations: Tensor) -> Tensor:
     return (representations - lowest) / torch.where(span > 0, span, 1)
 
 
-def conv_layers(
-    widths: Sequence[int],
-) -> nn.Sequential:
+def conv_layers(widths: Sequence[int], spread: Sequence[int] | None = None) -> nn.Sequential:
     """Layers of 3 x 3 convolution, batch normalisation and ReLU; beyond its edge an image is mirrored.
 
     Parameters
     ----------
     widths : sequence of int
         Channels in, and behind each layer.
+    spread : sequence of int, optional
+        How far around it each layer looks, pixels: its dilation. By default 1.
 
     Returns
     -------
     nn.Sequential
     """
     layers: list[nn.Module] = []
-    for before, behind in itertools.pairwise(widths):
-        conv = nn.Conv2d(before, behind, 3, padding=1, padding_mode="reflect")
+    spread = spread or (1,) * (len(widths) - 1)
+    for (before, behind), far in zip(itertools.pairwise(widths), spread, strict=True):
+        conv = nn.Conv2d(before, behind, 3, padding=far, dilation=far, padding_mode="reflect")
         layers += [conv, nn.BatchNorm2d(behind), nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -268,24 +361,32 @@ def check_dim(dim: int) -> None:
         raise ModelError(f"Corr-A-Net takes 8, 16, 32 or another multiple of 4 channels, not {dim}.")
 
 
-def check_images(images: Tensor, stain: str) -> None:
-    """Raise ModelError unless these are RGB images, (B, 3, H, W) float of at least 7 px."""
+def check_variant(dilation: int, scaling: str) -> None:
+    """Raise ModelError unless there is such a variant of Corr-A-Net."""
+    if not 1 <= dilation <= MAX_DILATION:
+        raise ModelError(f"Corr-A-Net takes a dilation from 1 to {MAX_DILATION}, not {dilation!r:.40}.")
+    if scaling not in SCALINGS:
+        raise ModelError(f"Corr-A-Net scales by {' or '.join(SCALINGS)}, not by {scaling!r:.40}.")
+
+
+def check_images(images: Tensor, stain: str, smallest_px: int = KERNEL_PX) -> None:
+    """Raise ModelError unless these are RGB images, (B, 3, H, W) float of at least so many px."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ModelError(
             f"Corr-A-Net takes RGB images in [0, 1], float of shape (B, 3, H, W), but the {stain} images are "
             f"{images.dtype} of shape {tuple(images.shape)}."
         )
-    if len(images) == 0 or min(images.shape[2:]) < KERNEL_PX:
+    if len(images) == 0 or min(images.shape[2:]) < smallest_px:
         raise ModelError(
             f"The {stain} images have shape {tuple(images.shape)}: give at least one, of at least "
-            f"{KERNEL_PX} x {KERNEL_PX} pixels."
+            f"{smallest_px} x {smallest_px} pixels."
         )
 
 
-def check_pair(he: Tensor, ihc: Tensor) -> None:
+def check_pair(he: Tensor, ihc: Tensor, smallest_px: int = KERNEL_PX) -> None:
     """Raise ModelError unless both are RGB images, and of the same shape."""
-    check_images(he, "H&E")
-    check_images(ihc, "IHC")
+    check_images(he, "H&E", smallest_px)
+    check_images(ihc, "IHC", smallest_px)
     if he.shape != ihc.shape:
         raise ModelError(
             f"H&E and IHC must show the same place, but their shapes are {tuple(he.shape)} and "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_her2.errors import ModelError
-from napari_her2.models.corr_a_net import CorrANet, to_unit_range
+from napari_her2.models.corr_a_net import CorrANet
 from napari_her2.models.predictors import FIELD_PX, Predictor
 from napari_her2.models.tile_models import FieldHead
 
@@ -61,6 +61,9 @@ class FieldModel(FieldHead):
         What the predictor looks at.
     field_px : int, default 256
         Side of the fields.
+    dilation : int, default 1
+    scaling : {"field", "training"}, default "field"
+        Variants of Corr-A-Net; by default that of the paper.
 
     Attributes
     ----------
@@ -78,12 +81,16 @@ class FieldModel(FieldHead):
         attention: bool = True,
         channels_from: str = "correlated",
         field_px: int = FIELD_PX,
+        dilation: int = 1,
+        scaling: str = "field",
     ) -> None:
         super().__init__()
         if channels_from not in CHANNELS_FROM:
             known = " or ".join(CHANNELS_FROM)
             raise ModelError(f"A predictor of fields looks at {known}, not at {channels_from!r:.40}.")
-        self.network = CorrANet(dim=dim, attention=attention) if channels_from == "correlated" else None
+        self.network = None
+        if channels_from == "correlated":
+            self.network = CorrANet(dim=dim, attention=attention, dilation=dilation, scaling=scaling)
         self.predictor = Predictor(
             architecture=predictor,
             channels=3 if self.network is None else dim,
@@ -104,10 +111,10 @@ class FieldModel(FieldHead):
         Returns
         -------
         (B, d, H, W) float
-            The correlated representation on [0, 1], each field scaled by itself; the pixels themselves
-            where there is none.
+            The correlated representation on [0, 1], as `CorrANet.to_predictor` scales it; the pixels
+            themselves where there is none.
         """
-        return fields if self.network is None else to_unit_range(self.network.represent(fields))
+        return fields if self.network is None else self.network.to_predictor(self.network.represent(fields))
 
     def forward(self, fields: Tensor) -> PredictorOutput:
         """Predict; ``fields`` as for `represent`."""

@@ -11,11 +11,14 @@ Differences from the paper
 - Each channel is divided by a fixed ceiling, the 99.9th percentile of its values over the training
   images, and cut at 1, so that structural similarity has a known range of values.
 - Beyond its edge an image is seen mirrored, not as the mean colour: the edge answers like the middle.
-- ImageNet's kernels may be out of reach; random ones serve tests and demonstrations, and nothing else.
+- ImageNet's kernels may be out of reach. Random ones serve tests and comparisons. `ResNetStem.fit_kernels`
+  learns kernels from the training images, without labels: the first 32 principal components of their
+  patches (Chan et al., PCANet, 2015, arXiv:1404.3606), each with both signs, since the ReLU leaves half.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 STEM_CHANNELS = 64
 KERNEL_PX = 7
 
+_PATCHES_PER_IMAGE = 512
+_LEAST_VARIANCE = 1e-4  # of a component, in squared deviations of ImageNet's colours
 _QUANTILE = 0.999
 _BINS = 8192
 # Some of ImageNet's channels hardly answer to anything: scaled to [0, 1] they would be noise.
@@ -122,6 +127,51 @@ class ResNetStem(nn.Module):
         rank = torch.ceil(quantile * below[:, -1:].double()).long()
         ceiling = (torch.searchsorted(below, rank).squeeze(1) + 1) * width
         self.ceiling.copy_(ceiling.clamp_min(_LOWEST_CEILING * float(ceiling.max())))
+
+    @torch.no_grad()
+    def fit_kernels(self, batches: Iterable[Tensor], *, seed: int) -> None:
+        """Learn the kernels from images of both stains: principal components of their 7 x 7 patches.
+
+        What a kernel answers then has the mean 0 and the variance 1 over these patches.
+
+        Parameters
+        ----------
+        batches : iterable of (B, 3, H, W) float
+            RGB in [0, 1], of any sizes from 7 px.
+        seed : int
+            Of which patches are looked at: 512 of each image.
+
+        Raises
+        ------
+        ModelError
+            If there is no image.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        drawn = []
+        for image in itertools.chain.from_iterable(batches):
+            pixels = (image.cpu() - self.shift[0].cpu()) / self.spread[0].cpu()
+            windows = pixels.unfold(1, KERNEL_PX, 1).unfold(2, KERNEL_PX, 1)
+            rows, columns = windows.shape[1:3]
+            chosen = torch.randint(rows * columns, (_PATCHES_PER_IMAGE,), generator=generator)
+            drawn.append(windows[:, chosen // columns, chosen % columns].transpose(0, 1).flatten(1).double())
+        if not drawn:
+            raise ModelError("There is no image to learn the stem from: give at least one training image.")
+        patches = torch.cat(drawn)
+        mean = patches.mean(dim=0)
+        variances, components = torch.linalg.eigh(torch.cov(patches.T))
+        # The largest come last. A sign of its own for each, so that no library decides it.
+        strongest = components[:, -(STEM_CHANNELS // 2) :].flip(1).T
+        at_peak = strongest.gather(1, strongest.abs().argmax(dim=1, keepdim=True))
+        strongest = strongest * at_peak.sign()
+        spread = variances[-(STEM_CHANNELS // 2) :].flip(0).clamp_min(_LEAST_VARIANCE)
+        kernels = torch.cat([strongest, -strongest])
+        norm = self.bn1
+        self.conv1.weight.copy_(kernels.view_as(self.conv1.weight))
+        norm.running_mean.copy_(kernels @ mean)  # type: ignore[union-attr]
+        norm.running_var.copy_(torch.cat([spread, spread]))  # type: ignore[union-attr]
+        norm.weight.fill_(1)
+        norm.bias.zero_()
+        self.ceiling.fill_(1)
 
     def load(self, weights: Literal["pretrained"] | Path) -> ResNetStem:
         """Take the first kernels of a ResNet-50.

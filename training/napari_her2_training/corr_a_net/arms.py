@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_her2_training.corr_a_net.config import ATTENTION
@@ -17,25 +17,43 @@ STAINS_OF: Mapping[str, tuple[Stain, ...]] = {
     "H&E": ("he",), "IHC": ("ihc",), "H&E+IHC": ("ihc", "he"), "correlated": ("he",)
 }  # fmt: skip
 """Stains that an input is made of, in the order of their channels (as published)."""
+_FAITHFUL: Mapping[str, object] = {"dilation": 1, "scaling": "field"}
 _SLUGS: Mapping[str, str] = {"H&E": "he", "IHC": "ihc", "H&E+IHC": "he-ihc"}
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkArm:
-    """A Corr-A-Net of the comparison."""
+    """A Corr-A-Net of the comparison; its parameters are those of `CorrANet`."""
 
     dim: int
     attention: bool
+    dilation: int = 1
+    scaling: str = "field"
 
     @property
     def name(self) -> str:
-        """For a person."""
-        return f"d={self.dim}, {'attention' if self.attention else 'no attention'}"
+        """For a person; variants are named, the network of the paper is not."""
+        words = [f"d={self.dim}", "attention" if self.attention else "no attention"]
+        if self.dilation > 1:
+            words.append(f"dilation {self.dilation}")
+        if self.scaling != "field":
+            words.append(f"range of the {self.scaling}")
+        return ", ".join(words)
 
     @property
     def slug(self) -> str:
         """Name of its folder."""
-        return f"d{self.dim}-{'attention' if self.attention else 'plain'}"
+        words = [f"d{self.dim}", "attention" if self.attention else "plain"]
+        if self.dilation > 1:
+            words.append(f"dilation{self.dilation}")
+        if self.scaling != "field":
+            words.append(self.scaling)
+        return "-".join(words)
+
+    @property
+    def arguments(self) -> dict[str, int | bool | str]:
+        """Of `CorrANet`; a variant that is off is left out, as in files from before there were any."""
+        return {name: value for name, value in asdict(self).items() if value != _FAITHFUL.get(name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +92,17 @@ class Arm:
 def network_arms(config: CorrANetConfig) -> tuple[NetworkArm, ...]:
     """Return the networks of the table."""
     kinds = ATTENTION[config.table.attention]
-    return tuple(NetworkArm(dim, attention) for dim in config.dims for attention in kinds)
+    return tuple(
+        replace(own_network(config), dim=dim, attention=attention)
+        for dim in config.dims
+        for attention in kinds
+    )
+
+
+def own_network(config: CorrANetConfig) -> NetworkArm:
+    """Return the network that [network] describes."""
+    own = config.network
+    return NetworkArm(own.dim, own.attention, own.dilation, own.scaling)
 
 
 def predictor_arms(config: CorrANetConfig) -> tuple[Arm, ...]:
@@ -86,5 +114,5 @@ def predictor_arms(config: CorrANetConfig) -> tuple[Arm, ...]:
                 arms += [Arm(architecture, given, network) for network in network_arms(config)]
             else:
                 arms.append(Arm(architecture, given))
-    own = NetworkArm(config.network.dim, config.network.attention)
+    own = own_network(config)
     return tuple(sorted(arms, key=lambda arm: arm.network != own or arm.architecture != config.predictors[0]))

@@ -13,7 +13,7 @@ import torch
 
 from napari_her2.models.field_model import FieldModel, join_fields
 from napari_her2_training.cohort.manifest import SPLITS, STAINS
-from napari_her2_training.corr_a_net.arms import STAINS_OF
+from napari_her2_training.corr_a_net.arms import STAINS_OF, NetworkArm
 from napari_her2_training.corr_a_net.measures import measures_of
 from napari_her2_training.measures.predictions import Predictions
 from napari_her2_training.running.arm import TrainedFold
@@ -105,15 +105,14 @@ def joined(judged: Judged, listed: FieldList) -> Predictions:
 
 
 def _facts(arm: Arm, predictor: Predictor, config: CorrANetConfig, *, of_slides: bool) -> ModelFacts:
-    own = config.network if arm.network is None else arm.network
+    own = NetworkArm(config.network.dim, config.network.attention) if arm.network is None else arm.network
     return ModelFacts(
         method="corr-a-net",
         architecture="FieldModel",
         arguments={
             "predictor": arm.architecture,
             "classes": predictor.classes,
-            "dim": own.dim,
-            "attention": own.attention,
+            **own.arguments,
             "channels_from": "H&E" if arm.network is None else "correlated",
             "field_px": config.data.field_px,
         },

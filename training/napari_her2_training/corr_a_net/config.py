@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from napari_her2.errors import JobFailed
+from napari_her2.models.corr_a_net import MAX_DILATION, SCALINGS
 from napari_her2.models.predictors import FIELD_PX, PREDICTORS
 from napari_her2_training.config import (
     DataConfig,
@@ -61,7 +62,8 @@ class StemConfig(EncoderConfig):
     Parameters
     ----------
     weights : str
-        "random", "pretrained" (may download a ResNet-50 of ImageNet) or a .safetensors file of one.
+        "random", "pretrained" (may download a ResNet-50 of ImageNet), a .safetensors file of one, or
+        "patches": learnt from the training fields, see `ResNetStem.fit_kernels`.
     """
 
     name: str = key("resnet50-stem", choices=("resnet50-stem",))
@@ -78,6 +80,9 @@ class NetworkConfig:
         Channels of the representation.
     attention : bool
         Whether squeeze-excitation weighs them.
+    dilation : int
+    scaling : str
+        Variants of Corr-A-Net, see `napari_her2.models.corr_a_net.CorrANet`; by default that of the paper.
     crop_px : int
         Side of the squares that are cut from the fields to learn from; 0 takes whole fields.
     batch_size : int
@@ -91,6 +96,8 @@ class NetworkConfig:
 
     dim: int = key(16, low=4, high=256)
     attention: bool = key(True)
+    dilation: int = key(1, low=1, high=MAX_DILATION)
+    scaling: str = key("field", choices=SCALINGS)
     crop_px: int = key(0, low=0, high=2048)
     batch_size: int = key(64, low=1)
     train_batches: int = key(0, low=0)
@@ -199,6 +206,12 @@ class CorrANetConfig(EncoderRunConfig):
                 raise JobFailed(
                     f"[{section}] crop_px ({crop}) must not exceed [data] field_px ({data.field_px})."
                 )
+        least = config.network.dilation**2 + 1
+        if (config.network.crop_px or data.field_px) < least:
+            raise JobFailed(
+                f"[network] dilation = {config.network.dilation} looks {least - 1} px around: learn from "
+                f"squares of at least {least} px (crop_px)."
+            )
         for architecture in config.predictors:
             known = PREDICTORS.get(architecture)
             if known is not None and known.transformer and config.predictor.crop_px not in (0, data.field_px):

@@ -23,7 +23,7 @@ from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.cohort.outlines import check_outlines
 from napari_her2_training.cohort.splits import Split
 from napari_her2_training.cohort.table import Table, read_table
-from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, NetworkArm
+from napari_her2_training.corr_a_net.arms import STAINS_OF, Arm, NetworkArm, own_network
 from napari_her2_training.corr_a_net.bci_folder import BCIFolder, is_bci_folder
 from napari_her2_training.corr_a_net.bundle import trained_fold
 from napari_her2_training.corr_a_net.field_run import FieldRun
@@ -36,7 +36,9 @@ from napari_her2_training.corr_a_net.predictor import (
 )
 from napari_her2_training.corr_a_net.slide_fields import plan_fields
 from napari_her2_training.corr_a_net.training import (
+    PATCHES,
     CorrANetTask,
+    fit_range,
     new_network,
     represent_steps,
 )
@@ -120,10 +122,12 @@ def network_steps(run: FieldRun, arm: NetworkArm) -> Generator[Progress, None, C
     yield from run.prepare(*((part, stain) for part in parts for stain in STAINS_OF["H&E+IHC"]))
     train, validation = ((run.store.images(part, "he"), run.store.images(part, "ihc")) for part in parts)
     own, seed = run.config.network, run.config.compute.seed
-    network = new_network(_stem(run), dim=arm.dim, attention=arm.attention, seed=seed)
+    network = new_network(_stem(run), arm, seed=seed)
     side = run.config.data.field_px
     yield from run.learn(
-        CorrANetTask(network, train, validation, own, seed=seed),
+        CorrANetTask(
+            network, train, validation, own, seed=seed, learn_stem=run.config.encoder.weights == PATCHES
+        ),
         run.path("networks", arm.slug),
         f"Training Corr-A-Net ({arm.name})",
         # All fields are represented whole.
@@ -133,6 +137,8 @@ def network_steps(run: FieldRun, arm: NetworkArm) -> Generator[Progress, None, C
     if run.findings is not None:
         run.findings.disk_bytes += sum(run.counts.values()) * arm.dim * side**2 * 2  # representations
         return network
+    round_weights(network)
+    fit_range(network, train[0], run.device)
     round_weights(network)
     with first_alone() as first:
         if first:
@@ -146,7 +152,10 @@ def _stem(run: FieldRun) -> StemConfig:
     if findings is None:
         return stem
     with findings.noted():
-        if stem.weights not in ("random", "pretrained") and not Path(stem.weights).expanduser().is_file():
+        if (
+            stem.weights not in ("random", "pretrained", PATCHES)
+            and not Path(stem.weights).expanduser().is_file()
+        ):
             raise JobFailed(f"There is no file {stem.weights}: [encoder] weights must name one.")
     warn_of_download(stem.name, stem.weights, findings)
     return replace(stem, weights="random")
@@ -256,8 +265,7 @@ def judge_steps(
 
 def save_network(path: Path, network: CorrANet, arm: NetworkArm) -> None:
     """Write a Corr-A-Net: weights that predictors and comparisons are built on, not a model that scores."""
-    arguments = json.dumps({"dim": arm.dim, "attention": arm.attention})
-    write_weights(path, network.state_dict(), {"method": METHOD, "arguments": arguments})
+    write_weights(path, network.state_dict(), {"method": METHOD, "arguments": json.dumps(arm.arguments)})
 
 
 def load_network(path: Path) -> CorrANet:
@@ -271,18 +279,24 @@ def load_network(path: Path) -> CorrANet:
     given = read_weights(path)
     try:
         arguments = OWN_FILES.parsed_json(given.metadata["arguments"], path)
-        dim, attention = int(arguments["dim"]), bool(arguments["attention"])
+        arm = NetworkArm(
+            int(arguments["dim"]),
+            bool(arguments["attention"]),
+            int(arguments.get("dilation", 1)),
+            str(arguments.get("scaling", "field")),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path.name} is no Corr-A-Net: give the file that training it wrote.") from error
-    network = CorrANet(dim=dim, attention=attention)
+    network = CorrANet(**arm.arguments)  # type: ignore[arg-type]
     check_tensors(network.state_dict(), given.tensors, path.name)
     network.load_state_dict(dict(given.tensors))
     return network.requires_grad_(False).eval()
 
 
-def has_attention(network: CorrANet) -> bool:
-    """Whether squeeze-excitation weighs the channels of a network."""
-    return isinstance(network.weigh_he, SqueezeExcitation)
+def arm_of(network: CorrANet) -> NetworkArm:
+    """Return what kind a network is."""
+    attention = isinstance(network.weigh_he, SqueezeExcitation)
+    return NetworkArm(network.dim, attention, network.dilation, network.scaling)
 
 
 def train_corr_a_net(
@@ -298,7 +312,7 @@ def train_corr_a_net(
         The weights, for [predictor] network.
     """
     run = yield from open_fields(config, data, out, resume=resume, findings=findings)
-    arm = NetworkArm(config.network.dim, config.network.attention)
+    arm = own_network(config)
     network = yield from network_steps(run, arm)
     yield from represent(run, network, arm, *SPLITS)
     path = out / f"{config.model.name}{SUFFIX}"
@@ -324,7 +338,7 @@ def train_field_predictor(
     network = None
     arm = Arm(wanted.architecture, wanted.input)
     if wanted.input == "correlated":
-        arm = replace(arm, network=NetworkArm(config.network.dim, config.network.attention))
+        arm = replace(arm, network=own_network(config))
         with noted(findings):
             if not wanted.network:
                 raise JobFailed(
@@ -332,7 +346,7 @@ def train_field_predictor(
                     "network."
                 )
             network = load_network(Path(wanted.network).expanduser())
-            arm = replace(arm, network=NetworkArm(network.dim, has_attention(network)))
+            arm = replace(arm, network=arm_of(network))
             round_weights(network)  # of an older training
     run = yield from open_fields(config, data, out, resume=resume, findings=findings)
 

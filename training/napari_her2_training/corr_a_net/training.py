@@ -19,6 +19,7 @@ Differences from the published code
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
-from napari_her2.models.corr_a_net import CorrANet, to_unit_range
+from napari_her2.models.corr_a_net import CorrANet
 from napari_her2_training.corr_a_net.losses import CorrelateOver, LossOptions, corr_a_net_loss
 from napari_her2_training.files import array_file
 from napari_her2_training.running.draws import EpochOrder
@@ -40,9 +41,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
+    from napari_her2_training.corr_a_net.arms import NetworkArm
     from napari_her2_training.corr_a_net.config import NetworkConfig, StemConfig
     from napari_her2_training.corr_a_net.losses import LossTerms
 
+PATCHES = "patches"
+"""[encoder] weights: the stem is learnt from the training fields."""
 _CEILING_FIELDS = 64
 _AT_ONCE = 8
 
@@ -57,6 +61,8 @@ class CorrANetTask(Task):
         H&E and IHC of the same places.
     config : NetworkConfig
     seed : int
+    learn_stem : bool, default False
+        Whether the kernels of the stem are learnt from the pairs first.
 
     Raises
     ------
@@ -75,6 +81,7 @@ class CorrANetTask(Task):
         config: NetworkConfig,
         *,
         seed: int,
+        learn_stem: bool = False,
     ) -> None:
         pairs, checked = len(train[0]), len(validation[0])
         if min(pairs, checked) == 0:
@@ -89,12 +96,15 @@ class CorrANetTask(Task):
         )
         self.network = network
         self.config = config
+        self.learn_stem = learn_stem
         self.options = loss_options(config)
         self.train_pairs, self.validation_pairs = train, validation
         self._order = EpochOrder(np.zeros(pairs, np.int64), balanced=False, seed=seed)
 
     def prepare(self) -> None:
-        """Measure the range of the stem, and lay the network out as convolutions like it."""
+        """Fit the stem and its range, and lay the network out as convolutions like it."""
+        if self.learn_stem:
+            self.network.stem.fit_kernels(_stem_images(self.train_pairs), seed=self.seed)
         self.network.stem.fit_ceiling(_stem_images(self.train_pairs))
         self.network.to(memory_format=torch.channels_last)
 
@@ -156,8 +166,10 @@ def loss_options(config: NetworkConfig) -> LossOptions:
     )
 
 
-def new_network(stem: StemConfig, *, dim: int, attention: bool, seed: int) -> CorrANet:
+def new_network(stem: StemConfig, arm: NetworkArm, *, seed: int) -> CorrANet:
     """Build Corr-A-Net with weights that the seed alone decides, and the stem that was asked for.
+
+    A stem that is learnt from the fields is random until it is.
 
     Raises
     ------
@@ -166,8 +178,8 @@ def new_network(stem: StemConfig, *, dim: int, attention: bool, seed: int) -> Co
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = CorrANet(dim=dim, attention=attention)
-    if stem.weights != "random":
+        network = CorrANet(**arm.arguments)  # type: ignore[arg-type]
+    if stem.weights not in ("random", PATCHES):
         weights = stem.weights
         given: Literal["pretrained"] | Path = (
             "pretrained" if weights == "pretrained" else Path(weights).expanduser()
@@ -201,8 +213,24 @@ def represent_steps(
             yield Progress(stage, first, count, "fields")
             fields = torch.from_numpy(np.array(he[first : first + _AT_ONCE])).to(device.torch_device)
             with torch.inference_mode():
-                found = to_unit_range(network.represent(fields.float().div_(255)))
+                found = network.to_predictor(network.represent(fields.float().div_(255)))
             made[first : first + len(fields)] = found.half().cpu().numpy()
+    network.cpu()
+
+
+def fit_range(network: CorrANet, he: NDArray[np.uint8], device: Device) -> None:
+    """Measure on training fields the range that a network scales by, where it does not scale each by itself.
+
+    Parameters
+    ----------
+    network : CorrANet
+    he : (N, 3, f, f) uint8
+    device : Device
+    """
+    if network.scaling == "field":
+        return
+    network.to(device.torch_device)
+    network.fit_range(field.to(device.torch_device) for field in spread_fields(he))
     network.cpu()
 
 
@@ -251,12 +279,16 @@ def _middle(fields: NDArray[np.uint8], crop_px: int) -> NDArray[np.uint8]:
 
 
 def _stem_images(pairs: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> Iterator[Tensor]:
-    """Training fields of both stains, spread over all of them."""
-    count = len(pairs[0])
+    """Training fields of both stains, in turn."""
+    return itertools.chain.from_iterable(zip(*map(spread_fields, pairs), strict=True))
+
+
+def spread_fields(fields: NDArray[np.uint8]) -> Iterator[Tensor]:
+    """64 of the fields at most, spread over all of them: (1, 3, f, f) float32 in [0, 1] each."""
+    count = len(fields)
     spread = np.unique(np.linspace(0, count - 1, min(count, _CEILING_FIELDS)).astype(np.int64))
     for number in spread.tolist():
-        for fields in pairs:
-            yield torch.from_numpy(np.array(fields[number : number + 1])).float().div_(255)
+        yield torch.from_numpy(np.array(fields[number : number + 1])).float().div_(255)
 
 
 def _at_most(wanted: int, most: int) -> int:

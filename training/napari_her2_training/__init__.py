@@ -103,7 +103,11 @@ def check(
 
 
 def report(
-    run: str | PathLike[str], *, cases: int = 12, device: str = "auto"
+    run: str | PathLike[str],
+    *,
+    cases: int = 12,
+    device: str = "auto",
+    strange: str | PathLike[str] | None = None,
 ) -> Generator[Progress, None, Path]:
     """Write the report of a finished training: one page, and its numbers as CSV.
 
@@ -114,6 +118,9 @@ def report(
     cases : int, default 12
         So many failed cases are scored again and shown with their maps.
     device : str, default "auto"
+    strange : path-like, optional
+        Folder of slides that the model was not made for: they and the judged cases are scored, to see
+        whether the model tells them apart.
 
     Yields
     ------
@@ -127,19 +134,25 @@ def report(
     Raises
     ------
     JobFailed
-        If the folder holds no finished training.
+        If the folder holds no finished training, or that of the strange slides no slide.
     """
     from pathlib import Path
 
+    from napari_her2.errors import JobFailed
     from napari_her2.inference.result import Progress
     from napari_her2_training.comparison.page import COMPARISON_FILE, write_comparison_page
     from napari_her2_training.reporting.page import report_steps
 
     folder = Path(run).expanduser()
     if (folder / COMPARISON_FILE).exists():
+        if strange is not None:
+            raise JobFailed(
+                f"{folder} compares several models: look at strange slides with one of them, in its arms."
+            )
         yield Progress("Writing the report")
         return write_comparison_page(folder)
-    return (yield from report_steps(folder, cases=cases, device=device))
+    place = None if strange is None else Path(strange)
+    return (yield from report_steps(folder, cases=cases, device=device, strange=place))
 
 
 def export(

@@ -21,10 +21,17 @@ def report(
         int, typer.Option(min=0, help="So many failed cases are scored again and shown with their maps.")
     ] = 12,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    strange: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of slides that the model was not made for: does it tell them from the judged ones?",
+            metavar="FOLDER",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Write the report of a training: report.html, and its numbers as CSV. Research use only."""
-    page = drive(training().report(run, cases=cases, device=device), "report")
+    page = drive(training().report(run, cases=cases, device=device, strange=strange), "report")
     tell("report", f"The report was written to {page}", as_json=as_json, path=str(page))
 
 

@@ -350,7 +350,7 @@ def answer_set(
     """
     cases, limits = len(known.scores), thresholds(known, len(classes), coverage)
     if limits is None:
-        return AnswerSet((), coverage, cases, reason=_refusal(cases, coverage))
+        return AnswerSet((), coverage, cases, reason=refusal(cases, coverage))
     inside = set_members(probabilities, limits, ordered=ordered)
     counts = known.counts(len(classes))
     few = [number for number, enough in enumerate(limits.own) if not enough]
@@ -363,7 +363,8 @@ def answer_set(
     )
 
 
-def _refusal(cases: int, coverage: float) -> str:
+def refusal(cases: int, coverage: float) -> str:
+    """Say why so few cases carry no promise, as words without a full stop."""
     return (
         f"{100 * coverage:g} % cannot be promised from {counted(cases, 'calibration case')}: at least "
         f"{cases_needed(coverage)} are needed"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from contextlib import suppress
+from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import colormaps
@@ -16,14 +14,14 @@ from napari_her2.inference.result import Progress
 from napari_her2.methods.scoring import score_steps
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.bundle_card import SUFFIX
-from napari_her2.models.card import PAIR
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.features import holds_features
-from napari_her2_training.cohort.manifest import STAINS, read_manifest
 from napari_her2_training.reporting.plots import as_image, new_axes
+from napari_her2_training.reporting.slides import row_of, rows_by_case, slides_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.models.bundle import ModelBundle
@@ -109,16 +107,13 @@ def picture_steps(
     list of Miss
         With pictures where slides can be scored.
     """
-    cases: dict[str, list[Case]] = defaultdict(list)
-    with suppress(Her2Error, KeyError):
-        for case in read_manifest(Path(run.record["data"]), ()):
-            cases[case.case_id].append(case)
+    cases = rows_by_case(run)
     bundles: dict[int, ModelBundle] = {}
     shown = []
     for number, miss in enumerate(misses):
         if number < most:
             yield Progress("Looking at failed cases", number, min(most, len(misses)), "cases", miss.case)
-            shown.append((yield from _pictured(run, miss, cases[miss.case], bundles, device)))
+            shown.append((yield from _pictured(run, miss, cases.get(miss.case, ()), bundles, device)))
         else:
             shown.append(miss)
     return shown
@@ -134,13 +129,13 @@ def _pictured(
         return without("Slides cannot be scored with this model, so there are no maps.")
     if not rows:
         return without("Its slides are not where the manifest was.")
-    case = _row_of(miss, rows, run)
+    case = row_of(miss.number, miss.among, rows, run)
     if case is None:
         return without(f"Which of the {len(rows)} rows of its case it is cannot be told from the manifest.")
     try:
         if miss.fold not in bundles:
             bundles[miss.fold] = load_bundle(model_of_fold(run, miss.fold))
-        paths = _slides(case, run.record["stain"])
+        paths = slides_of(case, run.record["stain"])
         if any(holds_features(path) for path in paths):
             return without("It is given as features: there is no slide to draw on.")
         ihc = paths[1] if len(paths) > 1 else None
@@ -163,30 +158,12 @@ def _pictured(
     )
 
 
-def _row_of(miss: Miss, rows: Sequence[Case], run: FinishedRun) -> Case | None:
-    """Return the row of its case that a miss is of; None where it cannot be told."""
-    if len(rows) == 1:
-        return rows[0]
-    he, ihc = ([case for case in rows if getattr(case, stain) is not None] for stain in STAINS)
-    both = [case for case in rows if case.he is not None and case.ihc is not None]
-    # A head for both slides was judged on rows that have both, or on all with H&E and an IHC slide of others.
-    of_stain = {STAINS["he"]: [he], STAINS["ihc"]: [ihc]}
-    judged = of_stain.get(run.reading) or of_stain.get(run.record["stain"], [both, he])
-    return next((of[miss.number] for of in judged if len(of) == miss.among), None)
-
-
 def model_of_fold(run: FinishedRun, fold: int) -> Path:
     """Return the bundle of a fold."""
     name = str(run.record["model"])
     if len(run.folds) == 1:
         return run.folder / name
     return run.folder / f"{name.removesuffix(SUFFIX)}-fold{fold}{SUFFIX}"
-
-
-def _slides(case: Case, stain: str) -> tuple[Path, ...]:
-    if stain == PAIR:
-        return tuple(path for path in (case.he, case.ihc) if path is not None)
-    return (case.slide("he" if stain == "H&E" else "ihc"),)
 
 
 def draw_slide(scored: ScoredSlide, result: SlideResult) -> str:

@@ -1,7 +1,8 @@
 """The report of a finished run: one page, and the tables behind it.
 
 ``OUT/report.html`` stands alone (its pictures are part of it); ``OUT/measures.csv``, ``OUT/calibration.csv``,
-``OUT/risk_coverage.csv`` and ``OUT/failed.csv`` hold its numbers.
+``OUT/risk_coverage.csv``, ``OUT/sets.csv`` and ``OUT/failed.csv`` hold its numbers, ``OUT/familiarity.csv``
+those of strange slides that the model was shown.
 """
 
 from __future__ import annotations
@@ -10,32 +11,47 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_her2.export.csv_cells import write_records
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import read_card
 from napari_her2.models.card import NOTICE
+from napari_her2.models.familiarity import LEAST_FAMILIARITY
 from napari_her2.models.weights_header import read_header
+from napari_her2.outside import expanded
 from napari_her2.training_runs.files import REPORT_FILE
-from napari_her2.whole_files import whole_file
 from napari_her2_training.reporting.cases import misses_of, picture_steps
 from napari_her2_training.reporting.curves import draw_learning
-from napari_her2_training.reporting.evaluation import evaluate, in_words, read_run, rows_of
+from napari_her2_training.reporting.evaluation import evaluate, in_words, read_run
 from napari_her2_training.reporting.html import write_page
 from napari_her2_training.reporting.plots import (
     draw_confusion,
+    draw_familiarity,
     draw_precision_recall,
+    draw_promises,
     draw_reliability,
     draw_risk,
     draw_roc,
 )
+from napari_her2_training.reporting.sets import judge_promises, promise_points, set_blocks, sets_in_words
+from napari_her2_training.reporting.slides import looked_at, rows_by_case, rows_judged, scale_steps
+from napari_her2_training.reporting.strange import (
+    JUDGED,
+    STRANGE,
+    slides_in,
+    strange_in_words,
+    strange_steps,
+)
+from napari_her2_training.reporting.tables import write_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Sequence
 
+    from napari_her2.models.card import ModelCard
     from napari_her2_training.config import MeasureConfig
     from napari_her2_training.measures.arms import Measure, Measured
     from napari_her2_training.reporting.cases import Miss
     from napari_her2_training.reporting.evaluation import Evaluation, FinishedRun
+    from napari_her2_training.reporting.sets import JudgedPromises
+    from napari_her2_training.reporting.strange import StrangeSlides
 
 FAILED_SHOWN = 12
 LISTED = 60
@@ -51,7 +67,7 @@ _DOUBT = 0.05
 
 
 def report_steps(
-    folder: Path, *, cases: int = FAILED_SHOWN, device: str = "auto"
+    folder: Path, *, cases: int = FAILED_SHOWN, device: str = "auto", strange: Path | None = None
 ) -> Generator[Progress, None, Path]:
     """Write the report of a finished run.
 
@@ -62,6 +78,8 @@ def report_steps(
         So many failed cases are shown with their maps, for which their slides are scored again; the others
         are listed.
     device : str
+    strange : Path, optional
+        Folder of slides that the model was not made for; it is measured whether the model notices.
 
     Returns
     -------
@@ -71,22 +89,57 @@ def report_steps(
     Raises
     ------
     JobFailed
-        If the folder holds no finished run.
+        If the folder holds no finished run, or that of the strange slides no slide.
     """
     run = read_run(folder)
+    strangers = () if strange is None else slides_in(expanded(strange))
     evaluations = []
     for reading in run.readings:
         yield Progress("Measuring", note=in_words(reading, run.record))
         evaluations.append(evaluate(run, reading))
+    card = read_card(run.folder / run.record["model"]) if run.record["bundle"] == "written" else None
+    promises = judge_promises(run, card, (yield from _scales(run)))
+    seen = (yield from strange_steps(run, strangers, device=device)) if strangers else None
     misses = yield from picture_steps(run, misses_of(run), most=cases, device=device)
     yield Progress("Writing the report")
-    _write_tables(run, evaluations, misses)
-    return write_page(run.folder / REPORT_FILE, "report", _content(run, evaluations, misses))
+    write_tables(run, evaluations, misses, promises, seen)
+    content = {**_content(run, card, evaluations, misses), **_promised(run, promises), **_strange(run, seen)}
+    return write_page(run.folder / REPORT_FILE, "report", content)
 
 
-def _content(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequence[Miss]) -> dict[str, Any]:
+def _scales(run: FinishedRun) -> Generator[Progress, None, dict[str, list[str]]]:
+    """Scale of every test slide, by reading: of two slides, of the first, or of the one of the head."""
+    cases, paths = rows_by_case(run), {}
+    for reading in run.readings:
+        given = run.of("test", reading)
+        rows = rows_judged(run, next(iter(given.values())), cases, reading) if given else []
+        paths[reading] = [
+            None if row is None else looked_at(row, run.record["stain"], reading) for row in rows
+        ]
+    found = yield from scale_steps([path for of in paths.values() for path in of if path is not None])
+    return {reading: [found.get(path, "") if path else "" for path in of] for reading, of in paths.items()}
+
+
+def _promised(run: FinishedRun, promises: JudgedPromises) -> dict[str, Any]:
+    return {
+        "sets_words": sets_in_words(promises, run),
+        "set_blocks": set_blocks(promises, run),
+        "sets_plot": draw_promises(promise_points(promises, run)),
+    }
+
+
+def _strange(run: FinishedRun, seen: StrangeSlides | None) -> dict[str, Any]:
+    if seen is None:
+        return {"strange": None}
+    usual, strange = seen.values(JUDGED), seen.values(STRANGE)
+    drawn = draw_familiarity(usual, strange, LEAST_FAMILIARITY) if len(usual) and len(strange) else ""
+    return {"strange": {"words": strange_in_words(seen, run), "slides": seen.of(STRANGE), "plot": drawn}}
+
+
+def _content(
+    run: FinishedRun, card: ModelCard | None, evaluations: Sequence[Evaluation], misses: Sequence[Miss]
+) -> dict[str, Any]:
     record, main = run.record, evaluations[0]
-    card = read_card(run.folder / record["model"]) if record["bundle"] == "written" else None
     threshold = card.min_confidence if card else None
     return {
         "name": record["model"],
@@ -252,52 +305,3 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     if digest := record.get("sha256"):
         facts.append(("SHA-256 of the model", digest))
     return facts
-
-
-def _write_tables(run: FinishedRun, evaluations: Sequence[Evaluation], misses: Sequence[Miss]) -> None:
-    _write(run.folder / "measures.csv", rows_of(evaluations, run.record))
-    _write(
-        run.folder / "calibration.csv",
-        [
-            {
-                "what": in_words(found.reading, run.record),
-                "state": state,
-                "error": curve.error,
-                "probability": probability,
-                "right": right,
-                "slides": int(slides),
-            }
-            for found in evaluations
-            for state, curve in (("as trained", found.before), ("calibrated", found.after))
-            for probability, right, slides in zip(curve.probability, curve.right, curve.slides, strict=True)
-            if slides
-        ],
-    )
-    _write(
-        run.folder / "risk_coverage.csv",
-        [
-            {"what": in_words(found.reading, run.record), "threshold": t, "coverage": c, "risk": r}
-            for found in evaluations
-            for t, c, r in zip(found.risk.threshold, found.risk.coverage, found.risk.risk, strict=True)
-        ],
-    )
-    _write(
-        run.folder / "failed.csv",
-        [
-            {
-                "case": m.case,
-                "fold": m.fold + 1,
-                "true": m.true,
-                "said": m.predicted,
-                "confidence": m.confidence,
-                "withheld": {True: "yes", False: "no", None: ""}[m.withheld],
-            }
-            for m in misses
-        ],
-        ("case", "fold", "true", "said", "confidence", "withheld"),
-    )
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
-    with whole_file(path) as scratch:
-        write_records(scratch, columns or rows[0], rows)

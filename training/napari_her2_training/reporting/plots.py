@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
     from napari_her2_training.measures.calibration import Reliability, RiskCoverage
     from napari_her2_training.measures.predictions import Predictions
+    from napari_her2_training.reporting.sets import SetRow
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#000000")
 """Of Okabe and Ito: told apart by people who do not see all colours."""
 _SIZE = (4.4, 3.6)
+_LEAST_DRAWN = -6
+"""Power of ten of the least familiarity that is told from lesser ones."""
 
 
 def new_axes(width: float = _SIZE[0], height: float = _SIZE[1]) -> tuple[Figure, Axes]:
@@ -154,6 +157,48 @@ def draw_risk(risk: RiskCoverage, threshold: float | None) -> str:
     axes.set(xlabel="share of slides answered", ylabel="share of wrong answers", xlim=(0, 1.02))
     axes.set_ylim(bottom=-0.01)
     return as_image(figure)
+
+
+def draw_promises(rows: Mapping[str, Sequence[SetRow]]) -> str:
+    """Draw how often sets hold the truth against how often they were to, with intervals.
+
+    Returns
+    -------
+    str
+        Empty where there are none.
+    """
+    if not rows:
+        return ""
+    figure, axes = new_axes()
+    axes.plot([0.7, 1], [0.7, 1], color="#bbbbbb", linestyle="--", linewidth=1)
+    for number, (name, points) in enumerate(rows.items()):
+        beside = 0.004 * (number - (len(rows) - 1) / 2)  # so that intervals do not hide each other
+        held = np.array([point.measured.coverage for point in points])
+        ends = np.array([[point.measured.low, point.measured.high] for point in points]).T
+        at = [point.promise + beside for point in points]
+        colour = "#000000" if number == 0 else _colour(number - 1)
+        axes.errorbar(
+            at, held, abs(ends - held), fmt="o", markersize=4, color=colour, label=name, linewidth=1
+        )
+    axes.set(xlabel="promised", ylabel="holds the truth", xlim=(0.77, 0.98), ylim=(None, 1.02))
+    return _legend(figure, axes, "lower right")
+
+
+def draw_familiarity(judged: NDArray[np.floating], strange: NDArray[np.floating], limit: float) -> str:
+    """Draw how familiar judged and strange slides are, and below what answers are withheld."""
+    figure, axes = new_axes(6.4, 3.2)
+    bins = np.linspace(_LEAST_DRAWN, 0, 25).tolist()
+    for values, colour, name in ((judged, COLOURS[0], "judged"), (strange, COLOURS[5], "strange")):
+        logs = np.log10(np.maximum(values, 10.0**_LEAST_DRAWN))
+        axes.hist(logs, bins=bins, color=colour, alpha=0.6, label=f"{name} ({len(values)})")
+    axes.axvline(
+        np.log10(limit), color="#555555", linestyle="--", linewidth=1, label=f"withheld below {limit:g}"
+    )
+    ticks = range(_LEAST_DRAWN, 1)
+    words = [f"{10.0**tick:g}" for tick in ticks]
+    axes.set_xticks(list(ticks), [f"≤ {words[0]}", *words[1:]])
+    axes.set(xlabel="familiarity", ylabel="slides")
+    return _legend(figure, axes)
 
 
 def draw_curves(curves: Mapping[str, NDArray[np.float64]], ylabel: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,9 @@ from napari_her2.explain.geometries import OnRequest
 from napari_her2.explain.image_cam import CAM, PLACES, SIGNED_CAM
 from napari_her2.explain.maps import TileMap, damage_map
 from napari_her2.explain.overlays import PERCENTILE
+from napari_her2.inference.doubt import Doubt, SlideFamiliarity
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
+from napari_her2.models.answer_sets import AnswerSet
 from napari_her2.models.bags import BagUncertainty
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.thumbnail import Thumbnail
@@ -130,6 +133,27 @@ def make_result(slide: HandSlide | None = None, *, tile_px: int = 50, corrupt: i
         warnings=("The slide has few tiles.",),
         version="0",
     )
+
+
+def with_doubt(
+    result: SlideResult, verdict: str = "familiar", *, classes: tuple[str, ...] = (), **more: object
+) -> SlideResult:
+    """The same result with a verdict, and a set of 160 calibration cases; the label says what is withheld."""
+    value = {"familiar": 0.4, "in part": 0.2, "unlike": 1e-5}.get(verdict, math.nan)
+    strange = {"familiar": 0.01, "in part": 0.2, "unlike": 0.9}.get(verdict, math.nan)
+    reason = "its colours and sharpness are strange" if verdict in ("in part", "unlike") else ""
+    answer = AnswerSet(classes or (result.score,), 0.9, 160)
+    doubt = Doubt(
+        **({"answer": answer, "reason": reason, "familiarity": value, "min_familiarity": 0.01} | more),
+        verdict=verdict,
+    )
+    label, why = result.label, ""
+    if doubt.withheld:
+        why = f"the slide is unlike what the model learnt from: {reason}"
+        label = f"{result.label}, withheld: {why}" if doubt.shown_anyway else f"withheld: {why}"
+    known = SlideFamiliarity(verdict, value, strange, reason=reason, by_space={"appearance": value})
+    slides = tuple(replace(slide, familiarity=known) for slide in result.slides)
+    return replace(result, slides=slides, doubt=doubt, label=label, reason=why, abstained=doubt.withheld)
 
 
 def with_names(result: SlideResult, slide: str, classes: str) -> SlideResult:

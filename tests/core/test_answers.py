@@ -77,7 +77,7 @@ class Trap:
         raise AssertionError("an object from outside was used")
 
 
-GOOD = {"state": "done", "title": "a", "written": "/results/a", "facts": [["a", "b"]]}
+GOOD = {"state": "done", "title": "a", "written": "/results/a", "facts": [["a", "b"]], "withheld": True}
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,15 @@ GOOD = {"state": "done", "title": "a", "written": "/results/a", "facts": [["a", 
         json.dumps(GOOD | {"facts": [["a", 1]]}),
         json.dumps(GOOD | {"facts": ["ab"]}),
         json.dumps(GOOD | {"facts": [["a", "b"]] * 2000}),
+        json.dumps(GOOD | {"withheld": "no"}),
+        json.dumps({name: value for name, value in GOOD.items() if name != "withheld"}),
     ],
 )
 def test_an_answer_that_is_none_is_a_failed_slide_in_words(answer):
     found = read_answer(answer, Job())
     assert type(found) is JobFailed
     assert "an answer that cannot be read" in str(found)
-    assert isinstance(read_answer(json.dumps(GOOD), Job()), SlideOutcome)
+    assert read_answer(json.dumps(GOOD), Job()).withheld
 
 
 class Future:

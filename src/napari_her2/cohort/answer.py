@@ -59,6 +59,7 @@ def answer_of(work: Callable[[], SlideOutcome]) -> str:
             "title": outcome.title,
             "written": None if outcome.written is None else str(outcome.written),
             "facts": [list(fact) for fact in outcome.facts],
+            "withheld": outcome.withheld,
         }
     )
 
@@ -96,6 +97,7 @@ def read_answer(answer: object, job: SlideJob[Any]) -> SlideOutcome | Her2Error:
             _text(values["title"]),
             _within(values["written"], job.out),
             _facts(values["facts"]),
+            withheld=_yes_or_no(values["withheld"]),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return JobFailed(
@@ -124,6 +126,12 @@ def _in_words(error: Exception) -> tuple[str, str]:
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > _MOST_TEXT:
         raise ValueError("a text is missing, or too long")
+    return value
+
+
+def _yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("whether its answer is withheld is missing")
     return value
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_her2.inference.presentation import trust_line
+from napari_her2.inference.withheld import without_answer
 from napari_her2.methods.catalogue import METHODS
 from napari_her2.models.card import BOTH
 
@@ -21,6 +23,7 @@ def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str
     Parameters
     ----------
     result : SlideResult
+        Of an answer that is withheld nothing is told but that, and why.
     reader : str
         Library that read the slide.
     out : Path
@@ -31,7 +34,10 @@ def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str
     tuple of (str, str)
         Name and value.
     """
+    result = without_answer(result)
     rows: list[tuple[str, object]] = [("task", result.task), ("result", result.label)]
+    if line := trust_line(result):
+        rows.append(("doubt", line))
     spread, method = result.uncertainty, METHODS[result.method]
     bars = method.bars(result)
     for name, value in bars.shares.items():

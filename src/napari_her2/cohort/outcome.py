@@ -36,6 +36,8 @@ class SlideOutcome:
         Address of the worker of a cluster; empty where there was none.
     tries : int
         How often it was begun.
+    withheld : bool
+        Whether there is an answer that is not shown, because the slide is unlike what the model learnt from.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class SlideOutcome:
     error: Exception | None = None
     worker: str = ""
     tries: int = 1
+    withheld: bool = False
 
     @classmethod
     def failure(cls, path: Path, error: Exception, worker: str = "", tries: int = 1) -> SlideOutcome:

@@ -12,7 +12,7 @@ from napari_her2.cohort.embed_job import EmbedJob
 from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome, forget_locals
 from napari_her2.cohort.score_job import Case, ScoreJob
 from napari_her2.cohort.sources import EncoderSource, ModelSource, absolute
-from napari_her2.cohort.table import write_score_table
+from napari_her2.cohort.table import BY_DOUBT, check_order, write_score_table
 from napari_her2.errors import JobFailed
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.slide.names import slide_name
@@ -41,6 +41,7 @@ def score_cohort_steps(
     tls: TlsFiles | None = None,
     retries: int = RETRIES,
     skip_finished: bool = False,
+    order: str = BY_DOUBT,
     device: str = "auto",
     backend: str = "auto",
     **options: Any,  # noqa: ANN401 - the fields of ScoringOptions
@@ -64,6 +65,8 @@ def score_cohort_steps(
     skip_finished : bool
         Leave alone what is there already: the result of the same slide (by its fingerprint), model (by its
         SHA-256), options and version.
+    order : str
+        Of the rows of ``scores.csv``: "doubt", the most doubtful answer first, or "name".
     device, backend : str
         As for `score_steps` and `open_slide`; "auto" is the device of the worker.
     **options
@@ -88,7 +91,7 @@ def score_cohort_steps(
     from napari_her2.whole_files import check_writable
 
     # A calibration is kept for one user: workers are given its gain.
-    out, chosen = Path(out), ScoringOptions(**options).calibrated()
+    out, chosen, in_order = Path(out), ScoringOptions(**options).calibrated(), check_order(order)
     cases = [item if isinstance(item, Case) else Case(Path(item)) for item in slides]
     if scheduler is not None:
         out, cases = absolute(out), [_anywhere(case) for case in cases]
@@ -104,7 +107,7 @@ def score_cohort_steps(
             "Scoring slides", jobs, source.pinned(bundle), out, scheduler, tls, retries
         )
     if len(jobs) > 1:
-        write_score_table(out, report.outcomes)
+        write_score_table(out, report.outcomes, in_order)
     return report
 
 

@@ -123,7 +123,8 @@ class ScoreJob:
             result = yield from score_steps(slide, bundle, ihc, case.regions, self.device, **options)
         folder = write_result(result, self.out, request)
         facts = scored_facts(result, ", ".join(readers), self.out)
-        return SlideOutcome(case.path, "done", f"{result.slide}: {result.label}", folder, facts)
+        title, hidden = f"{result.slide}: {result.label}", result.doubt.hidden
+        return SlideOutcome(case.path, "done", title, folder, facts, withheld=hidden)
 
     def _open(self, path: Path, mpp: float | None) -> Slide:
         from napari_her2.slide.reader import open_slide
@@ -166,13 +167,15 @@ def _skipped(
     facts = (
         ("task", finished["task"]),
         ("result", finished["label"]),
+        *((("doubt", finished["doubt"]),) if finished["doubt"] else ()),
         ("model", f"{card.name} (SHA-256 {bundle.sha256[:12]})"),
         ("finished", "by an earlier run, with the same slide, model and options"),
         *(("warning", text) for text in finished["warnings"]),
         ("written to", str(folder)),
         ("notice", card.notice),
     )
-    return SlideOutcome(path, "skipped", f"{slide}: {finished['label']}", folder, facts)
+    title = f"{slide}: {finished['label']}"
+    return SlideOutcome(path, "skipped", title, folder, facts, withheld=finished["hidden"])
 
 
 def _digest(path: Path | None) -> str | None:

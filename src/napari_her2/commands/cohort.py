@@ -9,6 +9,7 @@ import typer
 from napari_her2.cohort.run import RETRIES
 from napari_her2.commands.bars import drive
 from napari_her2.commands.console import FAILED, in_words, output, pairs_table, say
+from napari_her2.number_words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -90,6 +91,7 @@ def drive_cohort(
         raise failed[0].error
     if any(outcome.worker for outcome in report.outcomes):
         _summarise(report)
+    _say_what_is_withheld(report)
     if table is not None and slides > 1:
         output().print(f"All of them in one table: {table}", soft_wrap=True, markup=False, highlight=False)
     if failed:
@@ -102,6 +104,15 @@ def _print_outcome(outcome: SlideOutcome) -> None:
         return
     tried = f" ({outcome.tries} tries)" if outcome.tries > 1 else ""
     say(f"{outcome.path.name}: {in_words(outcome.error)}{tried}")
+
+
+def _say_what_is_withheld(report: CohortReport) -> None:
+    count = sum(outcome.withheld for outcome in report.outcomes)
+    if count:
+        text = (
+            f"{counted(count, 'answer')} withheld. To see what the model says all the same, marked as such,"
+        )
+        output().print(f"{text} add --show-withheld.", soft_wrap=True)
 
 
 def _summarise(report: CohortReport) -> None:

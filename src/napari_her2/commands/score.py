@@ -100,6 +100,9 @@ def score(
     tls_key: Annotated[Path | None, typer.Option(help=TLS_KEY_HELP)] = None,
     retries: Annotated[int, typer.Option(min=0, help=RETRIES_HELP)] = RETRIES,
     skip_finished: Annotated[bool, typer.Option("--skip-finished", help=SKIP_HELP)] = False,
+    sort: Annotated[
+        str, typer.Option(help="Of several slides: by doubt, the most doubtful answer first, or by name.")
+    ] = "doubt",
 ) -> None:
     """Score slides. Research use only; not for diagnosis or treatment decisions."""
     if len(slides) > 1 and ((regions and not regions.is_dir()) or ihc):
@@ -107,8 +110,10 @@ def score(
     from napari_her2.cells.rules_file import read_rules
     from napari_her2.cohort.run import score_cohort_steps
     from napari_her2.cohort.score_job import Case
-    from napari_her2.cohort.table import TABLE_FILE
+    from napari_her2.cohort.table import BY_DOUBT, BY_NAME, TABLE_FILE
 
+    if sort not in (BY_DOUBT, BY_NAME):
+        raise typer.BadParameter(f"--sort takes {BY_DOUBT} or {BY_NAME}, not {sort!r}.")
     steps = score_cohort_steps(
         [Case(path, ihc, _of_slide(regions, path), mpp, ihc_mpp) for path in slides],
         model,
@@ -117,6 +122,7 @@ def score(
         tls=given_tls(scheduler, tls_ca, tls_cert, tls_key),
         retries=retries,
         skip_finished=skip_finished,
+        order=sort,
         device=device,
         backend=backend,
         preset=tissue,

@@ -149,8 +149,8 @@ def finished_result(folder: Path, request: Request) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        Its label, task and warnings; None where there is no result, one that something else was asked for,
-        or one of which a file is gone.
+        Its label, task, warnings, doubt in a line and whether its answer is hidden; None where there is no
+        result, one that something else was asked for, or one of which a file is gone.
     """
     try:
         values = read_result(folder / RESULT_FILE)
@@ -161,7 +161,13 @@ def finished_result(folder: Path, request: Request) -> dict[str, Any] | None:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return {"label": label, "task": task, "warnings": [str(text) for text in warnings]}
+    return {
+        "label": label,
+        "task": task,
+        "warnings": [str(text) for text in warnings],
+        "doubt": str(values.get("doubt", "")),
+        "hidden": values.get("withheld") is True and values.get("shown_anyway") is not True,
+    }
 
 
 def _files(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:

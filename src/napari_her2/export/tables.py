@@ -14,6 +14,7 @@ from napari_her2.explain.maps import tile_columns
 from napari_her2.export.atomic import whole_folder
 from napari_her2.export.cells import cell_files
 from napari_her2.export.csv_cells import write_table
+from napari_her2.export.doubt import doubt_values, slide_doubt_values
 from napari_her2.export.geojson import regions_geojson
 from napari_her2.export.result_files import (
     MAPS_FILE,
@@ -25,6 +26,7 @@ from napari_her2.export.result_files import (
     is_of_result,
     result_folder,
 )
+from napari_her2.inference.withheld import without_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +45,8 @@ def write_result(result: SlideResult, out_dir: Path, request: Request | None = N
     Parameters
     ----------
     result : SlideResult
+        Where its answer is withheld, no file holds it or anything that would give it away; see
+        `napari_her2.inference.withheld.without_answer`.
     out_dir : Path
         The files go to a folder in it that is named after the slide; those of an older result are replaced,
         and what others put beside them stays. Those of a paired slide go to a folder within, named after
@@ -60,6 +64,7 @@ def write_result(result: SlideResult, out_dir: Path, request: Request | None = N
     JobFailed
         If it cannot be written, or a folder of that name holds something else.
     """
+    result = without_answer(result)
     target = result_folder(result.slide, result.slide_sha256, result.slide_sha256_head, out_dir)
     with whole_folder(target, is_of_result) as folder:
         asked = {} if request is None else {"request": request.values()}
@@ -72,7 +77,7 @@ def write_result(result: SlideResult, out_dir: Path, request: Request | None = N
 
 
 def result_values(result: SlideResult) -> dict[str, Any]:
-    """Return what goes into result.json, ready for strict JSON.
+    """Return what goes into result.json; NaN becomes null there.
 
     Parameters
     ----------
@@ -82,7 +87,8 @@ def result_values(result: SlideResult) -> dict[str, Any]:
     -------
     dict
     """
-    values = _common_values(result)
+    result = without_answer(result)
+    values = _common_values(result) | doubt_values(result)
     if twice := values.keys() & result.measures.keys():
         raise ValueError(f"{result.method} measures what every result has: {', '.join(sorted(twice))}")
     return values | dict(result.measures)
@@ -154,6 +160,7 @@ def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
         "tissue_mm2": slide.tissue_mm2,
         "images": [_image_values(thumbnail) for thumbnail in slide.thumbnails],
         "files": [name for name, _ in _added_files(slide)],
+        **slide_doubt_values(slide),
     }
 
 

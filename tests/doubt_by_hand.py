@@ -23,6 +23,7 @@ def space(dim=1024, directions=6, references=10, slides=8, seed=0):
         scale=rng.uniform(0.5, 2, directions).astype(np.float32),
         rest=float(np.float32(0.7)),
         references=rng.normal(size=(references, directions)).astype(np.float16).astype(np.float32),
+        reach=rng.uniform(0.5, 2, references).astype(np.float32),
         tile_limit=float(np.float32(1.9)),
         slides=(np.exp(rng.normal(0, 0.1, (slides, 2))) * (0.5, 0.8)).astype(np.float32),
     )

@@ -216,6 +216,13 @@ def put(key, value):
     return change
 
 
+def references(count):
+    def change(tensors, _):
+        tensors[F + "references"], tensors[F + "reach"] = torch.zeros(count, 6), torch.ones(count)
+
+    return change
+
+
 def gone(key):
     def change(tensors, _):
         del tensors[key]
@@ -237,8 +244,10 @@ F, A = "familiarity.H&E.features.", "familiarity.H&E.appearance."
         (put(F + "mean", lambda old: old.double()), "F64"),
         (put(F + "scale", lambda old: old[:-1]), "does not fit"),
         (put(F + "references", lambda old: old[:, :-1]), "does not fit"),
-        (put(F + "references", lambda old: old[:0]), "possible are 1 to"),
-        (put(F + "references", lambda _: torch.zeros(5000, 6)), "possible are 1 to"),
+        (put(F + "references", lambda old: old[:-1]), "does not fit"),
+        (references(0), "possible are 1 to"),
+        (references(5000), "possible are 1 to"),
+        (put(F + "reach", lambda old: old.clone().fill_(0)), "must be above 0"),
         (put(F + "slides", lambda old: old[:, :1]), "does not fit"),
         (put(F + "slides", lambda old: old[:2]), "at least 3"),
         (put(F + "slides", lambda old: -old), "must not be below 0"),

@@ -91,3 +91,28 @@ def test_values_that_are_not_numbers_and_other_lengths_are_refused():
         fit_space(slides(3), odd, seed=0)
     with pytest.raises(JobFailed, match="24 and 25 values"):
         fit_space(slides(3), slides(3, dim=25), seed=0)
+
+
+def test_reach_is_how_far_the_nearest_tiles_of_other_slides_lie():
+    train = slides(12, tiles=10)
+    space = fit_space(train, slides(5, seed=1), seed=0)
+    places = np.concatenate([space.whitened(slide) for slide in train])
+    slide = np.repeat(np.arange(12), 10)
+    rest = np.concatenate(train) - space.mean
+    rest = rest - rest @ space.components.T @ space.components
+    outside = (rest**2).sum(axis=1) / space.rest**2
+    for reference, reach in zip(space.references, space.reach, strict=True):
+        own = slide[((places - reference) ** 2).sum(axis=1).argmin()]
+        apart = ((places - reference) ** 2).sum(axis=1) + outside
+        nearest = np.sort(apart[slide != own])[:5]
+        np.testing.assert_allclose(reach, np.sqrt(nearest.mean()), rtol=0.02)
+
+
+def test_slides_of_a_kind_that_varies_more_are_no_stranger_than_others():
+    def both(seed):  # half of them vary three times as much, elsewhere
+        wide = [3 * slide + 40 for slide in slides(15, seed=seed)]
+        return [*slides(15, seed=seed + 1), *wide]
+
+    space = fit_space(both(1), both(3), seed=0)
+    narrow, wide = space.slides[:15, 0], space.slides[15:, 0]
+    assert 0.6 < np.median(wide) / np.median(narrow) < 1.6

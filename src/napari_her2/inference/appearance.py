@@ -12,6 +12,9 @@ beside its own features, familiarity also compares these numbers of small square
   and how few pixels hold it: blur takes it from the fine octaves, and a wrong µm/px shifts all of them.
 
 Bare glass takes no part in the colours, and in the textures only as far as tissue ends there.
+
+A slide is described by means over handfuls of its squares. What a blur or a wrong scale shifts in all of them
+alike is small beside how much one square differs from the next, and stands out only where they are averaged.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ MPP = 0.5
 SIDE_PX = 192
 TILES = 64
 """Squares of 96 µm that describe a slide, at most."""
+HANDFULS, HANDFUL = 16, 16
+"""Means that a slide is described by, and squares in each; of fewer squares all."""
 SEED = 0
 STAINED = 0.06
 """Mean optical density of the channels from which a pixel counts as stained; tinted glass is below."""
@@ -53,6 +58,8 @@ OCTAVES = 6
 _STAGE = "Looking at colours and sharpness"
 _MOST_CELLS = 1024
 _TINY = 1e-4
+_EVERY = 3
+"""Colours need fewer pixels than textures."""
 
 
 def appearance_of(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -119,7 +126,8 @@ def appearance_steps(
     Returns
     -------
     (M, A) float32 or None
-        At most `TILES`; None where the slide states no µm/px, or no square shows tissue.
+        `HANDFULS` means of at most `TILES` squares; None where the slide states no µm/px, or no square shows
+        tissue.
     """
     if slide.mpp is None:
         return None
@@ -134,7 +142,25 @@ def appearance_steps(
             done += len(batch.number) + len(batch.corrupt)
             yield Progress(_STAGE, done, len(places), "squares")
     described = np.concatenate([np.empty((0, LENGTH), np.float32), *found])
-    return described if len(described) else None
+    return handfuls(described, seed) if len(described) else None
+
+
+def handfuls(squares: NDArray[np.float32], seed: int = SEED) -> NDArray[np.float32]:
+    """Average over squares of a slide that are drawn by a seed.
+
+    Parameters
+    ----------
+    squares : (M, A) float32
+        At least one.
+    seed : int
+
+    Returns
+    -------
+    (HANDFULS, A) float32
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(len(squares))[:HANDFUL] for _ in range(HANDFULS)]
+    return np.stack([squares[each].mean(axis=0) for each in drawn])
 
 
 def _drawn(
@@ -192,7 +218,7 @@ def _described(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     stained = total > STAINED
     if stained.sum() < 16:
         stained = np.ones_like(stained)
-    numbers = [*_colours(density[stained], float(stained.mean()))]
+    numbers = [*_colours(density[stained][::_EVERY], float(stained.mean()))]
     red_blue = density[..., 0] - density[..., 2]
     green = density[..., 1] - total
     for plane in (total, red_blue, green):
@@ -219,18 +245,18 @@ def _colours(density: NDArray[np.float32], stained: float) -> list[float]:
 
 def _texture(plane: NDArray[np.float32], stained: NDArray[np.bool_]) -> list[float]:
     """Energies of the octaves of a plane against its contrast, and how unevenly they lie."""
+    weight = stained.astype(np.float32)
     contrast = float(plane[stained].std()) + _TINY
     numbers = []
-    weight = stained.astype(np.float32)
     for _ in range(OCTAVES):
         coarser = cv2.pyrDown(plane)
         band = plane - cv2.pyrUp(coarser, dstsize=plane.shape[::-1])
-        share = weight / max(float(weight.sum()), _TINY)
-        energy = float((share * band**2).sum())
-        sd = np.sqrt(energy) + _TINY
-        uneven = float((share * band**4).sum()) / sd**4
-        skew = float((share * band**3).sum()) / sd**3
-        numbers += [np.log(sd / contrast), np.log(uneven + 1), np.arcsinh(skew)]
+        share, squares = weight / max(float(weight.sum()), _TINY), band * band
+        second, third, fourth = (
+            float(np.vdot(share, each)) for each in (squares, squares * band, squares**2)
+        )
+        sd = np.sqrt(second) + _TINY
+        numbers += [np.log(sd / contrast), np.log(fourth / sd**4 + 1), np.arcsinh(third / sd**3)]
         plane, weight = coarser, cv2.pyrDown(weight)
     return numbers
 

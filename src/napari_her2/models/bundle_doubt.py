@@ -57,6 +57,7 @@ _SPACE = {
     "scale": ("k",),
     "rest": (),
     "references": ("M", "k"),
+    "reach": ("M",),
     "tile_limit": (),
     "slides": ("S", "2"),
 }
@@ -227,7 +228,7 @@ def _check_space(
 
 def _space(key: tuple[str, str], arrays: Mapping[str, NDArray[np.floating]], source: str) -> FeatureSpace:
     words, given = ".".join(key), {name: values.astype(np.float32) for name, values in arrays.items()}
-    for name in ("scale", "rest", "tile_limit"):
+    for name in ("scale", "rest", "reach", "tile_limit"):
         if not (given[name] > 0).all():
             raise _wrong(source, f"'{words}.{name}' must be above 0")
     if (given["slides"] < 0).any():
@@ -241,6 +242,7 @@ def _space(key: tuple[str, str], arrays: Mapping[str, NDArray[np.floating]], sou
         scale=given["scale"],
         rest=float(given["rest"]),
         references=given["references"],
+        reach=given["reach"],
         tile_limit=float(given["tile_limit"]),
         slides=given["slides"],
     )

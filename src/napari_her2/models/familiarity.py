@@ -3,9 +3,11 @@
 A space describes tiles by numbers: the features that the model itself takes, or what the pixels look like
 (`napari_her2.inference.appearance`). The covariance of the training tiles is kept as its first principal
 directions and one variance for all the rest, which shrinks it (Tipping and Bishop 1999, probabilistic PCA,
-doi:10.1111/1467-9868.00196); in the whitened directions the distance is that to the nearest of a few hundred
+doi:10.1111/1467-9868.00196); in the whitened directions the distance is that to the nearest of some hundred
 representative training tiles, so that tissue of several kinds is no single cloud (as in Roth et al. 2022,
-PatchCore, arXiv:2106.08265).
+PatchCore, arXiv:2106.08265). It is measured in units of how far apart the training slides themselves lie
+there (local density, as in Breunig et al. 2000, doi:10.1145/342009.335388): strong stains vary more than
+faint ones, and would else set the limits for both.
 
 A slide is as unlike as the median of its tiles, and unlike in part by the upper tenth of them. Both are
 judged by the validation slides, which the model has not learnt from: familiarity is the share of slides like
@@ -60,6 +62,8 @@ class FeatureSpace:
         Root mean square length of what lies outside of these directions, above 0.
     references : (M, k) float32
         Representative training tiles, whitened; at least one.
+    reach : (M,) float32
+        How far from each of them the nearest tiles of other training slides lie, above 0.
     tile_limit : float
         Distance that 99 % of the tiles of validation slides stay below, above 0.
     slides : (S, 2) float32
@@ -71,6 +75,7 @@ class FeatureSpace:
     scale: NDArray[np.float32]
     rest: float
     references: NDArray[np.float32]
+    reach: NDArray[np.float32]
     tile_limit: float
     slides: NDArray[np.float32]
 
@@ -110,8 +115,8 @@ class FeatureSpace:
             outside = ((centred - inside @ self.components) ** 2).sum(axis=1) / np.float32(self.rest) ** 2
             white = inside / self.scale
             squares = (white**2).sum(axis=1)[:, None] + (self.references**2).sum(axis=1)[None]
-            nearest = np.maximum((squares - 2 * white @ self.references.T).min(axis=1), 0)
-            found = np.sqrt(nearest + outside) / np.float32(self.tile_limit)
+            apart = np.maximum(squares - 2 * white @ self.references.T, 0) + outside[:, None]
+            found = np.sqrt((apart / self.reach**2).min(axis=1)) / np.float32(self.tile_limit)
         # What is described by values that are not numbers is unlike everything.
         return np.asarray(np.minimum(np.nan_to_num(found, nan=_FAR), _FAR), np.float32)
 

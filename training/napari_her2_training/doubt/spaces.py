@@ -7,6 +7,9 @@ bundle keeps them.
 Representative tiles are chosen one by one, each the tile that lies farthest from those chosen before (greedy
 k-centre: Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5; as the core set of Roth et al. 2022, PatchCore,
 arXiv:2106.08265).
+
+Each of them has a reach: how far from it the nearest tiles of other training slides lie, by the root mean
+square of the nearest few.
 """
 
 from __future__ import annotations
@@ -26,13 +29,19 @@ if TYPE_CHECKING:
 
 DIRECTIONS = 64
 """Principal directions kept, at most: fewer of long descriptions, so that a bundle stays small."""
-REFERENCES = 256
+REFERENCES = 512
+NEIGHBOURS = 5
+"""Tiles of other training slides that say how far apart slides lie around a representative tile."""
 TILE_QUANTILE = 0.99
 """Share of the tiles of validation slides that are familiar."""
 _VALUES = 2**24
 """Numbers that directions and representatives are worked out from, at most: 128 MB."""
 _COMPONENTS = 2**17
 """Numbers of all directions, at most: 256 KB."""
+_SHORTEST = 0.1
+"""Share of the median reach below which none lies: copies of a tile would make all others strange."""
+_PAIRS = 2**23
+"""Distances held at once, at most: 64 MB."""
 _FLAT = 1e-3
 """Share of the standard deviation of all below which one direction counts as constant."""
 
@@ -78,10 +87,15 @@ def fit_space(
             f"Slides are described by {' and '.join(str(each) for each in sorted(lengths))} values a tile: "
             f"describe all of them by the same model."
         )
-    tiles, weights = _drawn(learnt, seed)
+    tiles, weights, slide = _drawn(learnt, seed)
     space = _directions(tiles, weights)
-    space = replace(space, references=_representatives(space.whitened(tiles), seed))
-    return _limited(space, unseen)
+    white = space.whitened(tiles)
+    chosen = _representatives(white, seed)
+    outside = ((tiles - space.mean - (white * space.scale) @ space.components) ** 2).sum(
+        axis=1
+    ) / space.rest**2
+    reach = _reach(white, outside, slide, chosen)
+    return _limited(replace(space, references=_rounded(white[chosen]), reach=reach), unseen)
 
 
 def _with_tiles(slides: Sequence[NDArray[np.floating]], what: str) -> list[NDArray[np.floating]]:
@@ -97,8 +111,8 @@ def _with_tiles(slides: Sequence[NDArray[np.floating]], what: str) -> list[NDArr
 
 def _drawn(
     slides: Sequence[NDArray[np.floating]], seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Tiles of all slides, of each at most its share, and how much each weighs."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Tiles of all slides, of each at most its share, how much each weighs, and the number of its slide."""
     share = max(_VALUES // (slides[0].shape[1] * len(slides)), 1)
     rng = np.random.default_rng(seed)
     parts = [
@@ -106,7 +120,8 @@ def _drawn(
         for slide in slides
     ]
     weights = np.concatenate([np.full(len(part), 1 / len(part) / len(parts)) for part in parts])
-    return np.concatenate(parts).astype(np.float64), weights
+    slide = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return np.concatenate(parts).astype(np.float64), weights, slide
 
 
 def _directions(tiles: NDArray[np.float64], weights: NDArray[np.float64]) -> FeatureSpace:
@@ -133,13 +148,14 @@ def _directions(tiles: NDArray[np.float64], weights: NDArray[np.float64]) -> Fea
         scale=scale.astype(np.float32),
         rest=_single(np.sqrt(max(float((outside**2).sum()), _FLAT**2 * total))),
         references=np.zeros((1, kept), np.float32),
+        reach=np.ones(1, np.float32),
         tile_limit=1.0,
         slides=np.zeros((0, len(QUANTILES)), np.float32),
     )
 
 
-def _representatives(tiles: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Choose tiles that lie far from each other, and so near to all."""
+def _representatives(tiles: NDArray[np.float32], seed: int) -> NDArray[np.int64]:
+    """Choose tiles that lie far from each other, and so near to all: their numbers."""
     at = int(np.random.default_rng(seed).integers(len(tiles)))
     chosen: list[int] = []
     nearest = np.full(len(tiles), np.inf)
@@ -147,7 +163,31 @@ def _representatives(tiles: NDArray[np.float32], seed: int) -> NDArray[np.float3
         chosen.append(at)
         nearest = np.minimum(nearest, ((tiles - tiles[at]) ** 2).sum(axis=1))
         at = int(nearest.argmax())
-    return _rounded(tiles[chosen])
+    return np.array(chosen, np.int64)
+
+
+def _reach(
+    white: NDArray[np.float32],
+    outside: NDArray[np.floating],
+    slide: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """How far from representative tiles those of other slides lie; of a single slide, its other tiles."""
+    found = np.empty(len(chosen))
+    lengths = (white.astype(np.float64) ** 2).sum(axis=1)
+    at_once = max(_PAIRS // len(white), 1)
+    for first in range(0, len(chosen), at_once):
+        part = chosen[first : first + at_once]
+        squares = lengths[part][:, None] + (lengths + outside)[None] - 2 * white[part] @ white.T
+        if slide.max() > 0:
+            squares[slide[part][:, None] == slide[None]] = np.inf
+        else:
+            squares[np.arange(len(part)), part] = np.inf
+        near = np.sort(np.partition(squares, min(NEIGHBOURS, len(white)) - 1, axis=1)[:, :NEIGHBOURS])
+        near = np.where(np.isfinite(near), np.maximum(near, 0), np.nan)
+        found[first : first + at_once] = np.sqrt(np.nanmean(near, axis=1)) if len(white) > 1 else 1.0
+    usual = float(np.median(found))
+    return np.maximum(found, _SHORTEST * usual if usual > 0 else 1.0).astype(np.float32)
 
 
 def _limited(space: FeatureSpace, validation: Sequence[NDArray[np.floating]]) -> FeatureSpace:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.inference.appearance import appearance_steps
+from napari_her2.inference.appearance import VERSION, appearance_steps
 from napari_her2.inference.doubt import (
     NOTHING_KNOWN,
     Signature,
@@ -23,6 +23,7 @@ from napari_her2.models.familiarity import (
     LEAST_FAMILIARITY,
     QUANTILES,
     UNLIKE,
+    Familiarity,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.result import Progress
-    from napari_her2.models.familiarity import Familiarity, FeatureSpace
+    from napari_her2.models.bundle import ModelBundle
+    from napari_her2.models.familiarity import FeatureSpace
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import TissueMask
@@ -101,7 +103,7 @@ def familiarity_steps(job: ScoringJob, seen: Seen) -> Generator[Progress, None, 
     -------
     SlideFamiliarity
     """
-    familiarity = job.bundle.familiarity
+    familiarity = _comparable(job.bundle)
     compared = familiarity is not None and APPEARANCE in familiarity.of(seen.stain)
     appearance = None
     if compared or job.signatures is not None:
@@ -111,6 +113,14 @@ def familiarity_steps(job: ScoringJob, seen: Seen) -> Generator[Progress, None, 
             Signature(seen.slide.name, seen.stain, drawn_features(seen.features), appearance)
         )
     return judged(familiarity, seen.stain, seen.features, appearance, job.options.min_familiarity)
+
+
+def _comparable(bundle: ModelBundle) -> Familiarity | None:
+    """Return what a model has seen, without pixels that were described in another way than here."""
+    known, card = bundle.familiarity, bundle.card.familiarity
+    if known is None or card is None or card.appearance in (None, VERSION):
+        return known
+    return Familiarity({of: space for of, space in known.spaces.items() if of[1] != APPEARANCE})
 
 
 def drawn_features(

@@ -12,7 +12,7 @@ from napari_her2.inference.doubt import Doubt
 from napari_her2.inference.familiarity import judged_by
 from napari_her2.inference.presentation import doubted_label
 from napari_her2.models.answer_sets import answer_set
-from napari_her2.models.card import SLIDE
+from napari_her2.models.class_scores import in_order
 from napari_her2.models.familiarity import FAMILIAR, IN_PART, NOT_KNOWN, UNLIKE
 
 if TYPE_CHECKING:
@@ -75,11 +75,12 @@ def redoubted(
 
 
 def _promised(result: SlideResult, sets: AnswerSets | None, coverage: float) -> AnswerSet | None:
-    known = None if sets is None else sets.heads.get(result.head or SLIDE)
+    known = None if sets is None else sets.of(result.head)
     if known is None:
         return None
     chances = np.array([result.probabilities[name] for name in result.classes])
-    return answer_set(chances, result.classes, known, coverage)
+    ordered = in_order(result.classes, result.class_scores)
+    return answer_set(chances, result.classes, known, coverage, ordered=ordered)
 
 
 def _rejudged(scored: ScoredSlide, min_familiarity: float) -> ScoredSlide:

@@ -97,7 +97,7 @@ def doubted_label(result: SlideResult) -> tuple[str, str]:
         Empty where the answer is given.
     """
     doubt, limits = result.doubt, result.limits
-    promised = doubt.answer.classes if doubt.answer is not None else ()
+    promised = () if doubt.answer is None else doubt.answer.classes
     least = limits.min_confidence
     if least is None:
         least = 0.0 if promised else MIN_CONFIDENCE
@@ -115,9 +115,9 @@ def doubted_label(result: SlideResult) -> tuple[str, str]:
 
 def _answered(result: SlideResult, promised: Sequence[str]) -> tuple[str, str]:
     """One class, a set of them, or why it leaves none out."""
-    if len(promised) == len(result.classes):
-        assert result.doubt.answer is not None
-        reason = f"none of the scores can be left out at {_percent(result.doubt.answer.coverage)}"
+    answer = result.doubt.answer
+    if answer is not None and answer.all_of(result.classes):
+        reason = f"none of the scores can be left out at {_percent(answer.coverage)}"
         return f"{INDETERMINATE}: {reason}", reason
     if len(promised) > 1:
         return f"{_any_of([result.named(name) for name in promised])} (prediction)", ""

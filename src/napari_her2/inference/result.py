@@ -11,6 +11,7 @@ from napari_her2.explain.overlays import RAW, grouped
 from napari_her2.inference.class_words import class_name, with_ish
 from napari_her2.inference.doubt import NO_DOUBT_KNOWN, NOTHING_KNOWN, Doubt, SlideFamiliarity
 from napari_her2.models.card import BOTH, NOTICE
+from napari_her2.models.class_scores import findings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -389,7 +390,15 @@ class SlideResult:
 
     def with_ish(self, ish: str) -> str:
         """Say what an ISH result of the user's would mean for the answer, which stays as it is; see there."""
-        return "" if self.abstained else with_ish(self.score, ish, self.class_scores)
+        if self.abstained:
+            return ""
+        answer = self.doubt.answer
+        if answer is None or len(answer.classes) < 2:
+            return with_ish(self.score, ish, self.class_scores)
+        # A set of classes holds what its classes hold.
+        name = " or ".join(map(self.named, answer.classes))
+        held = [finding for own in answer.classes for finding in findings_of(own, self.class_scores)]
+        return with_ish(name, ish, {name: tuple(dict.fromkeys(held))})
 
     @property
     def head_scores(self) -> dict[str, str]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2.inference.presentation import trust_line
-from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from napari_her2.inference.doubt import Spread
@@ -28,19 +27,20 @@ def doubt_values(result: SlideResult) -> dict[str, Any]:
         "set", "coverage" and "set_cases": the set of scores, how often such sets hold the truth, and the
         cases behind that promise; None where nothing is promised. "familiarity", "familiarity_value" and
         "unfamiliar_tiles" of the strangest slide. "withheld", "shown_anyway", "doubt" in a line, and
-        "models", how far those of an ensemble part. A method that has learnt nothing has no doubt of this
-        kind: None throughout, and nothing is withheld.
+        "models", how far those of an ensemble part. Of a method that measures and predicts nothing they are
+        None, and nothing is withheld.
     """
-    doubt, learns = result.doubt, METHODS[result.method].needs_weights
+    doubt = result.doubt
+    predicts = bool(result.probabilities) or doubt.withheld
     promised = doubt.answer if doubt.answer is not None and doubt.answer.classes else None
     return {
         "set": None if promised is None else list(promised.classes),
         "coverage": None if promised is None else promised.coverage,
         "set_cases": None if promised is None else promised.cases,
-        "familiarity": doubt.verdict if learns else None,
+        "familiarity": doubt.verdict if predicts else None,
         "familiarity_value": doubt.familiarity,
         "unfamiliar_tiles": _most([slide.familiarity.unfamiliar for slide in result.slides]),
-        "min_familiarity": doubt.min_familiarity if learns else None,
+        "min_familiarity": doubt.min_familiarity if predicts else None,
         "withheld": doubt.withheld,
         "shown_anyway": doubt.withheld and doubt.shown_anyway,
         "doubt": trust_line(result),

@@ -70,7 +70,7 @@ class JudgedSets:
     inside : (N, C) bool
         Which classes are in the set of each slide.
     calibrated_on : (C,) int64
-        Calibration slides of each class.
+        Calibration cases of each class.
     own : (C,) bool
         Whether a class has enough of them for a promise of its own.
     """

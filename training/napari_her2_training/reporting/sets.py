@@ -49,7 +49,7 @@ class SetRow:
     group : str
         `ALL`, the name of the class, or the scale.
     calibrated_on : int
-        Calibration slides behind the promise; those of the class, for a class.
+        Calibration cases behind the promise; those of the class, for a class.
     own : bool
         Whether they are enough for a promise to this very group.
     measured : Coverage
@@ -114,7 +114,7 @@ def judge_promises(
             given = [of[fold] for part in CALIBRATING if fold in (of := run.of(part, reading))]
             if not given:
                 continue
-            known = _calibration(given, ordered=ordered)
+            known = _calibration(given, run.settings().seed, ordered=ordered)
             for promise in PROMISES:
                 sets = judge_sets(known, judged.calibrated, promise, ordered=ordered)
                 if sets is None:
@@ -124,11 +124,16 @@ def judge_promises(
     return JudgedPromises(tuple(rows), tuple(refused), ordered)
 
 
-def _calibration(parts: Sequence[Predictions], *, ordered: bool) -> CalibrationCases:
-    probabilities = np.concatenate([part.calibrated for part in parts])
-    return CalibrationCases.of(
-        probabilities, np.concatenate([part.labels for part in parts]), ordered=ordered
-    )
+def _calibration(parts: Sequence[Predictions], seed: int, *, ordered: bool) -> CalibrationCases:
+    """Score one slide of each case: the others would count as cases of their own, and promise too much."""
+    rng = np.random.default_rng(seed)
+    probabilities, labels = [], []
+    for part in parts:
+        names = np.array(part.cases)
+        chosen = np.array([rng.choice(np.flatnonzero(names == case)) for case in dict.fromkeys(part.cases)])
+        probabilities.append(part.calibrated[chosen])
+        labels.append(part.labels[chosen])
+    return CalibrationCases.of(np.concatenate(probabilities), np.concatenate(labels), ordered=ordered)
 
 
 def _rows(
@@ -266,15 +271,14 @@ def sets_in_words(found: JudgedPromises, run: FinishedRun) -> str:
     if not rows:
         return refused
     first = next((row for row in rows if row.reading == run.reading), rows[0])
-    spread = max(spread_by_calibration(first.calibrated_on, row.promise) for row in rows)
     sentences = [
         f"The answer as a set of classes that holds the truth as often as was asked for, of cases like those "
-        f"it was calibrated on: the {first.calibrated_on} {' and '.join(parts)} slides, which also chose the "
-        f"epoch and the temperature. Judged on the test slides"
+        f"it was calibrated on: the {first.calibrated_on} {' and '.join(parts)} cases. Those of validation also "
+        f"chose the epoch and the temperature. Judged on the test slides"
         f"{f' by the model of fold {fold + 1}, that of the bundle' if len(run.folds) > 1 else ''}.",
         "A set is a run of neighbouring classes." if found.ordered else "",
-        f"Which cases happened to calibrate moves the coverage by about ± {spread:.1%} (standard deviation).",
-        "* Too few calibration slides of this class for a promise of its own: it shares the threshold of all."
+        _spread_in_words(first, [row for row in found.rows if row.fold == fold and row.own]),
+        "* Too few calibration cases of this class for a promise of its own: it shares the threshold of all."
         if any(not row.own for row in found.rows if row.kind == "class" and row.fold == fold)
         else "",
         "More is held than was asked for where the most probable class alone is right more often."
@@ -283,6 +287,19 @@ def sets_in_words(found: JudgedPromises, run: FinishedRun) -> str:
         refused,
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _spread_in_words(first: SetRow, rows: Sequence[SetRow]) -> str:
+    """Say how far coverage may lie from the promise by the draw of the calibration cases alone."""
+    spread = spread_by_calibration(first.calibrated_on, first.promise)
+    words = f"Which cases happened to calibrate moves the coverage by about ± {spread:.1%}"
+    like = (first.reading, first.promise, "class")
+    of_class = [row for row in rows if (row.reading, row.promise, row.kind) == like]
+    if of_class:
+        least = min(of_class, key=lambda row: row.calibrated_on)
+        own = spread_by_calibration(least.calibrated_on, least.promise)
+        words += f", that of a class with {least.calibrated_on} of them by ± {own:.1%}"
+    return f"{words} ({_percent(first.promise)}, standard deviation)."
 
 
 def _percent(share: float) -> str:

@@ -273,8 +273,8 @@ def sets_in_words(found: JudgedPromises, run: FinishedRun) -> str:
     first = next((row for row in rows if row.reading == run.reading), rows[0])
     sentences = [
         f"The answer as a set of classes that holds the truth as often as was asked for, of cases like those "
-        f"it was calibrated on: the {first.calibrated_on} {' and '.join(parts)} cases. Those of validation also "
-        f"chose the epoch and the temperature. Judged on the test slides"
+        f"it was calibrated on: the {first.calibrated_on} {' and '.join(parts)} cases. Those of validation "
+        f"also chose the epoch and the temperature. Judged on the test slides"
         f"{f' by the model of fold {fold + 1}, that of the bundle' if len(run.folds) > 1 else ''}.",
         "A set is a run of neighbouring classes." if found.ordered else "",
         _spread_in_words(first, [row for row in found.rows if row.fold == fold and row.own]),

@@ -7,7 +7,14 @@ import numpy as np
 from napari_her2.models.answer_sets import AnswerSets, CalibrationCases
 from napari_her2.models.card import BOTH, SLIDE
 from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
-from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity, FeatureSpace
+from napari_her2.models.familiarity import (
+    APPEARANCE,
+    FEATURES,
+    TILE_COUNTS,
+    Familiarity,
+    FeatureSpace,
+    SlideSpace,
+)
 
 FAMILIARITY_CARD = FamiliarityCard(20, 8, 1, "20 training and 8 validation slides")
 PAIR_HEADS = (BOTH, "H&E", "IHC")
@@ -26,6 +33,11 @@ def space(dim=1024, directions=6, references=10, slides=8, seed=0):
         reach=rng.uniform(0.5, 2, references).astype(np.float32),
         tile_limit=float(np.float32(1.9)),
         slides=(np.exp(rng.normal(0, 0.1, (slides, 2))) * (0.5, 0.8)).astype(np.float32),
+        whole=SlideSpace(
+            turn=(2 * np.eye(directions)).astype(np.float32),
+            places=rng.normal(size=(5, directions)).astype(np.float16).astype(np.float32),
+            known=np.exp(rng.normal(0, 0.1, (slides, len(TILE_COUNTS), 3))).astype(np.float32),
+        ),
     )
 
 

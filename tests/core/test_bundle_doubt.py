@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -79,6 +79,15 @@ def parts(doubted):
         return dict(file.metadata()), load_file(doubted)
 
 
+def assert_same(found, wanted):
+    for item in fields(wanted):
+        one, other = getattr(found, item.name), getattr(wanted, item.name)
+        if is_dataclass(other):
+            assert_same(one, other)
+        else:
+            np.testing.assert_array_equal(one, other)
+
+
 def test_doubt_comes_back(doubted):
     bundle = load_bundle(doubted)
     assert bundle.card.familiarity == FAMILIARITY_CARD
@@ -86,8 +95,7 @@ def test_doubt_comes_back(doubted):
     assert read_card(doubted) == bundle.card
     for key, wanted in familiarity(DIM).spaces.items():
         found = bundle.familiarity.spaces[key]
-        for item in fields(wanted):
-            np.testing.assert_array_equal(getattr(found, item.name), getattr(wanted, item.name))
+        assert_same(found, wanted)
     assert bundle.familiarity.spaces.keys() == familiarity(DIM).spaces.keys()
     found, wanted = bundle.answer_sets.heads["slide"], SETS.heads["slide"]
     for label in range(4):
@@ -249,7 +257,7 @@ F, A = "familiarity.H&E.features.", "familiarity.H&E.appearance."
         (references(5000), "possible are 1 to"),
         (put(F + "reach", lambda old: old.clone().fill_(0)), "must be above 0"),
         (put(F + "slides", lambda old: old[:, :1]), "does not fit"),
-        (put(F + "slides", lambda old: old[:2]), "at least 3"),
+        (put(F + "slides", lambda old: old[:2]), "does not fit"),
         (put(F + "slides", lambda old: -old), "must not be below 0"),
         (put(F + "rest", torch.zeros(1)), "does not fit"),
         (put(F + "rest", torch.tensor(0.0)), "must be above 0"),
@@ -259,6 +267,11 @@ F, A = "familiarity.H&E.features.", "familiarity.H&E.appearance."
         (put(A + "components", lambda old: old * float("inf")), "not numbers"),
         (put(A + "components", lambda old: old * 2), "right angles"),
         (put(A + "mean", lambda _: torch.zeros(300_000)), "at most 1 MB"),
+        (put(F + "turn", lambda old: old[:, 1:]), "does not fit"),
+        (put(F + "known", lambda old: old[:, 1:]), "does not fit"),
+        (put(F + "known", lambda old: -old), "must not be below 0"),
+        (put(F + "places", lambda old: old[:0]), "possible are 1 to"),
+        (gone(F + "known"), "is missing"),
         (put("answer_sets.slide.labels", lambda old: old.flip(0)), "sorted"),
         (put("answer_sets.slide.labels", lambda old: old + 1), "sorted"),
         (put("answer_sets.slide.labels", lambda old: old - 1), "sorted"),

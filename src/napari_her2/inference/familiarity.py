@@ -21,7 +21,6 @@ from napari_her2.models.familiarity import (
     FEATURES,
     IN_PART,
     LEAST_FAMILIARITY,
-    QUANTILES,
     UNLIKE,
     Familiarity,
 )
@@ -43,7 +42,6 @@ SIGNATURE_TILES = 256
 """Of which a slide's signature has features, at most."""
 _SEED = 0
 _MOST_TIMES = 1000
-_TINY = 1e-6
 _AGAINST = " as far off as on a typical validation slide"
 _NAMES: Mapping[str, str] = {FEATURES: "its cells and patterns", APPEARANCE: "its colours and sharpness"}
 
@@ -185,7 +183,7 @@ def judged(
         if tiles is None or not len(tiles):
             continue
         distances = space.distances(tiles)
-        measured = _measured(space, distances)
+        measured = _measured(space, distances, tiles)
         if not math.isnan(measured.whole):
             spaces[kind], found[kind] = measured, distances
     if not spaces:
@@ -229,12 +227,10 @@ def judged_by(familiarity: SlideFamiliarity, min_familiarity: float) -> SlideFam
     return replace(familiarity, verdict=verdict, reason=reason)
 
 
-def _measured(space: FeatureSpace, distances: NDArray[np.float32]) -> SpaceFamiliarity:
-    whole, upper = space.familiarity(distances)
-    own = np.quantile(distances, QUANTILES)
-    usual = np.median(space.slides, axis=0) if len(space.slides) else np.ones(len(QUANTILES))
-    times = own / np.maximum(usual, _TINY)
-    return SpaceFamiliarity(whole, upper, float(times[0]), float(times[1]))
+def _measured(
+    space: FeatureSpace, distances: NDArray[np.float32], tiles: NDArray[np.floating]
+) -> SpaceFamiliarity:
+    return SpaceFamiliarity(*space.familiarity(distances, tiles), *space.times(distances, tiles))
 
 
 def _reason(spaces: Mapping[str, SpaceFamiliarity], limit: float, *, whole: bool) -> str:

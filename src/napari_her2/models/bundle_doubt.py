@@ -20,8 +20,10 @@ from napari_her2.models.familiarity import (
     FEATURES,
     LEAST_SLIDES,
     QUANTILES,
+    TILE_COUNTS,
     Familiarity,
     FeatureSpace,
+    SlideSpace,
 )
 from napari_her2.models.weights_header import TensorClaim
 from napari_her2.number_words import size_in_words
@@ -59,9 +61,11 @@ _SPACE = {
     "references": ("M", "k"),
     "reach": ("M",),
     "tile_limit": (),
-    "slides": ("S", "2"),
+    "slides": ("S", "quantiles"),
 }
-_MOST = {"D": _MAX_DIM, "k": _MAX_DIRECTIONS, "M": _MAX_REFERENCES, "S": _MAX_SLIDES}
+_WHOLE = {"turn": ("k", "k"), "places": ("L", "k"), "known": ("S", "counts", "numbers")}
+_FIXED = {"quantiles": len(QUANTILES), "counts": len(TILE_COUNTS), "numbers": 1 + len(QUANTILES)}
+_MOST = {"D": _MAX_DIM, "k": _MAX_DIRECTIONS, "M": _MAX_REFERENCES, "S": _MAX_SLIDES, "L": _MAX_REFERENCES}
 _CASES = ("labels", "scores")
 
 
@@ -88,8 +92,9 @@ def doubt_tensors(
     """
     found: dict[str, Tensor] = {}
     for (stain, kind), space in (familiarity.spaces if familiarity else {}).items():
-        for name in _SPACE:
-            found[f"{FAMILIARITY_PREFIX}{stain}.{kind}.{name}"] = _stored(getattr(space, name))
+        for part, names in ((space, _SPACE), (space.whole, _WHOLE)):
+            for name in names if part is not None else ():
+                found[f"{FAMILIARITY_PREFIX}{stain}.{kind}.{name}"] = _stored(getattr(part, name))
     for head, cases in (answer_sets.heads if answer_sets else {}).items():
         order = np.lexsort((cases.scores, cases.labels))  # the same cases give the same bytes
         found[f"{SETS_PREFIX}{head}.scores"] = torch.from_numpy(cases.scores.astype(np.float32)[order])
@@ -185,7 +190,7 @@ def _spaces(
         f"{FAMILIARITY_PREFIX}{stain}.{kind}.{name}": ((stain, kind), name)
         for stain in (("H&E", "IHC") if card.stain == PAIR else (card.stain,))
         for kind in (FEATURES, APPEARANCE)
-        for name in _SPACE
+        for name in (*_SPACE, *_WHOLE)
     }
     found: dict[tuple[str, str], dict[str, _Of]] = {}
     for name in sorted(tensors):
@@ -200,10 +205,11 @@ def _spaces(
 def _check_space(
     card: ModelCard, key: tuple[str, str], arrays: Mapping[str, TensorClaim], source: str
 ) -> None:
-    words, sizes = ".".join(key), {"2": len(QUANTILES)}
+    words, sizes = ".".join(key), dict(_FIXED)
     if key[1] == FEATURES and card.encoder is not None:
         sizes["D"] = card.encoder.dim
-    for name, axes in _SPACE.items():
+    wanted = _SPACE | (_WHOLE if any(name in arrays for name in _WHOLE) else {})
+    for name, axes in wanted.items():
         claim = arrays.get(name)
         if claim is None:
             raise _wrong(source, f"'{words}.{name}' is missing")
@@ -215,7 +221,7 @@ def _check_space(
                 source, f"'{words}.{name}' is {claim.kind} of shape {claim.shape}, which does not fit"
             )
     for axis, most in _MOST.items():
-        if not 1 <= sizes[axis] <= most:
+        if not 1 <= sizes.get(axis, 1) <= most:
             raise _wrong(source, f"a size of {words!r} is {sizes[axis]}, possible are 1 to {most}")
     validated = card.familiarity.validated if card.familiarity else 0
     if sizes["k"] > sizes["D"] or not LEAST_SLIDES <= sizes["S"] <= validated:
@@ -231,8 +237,9 @@ def _space(key: tuple[str, str], arrays: Mapping[str, NDArray[np.floating]], sou
     for name in ("scale", "rest", "reach", "tile_limit"):
         if not (given[name] > 0).all():
             raise _wrong(source, f"'{words}.{name}' must be above 0")
-    if (given["slides"] < 0).any():
-        raise _wrong(source, f"'{words}.slides' must not be below 0")
+    for name in {"slides", "known"} & given.keys():
+        if (given[name] < 0).any():
+            raise _wrong(source, f"'{words}.{name}' must not be below 0")
     product = given["components"].astype(np.float64) @ given["components"].T.astype(np.float64)
     if np.abs(product - np.eye(len(product))).max() > _UNEVEN:
         raise _wrong(source, f"the directions of '{words}.components' are not at right angles to each other")
@@ -245,6 +252,7 @@ def _space(key: tuple[str, str], arrays: Mapping[str, NDArray[np.floating]], sou
         reach=given["reach"],
         tile_limit=float(given["tile_limit"]),
         slides=given["slides"],
+        whole=SlideSpace(**{name: given[name] for name in _WHOLE}) if "turn" in given else None,
     )
 
 

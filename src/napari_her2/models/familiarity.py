@@ -9,10 +9,16 @@ PatchCore, arXiv:2106.08265). It is measured in units of how far apart the train
 there (local density, as in Breunig et al. 2000, doi:10.1145/342009.335388): strong stains vary more than
 faint ones, and would else set the limits for both.
 
-A slide is as unlike as the median of its tiles, and unlike in part by the upper tenth of them. Both are
-judged by the validation slides, which the model has not learnt from: familiarity is the share of slides like
-those that would look at least as strange, by a t distribution of the logarithms with as many degrees of
-freedom as there are validation slides less one. Few slides give wide limits.
+Blur, or another scale, moves each tile less than tiles differ among themselves, but all of them the same way.
+So a slide is compared as a whole too: the mean of its tiles with the means of the training slides, by a
+Mahalanobis distance with the covariance between slides, shrunk (Ledoit and Wolf 2004,
+doi:10.1016/S0047-259X(03)00096-4).
+
+A slide is as unlike as it is as a whole, or as the median of its tiles is, and unlike in part by the upper
+tenth of them. All are judged by the validation slides, which the model has not learnt from, with as many
+tiles: familiarity is the share of slides like those that would look at least as strange, by a t distribution
+of the logarithms with as many degrees of freedom as there are validation slides less one. Few slides give
+wide limits, and so do few tiles.
 
 No PyTorch: a familiarity is arrays and their arithmetic.
 """
@@ -45,6 +51,43 @@ LEAST_FAMILIARITY = 0.01
 """Below it an answer is withheld, unless the user says otherwise."""
 LEAST_SLIDES = 3
 """With fewer validation slides a space has no limits: nothing is said."""
+TILE_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""With how many of their tiles validation slides are measured, for slides that have no more."""
+NEIGHBOURS = 3
+"""Training slides that a slide is compared with, the nearest ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlideSpace:
+    """Where the training slides lie as wholes.
+
+    Parameters
+    ----------
+    turn : (k, k) float32
+        Turns whitened tiles so that the means of the training slides have a covariance of one.
+    places : (L, k) float32
+        Those means, turned; at least one.
+    known : (S, len(TILE_COUNTS), 1 + len(QUANTILES)) float32
+        Of each validation slide, by as many of its tiles: its distance, and `QUANTILES` of those of the
+        tiles.
+    """
+
+    turn: NDArray[np.float32]
+    places: NDArray[np.float32]
+    known: NDArray[np.float32]
+
+    def distance(self, mean: NDArray[np.floating]) -> float:
+        """Measure how far a slide is from the training slides nearest to it.
+
+        Parameters
+        ----------
+        mean : (k,) float
+            Of its tiles, whitened.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            away = self.places - mean @ self.turn
+            nearest = np.sort(np.sqrt((away**2).sum(axis=1)))[:NEIGHBOURS]
+        return float(_bounded(nearest).mean())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +111,8 @@ class FeatureSpace:
         Distance that 99 % of the tiles of validation slides stay below, above 0.
     slides : (S, 2) float32
         `QUANTILES` of the distances of the tiles of each validation slide.
+    whole : SlideSpace or None
+        None where slides are compared by their tiles alone.
     """
 
     mean: NDArray[np.float32]
@@ -78,6 +123,7 @@ class FeatureSpace:
     reach: NDArray[np.float32]
     tile_limit: float
     slides: NDArray[np.float32]
+    whole: SlideSpace | None = None
 
     def distances(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Measure how far tiles are from what the model learnt from.
@@ -117,32 +163,69 @@ class FeatureSpace:
             squares = (white**2).sum(axis=1)[:, None] + (self.references**2).sum(axis=1)[None]
             apart = np.maximum(squares - 2 * white @ self.references.T, 0) + outside[:, None]
             found = np.sqrt((apart / self.reach**2).min(axis=1)) / np.float32(self.tile_limit)
-        # What is described by values that are not numbers is unlike everything.
-        return np.asarray(np.minimum(np.nan_to_num(found, nan=_FAR), _FAR), np.float32)
+        return np.asarray(_bounded(found), np.float32)
 
     def whitened(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return tiles in the principal directions, in units of the standard deviation along each: (N, k)."""
+        """Return tiles, or their mean, by the principal directions: (..., k), in standard deviations."""
         return np.asarray((features - self.mean) @ self.components.T / self.scale, np.float32)
 
-    def familiarity(self, distances: NDArray[np.floating]) -> tuple[float, float]:
+    def familiarity(
+        self, distances: NDArray[np.floating], features: NDArray[np.floating] | None = None
+    ) -> tuple[float, float]:
         """Say how many slides like those of validation would look at least as strange.
 
         Parameters
         ----------
         distances : (N,) float
             Of the tiles of a slide, at least one.
+        features : (N, D) float, optional
+            Of the same tiles; without them the slide is not compared as a whole.
 
         Returns
         -------
         whole, upper : float
-            By the median of its tiles, and by their upper tenth; NaN where too few validation slides are
-            known to say it.
+            By the slide as a whole and the median of its tiles, and by their upper tenth; NaN where too few
+            validation slides are known to say it.
         """
-        if len(self.slides) < LEAST_SLIDES:
+        own, known = self._measured(distances, features)
+        if len(known) < LEAST_SLIDES:
             return float("nan"), float("nan")
-        own = np.quantile(distances, QUANTILES)
-        whole, upper = (_share_beyond(value, self.slides[:, at]) for at, value in enumerate(own))
-        return whole, upper
+        *whole, upper = (_share_beyond(value, known[:, at]) for at, value in enumerate(own))
+        return min(1.0, len(whole) * min(whole)), upper  # looking twice does not make it strange (Bonferroni)
+
+    def times(
+        self, distances: NDArray[np.floating], features: NDArray[np.floating] | None = None
+    ) -> tuple[float, float]:
+        """Say how many times as far off as a typical validation slide a slide is.
+
+        Parameters
+        ----------
+        distances, features
+            As of `familiarity`.
+
+        Returns
+        -------
+        whole, upper : float
+            By what ``familiarity`` goes by.
+        """
+        own, known = self._measured(distances, features)
+        *whole, upper = own / np.maximum(np.median(known, axis=0), _TINY) if len(known) else own
+        if len(whole) > 1 and len(known) >= LEAST_SLIDES:
+            shares = [_share_beyond(own[at], known[:, at]) for at in range(len(whole))]
+            whole = [whole[int(np.argmin(shares))]]
+        return float(whole[0]), float(upper)
+
+    def _measured(
+        self, distances: NDArray[np.floating], features: NDArray[np.floating] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Numbers of a slide, the last by its upper tiles, and those of validation slides as large."""
+        tiles = np.quantile(distances.astype(np.float64), QUANTILES)
+        if self.whole is None or features is None:
+            return tiles, self.slides
+        level = max(at for at, count in enumerate(TILE_COUNTS) if count <= len(distances))
+        mean = self.whitened(features.mean(axis=0, dtype=np.float64))
+        own = np.array([self.whole.distance(mean), *tiles])
+        return own, self.whole.known[:, level]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,6 +248,11 @@ class Familiarity:
 _AT_ONCE = 4096
 _TINY = 1e-6
 _FAR = 1e9
+
+
+def _bounded(distances: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Put what is described by values that are not numbers as far off as anything."""
+    return np.asarray(np.minimum(np.nan_to_num(distances, nan=_FAR), _FAR))
 
 
 def _share_beyond(value: float, known: NDArray[np.floating]) -> float:

@@ -6,10 +6,10 @@ bundle keeps them.
 
 Representative tiles are chosen one by one, each the tile that lies farthest from those chosen before (greedy
 k-centre: Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5; as the core set of Roth et al. 2022, PatchCore,
-arXiv:2106.08265).
+arXiv:2106.08265). Each of them has a reach: how far from it the nearest tiles of other training slides lie,
+by the root mean square of the nearest few.
 
-Each of them has a reach: how far from it the nearest tiles of other training slides lie, by the root mean
-square of the nearest few.
+The covariance between slides as wholes is shrunk by scikit-learn's Ledoit-Wolf estimate.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.covariance import ledoit_wolf
 
 from napari_her2.errors import JobFailed
-from napari_her2.models.familiarity import LEAST_SLIDES, QUANTILES, FeatureSpace
+from napari_her2.models.familiarity import LEAST_SLIDES, QUANTILES, TILE_COUNTS, FeatureSpace, SlideSpace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,8 @@ DIRECTIONS = 64
 REFERENCES = 512
 NEIGHBOURS = 5
 """Tiles of other training slides that say how far apart slides lie around a representative tile."""
+PLACES = 512
+"""Training slides that others are compared with as wholes, at most."""
 TILE_QUANTILE = 0.99
 """Share of the tiles of validation slides that are familiar."""
 _VALUES = 2**24
@@ -91,11 +94,10 @@ def fit_space(
     space = _directions(tiles, weights)
     white = space.whitened(tiles)
     chosen = _representatives(white, seed)
-    outside = ((tiles - space.mean - (white * space.scale) @ space.components) ** 2).sum(
-        axis=1
-    ) / space.rest**2
-    reach = _reach(white, outside, slide, chosen)
-    return _limited(replace(space, references=_rounded(white[chosen]), reach=reach), unseen)
+    residual = tiles - space.mean - (white * space.scale) @ space.components
+    reach = _reach(white, (residual**2).sum(axis=1) / space.rest**2, slide, chosen)
+    space = _limited(replace(space, references=_rounded(white[chosen]), reach=reach), unseen)
+    return replace(space, whole=_as_wholes(space, learnt, unseen, seed))
 
 
 def _with_tiles(slides: Sequence[NDArray[np.floating]], what: str) -> list[NDArray[np.floating]]:
@@ -199,6 +201,43 @@ def _limited(space: FeatureSpace, validation: Sequence[NDArray[np.floating]]) ->
         raise LimitsMissing("What is strange cannot be said: the tiles of all validation slides are alike.")
     known = [np.quantile(each, QUANTILES) / limit for each in distances]
     return replace(space, tile_limit=limit, slides=np.array(known, np.float32))
+
+
+def _as_wholes(
+    space: FeatureSpace,
+    train: Sequence[NDArray[np.floating]],
+    validation: Sequence[NDArray[np.floating]],
+    seed: int,
+) -> SlideSpace:
+    """Compare the means of slides, and measure those of validation with few of their tiles too."""
+    means = np.stack([space.whitened(slide).mean(axis=0, dtype=np.float64) for slide in train])
+    turn = _turn(means)
+    rng = np.random.default_rng(seed)
+    places = means @ turn
+    if len(places) > PLACES:
+        places = places[np.sort(rng.choice(len(places), PLACES, replace=False))]
+    whole = SlideSpace(
+        turn=turn,
+        places=_rounded(places),
+        known=np.zeros((len(validation), len(TILE_COUNTS), 1 + len(QUANTILES)), np.float32),
+    )
+    for number, slide in enumerate(validation):
+        distances, white = space.distances(slide), space.whitened(slide)
+        for level, count in enumerate(TILE_COUNTS):
+            part = rng.permutation(len(slide))[:count]
+            whole.known[number, level] = (
+                whole.distance(white[part].mean(axis=0, dtype=np.float64)),
+                *np.quantile(distances[part].astype(np.float64), QUANTILES),
+            )
+    return whole
+
+
+def _turn(means: NDArray[np.float64]) -> NDArray[np.float32]:
+    if len(means) < 2:
+        return np.eye(means.shape[1], dtype=np.float32)
+    values, vectors = np.linalg.eigh(ledoit_wolf(means)[0])
+    # Means that are all the same do not tell how slides differ.
+    return _rounded(vectors / np.sqrt(np.maximum(values, _FLAT**2)))
 
 
 def _quantile(values: NDArray[np.floating], weights: NDArray[np.floating], share: float) -> float:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "train": ("train", "train"),
     "report": ("runs", "report"),
     "export": ("runs", "export"),
+    "doubt": ("doubt", "doubt"),
     "models": ("models", "models_app"),
 }
 _SETTINGS = {"bench": {"allow_extra_args": True, "ignore_unknown_options": True}}

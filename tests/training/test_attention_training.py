@@ -145,6 +145,9 @@ CONFIG = """
 [model]
 name = "tiny"
 training_data = "synthetic tissue (phantom)"
+[doubt]
+familiarity = false
+sets = false
 [data]
 validation = 0.5
 [pretraining]

@@ -10,7 +10,9 @@ from torch import nn
 
 from napari_her2_training.config import MeasureConfig
 from napari_her2_training.measures.predictions import Predictions
-from napari_her2_training.running.arm import TrainedFold, calibrated, trust_of
+from napari_her2_training.running.arm import calibrated
+from napari_her2_training.running.saving import trust_of
+from napari_her2_training.running.trained import TrainedFold
 
 WANTED = 0.9
 

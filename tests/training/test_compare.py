@@ -36,6 +36,9 @@ arms = "low-resolution, patches, abmil"
 [model]
 name = "tiny"
 training_data = "synthetic IHC slides (phantom)"
+[doubt]
+familiarity = false
+sets = false
 [data]
 classes = "low"
 validation = 0.34

@@ -75,6 +75,9 @@ CONFIG = """
 [model]
 name = "tiny"
 training_data = "synthetic tissue (phantom)"
+[doubt]
+familiarity = false
+sets = false
 [data]
 tile_px = 256
 field_px = 64

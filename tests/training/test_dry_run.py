@@ -26,7 +26,7 @@ from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.config import ComputeConfig, EncoderConfig
 from napari_her2_training.encoder import counting as tile_counting
 from napari_her2_training.encoder.make import frozen_encoder
-from napari_her2_training.findings import Cost
+from napari_her2_training.findings import Cost, Findings
 from napari_her2_training.methods import METHODS
 from napari_her2_training.running import costs, learning
 from napari_her2_training.running.machines import choose_machines
@@ -118,6 +118,7 @@ def test_the_estimate_is_that_of_all_batches_of_all_epochs_and_folds(
     cohort: Path, tmp_path: Path, one_second: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tile_counting, "seconds_a_tile", lambda *_: 0.0)
+    monkeypatch.setattr(Findings, "seconds_a_slide", 0.0)
     text = CONFIGS["attention-mil"]
     found = check(tmp_path, "attention-mil", cohort, text)
     assert found.seconds == 7 * (3 + 2)
@@ -135,9 +136,10 @@ def test_the_estimate_is_that_of_all_batches_of_all_epochs_and_folds(
     # Four pairs to learn from and four to judge by, four epochs, the run itself and one variant.
     pairs = check(tmp_path, "wsmcl", cohort)
     assert pairs.seconds == 2 * 4 * (4 + 4)
-    # A second is that of two images; eight views of all eight slides are judged at the end.
+    # A second is that of two images; eight views of all eight slides are judged at the end, and once more for
+    # what the model is to keep of them.
     images = check(tmp_path, "low-resolution", cohort)
-    assert images.seconds == pytest.approx(3 * (4 + 4) / 2 + 8 * 8 / 2, abs=1.5)
+    assert images.seconds == pytest.approx(3 * (4 + 4) / 2 + 2 * 8 * 8 / 2, abs=1.5)
 
 
 def test_tiles_are_counted_as_the_training_takes_them_and_the_cache_is_looked_up(

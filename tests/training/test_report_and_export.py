@@ -33,6 +33,9 @@ CONFIG = """
 [model]
 name = "tiny"
 training_data = "synthetic tissue (phantom)"
+[doubt]
+familiarity = false
+sets = false
 [data]
 stain = "he"
 classes = "binary"
@@ -165,7 +168,7 @@ def test_a_model_with_the_name_of_one_of_ours_is_named_after_its_folder_too(
     own = Path(shutil.copytree(run, tmp_path / "My Cohort"))
     told = json.loads((own / "metrics.json").read_text())
     bundle = load_model(own / told["model"])
-    card = replace(bundle.card, name="demo-low-resolution")
+    card = replace(bundle.card, name="demo-low-resolution", familiarity=None, answer_sets=None)
     save_bundle(own / "demo-low-resolution.safetensors", card, bundle.encoder, bundle.head)
     (own / "metrics.json").write_text(json.dumps(told | {"model": "demo-low-resolution.safetensors"}))
     napari_her2_training.export(own, install=True)

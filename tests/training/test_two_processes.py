@@ -36,6 +36,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Lightning's processes on a CPU need POSIX"),
 ]
 MODEL = '[model]\nname = "tiny"\ntraining_data = "made up"\n'
+NO_DOUBT = "[doubt]\nfamiliarity = false\nsets = false\n"
 END = '[measure]\nresamples = 2\n[compute]\ndevice = "cpu"\n'
 IMAGES = """
 [data]
@@ -208,6 +209,7 @@ def write_config(out: Path, text: str, devices: int) -> Path:
 
 
 def run(method: str, text: str, data: Path, out: Path, *, devices: int) -> Iterator[object]:
+    text = text if method == "encoder" else f"{NO_DOUBT}{text}"
     yield from napari_her2_training.run(method, write_config(out, text, devices), data, out)
 
 

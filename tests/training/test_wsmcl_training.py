@@ -277,6 +277,9 @@ SLIDES = """
 [model]
 name = "tiny"
 training_data = "synthetic tissue (phantom)"
+[doubt]
+familiarity = false
+sets = false
 [data]
 tile_px = 96
 validation = 0.5

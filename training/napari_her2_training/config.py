@@ -212,7 +212,32 @@ class Published:
     source: str = key()
 
 
-PUBLISHED = "published"
+@dataclass(frozen=True, slots=True)
+class DoubtConfig:
+    """[doubt]: what the finished model keeps of its cases, to tell how far its answers can be trusted.
+
+    Parameters
+    ----------
+    familiarity : bool
+        Whether it keeps what its slides look like, by which a slide is called unlike them.
+    sets : bool
+        Whether it keeps how it answers the validation and calibration cases, for sets of scores.
+    slides : int
+        Training slides that are looked at for it, drawn by the seed of [compute]; all of validation and
+        calibration are.
+    """
+
+    familiarity: bool = key(True)
+    sets: bool = key(True)
+    slides: int = key(200, low=1, high=100_000)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is kept."""
+        return self.familiarity or self.sets
+
+
+PUBLISHED, DOUBT = "published", "doubt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +259,7 @@ class RunConfig:
         Where it runs and where its files lie may change on the way; the manifest is hashed by its content.
         """
         values = self.sections()
+        values.pop(DOUBT, None)  # it changes no weight
         del values["data"]["manifest"], values["compute"]["device"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -279,6 +305,7 @@ class CasesRunConfig(RunConfig):
     """A training run on cases with scores."""
 
     data: CasesConfig
+    doubt: DoubtConfig
 
     @property
     def needed(self) -> tuple[Literal["he", "ihc"], ...]:

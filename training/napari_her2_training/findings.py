@@ -6,6 +6,7 @@ each step of it knows both.
 
 from __future__ import annotations
 
+import statistics
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,8 @@ class Findings:
         On what steps of learning are timed, and on what embedding is; None times nothing.
     costs : dict of Hashable to Cost
         Of the networks that were timed.
+    looked : list of float
+        Seconds that opening each slide, and finding its tissue, took.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -156,6 +159,12 @@ class Findings:
     device: Device | None = None
     reader: Device | None = None
     costs: dict[Hashable, Cost] = field(default_factory=dict)
+    looked: list[float] = field(default_factory=list)
+
+    @property
+    def seconds_a_slide(self) -> float | None:
+        """What opening a slide and finding its tissue takes, of one in the middle; None where none was."""
+        return statistics.median(self.looked) if self.looked else None
 
     @contextmanager
     def noted(self, where: str = "") -> Iterator[None]:

@@ -24,9 +24,10 @@ from napari_her2_training.encoder.patches import MadeUpPatches
 from napari_her2_training.encoder.pretraining import STAGE as PRETRAINING
 from napari_her2_training.encoder.pretraining import PatchTask, prepared_encoder
 from napari_her2_training.findings import noted
-from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
+from napari_her2_training.running.arm import on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts
 from napari_her2_training.running.ranks import from_first, is_first
+from napari_her2_training.running.trained import TrainedFold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -60,7 +61,7 @@ def attention_steps(run: ArmRun[AttentionConfig]) -> Generator[Progress, None, P
     learns = config.pretraining.epochs > 0
     if not learns or findings is not None:
         folds = max(1, len(run.splits)) if learns else 0
-        yield from slides.prepare(run.table.used, ("he",), run.device.reader, findings, folds=folds)
+        yield from slides.prepare(run.prepared, ("he",), run.device.reader, findings, folds=folds)
         with noted(findings):
             _check_sizes([case for case in run.table.used if case.row in run.table.learnt], slides)
     return (yield from run_arm(run, lambda number, split: _train_fold(number, split, run, slides)))
@@ -69,7 +70,7 @@ def attention_steps(run: ArmRun[AttentionConfig]) -> Generator[Progress, None, P
 def _check_regions(table: Table, config: AttentionConfig, folder: Path, findings: Findings | None) -> None:
     if config.pretraining.epochs or config.head.guidance:
         pattern = config.pretraining.regions
-        check_outlines(pattern, "[pretraining] regions", table.used, folder, findings)
+        check_outlines(pattern, "[pretraining] regions", table.judged, folder, findings)
 
 
 def _check_sizes(cases: Sequence[Case], slides: EmbeddedSlides) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2.models.class_scores import EQUIVOCAL, POSITIVE
 from napari_her2_training.classes import ish_positive
+from napari_her2_training.cohort.manifest import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +65,7 @@ def split_warnings(cases: Sequence[Case], splits: Sequence[Split], mapping: Clas
     mapping : ClassMapping
     """
     found: list[str] = []
-    rows = {
-        case.row for split in splits for part in (split.train, split.validation, split.test) for case in part
-    }
+    rows = {case.row for split in splits for part in PARTS for case in getattr(split, part)}
     unused = len(cases) - len(rows)
     if unused:
         found.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,9 @@ def count_slides(
         with naming_row(case, findings), open_slide(case.slide(stain)) as slide:
             if identify:
                 yield from identified(slide)
+            began = time.perf_counter()
             tissue_to_learn(slide, stain, check=check)
+            findings.looked.append(time.perf_counter() - began)
             counted = count(slide, case)
             refuse_empty(slide, counted.taken)
             found.append(counted)

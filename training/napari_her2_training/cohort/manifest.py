@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 Stain = Literal["he", "ihc"]
 STAINS: Mapping[Stain, str] = {"he": "H&E", "ihc": "IHC"}
 SPLITS = ("train", "validation", "test")
+"""What is learnt from, chooses the epoch, and is judged."""
+CALIBRATION = "calibration"
+"""What is neither: it stands behind the sets of scores and the limits of familiarity alone."""
+PARTS = (*SPLITS, CALIBRATION)
 _KNOWN = ("case_id", "he", "ihc", "score", "ish", "fold", "split")
 _MOST_FAULTS = 20
 _MAX_FAULT, _MOST_DIGITS = 400, 6
@@ -64,7 +68,7 @@ class Case:
         As it stands in the file, empty where not given.
     fold : int or None
     split : str or None
-        "train", "validation" or "test".
+        One of `PARTS`.
     """
 
     row: int
@@ -187,8 +191,8 @@ def _case(
     if he is not None and ihc is not None and real(he) == real(ihc):
         report(f"he and ihc are the same file, {he.name}")
     split, fold = values.get("split") or None, values.get("fold") or None
-    if split is not None and split not in SPLITS:
-        report(f"split {split!r:.40} is none of {', '.join(SPLITS)}")
+    if split is not None and split not in PARTS:
+        report(f"split {split!r:.40} is none of {', '.join(PARTS)}")
     if fold is not None and not (fold.isdecimal() and len(fold) <= _MOST_DIGITS):
         report(f"fold {fold!r:.40} is not a whole number")
         fold = None

@@ -10,7 +10,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, StratifiedShuffleSpl
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.classes import ish_positive
-from napari_her2_training.cohort.manifest import SPLITS, label_of
+from napari_her2_training.cohort.manifest import CALIBRATION, SPLITS, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Cases to learn from, to choose the epoch with, and to measure on; no case is in two of them."""
+    """Cases to learn from, to choose the epoch with, and to measure on; no case is in two of them.
+
+    No network sees those of calibration before it is finished, and nothing is chosen or measured by them.
+    """
 
     train: tuple[Case, ...]
     validation: tuple[Case, ...]
     test: tuple[Case, ...] = ()
+    calibration: tuple[Case, ...] = ()
 
 
 def check_ish(cases: Sequence[Case], mapping: ClassMapping) -> None:
@@ -67,14 +71,15 @@ def make_splits(cases: Sequence[Case], config: CasesConfig) -> tuple[Split, ...]
         A split is empty, or too small to hold every class.
     """
     check_ish(cases, config.mapping)
+    apart = tuple(case for case in cases if case.split == CALIBRATION)
     if any(case.split in ("train", "validation") for case in cases):
         chosen = {name: tuple(case for case in cases if case.split == name) for name in SPLITS}
-        splits = [Split(chosen["train"], chosen["validation"], chosen["test"])]
+        splits = [Split(chosen["train"], chosen["validation"], chosen["test"], apart)]
     else:
         test = tuple(case for case in cases if case.split == "test")
         learn = tuple(case for case in cases if case.split is None)
         if not test:
-            learn, test = _hold_out(cases, config.test, config)
+            learn, test = _hold_out(learn, config.test, config)
         if any(case.fold is not None for case in learn):
             folds = sorted({case.fold for case in learn if case.fold is not None})
             splits = [
@@ -82,13 +87,14 @@ def make_splits(cases: Sequence[Case], config: CasesConfig) -> tuple[Split, ...]
                     tuple(case for case in learn if case.fold != fold),
                     tuple(case for case in learn if case.fold == fold),
                     test,
+                    apart,
                 )
                 for fold in folds
             ]
         elif config.folds > 1:
-            splits = [Split(*pair, test) for pair in _k_folds(learn, config)]
+            splits = [Split(*pair, test, apart) for pair in _k_folds(learn, config)]
         else:
-            splits = [Split(*_hold_out(learn, config.validation, config), test)]
+            splits = [Split(*_hold_out(learn, config.validation, config), test, apart)]
     _check_splits(splits, config)
     return tuple(splits)
 

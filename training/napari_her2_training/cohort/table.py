@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2_training.cohort.checks import ish_warnings, split_warnings
-from napari_her2_training.cohort.manifest import SPLITS, label_of, read_manifest
+from napari_her2_training.cohort.manifest import PARTS, SPLITS, label_of, read_manifest
 from napari_her2_training.cohort.splits import absent_classes, fold_name, make_splits
 from napari_her2_training.findings import Enough, noted
 
@@ -40,7 +40,15 @@ class Table:
     @property
     def used(self) -> tuple[Case, ...]:
         """Cases of any part of any fold; all where they cannot be split."""
-        rows = {case.row for split in self.splits for part in SPLITS for case in getattr(split, part)}
+        return self._of(PARTS)
+
+    @property
+    def judged(self) -> tuple[Case, ...]:
+        """Those that are learnt from, choose the epoch or are measured on: not those of calibration."""
+        return self._of(SPLITS)
+
+    def _of(self, parts: Sequence[str]) -> tuple[Case, ...]:
+        rows = {case.row for split in self.splits for part in parts for case in getattr(split, part)}
         return tuple(case for case in self.cases if case.row in rows or not self.splits)
 
     @property
@@ -106,9 +114,7 @@ def _add_split_facts(
     for number, split in enumerate(splits):
         name = f"Fold {number + 1}" if len(splits) > 1 else "Split"
         findings.facts[name] = "; ".join(
-            f"{part} {_class_counts(getattr(split, part), mapping)}"
-            for part in SPLITS
-            if getattr(split, part)
+            f"{part} {_class_counts(getattr(split, part), mapping)}" for part in PARTS if getattr(split, part)
         )
         for part in SPLITS[1:]:
             absent = absent_classes(getattr(split, part), mapping) if getattr(split, part) else ()

@@ -16,8 +16,8 @@ from napari_her2_training.cohort.manifest import SPLITS, STAINS
 from napari_her2_training.corr_a_net.arms import STAINS_OF, NetworkArm
 from napari_her2_training.corr_a_net.measures import measures_of
 from napari_her2_training.measures.predictions import Predictions
-from napari_her2_training.running.arm import TrainedFold
 from napari_her2_training.running.cards import ModelFacts
+from napari_her2_training.running.trained import TrainedFold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -90,7 +90,7 @@ def open_fields(
             patches.tell(findings)
     else:
         table = read_table(data, ("he", "ihc"), own, findings)
-        check_outlines(own.regions, "[data] regions", table.used, data.parent, findings)
+        check_outlines(own.regions, "[data] regions", table.judged, data.parent, findings)
     device = choose_machines(config.compute, findings)
     folder = RunFolder(out, resume) if findings else open_run(out, config, data, resume=resume)
     source: FieldSource

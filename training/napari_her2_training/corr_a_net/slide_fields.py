@@ -120,16 +120,19 @@ def plan_fields(
         for number, (part, case) in enumerate(cases):
             yield Progress(STAGE, number, len(cases), "slides", case.case_id)
             with naming_row(case, findings):
+                began = time.perf_counter()
                 corners = find_fields(
                     case, part, config, folder, np.random.default_rng([config.seed, number])
                 )
                 known[str(case.row)] = corners.tolist()
                 if findings is not None:
+                    findings.looked.append(time.perf_counter() - began)
                     timed = timed if any(timed) else _seconds(case, corners, config)
         if findings is None:
             write_json(record, known)
         else:
             _add_facts(known, cases, timed, findings)
+            yield from _look_at_calibration(split.calibration, config, findings)
     parts = {
         part: tuple(
             Places(case, tuple((y, x) for y, x in known.get(str(case.row), ())))
@@ -142,6 +145,16 @@ def plan_fields(
             if not any(places.corners_um for places in parts[part]):
                 raise JobFailed(f"The {part} slides hold no field of {config.tile_px} px with enough tissue.")
     return SlideFields(parts, config)
+
+
+def _look_at_calibration(
+    cases: Sequence[Case], config: FieldDataConfig, findings: Findings
+) -> Generator[Progress, None, None]:
+    """Open slides of which no field is cut: the finished model scores them."""
+    for number, case in enumerate(cases):
+        yield Progress("Looking at the calibration slides", number, len(cases), "slides", case.case_id)
+        with naming_row(case, findings), slide_to_learn(case, "he") as slide:
+            _check_slide(slide, "he", config)
 
 
 def _seconds(case: Case, corners: NDArray[np.float64], config: FieldDataConfig) -> tuple[float, float]:

@@ -36,10 +36,12 @@ from napari_her2_training.corr_a_net.run import (
     represent,
     representations_file,
 )
+from napari_her2_training.doubt.counting import count_doubt
 from napari_her2_training.files import OWN_FILES, write_csv, write_json
 from napari_her2_training.measures.arms import METRICS_FILE
-from napari_her2_training.running.arm import calibrated, save_model
+from napari_her2_training.running.arm import calibrated
 from napari_her2_training.running.ranks import first_alone, is_first
+from napari_her2_training.running.saving import doubt_record, fitted_doubt, keep_doubt, save_model
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -52,9 +54,9 @@ if TYPE_CHECKING:
     from napari_her2_training.corr_a_net.field_run import FieldRun
     from napari_her2_training.corr_a_net.measures import Judged
     from napari_her2_training.findings import Findings
-    from napari_her2_training.running.arm import TrainedFold
+    from napari_her2_training.running.trained import TrainedFold
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, DOUBT_FILE = "config.json", "doubt.json"
 _MEASURES = "measures.json"
 _CORRELATIONS = ("luminance", "dab", "hidden", "control")
 
@@ -74,6 +76,7 @@ def train_table(
     if findings is not None:
         findings.facts["Arms"] = f"{len(arms)}: {', '.join(sorted({arm.name for arm in arms}))}"
         findings.leave_out("Grad-CAM and the drop in accuracy of each arm")
+        count_doubt(run.splits, config, findings)
     elif is_first():
         write_json(out / CONFIG_FILE, asdict(config))
     networks: dict[NetworkArm, CorrANet] = {}
@@ -93,7 +96,7 @@ def train_table(
                     judged = yield from judge_steps(run, arm, predictor, fields)
                     if arm.deployable:
                         fold = trained_fold(run, arm, network, predictor, judged)
-                        _save(run, arm, calibrated(fold, config), own=arm == own)
+                        yield from _save(run, arm, calibrated(fold, config), own=arm == own)
                     measured[arm] = yield from _measured(run, arm, predictor, judged[run.judged])
     with first_alone() as first:
         if first and findings is None:
@@ -101,13 +104,20 @@ def train_table(
     return out / ("table.csv" if own is None else f"{config.model.name}{SUFFIX}")
 
 
-def _save(run: FieldRun, arm: Arm, fold: TrainedFold, *, own: bool) -> None:
-    """Write the model of an arm, once more where it is that of the run."""
-    paths = [run.path("models", arm.architecture) / f"{arm.slug}{SUFFIX}"]
+def _save(run: FieldRun, arm: Arm, fold: TrainedFold, *, own: bool) -> Generator[Progress, None, None]:
+    """Write the model of an arm; where it is that of the run once more, and both with what it has seen.
+
+    Scoring all slides takes minutes for each arm, and those that are only compared are not for use.
+    """
+    path = run.path("models", arm.architecture) / f"{arm.slug}{SUFFIX}"
+    save_model(path, fold, run.splits[0], run.config)
     if own:
-        paths.append(run.folder.path / f"{run.config.model.name}{SUFFIX}")
-    for path in paths:
-        save_model(path, fold, run.splits[0], run.config)
+        remarks: list[str] = []
+        kept = yield from fitted_doubt(path, fold, run.splits[0], run.config, run.device.reader, remarks)
+        for each in (path, run.folder.path / f"{run.config.model.name}{SUFFIX}"):
+            save_model(each, fold, run.splits[0], run.config)
+            keep_doubt(each, kept)
+        write_json(run.folder.path / DOUBT_FILE, doubt_record(kept, remarks))
 
 
 def _ending(

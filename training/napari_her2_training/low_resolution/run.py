@@ -16,15 +16,17 @@ from napari_her2.inference.result import Progress
 from napari_her2.models.low_resolution import VIEWS, LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
 from napari_her2_training.cohort.manifest import SPLITS
+from napari_her2_training.doubt.counting import scored_again
 from napari_her2_training.encoder.counting import warn_of_download
 from napari_her2_training.findings import noted
 from napari_her2_training.low_resolution.slide_images import ImageStore, Thumbnails, Tiles
 from napari_her2_training.low_resolution.start import IMAGENET, MEASURED_IMAGES, measure_start, start_from
 from napari_her2_training.low_resolution.training import ImageTask, predict_images
-from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
+from napari_her2_training.running.arm import on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts, round_weights
 from napari_her2_training.running.ranks import first_alone
 from napari_her2_training.running.steps import in_thread
+from napari_her2_training.running.trained import TrainedFold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -147,10 +149,10 @@ class _Work:
         with noted(run.findings):
             self._new_model()  # before slides are read: weights that cannot be had are told at once
         if run.findings is not None:
-            yield from self.store.count(run.table.used, run.findings, check=data.check_stains)
+            yield from self.store.count(run.prepared, run.findings, check=data.check_stains)
         else:
             with first_alone():
-                yield from self.store.prepare(run.table.used, f"Reading the {data.stain_name} slides")
+                yield from self.store.prepare(run.prepared, f"Reading the {data.stain_name} slides")
         return (yield from run_arm(run, self._train_fold))
 
     def _train_fold(self, number: int, split: Split) -> Generator[Progress, None, Callable[[], Judging]]:
@@ -162,11 +164,14 @@ class _Work:
             measure_start(model, self._spread(images["train"]))
         task = ImageTask(model, images["train"], images["validation"], learning, seed=config.compute.seed)
         every = sum(len(own) for own in images.values())
+        slides = sum(len(own.labels) for own in images.values())
+        # Scoring them again for what the model is to keep of them takes as long for each.
+        times = 1 + scored_again(split, config) / slides
         yield from run.learn(
             task,
             run.step(number, STEP),
             f"Training {self.what}",
-            judged=self._views * every / learning.batch_size,
+            judged=times * self._views * every / learning.batch_size,
             alike=(self.store.cut.side, learning, config.network),
         )
 

@@ -14,8 +14,9 @@ from napari_her2_training.cohort.bags import precision_of, predict_bags
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.encoder.embedded import EmbeddedSlides
 from napari_her2_training.mil.training import MILTask, new_aggregator
-from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
+from napari_her2_training.running.arm import on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts
+from napari_her2_training.running.trained import TrainedFold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -43,7 +44,7 @@ def mil_steps(run: ArmRun[MILConfig], slides: EmbeddedSlides) -> Generator[Progr
     slides : EmbeddedSlides
         Those that another arm embedded are not embedded again.
     """
-    yield from slides.prepare(run.table.used, (run.config.data.column,), run.device.reader, run.findings)
+    yield from slides.prepare(run.prepared, (run.config.data.column,), run.device.reader, run.findings)
     return (yield from run_arm(run, lambda number, split: _train_fold(number, split, run, slides)))
 
 

@@ -17,8 +17,8 @@ from napari_her2_training.measures.arms import measure
 from napari_her2_training.measures.predictions import pooled
 from napari_her2_training.reporting.cases import model_of_fold
 from napari_her2_training.reporting.evaluation import in_words, read_run
-from napari_her2_training.running.arm import ON_CARD
 from napari_her2_training.running.cards import save_checked
+from napari_her2_training.running.saving import ON_CARD
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,8 @@ def _free(name: str, folder: Path, *, ensemble: bool) -> str:
 def _renamed(path: Path, name: str) -> Path:
     bundle = load_bundle(path)
     target = path.with_name(f"{name}{SUFFIX}")
-    save_checked(target, replace(bundle.card, name=name), bundle.encoder, bundle.head)
+    card = replace(bundle.card, name=name)
+    save_checked(target, card, bundle.encoder, bundle.head, bundle.familiarity, bundle.answer_sets)
     return target
 
 
@@ -106,6 +107,7 @@ def _join(run: FinishedRun, name: str) -> Path:
     _check_alike(members)
     head = join([member.head for member in members])
     _set_temperatures(head, members)
+    seen = first.card.familiarity
     card = replace(
         first.card,
         name=name or f"{run.record['model'].removesuffix(SUFFIX)}-ensemble",
@@ -115,9 +117,13 @@ def _join(run: FinishedRun, name: str) -> Path:
         min_confidence=_least([member.card.min_confidence for member in members]),
         training_data=f"{first.card.training_data}; {len(members)} such folds answer together",
         metrics=_metrics(run),
+        # All look at tiles through one encoder, so what is unlike the cases of one fold is unlike for all.
+        familiarity=seen and replace(seen, made_from=f"{seen.made_from} (of the first fold)"),
+        # What validated one of them, the others learnt from: cases of calibration alone could promise.
+        answer_sets=None,
     )
     target = run.folder / f"{card.name}{SUFFIX}"
-    save_checked(target, card, first.encoder, head)
+    save_checked(target, card, first.encoder, head, first.familiarity)
     return target
 
 

@@ -8,50 +8,48 @@ last and means that the run is finished: resuming does not train it again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
-from napari_her2.models.card import SLIDE
-from napari_her2.models.weights_file import write_weights
 from napari_her2.steps import passed_on
 from napari_her2_training.cohort.checks import split_warnings
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.cohort.table import Table, read_table
 from napari_her2_training.config import CasesRunConfig
+from napari_her2_training.doubt.counting import count_doubt
 from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.arms import METRICS_FILE, measure_predictions
-from napari_her2_training.measures.calibration import fit_temperature, least_confidence, risk_coverage
+from napari_her2_training.measures.calibration import fit_temperature
 from napari_her2_training.measures.predictions import Part
-from napari_her2_training.running.cards import ModelFacts, Trust, make_card, save_checked, split_sizes
 from napari_her2_training.running.learning import learn_steps
 from napari_her2_training.running.machines import choose_machines
 from napari_her2_training.running.ranks import first_alone
 from napari_her2_training.running.record import write_record
 from napari_her2_training.running.runs import RunFolder, open_run
+from napari_her2_training.running.saving import (
+    doubt_record,
+    fitted_doubt,
+    keep_doubt,
+    measured_alone,
+    save_model,
+)
+from napari_her2_training.running.trained import TrainedFold
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
     from pathlib import Path
 
-    from torch import nn
-
-    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
+    from napari_her2_training.doubt.fit import FittedDoubt
     from napari_her2_training.findings import Findings
-    from napari_her2_training.measures.arms import Measured
     from napari_her2_training.measures.predictions import Predictions, PredictionsByPart
     from napari_her2_training.running.machines import Machines
     from napari_her2_training.running.task import Task
 
-TASKS: Mapping[str, str] = {
-    "H&E": "H&E-based prediction of the HER2 IHC score",
-    "IHC": "HER2 IHC score of the slide",
-}
-ON_CARD = ("macro AUC", "macro F1", "accuracy", "quadratic kappa")
 CHOSEN_BY = "macro AUC"
 """The fold that is best by this measure of its validation slides gives the bundle."""
 Config = TypeVar("Config", bound=CasesRunConfig)
@@ -93,6 +91,11 @@ class ArmRun(Generic[Config]):
         """Names of the classes, in the order of the logits."""
         return self.config.data.mapping.names
 
+    @property
+    def prepared(self) -> tuple[Case, ...]:
+        """Cases whose slides are read before anything learns; those of calibration are only counted then."""
+        return self.table.judged if self.findings is None else self.table.used
+
     def step(self, number: int, name: str) -> Path:
         """Return the folder for the checkpoints of a step of a fold."""
         return self.folder.path / f"fold{number}" / name
@@ -126,60 +129,6 @@ class ArmRun(Generic[Config]):
             what=what,
             alike=alike,
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainedFold:
-    """What training leaves of a fold.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Frozen, on the CPU.
-    encoder : PatchEncoder or None
-    facts : ModelFacts
-    predictions : mapping of str to mapping of str to Predictions
-        Reading, part.
-    reading : str
-        That of the bundle.
-    heads : mapping of str to str
-        Readings that are heads of one model, and what each looks at, in words. Others are ways to read the
-        same model, of which a bundle has one.
-    no_bundle : str
-        Why slides cannot be scored with it, empty where they can.
-    uncalibrated : tuple of str
-        Readings whose probabilities are none that a temperature could mend.
-    unit : str
-        What was judged.
-    note : str
-        What else the card is to say of the training.
-    weights : str
-        What the file of the weights alone is called after, where there is no bundle.
-    counts : mapping of str to int or None
-        What each part holds, where it is not the slides of the split.
-    sizes : str
-        The same in words for the card.
-    figures : mapping of str to float
-        Further ones for the card.
-    record : mapping
-        What else a report tells.
-    """
-
-    model: nn.Module
-    encoder: PatchEncoder | None
-    facts: ModelFacts
-    predictions: Mapping[str, Mapping[str, Predictions]]
-    reading: str = ""
-    heads: Mapping[str, str] = field(default_factory=dict)
-    no_bundle: str = ""
-    uncalibrated: tuple[str, ...] = ()
-    unit: str = "slides"
-    note: str = ""
-    weights: str = "head"
-    counts: Mapping[str, int] | None = None
-    sizes: str = ""
-    figures: Mapping[str, float] = field(default_factory=dict)
-    record: Mapping[str, object] = field(default_factory=dict)
 
 
 Judging = Generator[Progress, None, TrainedFold]
@@ -229,6 +178,7 @@ def run_arm(run: ArmRun[Any], train_fold: TrainFold) -> Generator[Progress, None
     if run.findings is not None:
         for number, split in enumerate(run.splits):
             yield from train_fold(number, split)
+        count_doubt(run.splits, run.config, run.findings)
         return run.folder.path
     out, finished = run.folder.path, run.folder.path / METRICS_FILE
     if finished.exists():
@@ -264,11 +214,18 @@ def _ending(run: ArmRun[Any], folds: Sequence[TrainedFold]) -> Generator[Progres
     best = max(range(len(folds)), key=lambda number: _rank(folds[number], run.config))
     chosen, name = folds[best], run.config.model.name
     path = out / f"{name}{f'.{chosen.weights}' if chosen.no_bundle else ''}{SUFFIX}"
-    for number, fold in enumerate(folds if len(folds) > 1 else ()):
-        save_model(
-            out / path.name.replace(name, f"{name}-fold{number}", 1), fold, run.splits[number], run.config
-        )
-    save_model(path, chosen, run.splits[best], run.config)
+    kept: dict[int, FittedDoubt] = {}
+    remarks: dict[int, list[str]] = {}
+    for number, (fold, split) in enumerate(zip(folds, run.splits, strict=True)):
+        own = out / path.name.replace(name, f"{name}-fold{number}", 1) if len(folds) > 1 else path
+        save_model(own, fold, split, run.config)
+        left_out = remarks[number] = []
+        fitting = fitted_doubt(own, fold, split, run.config, run.device.reader, left_out)
+        kept[number] = yield from passed_on(fitting, _of_fold(number, len(folds), every=True))
+        keep_doubt(own, kept[number])
+    if len(folds) > 1:
+        save_model(path, chosen, run.splits[best], run.config)
+        keep_doubt(path, kept[best])
     write_record(
         out,
         path,
@@ -286,6 +243,7 @@ def _ending(run: ArmRun[Any], folds: Sequence[TrainedFold]) -> Generator[Progres
             "unit": chosen.unit,
             "device": run.device.name,
             "parameters": sum(p.numel() for p in chosen.model.parameters()),
+            "doubt": [doubt_record(kept[number], remarks[number]) for number in range(len(folds))],
             "cases": [fold.counts or _counts(split) for fold, split in zip(folds, run.splits, strict=True)],
             **chosen.record,
         },
@@ -293,11 +251,12 @@ def _ending(run: ArmRun[Any], folds: Sequence[TrainedFold]) -> Generator[Progres
     return path
 
 
-def _of_fold(number: int, count: int) -> Callable[[Progress], Progress]:
-    """Give the reports of what learns the number of the fold that it learns in, where there are several."""
+def _of_fold(number: int, count: int, *, every: bool = False) -> Callable[[Progress], Progress]:
+    """Give reports the number of their fold, where there are several: those of what learns, or every one."""
 
     def numbered(step: Progress) -> Progress:
-        return replace(step, fold=number + 1, folds=count) if step.epochs and count > 1 else step
+        mine = count > 1 and bool(step.epochs or every)
+        return replace(step, fold=number + 1, folds=count) if mine else step
 
     return numbered
 
@@ -323,75 +282,10 @@ def calibrated(fold: TrainedFold, config: CasesRunConfig) -> TrainedFold:
     return replace(fold, predictions=predictions)
 
 
-def save_model(path: Path, fold: TrainedFold, split: Split, config: CasesRunConfig) -> None:
-    """Write the bundle of a fold, or its weights alone where slides cannot be scored with it.
-
-    Parameters
-    ----------
-    path : Path
-    fold : TrainedFold
-        Calibrated.
-    split : Split
-    config : CasesRunConfig
-
-    Raises
-    ------
-    ModelError
-        If it cannot be written, or not be loaded again.
-    """
-    if fold.no_bundle:
-        told = {"method": fold.facts.method, "arguments": json.dumps(dict(fold.facts.arguments))}
-        write_weights(path, fold.model.state_dict(), told)
-        return
-    sizes = f"{fold.sizes or split_sizes(split, fold.unit)}; classes {config.data.mapping.in_words()}"
-    card = make_card(
-        config.model,
-        config.data.mapping,
-        fold.facts,
-        sizes=f"{sizes}; {fold.note}" if fold.note else sizes,
-        metrics={**_on_card(fold, config), **fold.figures},
-        task=config.model.task or TASKS[fold.facts.stain],
-        trust=trust_of(fold, config),
-    )
-    save_checked(path, card, fold.encoder, fold.model)
-
-
-def trust_of(fold: TrainedFold, config: CasesRunConfig) -> Trust:
-    """Say how far the answers of a calibrated fold are to be believed, by its validation slides."""
-    names = {reading: reading for reading in fold.heads} if fold.heads else {fold.reading: SLIDE}
-    given = {
-        reading: parts["validation"] for reading, parts in fold.predictions.items() if "validation" in parts
-    }
-    temperatures = {name: given[reading].temperature for reading, name in names.items() if reading in given}
-    own = given[fold.reading]
-    curve = risk_coverage(own.labels, own.calibrated)
-    return Trust(temperatures, least_confidence(curve, config.measure.wanted_accuracy))
-
-
 def _counts(split: Split) -> dict[str, int]:
     return {part: len({case.case_id for case in getattr(split, part)}) for part in SPLITS}
 
 
-def _measured(fold: TrainedFold, reading: str, config: CasesRunConfig) -> dict[str, Measured]:
-    """Measures of one fold alone, by part, without intervals."""
-    own = {Part(0, part, reading): given for part, given in fold.predictions[reading].items()}
-    return measure_predictions(own, config.data.mapping.names, replace(config.measure, resamples=0))[reading]
-
-
 def _rank(fold: TrainedFold, config: CasesRunConfig) -> float:
-    found = _measured(fold, fold.reading, config)["validation"].measures.get(CHOSEN_BY)
+    found = measured_alone(fold, fold.reading, config)["validation"].measures.get(CHOSEN_BY)
     return found.value if found else 0.0
-
-
-def _on_card(fold: TrainedFold, config: CasesRunConfig) -> dict[str, float]:
-    names = (*ON_CARD, *(f"recall {name}" for name in config.data.mapping.names))
-    found: dict[str, float] = {}
-    for reading, words in fold.heads.items() if fold.heads else {fold.reading: ""}.items():
-        measured = _measured(fold, reading, config)
-        for part in SPLITS[1:]:
-            if part not in measured:
-                continue
-            what = f"{part} {fold.unit}, {words}" if words else f"{part} {fold.unit}"
-            values = measured[part].measures
-            found |= {f"{what}: {name}": round(values[name].value, 4) for name in names if name in values}
-    return found

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.card import ArgumentValue, EncoderSpec
     from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.familiarity import Familiarity
     from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.splits import Split
     from napari_her2_training.config import ModelConfig
@@ -123,7 +125,14 @@ def round_weights(model: nn.Module) -> None:
     model.load_state_dict(state)
 
 
-def save_checked(path: Path, card: ModelCard, encoder: PatchEncoder | None, model: nn.Module) -> None:
+def save_checked(
+    path: Path,
+    card: ModelCard,
+    encoder: PatchEncoder | None,
+    model: nn.Module,
+    familiarity: Familiarity | None = None,
+    answer_sets: AnswerSets | None = None,
+) -> None:
     """Write a bundle and load it again: what cannot be loaded is no result.
 
     Raises
@@ -131,5 +140,5 @@ def save_checked(path: Path, card: ModelCard, encoder: PatchEncoder | None, mode
     ModelError
         If it cannot be written, or not be loaded again.
     """
-    save_bundle(path, card, encoder, model)
+    save_bundle(path, card, encoder, model, familiarity=familiarity, answer_sets=answer_sets)
     load_bundle(path)

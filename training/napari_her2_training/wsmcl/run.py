@@ -14,9 +14,10 @@ from napari_her2_training.cohort.manifest import SPLITS, STAINS, label_of
 from napari_her2_training.encoder.embedded import EmbeddedSlides
 from napari_her2_training.findings import noted
 from napari_her2_training.measures.arms import read_measured
-from napari_her2_training.running.arm import TrainedFold, on_cases, run_arm
+from napari_her2_training.running.arm import on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts
 from napari_her2_training.running.ranks import first_alone
+from napari_her2_training.running.trained import TrainedFold
 from napari_her2_training.wsmcl.ablations import write_variants
 from napari_her2_training.wsmcl.pairs import PairDraw, PairedSlides, check_pairs, judged_pairs
 from napari_her2_training.wsmcl.training import (
@@ -57,7 +58,7 @@ def wsmcl_steps(run: ArmRun[WSMCLConfig]) -> Generator[Progress, None, Path]:
     """
     config, out, findings = run.config, run.folder.path, run.findings
     slides = EmbeddedSlides(config.encoder, config.data, config.compute.seed)
-    yield from slides.prepare(run.table.used, tuple(STAINS), run.device.reader, findings)
+    yield from slides.prepare(run.prepared, tuple(STAINS), run.device.reader, findings)
     if findings is not None:
         _warn_of_small(slides, 2 * config.head.k, findings)
     path = yield from run_arm(run, partial(_train_fold, run, slides, "Training WSMCL"))

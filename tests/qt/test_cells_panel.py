@@ -14,6 +14,7 @@ from cell_results import CELL_METHOD, make_cell_result
 from cells_by_hand import reading_by_hand
 from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.session import session_of
+from napari_her2._napari.settings import Settings
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.cell_histogram import CellHistogram, counts_of
 from napari_her2._qt.scoring.cell_thresholds import ThresholdForm, made_way
@@ -42,7 +43,7 @@ def show(qtbot: QtBot) -> Iterator[Callable[[CellReading], ResultPanel]]:
         session = session_of(viewer)
         data, options, _ = slide_layer(slide)
         viewer.add_image(data, **options)
-        panel = ResultPanel(session)
+        panel = ResultPanel(session, Settings())
         qtbot.addWidget(panel)
         panels.append((panel, viewer))
         result = make_cell_result(slide, reading)
@@ -96,7 +97,7 @@ def test_the_score_stands_out_and_not_the_class_of_most_cells(
     panel = show(reading_by_hand(2000, 1, shares=(0.2, 0.1, 0.5, 0.2), left_out=0))
     bars, result = panel.card.bars, panel.cells._result
     assert max(bars._shares, key=bars._shares.__getitem__) == "2+"
-    assert result.score == bars._answer == "3+"
+    assert (result.score,) == bars.answer == ("3+",)
 
 
 def test_a_calibration_is_named(show: Callable[[CellReading], ResultPanel]) -> None:

@@ -13,6 +13,7 @@ from napari.components import ViewerModel
 
 from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.session import session_of
+from napari_her2._napari.settings import Settings
 from napari_her2._napari.tags import tag_of
 from napari_her2._napari.tile import TileLookup
 from napari_her2._qt.scoring.result_panel import ResultPanel
@@ -112,7 +113,7 @@ def shown(qtbot: QtBot) -> tuple[ResultPanel, Session, SlideResult]:
     session = session_of(viewer)
     data, options, _ = slide_layer(slide)
     viewer.add_image(data, **options)
-    panel = ResultPanel(session)
+    panel = ResultPanel(session, Settings())
     qtbot.addWidget(panel)
     result = invented(slide)
     session.set_result(result, OverlayLook())

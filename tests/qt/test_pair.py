@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.card import ModelCard
 
-DISAGREE = "The two slides disagree: by itself the H&E slide says 0, the IHC slide 2+."
+DISAGREE = "The two slides disagree by themselves. Look at both before you use the score."
 
 
 @pytest.fixture

@@ -76,8 +76,9 @@ class Over:
 
     @classmethod
     def slide_of(cls, result: SlideResult) -> Over:
-        """Return the first slide of a result."""
-        return cls(result.slide, result.slide_id, result.grid.slide_mpp, result.named)
+        """Return the first slide of a result; what lies over one whose answer is withheld says so."""
+        name = f"{result.slide} · answer withheld" if result.doubt.withheld else result.slide
+        return cls(name, result.slide_id, result.grid.slide_mpp, result.named)
 
 
 def slide_layer(slide: Slide) -> LayerData:

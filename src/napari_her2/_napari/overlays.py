@@ -19,8 +19,9 @@ from napari_her2._napari.layers import (
 )
 from napari_her2._napari.placement import place_of
 from napari_her2._napari.tags import OverlayTag, shows, tag_of
-from napari_her2.explain.geometries import TILES
+from napari_her2.explain.geometries import TILES, TOP_TILES
 from napari_her2.explain.overlays import LastingDrawing
+from napari_her2.explain.unfamiliar import UNFAMILIAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,7 @@ class OverlaySet:
         self._asked_for: set[str] = set()
         self._hidden: list[Layer] = []
         self._replace(viewer, slide_layer, overlays_of(viewer, self.slide_id))
+        self._show_doubt_first()
         for layer in self.layers():
             self._show_colorbar(layer)
         self._follow_distance()
@@ -90,6 +92,16 @@ class OverlaySet:
                 viewer.layers.remove(layer)
         for layer, options in made:
             layer.name = options["name"]  # napari numbers a second layer of one name
+
+    def _show_doubt_first(self) -> None:
+        """Where tiles are strange, show that alone: what the model used of them comes after it."""
+        unfamiliar = self.overlays.get(UNFAMILIAR.kind)
+        if unfamiliar is None or not unfamiliar.info.visible:
+            return
+        self.show_only(UNFAMILIAR.kind)
+        frames = self.layer(TOP_TILES.kind)
+        if frames is not None and self.result.doubt.withheld:
+            frames.visible = False
 
     def layers(self) -> list[Layer]:
         """Return the layers of the set that are still in the viewer, lowest first."""
@@ -211,6 +223,30 @@ class OverlaySet:
             overlay = None if info is None else self.overlays.get(info.kind)
             if overlay is not None and not overlay.info.on_request:
                 self._redraw(layer, chosen_drawing(overlay, result, self.look))
+
+    def made_anew(self, viewer: ViewerModel, slide_layer: Image, result: SlideResult) -> OverlaySet:
+        """Replace the set by one with other overlays; what stays, stays as visible as it is.
+
+        Parameters
+        ----------
+        viewer : ViewerModel
+        slide_layer : Image
+        result : SlideResult
+            Of the same slide.
+
+        Returns
+        -------
+        OverlaySet
+        """
+        visible = {info.kind: layer.visible for layer in self.layers() if (info := _info_of(layer))}
+        anew = OverlaySet(viewer, slide_layer, result, self.look, leading=self._leading)
+        anew._asked_for, anew._fade = self._asked_for, self._fade
+        for layer in anew.layers():
+            info = _info_of(layer)
+            if info is not None and info.kind in visible:
+                layer.visible = visible[info.kind]
+        anew._set_opacities()
+        return anew
 
     def _update(self, kind: str) -> None:
         layer = self.layer(kind)

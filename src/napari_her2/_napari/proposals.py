@@ -71,7 +71,7 @@ def proposing_slides(session: Session, ihc_id: str) -> list[str]:
 
 def maps_of(session: Session, slide_id: str) -> list[tuple[str, TileMap]]:
     """Return maps of an H&E result that regions can be proposed from, with what they are called."""
-    result = session.result(slide_id)
+    result = session.shown(slide_id)
     if result is None or result.slides[0].stain != "H&E":
         return []
     found = []

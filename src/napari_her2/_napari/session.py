@@ -17,11 +17,13 @@ from napari_her2._napari.placement import MOVING_EVENTS, companions, follow
 from napari_her2._napari.scale_bar import is_measured, show_scale_bar
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, slide_tag, tag_of
 from napari_her2.explain.geometries import TILES
+from napari_her2.inference.withheld import without_answer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
+    from napari_her2._napari.demands import Demands
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.reader import Slide
 
@@ -43,12 +45,14 @@ class Session:
     manual_changed = Signal(str)
     pairing_changed = Signal()
     models_changed = Signal()  # one was installed from another dock
+    demands_changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._results: dict[str, SlideResult] = {}
         self._overlays: dict[str, OverlaySet] = {}
         self._manual: dict[str, ManualScore] = {}
+        self._demands: Demands | None = None
         self._followed: weakref.WeakSet[Image] = weakref.WeakSet()
         self._pairing: Pairing | None = None
         self._follow(self.slide_layers())
@@ -143,8 +147,22 @@ class Session:
             self.result_changed.emit(known)
 
     def result(self, slide_id: str) -> SlideResult | None:
-        """Return the last result of a slide."""
+        """Return the last result of a slide, whole: to be written or judged anew, not to be shown."""
         return self._results.get(slide_id)
+
+    def shown(self, slide_id: str) -> SlideResult | None:
+        """Return what may be seen of the last result of a slide; see `without_answer`."""
+        overlays = self._overlays.get(slide_id)
+        return None if overlays is None else overlays.result
+
+    @property
+    def results(self) -> list[SlideResult]:
+        """Results of all slides, each once, whole."""
+        found: dict[str, SlideResult] = {}
+        for slide_id, result in self._results.items():
+            if not any(scored.slide_id in found for scored in result.slides):
+                found[slide_id] = result
+        return list(found.values())
 
     def set_result(self, result: SlideResult, look: OverlayLook) -> None:
         """Keep a result for each of its slides and show it over them, in place of the one before.
@@ -158,13 +176,13 @@ class Session:
         viewer = self.viewer
         if viewer is None:
             return
-        scored = [slide.slide_id for slide in result.slides]
+        scored, seen = [slide.slide_id for slide in result.slides], without_answer(result)
         shown = [(slide_id, layer) for slide_id in scored if (layer := self.layer_of(slide_id)) is not None]
         with active_kept(viewer, shown[0][1] if shown else None):
             for slide_id, layer in shown:
-                own = result.seen_from(slide_id)
-                self._results[slide_id] = own
-                self._overlays[slide_id] = OverlaySet(viewer, layer, own, look, leading=slide_id == scored[0])
+                self._results[slide_id] = result.seen_from(slide_id)
+                own, leading = seen.seen_from(slide_id), slide_id == scored[0]
+                self._overlays[slide_id] = OverlaySet(viewer, layer, own, look, leading=leading)
         self._show_pairing()
         for slide_id in scored:
             if slide_id in self._results:
@@ -173,22 +191,35 @@ class Session:
     def refresh_result(self, result: SlideResult) -> None:
         """Keep the result of slides that were judged anew, and change their overlays in place.
 
+        Where an answer is withheld now, or shown anyway, there are fewer or more overlays than before: then
+        they are made anew, and what was visible of them stays so.
+
         Parameters
         ----------
         result : SlideResult
-            Of the slides, and with overlays of the kinds, of the result before; slides that were closed or
-            never scored are left out.
+            Of slides that have one; those that were closed, or never scored, are left out.
         """
         refreshed = [slide.slide_id for slide in result.slides if slide.slide_id in self._overlays]
+        seen = without_answer(result)
         for slide_id in refreshed:
-            own = result.seen_from(slide_id)
-            self._results[slide_id] = own
-            self._overlays[slide_id].refresh(own)
+            self._results[slide_id] = result.seen_from(slide_id)
+            self._refresh_overlays(slide_id, seen.seen_from(slide_id))
+        self._show_pairing()
         for slide_id in refreshed:
             self.result_changed.emit(slide_id)
 
+    def _refresh_overlays(self, slide_id: str, own: SlideResult) -> None:
+        shown, viewer, layer = self._overlays[slide_id], self.viewer, self.layer_of(slide_id)
+        if viewer is None or layer is None:
+            return
+        if shown.overlays.keys() == {overlay.kind for overlay in own.overlays}:
+            shown.refresh(own)
+            return
+        with active_kept(viewer, layer):
+            self._overlays[slide_id] = shown.made_anew(viewer, layer, own)
+
     def overlay_sets(self, result: SlideResult) -> list[OverlaySet]:
-        """Overlays of all slides of a result that are open and were not scored anew since."""
+        """Overlays of all slides of a result, as it is `shown`, that were not scored anew since."""
         sets = [self._overlays.get(slide.slide_id) for slide in result.slides]
         return [shown for shown in sets if shown is not None and shown.result.slides[0] in result.slides]
 
@@ -238,6 +269,17 @@ class Session:
     def overlays(self, slide_id: str) -> OverlaySet | None:
         """Return the overlays of a slide."""
         return self._overlays.get(slide_id)
+
+    @property
+    def demands(self) -> Demands | None:
+        """What the user demands of an answer; None as long as nobody changed what the settings say."""
+        return self._demands
+
+    @demands.setter
+    def demands(self, demands: Demands) -> None:
+        if demands != self._demands:
+            self._demands = demands
+            self.demands_changed.emit()
 
     def manual(self, slide_id: str) -> ManualScore:
         """Return the pathologist's score of a slide."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_her2._napari.demands import Demands
     from napari_her2._napari.manual import ManualScore
     from napari_her2._napari.settings import Settings
     from napari_her2._napari.tile import TileView
@@ -49,6 +50,7 @@ def scoring(
     preset: str,
     settings: Settings,
     override_fit: bool,
+    demands: Demands,
     calibration: str = "",
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, as the dock asks for it."""
@@ -66,6 +68,8 @@ def scoring(
             preset=preset,
             batch_size=settings.batch_size or None,
             override_fit=override_fit,
+            coverage=demands.coverage,
+            min_familiarity=demands.min_familiarity,
             **chosen,
         )
     )

@@ -96,26 +96,71 @@ def doubted_label(result: SlideResult) -> tuple[str, str]:
     reason : str
         Empty where the answer is given.
     """
-    doubt, limits = result.doubt, result.limits
-    promised = () if doubt.answer is None else doubt.answer.classes
-    least = limits.min_confidence
-    if least is None:
-        least = 0.0 if promised else MIN_CONFIDENCE
-    tiles = {scored.name: len(scored.table) for scored in result.slides}
-    reason = abstention(result.confidence, tiles, min_confidence=least, min_tiles=limits.min_tiles)
-    reason = reason or limits.reason
+    doubt = result.doubt
+    reason = _unscorable(result)
     if reason:
         reason = f"{reason}; {STRANGE}" if doubt.withheld else reason
         return f"{INDETERMINATE}: {reason}", reason
-    answer, reason = _answered(result, promised)
+    answer, reason = _answered(result)
     if not doubt.withheld:
         return answer, reason
     return (f"{answer}, {WITHHELD}: {STRANGE}" if doubt.shown_anyway else f"{WITHHELD}: {STRANGE}"), STRANGE
 
 
-def _answered(result: SlideResult, promised: Sequence[str]) -> tuple[str, str]:
+def heading(result: SlideResult) -> str:
+    """Name the answer without the reason why there is none, or why it is not to be trusted.
+
+    Parameters
+    ----------
+    result : SlideResult
+        As far as it may be seen.
+
+    Returns
+    -------
+    str
+        "3+ (positive)", "2+ or 3+ (prediction)", "indeterminate" or "withheld".
+    """
+    if result.doubt.hidden:
+        return WITHHELD
+    if not result.reason:
+        return result.label
+    if not result.doubt.withheld or _unscorable(result) or _answered(result)[1]:
+        return INDETERMINATE
+    return _answered(result)[0]
+
+
+def answer_classes(result: SlideResult) -> tuple[str, ...]:
+    """Return the classes of the answer: those of the set, or the one, or none.
+
+    Parameters
+    ----------
+    result : SlideResult
+        As far as it may be seen.
+    """
+    if result.doubt.hidden:
+        return ()
+    return _promised(result) or ((result.score,) if result.score else ())
+
+
+def _promised(result: SlideResult) -> tuple[str, ...]:
+    return () if result.doubt.answer is None else result.doubt.answer.classes
+
+
+def _unscorable(result: SlideResult) -> str:
+    """Why there would be no answer of a familiar slide either; empty where there would be one."""
+    limits, least = result.limits, result.limits.min_confidence
+    if result.doubt.hidden:
+        least = 0.0  # how probable the most probable class is would be a part of the answer
+    elif least is None:
+        least = 0.0 if _promised(result) else MIN_CONFIDENCE
+    tiles = {scored.name: len(scored.table) for scored in result.slides}
+    reason = abstention(result.confidence, tiles, min_confidence=least, min_tiles=limits.min_tiles)
+    return reason or limits.reason
+
+
+def _answered(result: SlideResult) -> tuple[str, str]:
     """One class, a set of them, or why it leaves none out."""
-    answer = result.doubt.answer
+    answer, promised = result.doubt.answer, _promised(result)
     if answer is not None and answer.all_of(result.classes):
         reason = f"none of the scores can be left out at {_percent(answer.coverage)}"
         return f"{INDETERMINATE}: {reason}", reason
@@ -143,15 +188,26 @@ def trust_line(result: SlideResult) -> str:
         slide looks like what the model learnt from". Empty of a method without probabilities, which
         measures and predicts nothing.
     """
+    parts = trust_parts(result)
+    return " · ".join((result.label.removesuffix(" (prediction)"), *parts)) if parts else ""
+
+
+def trust_parts(result: SlideResult) -> tuple[str, ...]:
+    """Say how far to trust an answer: what is promised, how familiar the slides are, whether models agree.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    tuple of str
+        Empty of a method without probabilities, which measures and predicts nothing.
+    """
     if not result.probabilities and not result.doubt.withheld:
-        return ""
-    parts = (
-        result.label.removesuffix(" (prediction)"),
-        _promise(result),
-        _likeness(result),
-        _parting(result),
-    )
-    return " · ".join(part for part in parts if part)
+        return ()
+    parts = (_promise(result), _likeness(result), _parting(result))
+    return tuple(part for part in parts if part)
 
 
 def _promise(result: SlideResult) -> str:
@@ -219,6 +275,6 @@ def _likeness(result: SlideResult) -> str:
 def _parting(result: SlideResult) -> str:
     """How many models of an ensemble name another class."""
     spread = result.doubt.spread
-    if spread is None or spread.agree == spread.models:
+    if spread is None or spread.agree == spread.models or result.doubt.hidden:
         return ""
     return f"only {spread.agree} of {spread.models} models name {result.named(result.score)}"

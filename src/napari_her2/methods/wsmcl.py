@@ -85,11 +85,8 @@ class WSMCLMethod(TileMethod):
             )
         lines = []
         if result.agree is False:
-            alone = result.head_scores
-            lines.append(
-                f"The two slides disagree: by itself the H&E slide says {alone[HE]}, the IHC slide "
-                f"{alone[IHC]}. Look at both before you use the score."
-            )
+            # Without their scores: a warning is read also where the answer is withheld.
+            lines.append("The two slides disagree by themselves. Look at both before you use the score.")
         if result.regions is not None:
             lines.append(f"The regions limit {result.slide}; of the paired slide all tissue was used.")
         return tuple(lines)

@@ -247,9 +247,10 @@ class CamPanel(QWidget):
         self.faithfulness.clear()
 
     def _choose_class(self) -> None:
-        result = self._session.result(self._slide_id)
+        result = self._session.shown(self._slide_id)
         if result is not None and result.model == self._model:
-            self.class_name.setCurrentIndex(self.class_name.findData(result.score))
+            # The first class, which says nothing, where the answer is withheld.
+            self.class_name.setCurrentIndex(max(self.class_name.findData(result.score), 0))
 
     def _on_slides(self) -> None:
         """Let go of a slide that was closed, or opened anew with another µm/px."""
@@ -264,9 +265,10 @@ class CamPanel(QWidget):
             self._show_check()
 
     def _show_check(self) -> None:
-        """Offer the check where there are tiles to enlarge."""
-        result = self._session.result(self._slide_id)
-        self.check_progress.setVisible(result is not None and result.model == self._model)
+        """Offer the check where there are tiles to enlarge, whose probabilities may be seen."""
+        result = self._session.shown(self._slide_id)
+        of_model = result is not None and result.model == self._model
+        self.check_progress.setVisible(of_model and result is not None and not result.doubt.hidden)
 
     def _keep(self, ready: CamModel) -> bool:
         """Whether what came back is still of the chosen slide and model."""

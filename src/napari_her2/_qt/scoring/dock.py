@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QFileDialog
 
+from napari_her2._napari.judging import demands_of
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.tags import slide_tag
 from napari_her2._napari.work import Equipment, ModelsFound, adding_model, finding_equipment, scoring
@@ -69,7 +70,7 @@ class ScoringDock(Dock):
         self.device = Label("Device: looking …", wrap=True)
         self.progress = ProgressRow()
         self.case = CaseSection(self.session)
-        self.result = ResultPanel(self.session)
+        self.result = ResultPanel(self.session, self.settings)
         self.correlated = CorrelatedPanel(self.session, self.settings)
         self.cam = CamPanel(
             self.session, self.settings, regions=self.regions.regions, tiles=self.result.tiles
@@ -178,6 +179,7 @@ class ScoringDock(Dock):
                 settings=self.settings,
                 override_fit=override_fit,
                 calibration=self.calibration.used,
+                demands=demands_of(self.session, self.settings),
             )
         )
 

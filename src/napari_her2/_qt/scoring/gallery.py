@@ -43,11 +43,14 @@ class Strip:
         Of the result, seen from the slide.
     tiles : list of int
         Positions in the table.
+    words : callable or None
+        What is said of a tile at such a position, in one line; by default its rank.
     """
 
     title: str
     lookup: TileLookup
     tiles: list[int]
+    words: Callable[[int], str] | None = None
     unread: set[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,6 +60,10 @@ class Strip:
     def slide_id(self) -> str:
         """Fingerprint of the slide."""
         return self.lookup.result.slide_id
+
+    def in_words(self, tile: int) -> str:
+        """Describe a tile in one line."""
+        return self.lookup.rank_words(tile) if self.words is None else self.words(tile)
 
 
 def strips_of(lookups: Sequence[TileLookup]) -> list[Strip]:
@@ -151,7 +158,7 @@ class Gallery(QWidget):
         empty = _icon(None, self._colours)
         for tile in strip.tiles:
             item = QListWidgetItem(empty, "")
-            item.setToolTip(tip(f"{strip.lookup.rank_words(tile)}: reading …"))
+            item.setToolTip(tip(f"{strip.in_words(tile)}: reading …"))
             item.setSizeHint(QSize(_PICTURE_PX + 4, _PICTURE_PX + 4))
             view.addItem(item)
         view.itemClicked.connect(self._choose)
@@ -209,7 +216,7 @@ class Gallery(QWidget):
         strip = self.strips[at]
         for place, picture in zip(places, pictures, strict=True):
             item = self.lists[at].item(place)
-            words = strip.lookup.rank_words(strip.tiles[place])
+            words = strip.in_words(strip.tiles[place])
             if picture is None:
                 item.setIcon(_icon(None, self._colours, "damaged"))
                 words += ": the file is damaged here"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
+from napari_her2._napari.judging import demands_of, judge_anew, show_withheld
 from napari_her2._napari.manual import category_beside
 from napari_her2._napari.work import exporting
 from napari_her2._qt.parts.jobs import Job
@@ -15,16 +16,22 @@ from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.scoring.cells_panel import CellsPanel
+from napari_her2._qt.scoring.gallery import Gallery
+from napari_her2._qt.scoring.how_sure import HowSure
 from napari_her2._qt.scoring.manual_score import ManualScoreForm
 from napari_her2._qt.scoring.overlay_controls import OverlayControls
 from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2._qt.scoring.seen_image import SeenImages
+from napari_her2._qt.scoring.strange_tiles import strange_strips
 from napari_her2._qt.scoring.tile_panel import TilePanel
+from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
+    from napari_her2._napari.demands import Demands
     from napari_her2._napari.manual import ManualScore
     from napari_her2._napari.overlays import OverlaySet
     from napari_her2._napari.session import Session
+    from napari_her2._napari.settings import Settings
     from napari_her2._qt.parts.theme import Colours
     from napari_her2.inference.result import SlideResult
 
@@ -35,6 +42,7 @@ class ResultPanel(QWidget):
     Parameters
     ----------
     session : Session
+    settings : Settings
 
     Attributes
     ----------
@@ -43,11 +51,15 @@ class ResultPanel(QWidget):
 
     failed = Signal(object)
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(self, session: Session, settings: Settings, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._session = session
+        self._session, self._settings = session, settings
         self._slide_id = ""
         self.card = ResultCard()
+        self.strange = Gallery(session.slide_of)
+        self.strange_tiles = Section("How unlike the slide is", self.strange)
+        self.demands = HowSure()
+        self.how_sure = Section("How sure it has to be", self.demands)
         self.cells = CellsPanel(session)
         self.manual = ManualScoreForm()
         self.overlays = OverlayControls()
@@ -57,11 +69,12 @@ class ResultPanel(QWidget):
         self.exported = Label(wrap=True)
         self.exported.setVisible(False)
         self.export_job = Job()
-        self.jobs = (*self.tiles.jobs, self.export_job)
+        self.jobs = (*self.tiles.jobs, self.strange.job, self.export_job)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
             Section("Result", self.card),
+            self.how_sure,
             self.cells,
             Section("Your own reading", self.manual),
             Section("Overlays", self.overlays),
@@ -69,6 +82,7 @@ class ResultPanel(QWidget):
             self.tiles,
         ):
             layout.addWidget(widget)
+        self.card.put_before_facts(self.strange_tiles)
         self.card.layout().addWidget(self.exported)
         self._connect()
         self.show_slide("")
@@ -77,6 +91,9 @@ class ResultPanel(QWidget):
         self.manual.changed.connect(self._on_manual)
         self.cells.failed.connect(self.failed)
         self.card.export_wanted.connect(self._choose_folder)
+        self.card.show_wanted.connect(self._on_show_wanted)
+        self.strange.chosen.connect(self.tiles.lead_to)
+        self.demands.changed.connect(self._on_demands)
         controls = self.overlays
         controls.visible_changed.connect(self._on_visible)
         controls.class_changed.connect(self._on_class)
@@ -88,11 +105,14 @@ class ResultPanel(QWidget):
         self._subscriptions = Subscriptions(self)
         self._subscriptions.add(self._session.result_changed, self._on_result)
         self._subscriptions.add(self._session.look_changed, self._on_look)
+        self._subscriptions.add(self._session.demands_changed, self._show_demands)
         self._subscriptions.add(self._session.slides_changed, self._on_slides)
 
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self.card.set_colours(colours)
+        self.strange.set_colours(colours)
+        self.demands.set_colours(colours)
         self.cells.set_colours(colours)
         self.seen_images.set_colours(colours)
         self.tiles.set_colours(colours)
@@ -100,9 +120,12 @@ class ResultPanel(QWidget):
     def show_slide(self, slide_id: str) -> None:
         """Show the result of a slide, or nothing where there is none."""
         self._slide_id = slide_id
-        result = self._session.result(slide_id)
+        result = self._session.shown(slide_id)
         self.setVisible(result is not None)
         self.card.set_result(result)
+        self.how_sure.setVisible(result is not None and METHODS[result.method].needs_weights)
+        self.demands.set_result(result)
+        self._show_demands()
         self.exported.setVisible(False)
         self.seen_images.show_result(result)
         self.seen.setVisible(self.seen_images.count > 0)
@@ -124,13 +147,14 @@ class ResultPanel(QWidget):
         """Stop all work and let go of the viewer."""
         self.cells.shutdown()
         self.tiles.shutdown()
+        self.strange.shutdown()
         self.export_job.shutdown()
         self._subscriptions.end()
 
     @property
     def _read_id(self) -> str:
         """Slide that keeps the pathologist's own score: one for a case, from whichever slide it is seen."""
-        result = self._session.result(self._slide_id)
+        result = self._session.shown(self._slide_id)
         if result is None or len(result.slides) < 2:
             return self._slide_id
         return next((slide.slide_id for slide in result.slides if slide.stain == "H&E"), self._slide_id)
@@ -138,7 +162,7 @@ class ResultPanel(QWidget):
     @property
     def _overlay_sets(self) -> list[OverlaySet]:
         """Overlays of all open slides of the result: the controls are for the case."""
-        result = self._session.result(self._slide_id)
+        result = self._session.shown(self._slide_id)
         return [] if result is None else self._session.overlay_sets(result)
 
     def _show_overlays(self) -> None:
@@ -161,12 +185,17 @@ class ResultPanel(QWidget):
             result = None
         self.tiles.show_result(result)
         self.tiles.setVisible(result is not None)
+        self.strange.set_strips(strange_strips(self.tiles.lookups))
+        self.strange_tiles.setVisible(bool(self.strange.strips))
+
+    def _show_demands(self) -> None:
+        self.demands.set_demands(demands_of(self._session, self._settings))
 
     def _show_category(self) -> None:
         """Show beside the prediction what follows from the user's own entries."""
         manual = self._session.manual(self._read_id)
         of = "By your own reading: " if manual.category() else ""
-        self.card.set_category(of + category_beside(manual, self._session.result(self._slide_id)))
+        self.card.set_category(of + category_beside(manual, self._session.shown(self._slide_id)))
 
     def _on_result(self, slide_id: str) -> None:
         if slide_id == self._slide_id:
@@ -181,11 +210,17 @@ class ResultPanel(QWidget):
         """Forget the tiles of a slide that was closed, and an image that was taken off it."""
         self.seen_images.sync()
         if not all(self._session.slide_of(slide_id) for slide_id in self.tiles.slide_ids):
-            self._show_tiles(self._session.result(self._slide_id))
+            self._show_tiles(self._session.shown(self._slide_id))
 
     def _on_manual(self, manual: ManualScore) -> None:
         self._session.set_manual(self._read_id, manual)
         self._show_category()
+
+    def _on_show_wanted(self, wanted: bool) -> None:
+        show_withheld(self._session, self._slide_id, shown=wanted)
+
+    def _on_demands(self, demands: Demands) -> None:
+        judge_anew(self._session, demands)
 
     def _on_visible(self, kind: str, visible: bool) -> None:
         for shown in self._overlay_sets:

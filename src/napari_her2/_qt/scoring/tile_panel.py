@@ -61,7 +61,7 @@ class TilePanel(QWidget):
         layout.addWidget(self.most_and_least)
         self.inspector.step_wanted.connect(self._on_step)
         self.inspector.show_wanted.connect(self.go_to_tile)
-        self.gallery.chosen.connect(self._on_gallery)
+        self.gallery.chosen.connect(self.lead_to)
         self.tile_job.returned.connect(self._on_read)
         self.tile_job.failed.connect(self._on_failed)
         if self.pointer is not None:
@@ -88,8 +88,14 @@ class TilePanel(QWidget):
         self.inspector.set_order(None if ranks is None else ranks.info.ranking)
         self.single.set_title(info.title)
         self.inspector.set_hint(info.unit)
-        self.gallery.set_strips(strips_of(list(self._lookups.values())))
+        hidden = result is not None and result.doubt.hidden
+        self.gallery.set_strips([] if hidden else strips_of(self.lookups))
         self.most_and_least.setVisible(bool(self.gallery.strips))
+
+    @property
+    def lookups(self) -> list[TileLookup]:
+        """Tiles of the slides that are shown, the first slide first."""
+        return list(self._lookups.values())
 
     @property
     def slide_ids(self) -> tuple[str, ...]:
@@ -137,6 +143,23 @@ class TilePanel(QWidget):
         y, x = result.table.origins_px0[tile] + np.asarray(result.grid.tile_px0) / 2
         look_at(viewer, layer, (float(y), float(x)), zoom=_SEEN_PX / result.grid.tile_um if zoom else 0.0)
 
+    def lead_to(self, slide_id: str, tile: int) -> None:
+        """Show a tile enlarged, and move the view to it.
+
+        Parameters
+        ----------
+        slide_id : str
+            Fingerprint of its slide.
+        tile : int
+            Position in the table.
+        """
+        pairing = self._session.pairing
+        if pairing is not None and pairing.arrangement == "stacked" and slide_id in pairing.ids:
+            # What is jumped to must not lie under the other slide.
+            pairing.set_fade(0.0 if slide_id == pairing.ids[0] else 1.0)
+        self.inspect(tile, slide_id)
+        self.go_to_tile(zoom=True)
+
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""
         self.tile_job.shutdown()
@@ -182,14 +205,6 @@ class TilePanel(QWidget):
         found = self._tile_at(position)
         if found is not None and not (pairing is not None and pairing.marking):
             self.inspect(found[1], found[0])
-
-    def _on_gallery(self, slide_id: str, tile: int) -> None:
-        pairing = self._session.pairing
-        if pairing is not None and pairing.arrangement == "stacked" and slide_id in pairing.ids:
-            # What is jumped to must not lie under the other slide.
-            pairing.set_fade(0.0 if slide_id == pairing.ids[0] else 1.0)
-        self.inspect(tile, slide_id)
-        self.go_to_tile(zoom=True)
 
     def _on_step(self, step: int) -> None:
         if self._chosen is not None and self._chosen[0] in self._lookups:

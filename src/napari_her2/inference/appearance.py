@@ -12,9 +12,6 @@ beside its own features, familiarity also compares these numbers of small square
   and how few pixels hold it: blur takes it from the fine octaves, and a wrong µm/px shifts all of them.
 
 Bare glass takes no part in the colours, and in the textures only as far as tissue ends there.
-
-A slide is described by means over handfuls of its squares. What a blur or a wrong scale shifts in all of them
-alike is small beside how much one square differs from the next, and stands out only where they are averaged.
 """
 
 from __future__ import annotations
@@ -44,8 +41,6 @@ MPP = 0.5
 SIDE_PX = 192
 TILES = 64
 """Squares of 96 µm that describe a slide, at most."""
-HANDFULS, HANDFUL = 16, 16
-"""Means that a slide is described by, and squares in each; of fewer squares all."""
 SEED = 0
 STAINED = 0.06
 """Mean optical density of the channels from which a pixel counts as stained; tinted glass is below."""
@@ -126,8 +121,7 @@ def appearance_steps(
     Returns
     -------
     (M, A) float32 or None
-        `HANDFULS` means of at most `TILES` squares; None where the slide states no µm/px, or no square shows
-        tissue.
+        At most `TILES`; None where the slide states no µm/px, or no square shows tissue.
     """
     if slide.mpp is None:
         return None
@@ -142,25 +136,7 @@ def appearance_steps(
             done += len(batch.number) + len(batch.corrupt)
             yield Progress(_STAGE, done, len(places), "squares")
     described = np.concatenate([np.empty((0, LENGTH), np.float32), *found])
-    return handfuls(described, seed) if len(described) else None
-
-
-def handfuls(squares: NDArray[np.float32], seed: int = SEED) -> NDArray[np.float32]:
-    """Average over squares of a slide that are drawn by a seed.
-
-    Parameters
-    ----------
-    squares : (M, A) float32
-        At least one.
-    seed : int
-
-    Returns
-    -------
-    (HANDFULS, A) float32
-    """
-    rng = np.random.default_rng(seed)
-    drawn = [rng.permutation(len(squares))[:HANDFUL] for _ in range(HANDFULS)]
-    return np.stack([squares[each].mean(axis=0) for each in drawn])
+    return described if len(described) else None
 
 
 def _drawn(

@@ -34,6 +34,7 @@ def doubtful_bundle(model: Path, out: Path, *, strange: bool) -> Path:
         scale=np.ones(2, np.float32),
         rest=1.0,
         references=np.zeros((1, 2), np.float32),
+        reach=np.ones(1, np.float32),
         tile_limit=1.0,
         slides=np.sort(spread, axis=1).astype(np.float32),
     )

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from doubtful_bundles import doubtful_bundle
 from napari_her2.cli import app
 from napari_her2.cohort import cluster as cluster_room
 from napari_her2.cohort import dispatch, knock, score_cohort_steps, worker
@@ -253,6 +254,25 @@ def test_finished_slides_are_skipped_on_the_cluster_too(address, slides, alone, 
     )
     assert [outcome.state for outcome in report.outcomes] == ["skipped", "skipped", "done", "skipped"]
     assert_same_result(out / slides[2].stem, alone / slides[2].stem)
+
+
+def test_wishes_reach_the_workers_and_their_doubt_comes_back(address, slides, tiny_model, tmp_path):
+    model, keys = doubtful_bundle(tiny_model, tmp_path / "strange.safetensors", strange=True), []
+    for shown in (False, True):
+        wishes = {"coverage": 0.95, "min_familiarity": 0.02, "show_withheld": shown}
+        for out, more in (("here", {}), ("there", {"scheduler": address})):
+            steps = score_cohort_steps(slides[:2], model, tmp_path / out, device="cpu", **wishes, **more)
+            report, _ = finish(steps)
+            assert [outcome.withheld for outcome in report.outcomes] == [not shown] * 2
+            assert all("withheld" in dict(outcome.facts)["doubt"] for outcome in report.outcomes)
+            values = json.loads((tmp_path / out / slides[0].stem / "result.json").read_text("utf-8"))
+            assert values["familiarity_value"] == pytest.approx(0, abs=1e-3)
+            asked = {name: values["request"]["options"][name] for name in wishes}
+            told = ("set", "coverage", "withheld", "shown_anyway", "doubt", "label", "score")
+            keys.append((asked, {name: values[name] for name in told}))
+            assert asked == wishes
+        assert keys[-1] == keys[-2]
+        assert keys[-1][1]["coverage"] == (0.95 if shown else None)
 
 
 def test_features_from_the_cluster_are_those_from_here(address, slides, tiny_model, tmp_path):

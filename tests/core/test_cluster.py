@@ -264,7 +264,7 @@ def test_wishes_reach_the_workers_and_their_doubt_comes_back(address, slides, ti
             steps = score_cohort_steps(slides[:2], model, tmp_path / out, device="cpu", **wishes, **more)
             report, _ = finish(steps)
             assert [outcome.withheld for outcome in report.outcomes] == [not shown] * 2
-            assert all("withheld" in dict(outcome.facts)["doubt"] for outcome in report.outcomes)
+            assert all("unlike" in dict(outcome.facts)["doubt"] for outcome in report.outcomes)
             values = json.loads((tmp_path / out / slides[0].stem / "result.json").read_text("utf-8"))
             assert values["familiarity_value"] == pytest.approx(0, abs=1e-3)
             asked = {name: values["request"]["options"][name] for name in wishes}

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from napari_her2._napari.manual import ManualScore
+from napari_her2._napari.manual import ManualScore, category_beside
 from napari_her2._napari.work import exporting
 from napari_her2.cohort.facts import scored_facts
 from napari_her2.cohort.outcome import SlideOutcome
 from napari_her2.cohort.table import write_score_table
 from napari_her2.errors import JobFailed
+from napari_her2.explain.unfamiliar import unfamiliar_map
 from napari_her2.export.request import Request
 from napari_her2.export.result_files import finished_result
 from napari_her2.export.tables import result_values, write_result
@@ -299,6 +300,22 @@ def test_a_hostile_doubt_harms_no_other_row_and_no_spreadsheet(name: str, tmp_pa
             assert not any(cell[:1] in ("=", "@") for cell in row.values())
 
 
+def test_ish_means_nothing_beside_a_withheld_answer_and_all_of_a_set_beside_one() -> None:
+    two = with_doubt(make_result(), classes=("1+", "2+"))
+    assert ManualScore(ish="negative").to_json(two)["ish_beside_prediction"] == (
+        "With ISH negative: 1+ or 2+ would be HER2-low."
+    )
+    assert "cannot tell 1+ from 2+" in category_beside(ManualScore(ish="positive"), two)
+    assert category_beside(ManualScore(ish="positive"), make_result()) == (
+        "With ISH positive: 2+ would be HER2-positive."
+    )
+    for shown in (False, True):
+        withheld = with_doubt(make_result(), "unlike", shown_anyway=shown)
+        own = ManualScore(score="2+", ish="positive")
+        assert ManualScore(ish="positive").to_json(withheld)["ish_beside_prediction"] == ""
+        assert own.to_json(withheld)["category"] == "HER2-positive (2+, ISH positive)"
+
+
 def test_a_manual_score_goes_beside_a_withheld_answer(tmp_path: Path) -> None:
     result = with_doubt(make_result(), "unlike")
     folder = finished(exporting(result, ManualScore(score="1+", ish="positive"), tmp_path))
@@ -306,6 +323,26 @@ def test_a_manual_score_goes_beside_a_withheld_answer(tmp_path: Path) -> None:
     assert manual["score"] == "1+"
     assert manual["ish_beside_prediction"] == ""
     assert json.loads((folder / "result.json").read_text("utf-8"))["score"] == ""
+
+
+def test_unfamiliar_tiles_are_in_every_file_also_of_a_withheld_answer(tmp_path: Path) -> None:
+    for verdict in ("in part", "unlike"):
+        plain = with_doubt(make_result(), verdict)
+        (scored,) = plain.slides
+        index = scored.table.index
+        distances = np.linspace(0.5, 2.5, len(index)).astype(np.float32)
+        strange = unfamiliar_map(scored.grid, index, distances, visible=True)
+        result = replace(plain, slides=(replace(scored, maps=(*scored.maps, strange)),))
+        folder = write_result(result, tmp_path / verdict)
+        column = [float(row["unfamiliar"]) for row in rows(folder / "tiles.csv")]
+        assert column == pytest.approx(distances.tolist(), rel=1e-3)
+        np.testing.assert_array_equal(np.load(folder / "maps.npz")["unfamiliar"], strange.values)
+        features = json.loads((folder / "regions.geojson").read_text("utf-8"))["features"]
+        outlined = [of for of in features if of["properties"]["classification"]["name"].startswith("Unfam")]
+        values = [of["properties"]["measurements"]["times the limit of familiar tiles"] for of in outlined]
+        assert values == sorted(values, reverse=True)
+        assert min(values) > 1
+        assert len(values) == min((distances > 1).sum(), 50)
 
 
 def test_nan_is_null_in_every_number_of_the_doubt() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_her2.explain.maps import TileMap
-from napari_her2.explain.overlays import Column, OverlayInfo, TileWords
+from napari_her2.explain.overlays import Column, Outlined, OverlayInfo, TileWords
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,9 @@ UNFAMILIAR = OverlayInfo(
     hover=Column("unfamiliar", decimals=2),
     exported=Column("unfamiliar", significant=4, order=1),
     words=TileWords("unfamiliar {value:.1f} (limit 1)"),
+    outlined=Outlined(
+        "Unfamiliar to the model", "times the limit of familiar tiles", (120, 60, 200), above=LIMIT
+    ),
 )
 
 

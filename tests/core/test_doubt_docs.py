@@ -65,8 +65,23 @@ def test_every_option_that_is_documented_is_one():
     keywords = set(re.findall(r"`(\w+)=", asked))
     known = {*ScoringOptions.__dataclass_fields__, *inspect.signature(score_cohort_steps).parameters}
     assert keywords <= known
-    for title in re.findall(r"\| \*([^*]+)\* \|", asked):
-        assert title in (ROOT / "src" / "napari_her2" / "napari.yaml").read_text("utf-8"), title
+    manifest = (ROOT / "src" / "napari_her2" / "napari.yaml").read_text("utf-8")
+    dock = "".join(path.read_text("utf-8") for path in (ROOT / "src/napari_her2/_qt/scoring").glob("*.py"))
+    titles = re.findall(r"\*([A-Z][^*]+)\*", asked.replace("napari, *Preferences", "napari, "))
+    assert len(titles) >= 5
+    assert [title for title in titles if title not in manifest + dock] == []
+
+
+def test_every_command_that_is_shown_has_the_options_that_are_shown():
+    shown = [line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.S) for line in block.splitlines()]
+    assert len(shown) >= 3
+    for line in shown:
+        program, command, *_ = line.split()
+        assert program == "napari-her2"
+        told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+        assert told.exit_code == 0, line
+        for option in re.findall(r"--[a-z-]+", line.split("#")[0]):
+            assert option in told.stdout, (line, option)
 
 
 def test_so_many_cases_of_calibration_are_needed():

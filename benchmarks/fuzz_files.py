@@ -6,7 +6,8 @@ import json
 import re
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -140,8 +141,32 @@ def _bundles(folder: Path) -> list[Path]:
         )  # fmt: skip
         torch.manual_seed(0)
         paths.append(folder / f"{len(paths)}.safetensors")
-        save_bundle(paths[-1], card, encoder, AttentionMIL(encoder.spec.dim, 2, 2))
+        doubt = _doubt(encoder.spec.dim) if len(paths) > 1 else {}
+        card = replace(card, **doubt.pop("card", {}))
+        save_bundle(paths[-1], card, encoder, AttentionMIL(encoder.spec.dim, 2, 2), **doubt)
     return paths
+
+
+def _doubt(dim: int) -> dict[str, Any]:
+    """Return a familiarity and sets, with their parts of the card."""
+    from napari_her2.models.answer_sets import AnswerSets, CalibrationCases
+    from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
+    from napari_her2.models.familiarity import FEATURES, TILE_COUNTS, Familiarity, FeatureSpace, SlideSpace
+
+    whole = SlideSpace(np.eye(2), np.ones((3, 2)), np.ones((4, len(TILE_COUNTS), 3)))
+    space = FeatureSpace(
+        mean=np.zeros(dim), components=np.eye(2, dim), scale=np.ones(2), rest=1.0, references=np.ones((3, 2)),
+        reach=np.ones(3), tile_limit=1.0, slides=np.ones((4, 2)), whole=whole,
+    )  # fmt: skip
+    cases = CalibrationCases(np.linspace(0, 0.5, 12), np.arange(12) // 6)
+    return {
+        "familiarity": Familiarity({("H&E", FEATURES): space}),
+        "answer_sets": AnswerSets({"slide": cases}),
+        "card": {
+            "familiarity": FamiliarityCard(9, 4, None, "slides"),
+            "answer_sets": AnswerSetsCard({"slide": {"low": 6, "high": 6}}, "cases"),
+        },
+    }
 
 
 def _in_header(data: bytes, rng: np.random.Generator) -> bytes:
@@ -169,7 +194,11 @@ def _use_bundle(path: Path) -> None:
     from napari_her2.models.bundle_card import read_card
 
     read_card(path)
-    load_bundle(path)
+    bundle = load_bundle(path)
+    for space in bundle.familiarity.spaces.values() if bundle.familiarity else ():
+        tiles = np.zeros((5, len(space.mean)), np.float32)
+        if not np.isfinite(space.familiarity(space.distances(tiles), tiles)).all():
+            raise AssertionError(f"{path} measures nothing")
 
 
 # -- texts

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
@@ -11,14 +13,22 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from doubt_by_hand import FAMILIARITY_CARD, answer_sets, familiarity, space
+from napari_her2.cli import app
 from napari_her2.errors import ModelError
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.bundle import load_bundle, save_bundle, with_doubt
 from napari_her2.models.bundle_card import read_card
 from napari_her2.models.card import ModelCard
-from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
+from napari_her2.models.card_doubt import (
+    AnswerSetsCard,
+    FamiliarityCard,
+    answer_sets_words,
+    doubt_words,
+    familiarity_words,
+)
 from napari_her2.models.encoders import PatchEncoder, build_encoder
 from napari_her2.models.familiarity import FEATURES, Familiarity
 from napari_her2.models.weights_file import weights_digest, write_weights
@@ -339,3 +349,37 @@ def test_parts_are_checked_where_they_are_made():
         FamiliarityCard(-1, 3, None, "x")
     with pytest.raises(ModelError, match="cases"):
         AnswerSetsCard({"slide": {"0": 10**9}}, "x")
+
+
+def test_words_say_what_is_known_and_what_is_not(doubted, plain):
+    card = read_card(doubted)
+    assert familiarity_words(card.familiarity) == "20 training slides, limits from 8 validation slides"
+    assert answer_sets_words(card.answer_sets) == (
+        "40 calibration cases (10 of 0, 10 of 1+, 10 of 2+, 10 of 3+)"
+    )
+    two = answer_sets(heads=("fusion", "IHC"), each=1)[1]
+    assert answer_sets_words(two).startswith("fusion: 4 calibration cases (1 of 0, ")
+    assert doubt_words(card.familiarity, card.answer_sets) == "seen: 20 slides; sets: 40 cases"
+    assert "familiar" not in doubt_words(read_card(plain).familiarity, None)
+
+
+def test_commands_and_docks_show_both_parts(doubted, plain):
+    run = CliRunner().invoke
+    shown = " ".join(run(app, ["models", "show", str(doubted)]).stdout.split())
+    assert "20 training slides, limits from 8 validation slides" in shown
+    assert "20 training and 8 validation slides" in shown
+    assert "validation and calibration cases" in shown
+    verified = run(app, ["models", "verify", str(doubted)]).stdout
+    assert "familiarity: 20 training slides" in verified
+    assert "sets: 40 calibration cases (10 of 0" in verified
+    older = run(app, ["models", "verify", str(plain)]).stdout
+    assert "familiarity: not known; sets: no sets" in older
+
+
+def test_reading_a_card_with_its_doubt_needs_no_torch(doubted):
+    code = (
+        "import sys, pathlib; from napari_her2.models.bundle_card import read_card; "
+        f"assert read_card(pathlib.Path({str(doubted)!r})).familiarity.learnt == 20; "
+        "assert not {'torch', 'sklearn', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -113,6 +113,8 @@ def test_the_model_card_is_shown(make_dock: object) -> None:
     text = dock.models.card.text()
     for fact in ("Attention MIL", "60 synthetic cases", "macro AUC 0.97", "ASCO/CAP 2018", NOTICE):
         assert fact in text
+    assert "Familiarity: not known" in text
+    assert "Sets with a promise: no sets" in text
     assert not dock.models.card.isVisibleTo(dock)
     dock.models.more.click()
     assert dock.models.card.isVisibleTo(dock)

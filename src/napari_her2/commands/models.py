@@ -31,16 +31,18 @@ def _default(context: typer.Context) -> None:
 
 def list_all() -> None:
     """List the models that can be used by name."""
-    from napari_her2.methods.catalogue import available_models
+    from napari_her2.methods.catalogue import available_models, method_of
+    from napari_her2.models.card_doubt import doubt_words
     from napari_her2.models.registry import unreadable_models
 
     table = Table()
-    for name in ("model", "version", "method", "stain", "scale", "comes", "trained on"):
+    for name in ("model", "version", "method", "stain", "scale", "comes", "doubt", "trained on"):
         table.add_column(name, overflow="fold")
     for entry in available_models():
         card = entry.card
         values = (entry.name, card.version, card.method, card.stain, f"{card.mpp:g} µm/px")
-        table.add_row(*(plain(item) for item in (*values, entry.origin, card.training_data)))
+        doubt = doubt_words(card.familiarity, card.answer_sets) if method_of(card).needs_weights else ""
+        table.add_row(*(plain(item) for item in (*values, entry.origin, doubt, card.training_data)))
     console = output()
     console.print(table)
     for broken in unreadable_models():
@@ -70,12 +72,15 @@ def verify(
     model: Annotated[str, typer.Argument(help="Name of a model, or its file.", metavar="NAME")],
 ) -> None:
     """Read a model in full and check its hash, its card and every tensor."""
+    from napari_her2.models.card_doubt import answer_sets_words, familiarity_words
     from napari_her2.models.registry import verify_model
 
     found = verify_model(model)
     recorded = "the recorded one" if found.recorded_sha256 else "none was recorded for a file"
     typer.echo(
-        f"{found.card.name} is good: {found.parameters:,} weights, SHA-256 {found.sha256} ({recorded})"
+        f"{found.card.name} is good: {found.parameters:,} weights, SHA-256 {found.sha256} ({recorded}); "
+        f"familiarity: {familiarity_words(found.card.familiarity)}; "
+        f"sets: {answer_sets_words(found.card.answer_sets)}"
     )
 
 
@@ -109,7 +114,22 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
         rows.append(("calibrated by", f"temperature {told}"))
     if card.min_confidence is not None:
         rows.append(("answers from", f"a probability of {card.min_confidence:.0%} on"))
+    if method.needs_weights:
+        rows += doubt_rows(card)
     rows.append(("notice", card.notice))
+    return rows
+
+
+def doubt_rows(card: ModelCard) -> list[tuple[str, object]]:
+    """Return what a model knows of its own doubt as names and values."""
+    from napari_her2.models.card_doubt import answer_sets_words, familiarity_words
+
+    rows: list[tuple[str, object]] = [("familiarity", familiarity_words(card.familiarity))]
+    if card.familiarity is not None:
+        rows.append(("learnt from", card.familiarity.made_from))
+    rows.append(("sets", answer_sets_words(card.answer_sets)))
+    if card.answer_sets is not None:
+        rows.append(("calibrated on", card.answer_sets.made_from))
     return rows
 
 

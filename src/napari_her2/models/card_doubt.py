@@ -118,3 +118,20 @@ def answer_sets_words(part: AnswerSetsCard | None) -> str:
         prefix = f"{head}: " if len(part.cases) > 1 else ""
         words.append(f"{prefix}{counted(part.total(head), 'calibration case')} ({by_class})")
     return "; ".join(words)
+
+
+def doubt_words(familiarity: FamiliarityCard | None, answer_sets: AnswerSetsCard | None) -> str:
+    """Say in a few words what a model knows of its own doubt, for lists of models.
+
+    Examples
+    --------
+    >>> doubt_words(FamiliarityCard(128, 32, 1, "slides"), AnswerSetsCard({"slide": {"0": 40}}, "cases"))
+    'seen: 128 slides; sets: 40 cases'
+    >>> doubt_words(None, None)
+    'seen: not known; no sets'
+    """
+    seen = "not known" if familiarity is None else counted(familiarity.learnt, "slide")
+    if answer_sets is None:
+        return f"seen: {seen}; no sets"
+    cases = max(answer_sets.total(head) for head in answer_sets.cases)
+    return f"seen: {seen}; sets: {counted(cases, 'case')}"

@@ -167,7 +167,8 @@ class FeatureSpace:
 
     def whitened(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return tiles, or their mean, by the principal directions: (..., k), in standard deviations."""
-        return np.asarray((features - self.mean) @ self.components.T / self.scale, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray((features - self.mean) @ self.components.T / self.scale, np.float32)
 
     def familiarity(
         self, distances: NDArray[np.floating], features: NDArray[np.floating] | None = None

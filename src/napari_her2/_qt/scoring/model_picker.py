@@ -12,6 +12,7 @@ from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2.inference.class_words import class_names
 from napari_her2.methods.catalogue import METHODS, method_of
+from napari_her2.models.card_doubt import answer_sets_words, familiarity_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,5 +168,10 @@ def card_text(card: ModelCard) -> str:
     if card.metrics:
         measured = "; ".join(f"{name} {value:.3g}" for name, value in card.metrics.items())
         lines.append(f"Measured: {measured}")
+    if method.needs_weights:
+        lines += [
+            f"Familiarity: {familiarity_words(card.familiarity)}",
+            f"Sets with a promise: {answer_sets_words(card.answer_sets)}",
+        ]
     lines += [f"Intended use: {card.intended_use}", f"Licence: {card.licence}", card.notice]
     return "\n".join(lines)

@@ -46,6 +46,7 @@ def around(centre, medians, uppers, limit=1.0) -> FeatureSpace:
         scale=np.ones(1, np.float32),
         rest=1.0,
         references=np.zeros((1, 1), np.float32),
+        reach=np.ones(1, np.float32),
         tile_limit=limit,
         slides=np.stack([medians * SPREAD / limit, uppers * SPREAD / limit], axis=1).astype(np.float32),
     )

@@ -154,12 +154,13 @@ def _unscorable(result: SlideResult) -> str:
     elif least is None:
         least = 0.0 if _promised(result) else MIN_CONFIDENCE
     tiles = {scored.name: len(scored.table) for scored in result.slides}
-    reason = abstention(result.confidence, tiles, min_confidence=least, min_tiles=limits.min_tiles)
-    return reason or limits.reason
+    return abstention(result.confidence, tiles, min_confidence=least, min_tiles=limits.min_tiles)
 
 
 def _answered(result: SlideResult) -> tuple[str, str]:
-    """One class, a set of them, or why it leaves none out."""
+    """One class, a set of them, or why there is neither."""
+    if reason := result.limits.reason:  # which may name classes, and so goes where the answer goes
+        return f"{INDETERMINATE}: {reason}", reason
     answer, promised = result.doubt.answer, _promised(result)
     if answer is not None and answer.all_of(result.classes):
         reason = f"none of the scores can be left out at {_percent(answer.coverage)}"

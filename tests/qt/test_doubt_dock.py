@@ -16,10 +16,11 @@ from cells_by_hand import reading_by_hand
 from doubted import doubted, with_another_answer
 from napari_her2._napari.demands import Demands
 from napari_her2._napari.manual import ManualScore, category_beside
-from napari_her2._napari.tags import OverlayTag, tag_of
+from napari_her2._napari.tags import METADATA_KEY, OverlayTag, tag_of
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.scoring.result_card import ResultCard
+from napari_her2.explain.fields import REGION_CAM
 from napari_her2.inference.result import Progress
 from scored import make_field_result, make_pair, make_result, make_slide
 
@@ -190,6 +191,22 @@ def test_an_answer_that_is_withheld_can_be_shown_greyed_and_withheld_again(
     card.show_anyway.click()
     assert not dock.session.result("id of case-1").doubt.shown_anyway
     assert seen_in(dock, viewer) == before
+
+
+def test_what_was_computed_for_a_class_goes_with_an_answer_that_is_withheld_again(
+    viewer: ViewerModel, show: Callable[[SlideResult], ScoringDock]
+) -> None:
+    dock = show(doubted(enough(make_field_result()), "unlike"))
+
+    def of_request() -> bool:
+        return any(getattr(tag_of(layer), "kind", "") == REGION_CAM.kind for layer in viewer.layers)
+
+    metadata = {METADATA_KEY: OverlayTag(REGION_CAM.kind, "id of case-1", REGION_CAM)}
+    viewer.add_image(np.zeros((4, 4), np.float32), metadata=metadata)
+    dock.result.card.show_anyway.click()
+    assert of_request()
+    dock.result.card.show_anyway.click()
+    assert not of_request()
 
 
 def test_what_is_shown_anyway_is_exported_so(

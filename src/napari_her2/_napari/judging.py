@@ -28,7 +28,9 @@ def judge_anew(session: Session, demands: Demands) -> None:
     """
     session.demands = demands
     for result in session.results:
-        session.refresh_result(judged_by(result, demands, shown_anyway=result.doubt.shown_anyway))
+        judged = judged_by(result, demands, shown_anyway=result.doubt.shown_anyway)
+        if judged is not result:  # cells are judged by no such demands
+            session.refresh_result(judged)
 
 
 def show_withheld(session: Session, slide_id: str, *, shown: bool) -> None:

@@ -47,6 +47,8 @@ class OverlaySet:
     look : OverlayLook
     leading : bool
         Whether it is the first slide of a case: what has the same limits on both needs one bar of colours.
+    keep_requested : bool
+        Whether what the user had computed over the slide before stays.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class OverlaySet:
         look: OverlayLook,
         *,
         leading: bool = True,
+        keep_requested: bool = False,
     ) -> None:
         self._viewer = weakref.ref(viewer)
         self.slide_id = result.slide_id
@@ -68,7 +71,10 @@ class OverlaySet:
         self._um_per_pixel = _um_per_pixel(viewer)
         self._asked_for: set[str] = set()
         self._hidden: list[Layer] = []
-        self._replace(viewer, slide_layer, overlays_of(viewer, self.slide_id))
+        before = overlays_of(viewer, self.slide_id)
+        if keep_requested:
+            before = [layer for layer in before if not ((info := _info_of(layer)) and info.on_request)]
+        self._replace(viewer, slide_layer, before)
         self._show_doubt_first()
         for layer in self.layers():
             self._show_colorbar(layer)
@@ -239,7 +245,9 @@ class OverlaySet:
         OverlaySet
         """
         visible = {info.kind: layer.visible for layer in self.layers() if (info := _info_of(layer))}
-        anew = OverlaySet(viewer, slide_layer, result, self.look, leading=self._leading)
+        # What was computed for a class goes with an answer that is withheld: it may be of that class.
+        keep = not result.doubt.hidden
+        anew = OverlaySet(viewer, slide_layer, result, self.look, leading=self._leading, keep_requested=keep)
         anew._asked_for, anew._fade = self._asked_for, self._fade
         for layer in anew.layers():
             info = _info_of(layer)

@@ -52,7 +52,8 @@ def scored_facts(result: SlideResult, reader: str, out: Path) -> tuple[tuple[str
         if head != result.head:
             rows.append((f"{head} alone", f"{result.named(score)} ({result.heads[head][score]:.3f})"))
     if spread is not None:
-        rows.append(("±", f"standard deviation over {spread.draws} draws of {spread.bag_size} tiles"))
+        over = f"standard deviation over {spread.draws} draws of {spread.bag_size} tiles"
+        rows.append(("±", f"{over}: how much hangs on the tiles seen, not how sure the model is"))
     rows += _slide_rows(result)
     rows += method.facts(result)
     rows += [

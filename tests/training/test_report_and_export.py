@@ -5,29 +5,43 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, mannwhitneyu
 from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
+from tifffile import imwrite as write_tiff
 
 import napari_her2_training
 from napari_her2 import score_slide
 from napari_her2.errors import JobFailed
+from napari_her2.inference.appearance import VERSION
+from napari_her2.inference.device import choose_device
+from napari_her2.inference.job import ScoringJob
 from napari_her2.inference.options import ScoringOptions
-from napari_her2.models.bundle import save_bundle
+from napari_her2.methods.catalogue import method_of
+from napari_her2.models.answer_sets import AnswerSets, CalibrationCases
+from napari_her2.models.bundle import save_bundle, with_doubt
+from napari_her2.models.card import SLIDE
+from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
+from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity
 from napari_her2.models.registry import list_models, load_model
 from napari_her2.phantom import cohort_steps
+from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.manifest import read_manifest
+from napari_her2_training.doubt.spaces import fit_space
 from napari_her2_training.measures.predictions import Part, Predictions, pooled, read_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_her2.inference.doubt import Signature
     from napari_her2.inference.result import Progress
+    from napari_her2.models.bundle import ModelBundle
 
 CONFIG = """
 [model]
@@ -173,6 +187,90 @@ def test_a_model_with_the_name_of_one_of_ours_is_named_after_its_folder_too(
     (own / "metrics.json").write_text(json.dumps(told | {"model": "demo-low-resolution.safetensors"}))
     napari_her2_training.export(own, install=True)
     assert load_model("demo-low-resolution-my-cohort").card.metrics == bundle.card.metrics
+
+
+def seen_by(model: ModelBundle, path: Path) -> tuple[Signature, dict[str, float]]:
+    signatures: list[Signature] = []
+    with open_slide(path) as slide:
+        job = ScoringJob(
+            slide, None, model, None, choose_device("cpu"), ScoringOptions(), signatures=signatures
+        )
+        result = finish(method_of(model.card).score(job))
+    return signatures[0], dict(result.probabilities)
+
+
+def with_what_it_learnt(run: Path, target: Path) -> Path:
+    """A copy of the run whose bundle keeps what it has seen, and the answers that its sets are made from."""
+    own = Path(shutil.copytree(run, target))
+    told = json.loads((own / "metrics.json").read_text())
+    cases = {case.case_id: case for case in read_manifest(run.parent / "manifest.csv")}
+    said, classes = read_predictions(own / "predictions.csv")
+    path = own / f"tiny-fold{told['fold']}.safetensors"
+    model = load_model(path)
+    looks = {
+        part: [seen_by(model, cases[case].he) for case in said[Part(told["fold"], part)].cases]
+        for part in ("train", "validation")
+    }
+    spaces = {
+        ("H&E", kind): fit_space(
+            *([getattr(one, kind) for one, _ in looks[part]] for part in ("train", "validation")), seed=0
+        )
+        for kind in (FEATURES, APPEARANCE)
+    }
+    chances = np.array([[of[name] for name in classes] for _, of in looks["validation"]])
+    labels = said[Part(told["fold"], "validation")].labels
+    doubt = (
+        Familiarity(spaces),
+        FamiliarityCard(len(looks["train"]), len(labels), VERSION, "some slides"),
+        AnswerSets({SLIDE: CalibrationCases.of(chances, labels)}),
+        AnswerSetsCard({SLIDE: dict(Counter(classes[label] for label in labels))}, "its own answers"),
+    )
+    for name in (path, own / told["model"]):
+        with_doubt(name, name, *doubt)
+    return own
+
+
+def test_sets_of_the_bundle_are_those_of_its_predictions(run: Path, tmp_path: Path) -> None:
+    finish(napari_her2_training.report(run, cases=0))
+    own = with_what_it_learnt(run, tmp_path / "own")
+    page = finish(napari_her2_training.report(own, cases=0)).read_text()
+    assert "it was calibrated on: its own answers." in page
+    # Scoring says what the run predicted, so its sets are the same.
+    assert table(own / "sets.csv") == table(run / "sets.csv")
+    assert {row["promise"] for row in table(own / "sets.csv")} == {"0.8"}  # four or five cases are few
+    assert "90 % cannot be promised" in page
+
+
+def test_strange_slides_are_scored_and_told_from_the_judged_ones(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "strange"
+    folder.mkdir()
+    cases = read_manifest(run.parent / "manifest.csv")
+    page = finish(napari_her2_training.report(run, cases=0, strange=run.parent)).read_text()
+    assert "keeps nothing of what it learnt from" in page
+    assert not (run / "familiarity.csv").exists()
+    own = with_what_it_learnt(run, tmp_path / "own")
+    for number in range(3):
+        with open_slide(cases[number].he) as slide:
+            turned = slide.read(0, 0, 0, *slide.shape)[:, :, [2, 0, 1]]
+            told = {"PhysicalSizeX": slide.mpp[1], "PhysicalSizeY": slide.mpp[0], "axes": "YXS"}
+        write_tiff(folder / f"turned{number}.ome.tif", turned, photometric="rgb", metadata=told, ome=True)
+    (folder / "broken.svs").write_bytes(b"II*\0 no slide")
+    shutil.copy(json.loads((own / "metrics.json").read_text())["data"], folder)
+    page = finish(napari_her2_training.report(own, cases=0, device="cpu", strange=folder)).read_text()
+    rows = table(own / "familiarity.csv")
+    judged = [float(row["familiarity"]) for row in rows if row["group"] == "judged"]
+    strange = [float(row["familiarity"]) for row in rows if row["group"] == "strange" and row["familiarity"]]
+    assert (len(judged), len(strange)) == (3, 3)
+    assert {row["slide"] for row in rows if not row["familiarity"]} == {"broken.svs"}
+    area = mannwhitneyu(judged, strange).statistic / 9
+    assert area == 1
+    measured = next(row for row in table(own / "measures.csv") if row["measure"] == "AUROC")
+    assert float(measured["value"]) == pytest.approx(area)
+    assert float(measured["low"]) < 1
+    assert f"AUROC of familiarity {area:.3f}" in page
+    assert "3 strange and 3 judged ones" in page
+    assert "Of 1 further slide it is not known" in page
+    assert 'alt="familiarity of judged and strange slides"' in page
 
 
 def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ import numpy as np
 from napari_her2.errors import JobFailed
 from napari_her2.inference import appearance
 from napari_her2.inference.result import Progress
-from napari_her2.models.answer_sets import AnswerSets, CalibrationCases, class_scores
+from napari_her2.models.answer_sets import AnswerSets, CalibrationCases
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.card import SLIDE
 from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
+from napari_her2.models.class_scores import in_order
 from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity
 from napari_her2_training.config import DoubtConfig
 from napari_her2_training.doubt.scored_cases import STAGE, Scorer
@@ -111,7 +112,8 @@ def doubt_steps(
         familiarity, about = fit_familiarity(looks, remarks, seed=seed)
         fitted = fitted._replace(familiarity=familiarity, familiarity_card=about)
     if wanted.sets:
-        sets, card = fit_sets(seen, mapping.names, remarks)
+        ordered = in_order(scorer.bundle.card.classes, scorer.bundle.card.class_scores)
+        sets, card = fit_sets(seen, mapping.names, remarks, ordered=ordered)
         fitted = fitted._replace(answer_sets=sets, answer_sets_card=card)
     return fitted
 
@@ -188,7 +190,11 @@ def _described(one: Signature, spaces: Mapping[tuple[str, str], FeatureSpace]) -
 
 
 def fit_sets(
-    seen: Mapping[str, Sequence[ScoredCase]], classes: Sequence[str], remarks: list[str]
+    seen: Mapping[str, Sequence[ScoredCase]],
+    classes: Sequence[str],
+    remarks: list[str],
+    *,
+    ordered: bool = True,
 ) -> tuple[AnswerSets | None, AnswerSetsCard | None]:
     """Note how far down the probabilities of each head the truth lies.
 
@@ -199,6 +205,8 @@ def fit_sets(
     classes : sequence of str
     remarks : list of str
         Gets what is missing.
+    ordered : bool, default True
+        As of `napari_her2.models.answer_sets.class_scores`.
 
     Returns
     -------
@@ -212,8 +220,8 @@ def fit_sets(
     for head in dict.fromkeys(name for case in held for name in case.probabilities):
         given = [case for case in held if head in case.probabilities]
         labels = np.array([case.label for case in given], np.int64)
-        scores = [class_scores(case.probabilities[head])[case.label] for case in given]
-        heads[head] = CalibrationCases(np.array(scores, np.float32), labels)
+        probabilities = np.stack([case.probabilities[head] for case in given])
+        heads[head] = CalibrationCases.of(probabilities, labels, ordered=ordered)
         of_class = Counter(labels.tolist())
         counts[head] = {name: of_class[number] for number, name in enumerate(classes) if of_class[number]}
         if absent := [name for name in classes if name not in counts[head]]:

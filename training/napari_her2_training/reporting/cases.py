@@ -13,15 +13,13 @@ from napari_her2.explain.maps import TileMap, limits_of
 from napari_her2.inference.result import Progress
 from napari_her2.methods.scoring import score_steps
 from napari_her2.models.bundle import load_bundle
-from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.features import holds_features
 from napari_her2_training.reporting.plots import as_image, new_axes
-from napari_her2_training.reporting.slides import row_of, rows_by_case, slides_of
+from napari_her2_training.reporting.slides import model_of_fold, row_of, rows_by_case, slides_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.models.bundle import ModelBundle
@@ -156,14 +154,6 @@ def _pictured(
     return replace(
         miss, pictures=pictures, caption=f"{which}{kept_back}{caption}", withheld=result.doubt.withheld
     )
-
-
-def model_of_fold(run: FinishedRun, fold: int) -> Path:
-    """Return the bundle of a fold."""
-    name = str(run.record["model"])
-    if len(run.folds) == 1:
-        return run.folder / name
-    return run.folder / f"{name.removesuffix(SUFFIX)}-fold{fold}{SUFFIX}"
 
 
 def draw_slide(scored: ScoredSlide, result: SlideResult) -> str:

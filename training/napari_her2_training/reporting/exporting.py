@@ -15,8 +15,8 @@ from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.registry import add_model, list_models
 from napari_her2_training.measures.arms import measure
 from napari_her2_training.measures.predictions import pooled
-from napari_her2_training.reporting.cases import model_of_fold
 from napari_her2_training.reporting.evaluation import in_words, read_run
+from napari_her2_training.reporting.slides import model_of_fold
 from napari_her2_training.running.cards import save_checked
 from napari_her2_training.running.saving import ON_CARD
 

@@ -31,7 +31,8 @@ from napari_her2_training.reporting.plots import (
     draw_risk,
     draw_roc,
 )
-from napari_her2_training.reporting.sets import judge_promises, promise_points, set_blocks, sets_in_words
+from napari_her2_training.reporting.sets import judge_promises, kept_sets
+from napari_her2_training.reporting.sets_page import promise_points, set_blocks, sets_in_words
 from napari_her2_training.reporting.slides import looked_at, rows_by_case, rows_judged, scale_steps
 from napari_her2_training.reporting.strange import (
     JUDGED,
@@ -98,7 +99,7 @@ def report_steps(
         yield Progress("Measuring", note=in_words(reading, run.record))
         evaluations.append(evaluate(run, reading))
     card = read_card(run.folder / run.record["model"]) if run.record["bundle"] == "written" else None
-    promises = judge_promises(run, card, (yield from _scales(run)))
+    promises = judge_promises(run, card, (yield from _scales(run)), kept_sets(run))
     seen = (yield from strange_steps(run, strangers, device=device)) if strangers else None
     misses = yield from picture_steps(run, misses_of(run), most=cases, device=device)
     yield Progress("Writing the report")

@@ -1,4 +1,4 @@
-"""Which slides stand behind the predictions of a run, by its manifest where that and they are still there."""
+"""Which slides and models stand behind the predictions of a run, where they are still there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.inference.result import Progress
+from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import PAIR
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.features import holds_features
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 
 _FINEST = 0.25
 """µm/px of the usual finest level of scanners; the others are this times a power of 2."""
+
+
+def model_of_fold(run: FinishedRun, fold: int) -> Path:
+    """Return the bundle of a fold."""
+    name = str(run.record["model"])
+    if len(run.folds) == 1:
+        return run.folder / name
+    return run.folder / f"{name.removesuffix(SUFFIX)}-fold{fold}{SUFFIX}"
 
 
 def rows_by_case(run: FinishedRun) -> dict[str, list[Case]]:

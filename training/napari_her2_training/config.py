@@ -237,6 +237,8 @@ class DoubtConfig:
         return self.familiarity or self.sets
 
 
+NO_DOUBT = DoubtConfig(familiarity=False, sets=False)
+"""Of models that are only compared."""
 PUBLISHED, DOUBT = "published", "doubt"
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_her2_training.findings import Findings
 
 WHAT = "familiarity and sets"
+_FAMILIARITY, _SETS = "Familiarity", "Sets of scores"
 
 
 def most_promised(cases: int) -> float:
@@ -69,7 +70,8 @@ def count_doubt(splits: Sequence[Split], config: CasesRunConfig, findings: Findi
     """
     wanted, mapping = config.doubt, config.data.mapping
     if not wanted.wanted:
-        findings.facts["Familiarity and sets"] = "not wanted: [doubt] leaves both out"
+        if not {_FAMILIARITY, _SETS} & set(findings.facts):  # variants that are only compared have none
+            findings.facts["Familiarity and sets"] = "not wanted: [doubt] leaves both out"
         return
     for split in splits:
         if not split.train or _without_slides(split.train):
@@ -78,12 +80,12 @@ def count_doubt(splits: Sequence[Split], config: CasesRunConfig, findings: Findi
         learnt = min(wanted.slides, len(split.train))
         counts = Counter(label_of(case, mapping) for case in held.values())
         if wanted.familiarity:
-            findings.facts["Familiarity"] = (
+            findings.facts[_FAMILIARITY] = (
                 f"from {counted(learnt, 'training case')}, limits from {counted(len(held), 'other')}"
             )
         if wanted.sets:
             source = "validation and calibration" if split.calibration else "validation"
-            findings.facts["Sets of scores"] = f"{source}: {cases_in_words(counts, mapping)}"
+            findings.facts[_SETS] = f"{source}: {cases_in_words(counts, mapping)}"
         _warn(len(held), split, config, findings)
     scored = sum(scored_again(split, config) for split in splits)
     if scored:

@@ -110,7 +110,8 @@ def make_card(
 def split_sizes(split: Split, unit: str) -> str:
     """Say how many of each part there were: "4 slides to train on, 2 to choose the epoch, 2 held out"."""
     sizes = f"{len(split.train)} {unit} to train on, {len(split.validation)} to choose the epoch"
-    return f"{sizes}, {len(split.test)} held out" if split.test else sizes
+    sizes = f"{sizes}, {len(split.test)} held out" if split.test else sizes
+    return f"{sizes}, {len(split.calibration)} to calibrate" if split.calibration else sizes
 
 
 def round_weights(model: nn.Module) -> None:

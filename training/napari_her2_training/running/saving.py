@@ -118,7 +118,10 @@ def fitted_doubt(
         Nothing, where the configuration wants nothing, or there is no bundle.
     """
     seed = config.compute.seed
-    if fold.no_bundle or not config.doubt.wanted:
+    if not config.doubt.wanted:
+        return FittedDoubt()
+    if fold.no_bundle:
+        remarks.append(f"There is no model to keep anything of its cases. {fold.no_bundle}")
         return FittedDoubt()
     if fold.looks is not None:
         if not config.doubt.familiarity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from napari_her2.models.card import PAIR
 from napari_her2_training.cohort.bags import precision_of
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import SPLITS, STAINS, label_of
+from napari_her2_training.config import NO_DOUBT
 from napari_her2_training.encoder.embedded import EmbeddedSlides
 from napari_her2_training.findings import noted
 from napari_her2_training.measures.arms import read_measured
@@ -65,7 +67,8 @@ def wsmcl_steps(run: ArmRun[WSMCLConfig]) -> Generator[Progress, None, Path]:
     folders = {BASE: out}
     for variant in config.variants:
         folder = folders[variant.name] = out / VARIANTS / variant.name
-        own = run.beside(variant.config, folder)
+        # Variants are compared, and not for use: what they would keep of their cases takes its time.
+        own = run.beside(replace(variant.config, doubt=NO_DOUBT), folder)
         yield from run_arm(own, partial(_train_fold, own, slides, f"Training WSMCL ({variant.name})"))
     with first_alone() as first:
         if config.variants and first and findings is None:

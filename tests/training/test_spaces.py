@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
 from napari_her2.errors import JobFailed
@@ -122,3 +123,26 @@ def test_slides_of_a_kind_that_varies_more_are_no_stranger_than_others():
     space = fit_space(both(1), both(3), seed=0)
     narrow, wide = space.slides[:15, 0], space.slides[15:, 0]
     assert 0.6 < np.median(wide) / np.median(narrow) < 1.6
+
+
+def test_slides_as_wholes_are_apart_by_a_shrunk_mahalanobis_distance():
+    train = slides(30, tiles=20)
+    space = fit_space(train, slides(5, seed=1), seed=0)
+    means = np.stack([space.whitened(slide).astype(np.float64).mean(axis=0) for slide in train])
+    known = LedoitWolf().fit(means)
+    for one, other in ((0, 1), (4, 17)):
+        apart = means[one] - means[other]
+        wanted = apart @ known.precision_ @ apart
+        found = ((space.whole.places[one] - space.whole.places[other]) ** 2).sum()
+        assert found == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize("validated", [32, 200])
+def test_of_unseen_slides_of_the_same_kind_few_are_called_unlike(validated):
+    space = fit_space(slides(40, tiles=20), slides(validated, tiles=20, seed=1), seed=0)
+    unseen = slides(80, tiles=20, seed=2)
+    shares = [space.familiarity(space.distances(slide), slide)[0] for slide in unseen]
+    # Of two spaces the stranger decides, times two: each may call half of 1 % unlike.
+    assert np.mean(np.array(shares) < 0.005) <= 0.05
+    few = [space.familiarity(space.distances(slide[:2]), slide[:2])[0] for slide in unseen]
+    assert np.mean(np.array(few) < 0.005) <= 0.05

@@ -30,11 +30,13 @@ class Case:
     truth: str
 
 
-def unseen_cases(folder: Path | None, cases: int, seed: int, size_px: int) -> list[Case]:
+def unseen_cases(
+    folder: Path | None, cases: int, seed: int, size_px: int, mpp: tuple[float, ...] = SCANNERS_MPP
+) -> list[Case]:
     """Make the cohort where it is not there yet, by default in the user's cache, and list it."""
     cache = platformdirs.user_cache_path("napari-her2") / "benchmarks"
     folder = folder or cache / f"unseen-{cases}-{seed}-{size_px}"
-    steps = cohort_steps(folder, cases=cases, seed=seed, size_px=size_px, mpp=SCANNERS_MPP)
+    steps = cohort_steps(folder, cases=cases, seed=seed, size_px=size_px, mpp=mpp)
     while True:
         try:
             done, total = next(steps)

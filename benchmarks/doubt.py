@@ -9,9 +9,10 @@ Pearson, and its mean size, of all cases and by class. Real slides, fields and c
 (NAPARI_HER2_TEST_DATA): verdict, familiarity, and what is shown. Synthetic cases made strange: a wrong µm/px,
 the other stain, blur, inverted colours, and others that are printed only.
 
-Slides are scored whatever their stain and scale seem to be (override_fit), so that nothing but familiarity
-keeps an answer back; "refused" means that there is no tissue, or too little, in tiles of the model. With
---log, what was scored is written down and not scored again.
+Slides are scored whatever their stain, and a scale that was given, seem to be (override_fit), so that nothing
+but familiarity keeps an answer back; "refused" means that there is no tissue, or too little, in tiles of the
+model, or that the file states a scale far too coarse for it. With --log, what was scored is written down and
+not scored again.
 
 Ends with an error where more than 5 % of the unseen cases are called unlike, a set holds the truth less often
 than it promises (beyond chance), a real slide is answered, or a strange one is not called unlike.
@@ -94,7 +95,8 @@ class Log:
 def scored(
     model: ModelBundle, slide: Path, ihc: Path | None, *, mpp: float | None = None, stain: str | None = None
 ) -> dict[str, Any]:
-    wishes = {} if stain is None else {"stain": stain, "override_fit": True}
+    # What states its own scale is refused where that is too coarse: to enlarge it a hundredfold takes hours.
+    wishes = {} if stain is None else {"stain": stain, "override_fit": mpp is not None}
     try:
         with open_slide(slide, mpp=mpp) as opened:
             result = score_slide(opened, model, ihc, **wishes)

@@ -179,6 +179,10 @@ class BCIFolder:
                 images.append(image)
             yield averaged(np.stack(images), self.field_px, transform)
 
+    def pixels(self, part: str, number: int) -> NDArray[np.uint8]:
+        """Read the H&E patch of a number in a part, as it lies: (tile_px, tile_px, 3) uint8."""
+        return self._read(self.parts[part][number].he)
+
     def tell(self, findings: Findings) -> None:
         """Tell what a folder holds; of each part one patch is read, with a stopwatch."""
         for part, patches in self.parts.items():

@@ -6,6 +6,7 @@ what gets a temperature. Patches of a folder belong to no slide and are judged o
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from napari_her2.models.field_model import FieldModel, join_fields
 from napari_her2_training.cohort.manifest import SPLITS, STAINS
 from napari_her2_training.corr_a_net.arms import STAINS_OF, NetworkArm
+from napari_her2_training.corr_a_net.bci_folder import BCIFolder
+from napari_her2_training.corr_a_net.field_looks import field_looks
 from napari_her2_training.corr_a_net.measures import measures_of
 from napari_her2_training.measures.predictions import Predictions
 from napari_her2_training.running.cards import ModelFacts
@@ -21,8 +24,6 @@ from napari_her2_training.running.trained import TrainedFold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from torch import nn
 
     from napari_her2.models.corr_a_net import CorrANet
     from napari_her2.models.predictors import Predictor
@@ -70,9 +71,13 @@ def trained_fold(
     slides = {part: joined(own, listed[part]) for part, own in judged.items()}
     of_slides = bool(run.table.cases)
     facts = _facts(arm, predictor, config, of_slides=of_slides)
-    model: nn.Module = _field_model(facts, network, predictor) if arm.deployable else predictor
+    whole = _field_model(facts, network, predictor) if arm.deployable else None
+    looks = None
+    if whole is not None and isinstance(run.store.source, BCIFolder):
+        source, seed = run.store.source, config.compute.seed
+        looks = partial(field_looks, run.store, source, whole, run.device.reader, seed=seed)
     return TrainedFold(
-        model=model,
+        model=predictor if whole is None else whole,
         encoder=None,
         facts=facts,
         predictions={"": slides, FIELDS: fields} if of_slides else {"": fields},
@@ -84,6 +89,7 @@ def trained_fold(
         sizes=", ".join(f"{counts[part]} fields {words}" for part, words in _WORDS.items() if counts[part]),
         figures=_figures(judged),
         record={"arm": arm.name, "field_counts": counts, **measures_of(judged[run.judged])},
+        looks=looks,
     )
 
 

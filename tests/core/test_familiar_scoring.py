@@ -211,7 +211,7 @@ def test_the_strangest_space_speaks_and_looking_twice_is_no_reason():
         "unlike",
         "its colours and sharpness (20 times as far off as on a typical validation slide)",
     )
-    assert judged(blurred, "H&E", features, None, 0.01).verdict == "familiar"
+    assert judged(blurred, "H&E", features, None, 0.01).verdict == "not known"
     assert judged(blurred, "IHC", features, pixels, 0.01) is NOTHING_KNOWN
     assert judged(blurred, "H&E", features[:0], None, 0.01) is NOTHING_KNOWN
 
@@ -243,7 +243,7 @@ def test_pixels_described_by_another_version_are_not_compared(slide, bundle, fea
     older = FamiliarityCard(10, 9, 99, "10 training and 9 validation slides")
     model = replace(model, card=replace(bundle.card, familiarity=older))
     result = score(slide, model)
-    assert result.doubt.verdict == "familiar"
+    assert result.doubt.verdict == "not known"
     assert set(result.slides[0].familiarity.by_space) == {FEATURES}
 
 

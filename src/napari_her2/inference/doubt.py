@@ -78,6 +78,8 @@ class SlideFamiliarity:
         As ``value``, by the upper tenth of its tiles; NaN where not known.
     spaces : mapping of str to SpaceFamiliarity
         What both are made of, by kind of space.
+    whole : bool
+        Whether it was compared in every space that the model keeps: else nothing is called familiar.
     """
 
     verdict: Verdict = NOT_KNOWN
@@ -88,6 +90,7 @@ class SlideFamiliarity:
     reason: str = ""
     upper: float = math.nan
     spaces: Mapping[str, SpaceFamiliarity] = field(default_factory=dict)
+    whole: bool = True
 
 
 NOTHING_KNOWN = SlideFamiliarity()

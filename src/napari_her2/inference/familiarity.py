@@ -21,8 +21,8 @@ from napari_her2.models.familiarity import (
     FEATURES,
     IN_PART,
     LEAST_FAMILIARITY,
+    NOT_KNOWN,
     UNLIKE,
-    Familiarity,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.result import Progress
     from napari_her2.models.bundle import ModelBundle
-    from napari_her2.models.familiarity import FeatureSpace
+    from napari_her2.models.familiarity import Familiarity, FeatureSpace
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import TissueMask
@@ -101,8 +101,8 @@ def familiarity_steps(job: ScoringJob, seen: Seen) -> Generator[Progress, None, 
     -------
     SlideFamiliarity
     """
-    familiarity = _comparable(job.bundle)
-    compared = familiarity is not None and APPEARANCE in familiarity.of(seen.stain)
+    familiarity = job.bundle.familiarity
+    compared = _describes_pixels_so(job.bundle, seen.stain)
     appearance = None
     if compared or job.signatures is not None:
         appearance = yield from appearance_steps(seen.slide, seen.tissue, grid=seen.grid, keep=seen.keep)
@@ -110,15 +110,15 @@ def familiarity_steps(job: ScoringJob, seen: Seen) -> Generator[Progress, None, 
         job.signatures.append(
             Signature(seen.slide.name, seen.stain, drawn_features(seen.features), appearance)
         )
-    return judged(familiarity, seen.stain, seen.features, appearance, job.options.min_familiarity)
+    pixels = appearance if compared else None
+    return judged(familiarity, seen.stain, seen.features, pixels, job.options.min_familiarity)
 
 
-def _comparable(bundle: ModelBundle) -> Familiarity | None:
-    """Return what a model has seen, without pixels that were described in another way than here."""
+def _describes_pixels_so(bundle: ModelBundle, stain: str) -> bool:
+    """Whether a model keeps what pixels look like, described as here and not by another version."""
     known, card = bundle.familiarity, bundle.card.familiarity
-    if known is None or card is None or card.appearance in (None, VERSION):
-        return known
-    return Familiarity({of: space for of, space in known.spaces.items() if of[1] != APPEARANCE})
+    kept = known is not None and APPEARANCE in known.of(stain)
+    return kept and (card is None or card.appearance in (None, VERSION))
 
 
 def drawn_features(
@@ -171,14 +171,16 @@ def judged(
     Returns
     -------
     SlideFamiliarity
-        "not known" where the model has no space of the stain, or nothing was described.
+        "not known" where the model has no space of the stain, or nothing was described; and where the slide
+        could be compared in some of the spaces alone, unless it is strange in these.
     """
     if familiarity is None:
         return NOTHING_KNOWN
+    kept = familiarity.of(stain)
     given = {FEATURES: features, APPEARANCE: appearance}
     spaces: dict[str, SpaceFamiliarity] = {}
     found: dict[str, NDArray[np.float32]] = {}
-    for kind, space in familiarity.of(stain).items():
+    for kind, space in kept.items():
         tiles = given.get(kind)
         if tiles is None or not len(tiles):
             continue
@@ -197,6 +199,7 @@ def judged(
         distances=each,
         by_space={kind: space.whole for kind, space in spaces.items()},
         spaces=spaces,
+        whole=len(spaces) == len(kept),
     )
     return judged_by(known, min_familiarity)
 
@@ -220,8 +223,9 @@ def judged_by(familiarity: SlideFamiliarity, min_familiarity: float) -> SlideFam
         return familiarity
     limit = min_familiarity or LEAST_FAMILIARITY
     strange = UNLIKE if familiarity.value < limit else IN_PART
-    verdict = FAMILIAR if min(familiarity.value, familiarity.upper) >= limit else strange
-    reason = _reason(familiarity.spaces, limit, whole=verdict == UNLIKE) if verdict != FAMILIAR else ""
+    likes = FAMILIAR if familiarity.whole else NOT_KNOWN
+    verdict = likes if min(familiarity.value, familiarity.upper) >= limit else strange
+    reason = _reason(familiarity.spaces, limit, whole=verdict == UNLIKE) if verdict != likes else ""
     if (verdict, reason) == (familiarity.verdict, familiarity.reason):
         return familiarity
     return replace(familiarity, verdict=verdict, reason=reason)

@@ -122,6 +122,7 @@ class Gallery(QWidget):
         while (item := self._layout.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
+                widget.hide()  # it goes when the event loop comes round, and would be drawn until then
                 widget.deleteLater()
         for strip in self.strips:
             title = Label(f"{strip.title} ({len(strip.tiles)})")

@@ -89,7 +89,13 @@ def test_a_file_holds_all_members_and_how_many_is_checked(tmp_path: Path) -> Non
     torch.manual_seed(0)
     together = MILEnsemble([AttentionMIL(**arguments).eval() for _ in range(3)])
     together.temperatures.copy_(torch.tensor([[0.7], [1.3], [2.0]]))
-    card = replace(one.card, name="together", arguments={**arguments, "members": 3})
+    card = replace(
+        one.card,
+        name="together",
+        arguments={**arguments, "members": 3},
+        familiarity=None,
+        answer_sets=None,
+    )
     path = tmp_path / "together.safetensors"
     save_bundle(path, card, one.encoder, together)
     loaded = load_bundle(path)

@@ -181,7 +181,8 @@ def test_the_classes_of_a_card_are_those_that_the_model_learnt(text: str, ish: b
     if ish and text in ("scores", "binary"):
         pytest.skip("no class of 3+ that a 2+ could move to")
     mapping = class_mapping(text, ish=ish)
-    card = replace(load_model(MODEL).card, classes=mapping.names, class_scores=mapping.findings)
+    own = load_model(MODEL).card
+    card = replace(own, classes=mapping.names, class_scores=mapping.findings, answer_sets=None)
     assert mapping_of(card) == mapping
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 
+from napari_her2_training.corr_a_net.arms import NetworkArm
 from napari_her2_training.corr_a_net.config import NetworkConfig, PredictorConfig, StemConfig
 from napari_her2_training.corr_a_net.predictor import (
     LabelledFields,
@@ -32,13 +33,13 @@ def pairs_of(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def network_training(epochs: int) -> CorrANetTask:
     config = NetworkConfig(dim=8, crop_px=32, batch_size=4, epochs=epochs, learning_rate=1e-2)
-    network = new_network(StemConfig(), dim=8, attention=True, seed=0)
+    network = new_network(StemConfig(), NetworkArm(8, True), seed=0)
     return CorrANetTask(network, pairs_of(12, 0), pairs_of(4, 1), config, seed=0)
 
 
 def test_corr_a_net_learns_to_agree_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole = fit_until(network_training(4), tmp_path / "whole").network
-    start = new_network(StemConfig(), dim=8, attention=True, seed=0)
+    start = new_network(StemConfig(), NetworkArm(8, True), seed=0)
     assert not torch.equal(start.encode_he[0].weight, whole.encode_he[0].weight)
     assert torch.equal(start.stem.conv1.weight, whole.stem.conv1.weight)
     assert bool((whole.stem.ceiling != 1).any())

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -223,11 +222,13 @@ def test_closing_the_viewer_stops_the_work_of_its_docks(
 
 @pytest.fixture(scope="module")
 def demonstrations(
-    tmp_path_factory: pytest.TempPathFactory, random_model_file: Callable[[], Path], phantom_of_session: Path
+    tmp_path_factory: pytest.TempPathFactory, random_model_file: Callable[[], Path]
 ) -> tuple[Path, dict[str, str]]:
-    """Folder of a picture of each demonstration, and the layers that were seen in it: one after the other."""
+    """Folder of a picture of each demonstration, and the layers that were seen in it: one after the other.
+
+    Of a case that looks familiar to the bundled models: of one that does not they show no map of a class.
+    """
     folder = tmp_path_factory.mktemp("demonstrations")
-    shutil.copytree(phantom_of_session, folder / "cache" / "phantom")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_HER2_CACHE", str(folder / "cache"))
         patch.setenv("NAPARI_HER2_MODELS", str(folder / "models"))
@@ -246,7 +247,7 @@ def demonstrations(
             "napari.Viewer.screenshot = told\n"
             f"for name in {names!r}:\n"
             f"    run_demo(Path({str(folder)!r}) / f'{{name}}.png', model=name, size=(1366, 768),\n"
-            "             case=PhantomCase('small', '3+', 5, 1536, 0.5))\n"
+            "             case=PhantomCase('small', '3+', 10, 1536, 0.5))\n"
             "    gc.collect()\n"
             "    gc.freeze()"
         )

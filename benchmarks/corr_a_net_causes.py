@@ -369,7 +369,7 @@ def print_table(arms: Arms, names: list[str], seeds: list[int]) -> dict[str, obj
     ]
     print(f"| arm | network: CPU s | weights | predictor: CPU s | {' | '.join(measured)} |")
     print("|---" * (4 + len(MEASURES) * (1 + len(against))) + "|")
-    said = {name: [arms.judge(name, seed) for seed in seeds] for name in names}
+    judged_by = {name: [arms.judge(name, seed) for seed in seeds] for name in names}
     table: dict[str, object] = {}
     for name in names:
         costs = [arms.train(name, seed) for seed in seeds]
@@ -377,9 +377,9 @@ def print_table(arms: Arms, names: list[str], seeds: list[int]) -> dict[str, obj
         row: dict[str, object] = {"cost": cost}
         cells = [name, *(f"{cost[key]:.0f}" if key in cost else "" for key in _COSTS)]
         for measure, of in MEASURES.items():
-            values = [of(labels, each) for each in said[name]]
+            values = [of(labels, each) for each in judged_by[name]]
             gains = {
-                words: difference(said[name], said[other], labels, cases, of)
+                words: difference(judged_by[name], judged_by[other], labels, cases, of)
                 for other, words in against.items()
                 if other != name
             }

@@ -77,6 +77,18 @@ def scored(he_slide, tiny_model):
     return score_slide(he_slide, tiny_model, device="cpu", cache=False)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache of all tests of a module that ask for `features_are_kept`."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def features_are_kept(_own_folders: None, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep features from test to test, for modules whose slides are the same in all of them."""
+    monkeypatch.setenv("NAPARI_HER2_CACHE", str(kept))
+
+
 @pytest.fixture
 def damaged_slide(he_slide, tmp_path) -> Path:
     """The H&E slide with one compressed tile in the middle of level 0 overwritten."""

@@ -34,6 +34,8 @@ from napari_her2.models.wsmcl import WSMCL
 from napari_her2.steps import finished
 from painted import paint
 
+pytestmark = pytest.mark.usefixtures("features_are_kept")
+
 WIDE = np.exp(np.linspace(-0.2, 0.2, 9))
 
 
@@ -59,17 +61,6 @@ def run(bundle, first, second=None, *, signatures=None):
         first, second, bundle, None, choose_device("cpu"), ScoringOptions(), signatures=signatures
     )
     return finished(method_of(bundle.card).score(job))
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    return tmp_path_factory.mktemp("kept")
-
-
-@pytest.fixture(autouse=True)
-def _features_are_kept(_own_folders, kept, monkeypatch):
-    """From one scoring to the next: the slides are the same in all of them."""
-    monkeypatch.setenv("NAPARI_HER2_CACHE", str(kept))
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,8 @@ from napari_her2.models.ensemble import MILEnsemble
 from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity, FeatureSpace
 from napari_her2.steps import finished
 
+pytestmark = pytest.mark.usefixtures("features_are_kept")
+
 SPREAD = np.exp(np.linspace(-0.2, 0.2, 9))
 
 
@@ -77,17 +79,6 @@ def signatures_of(slide, bundle):
     found = []
     job = ScoringJob(slide, None, bundle, None, choose_device("cpu"), ScoringOptions(), signatures=found)
     return finished(method_of(bundle.card).score(job)), found
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    return tmp_path_factory.mktemp("kept")
-
-
-@pytest.fixture(autouse=True)
-def _features_are_kept(_own_folders, kept, monkeypatch):
-    """From test to test: the slide is the same in all of them."""
-    monkeypatch.setenv("NAPARI_HER2_CACHE", str(kept))
 
 
 @pytest.fixture(scope="module")

@@ -88,8 +88,10 @@ def case_means(judged: Judged, cases: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.array(labels), np.stack(rows)
 
 
-def balanced(labels: np.ndarray, said: np.ndarray) -> float:
-    return float(recall_score(labels, said, labels=np.unique(labels), average="macro", zero_division=0))
+def balanced(labels: np.ndarray, predicted: np.ndarray) -> float:
+    return float(
+        recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+    )
 
 
 def by_cases(cases: np.ndarray, measure: Callable[[np.ndarray], float]) -> tuple[float, float]:
@@ -157,20 +159,22 @@ def print_arms(folder: Path, cohort: list[Case], *, with_drop: bool = True) -> d
         "| cases: balanced accuracy | drop, % | control, % |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
-    told: dict[str, object] = {}
-    said: dict[Arm, np.ndarray] = {}
+    printed: dict[str, object] = {}
+    predictions: dict[Arm, np.ndarray] = {}
     for arm in predictor_arms(config):
         found = judged_by(run, folder, arm)
         if found is None:
             continue
         judged, predictor, fields = found
         drop = drop_of(predictor, fields, run.device, seed=0) if with_drop else {}
-        labels, said[arm] = judged.labels, judged.logits.argmax(1)
+        labels, predictions[arm] = judged.labels, judged.logits.argmax(1)
         measures = measures_of(judged)
-        low, high = by_cases(cases, lambda chosen, s=said[arm], y=labels: balanced(y[chosen], s[chosen]))
+        low, high = by_cases(
+            cases, lambda chosen, s=predictions[arm], y=labels: balanced(y[chosen], s[chosen])
+        )
         of_cases = case_means(judged, cases)
         case_ba = balanced(of_cases[0], of_cases[1].argmax(1))
-        told[f"{arm.architecture}, {arm.name}"] = measures | {
+        printed[f"{arm.architecture}, {arm.name}"] = measures | {
             "drop": drop, "interval": [low, high], "cases": case_ba
         }  # fmt: skip
         print(
@@ -180,9 +184,9 @@ def print_arms(folder: Path, cohort: list[Case], *, with_drop: bool = True) -> d
             f"| {percent(drop, 'soft_percent')} | {percent(drop, 'soft_control_percent')} |",
             flush=True,
         )
-    told["gains"] = gains(said, run.store.labels(PART), cases)
-    told["correlations"] = correlations(run, folder, config)
-    return told
+    printed["gains"] = gains(predictions, run.store.labels(PART), cases)
+    printed["correlations"] = correlations(run, folder, config)
+    return printed
 
 
 def main() -> None:
@@ -196,16 +200,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     cohort = unseen_cases(options.folder, options.cases, options.seed, options.size)
-    told = print_arms(options.run, cohort, with_drop=not options.no_drop)
+    printed = print_arms(options.run, cohort, with_drop=not options.no_drop)
     if options.json:
-        options.json.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+        options.json.write_text(json.dumps(printed, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def gains(said: dict[Arm, np.ndarray], labels: np.ndarray, cases: np.ndarray) -> dict[str, list[float]]:
+def gains(of_arms: dict[Arm, np.ndarray], labels: np.ndarray, cases: np.ndarray) -> dict[str, list[float]]:
     """Each correlated arm against H&E alone."""
     found = {}
-    for arm, own in said.items():
-        plain = said.get(Arm(arm.architecture, "H&E"))
+    for arm, own in of_arms.items():
+        plain = of_arms.get(Arm(arm.architecture, "H&E"))
         if arm.network is None or plain is None:
             continue
 
@@ -214,8 +218,8 @@ def gains(said: dict[Arm, np.ndarray], labels: np.ndarray, cases: np.ndarray) ->
 
         low, high = by_cases(cases, gain)
         found[arm.name] = [gain(np.arange(len(labels))), low, high]
-        told = f"{found[arm.name][0]:+.3f} ({low:+.3f} to {high:+.3f})"
-        print(f"\n{arm.name} above H&E alone, balanced accuracy of fields: {told}")
+        gain_words = f"{found[arm.name][0]:+.3f} ({low:+.3f} to {high:+.3f})"
+        print(f"\n{arm.name} above H&E alone, balanced accuracy of fields: {gain_words}")
     return found
 
 
@@ -243,17 +247,17 @@ def correlations(run: FieldRun, folder: Path, config: CorrANetConfig) -> dict[st
             f"| {arm.name} | {found.luminance.mean():.3f} | {found.control.mean():.3f} "
             f"| {found.dab.mean():.3f} | {found.hidden.mean():.3f} |"
         )
-    told: dict[str, object] = {arm.name: float(of.luminance.mean()) for arm, of in values.items()}
+    printed: dict[str, object] = {arm.name: float(of.luminance.mean()) for arm, of in values.items()}
     for arm, of in values.items():
         plain = next(
             (values[other] for other in values if other.dim == arm.dim and not other.attention), None
         )
         if arm.attention and plain is not None:
             compared = compare_paired(of.luminance, plain.luminance)
-            told[f"d={arm.dim}: p"] = compared.p_value
+            printed[f"d={arm.dim}: p"] = compared.p_value
             both = f"attention {compared.first:.3f} against none {compared.second:.3f}"
             print(f"\nd={arm.dim}, {both}: p = {compared.p_value:.2g} (Wilcoxon, paired)")
-    return told
+    return printed
 
 
 if __name__ == "__main__":

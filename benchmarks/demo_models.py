@@ -61,8 +61,8 @@ def tumour_tiles(case: Case, result: SlideResult) -> np.ndarray:
 
 
 def chances(result: SlideResult, head: str = "") -> np.ndarray:
-    said = result.heads[head] if head else result.probabilities
-    return np.array([said[name] for name in result.classes])
+    shares = result.heads[head] if head else result.probabilities
+    return np.array([shares[name] for name in result.classes])
 
 
 def score_all(model: ModelBundle, cases: list[Case]) -> tuple[list[SlideResult], list[float]]:
@@ -188,9 +188,9 @@ def measure_low_resolution(results: list[SlideResult], cases: list[Case]) -> dic
         found[f"recall of cases of {name}"] = float((predicted == labels)[truth == name].mean())
     for low, high, name in (("0", "1+", "0"), ("2+", "3+", "High")):
         of_both = np.isin(truth, (low, high))
-        says = probabilities[of_both, classes.index(name)]
+        of_class = probabilities[of_both, classes.index(name)]
         found[f"AUC {low} against {high}"] = float(
-            roc_auc_score(labels[of_both] == classes.index(name), says)
+            roc_auc_score(labels[of_both] == classes.index(name), of_class)
         )
     found["share of slides that are answered"] = float(np.mean([not result.abstained for result in results]))
     found["median µm/px of the image"] = float(np.median([r.slides[0].thumbnails[0].mpp for r in results]))
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of the cohort; by default in the user's cache")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    told, missed = {}, []
+    printed, missed = {}, []
     for name in options.models:
         model = load_model(name)
         of_fields = isinstance(model.head, FieldModel)
@@ -225,7 +225,7 @@ def main() -> None:
             **measure(results, cases),
             "median seconds a case": float(np.median(seconds)),
         }
-        told[name] = found
+        printed[name] = found
         print(f"\n{name}: {model.card.name} {model.card.version}, {model.sha256[:12]}, seed {options.seed}\n")
         print("| measure | value |\n|---|---|")
         for what, value in found.items():
@@ -236,7 +236,7 @@ def main() -> None:
         if aim is not None and found["macro AUC"] < aim:
             missed.append(f"{model.card.name} has {found['macro AUC']:.3f}, not {aim}")
     if options.json:
-        options.json.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+        options.json.write_text(json.dumps(printed, indent=1, ensure_ascii=False), encoding="utf-8")
     if missed:
         raise SystemExit(f"Macro AUC below its aim: {'; '.join(missed)}.")
 

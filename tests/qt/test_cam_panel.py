@@ -193,8 +193,8 @@ def test_a_map_is_shown_in_place_of_the_others_and_damage_is_told(
     assert controls.boxes["region Grad-CAM"].isChecked()
     controls.boxes["region Grad-CAM"].setChecked(False)
     assert not maps[0].visible
-    assert "damaged in 2 fields" in dock.cam.told.text()
-    assert "Odd." in dock.cam.told.text()
+    assert "damaged in 2 fields" in dock.cam.cautions.text()
+    assert "Odd." in dock.cam.cautions.text()
 
 
 def test_a_region_has_to_be_there(qtbot: QtBot, make_dock: object, add_slide: object) -> None:

@@ -110,8 +110,8 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
         rows.insert(4, ("features", f"computed in {card.precision} when it learnt"))
     rows += [(name, f"{value:.4g}") for name, value in card.metrics.items()]
     if card.temperatures:
-        told = ", ".join(f"{value:.2f} ({name})" for name, value in card.temperatures.items())
-        rows.append(("calibrated by", f"temperature {told}"))
+        temperatures = ", ".join(f"{value:.2f} ({name})" for name, value in card.temperatures.items())
+        rows.append(("calibrated by", f"temperature {temperatures}"))
     if card.min_confidence is not None:
         rows.append(("answers from", f"a probability of {card.min_confidence:.0%} on"))
     if method.needs_weights:

@@ -131,5 +131,5 @@ def _class_counts(cases: Sequence[Case], mapping: ClassMapping) -> str:
     """Say how many cases there are of each class: "12 (3 of 0, 4 of 1+, 5 of 2+)"."""
     labels = {case.case_id: label_of(case, mapping) for case in cases}
     counts = Counter(labels.values())
-    told = ", ".join(f"{counts[number]} of {name}" for number, name in enumerate(mapping.names))
-    return f"{len(labels)} ({told})"
+    per_class = ", ".join(f"{counts[number]} of {name}" for number, name in enumerate(mapping.names))
+    return f"{len(labels)} ({per_class})"

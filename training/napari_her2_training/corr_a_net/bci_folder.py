@@ -114,11 +114,11 @@ def _names(folder: Path, stain: Stain, split: str, faults: list[str]) -> set[str
         return set()
     good = set()
     for name in sorted(listed):
-        told = _NAME.fullmatch(name)
-        if told is None:
+        named_as = _NAME.fullmatch(name)
+        if named_as is None:
             faults.append(f"{where}/{name} is not named <index>_{split}_<score>.png, score 0, 1+, 2+ or 3+.")
-        elif told[1] != split:
-            faults.append(f"{where}/{name} says {told[1]} by its name: it belongs to that folder.")
+        elif named_as[1] != split:
+            faults.append(f"{where}/{name} says {named_as[1]} by its name: it belongs to that folder.")
         else:
             good.add(name)
     return good
@@ -187,8 +187,8 @@ class BCIFolder:
         """Tell what a folder holds; of each part one patch is read, with a stopwatch."""
         for part, patches in self.parts.items():
             labels = self.listed(part).labels
-            told = ", ".join(f"{labels.count(number)} of {name}" for number, name in enumerate(SCORES))
-            findings.facts[f"Patches ({part})"] = f"{len(labels):,} ({told})"
+            per_class = ", ".join(f"{labels.count(number)} of {name}" for number, name in enumerate(SCORES))
+            findings.facts[f"Patches ({part})"] = f"{len(labels):,} ({per_class})"
             for path in (patches[0].he, patches[0].ihc):
                 began = time.perf_counter()
                 self._read(path)

@@ -94,8 +94,8 @@ def measures_of(judged: Judged) -> dict[str, Any]:
             judged.confidence_logits.astype(np.float64),
         )
     )
-    told: dict[str, Any] = without_nan(found)
-    return told
+    measures: dict[str, Any] = without_nan(found)
+    return measures
 
 
 def drop_of(predictor: Predictor, fields: LabelledFields, device: Device, *, seed: int) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def drop_of(predictor: Predictor, fields: LabelledFields, device: Device, *, see
         for chosen in _batches(len(fields)):
             batch = fields.batch(chosen).to(device.torch_device)
             with torch.inference_mode():
-                said = predictor(batch).logits.argmax(dim=1)
-            maps = upsample_maps(grad_cam(predictor, batch, said), (batch.shape[2], batch.shape[3]))
+                classes = predictor(batch).logits.argmax(dim=1)
+            maps = upsample_maps(grad_cam(predictor, batch, classes), (batch.shape[2], batch.shape[3]))
             lowest = maps.amin(dim=(1, 2), keepdim=True)
             span = maps.amax(dim=(1, 2), keepdim=True) - lowest
             scaled = ((maps - lowest) / torch.where(span > 0, span, 1)).clamp_(0, 1)
@@ -122,11 +122,11 @@ def drop_of(predictor: Predictor, fields: LabelledFields, device: Device, *, see
 
     found = drop_in_accuracy(explained(), lambda some: predictor(some).logits, seed=seed)
     predictor.cpu()
-    told: dict[str, Any] = {"fields": found.fields, "accuracy": found.soft.whole}
+    measures: dict[str, Any] = {"fields": found.fields, "accuracy": found.soft.whole}
     for name in ("soft", "soft_control", "half", "half_control"):
         masked = getattr(found, name)
-        told |= {f"{name}_percent": masked.drop_percent, f"{name}_points": masked.drop_points}
-    nested: dict[str, Any] = without_nan(told)
+        measures |= {f"{name}_percent": masked.drop_percent, f"{name}_points": masked.drop_points}
+    nested: dict[str, Any] = without_nan(measures)
     return nested
 
 

@@ -41,11 +41,11 @@ def draw_plots(
     """
     several = len({architecture for _, architecture, _ in rows}) > 1
     names = [f"{name}\n{architecture}" if several else name for name, architecture, _ in rows]
-    told = [measures for _, _, measures in rows]
+    measured = [measures for _, _, measures in rows]
     made = [
-        _draw(folder / "balanced_accuracy.png", len(rows), lambda axes: _accuracy(axes, names, told)),
-        _draw(folder / "strata.png", len(rows), lambda axes: _strata(axes, names, told)),
-        _draw(folder / "drop_in_accuracy.png", len(rows), lambda axes: _drops(axes, names, told)),
+        _draw(folder / "balanced_accuracy.png", len(rows), lambda axes: _accuracy(axes, names, measured)),
+        _draw(folder / "strata.png", len(rows), lambda axes: _strata(axes, names, measured)),
+        _draw(folder / "drop_in_accuracy.png", len(rows), lambda axes: _drops(axes, names, measured)),
     ]
     if correlations:
         made.append(
@@ -74,26 +74,26 @@ def _bars(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[float 
         axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _accuracy(axes: Axes, names: Sequence[str], told: Sequence[Mapping[str, Any]]) -> None:
+def _accuracy(axes: Axes, names: Sequence[str], measured: Sequence[Mapping[str, Any]]) -> None:
     _bars(axes, names, {
-        "balanced accuracy": [row["balanced_accuracy"] for row in told],
-        "MEC": [row["mec"]["signed"] for row in told],
+        "balanced accuracy": [row["balanced_accuracy"] for row in measured],
+        "MEC": [row["mec"]["signed"] for row in measured],
     })  # fmt: skip
     axes.axvline(0.25, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("balanced accuracy (dotted: chance), mean effective confidence")
 
 
-def _strata(axes: Axes, names: Sequence[str], told: Sequence[Mapping[str, Any]]) -> None:
-    by_name = [{stratum["name"]: stratum for stratum in row["strata"]} for row in told]
+def _strata(axes: Axes, names: Sequence[str], measured: Sequence[Mapping[str, Any]]) -> None:
+    by_name = [{stratum["name"]: stratum for stratum in row["strata"]} for row in measured]
     _bars(axes, names, {name: [strata[name]["accuracy"] for strata in by_name] for name in _STRATA})
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy by learnt confidence (high: from 0.9, medium: from 0.75)")
 
 
-def _drops(axes: Axes, names: Sequence[str], told: Sequence[Mapping[str, Any]]) -> None:
+def _drops(axes: Axes, names: Sequence[str], measured: Sequence[Mapping[str, Any]]) -> None:
     _bars(axes, names, {
-        "Grad-CAM": [row["drop"]["soft_percent"] for row in told],
-        "moved elsewhere": [row["drop"]["soft_control_percent"] for row in told],
+        "Grad-CAM": [row["drop"]["soft_percent"] for row in measured],
+        "moved elsewhere": [row["drop"]["soft_control_percent"] for row in measured],
     })  # fmt: skip
     axes.set_xlabel("drop in accuracy where fields are multiplied by the map (%)")
 

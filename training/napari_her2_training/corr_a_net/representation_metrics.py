@@ -121,10 +121,10 @@ def channel_correlations(representations: Tensor, reference: Tensor) -> Tensor:
     a, b = (maps.detach().cpu().double().flatten(2) for maps in (representations, reference))
     centred_a, centred_b = (maps - maps.mean(dim=-1, keepdim=True) for maps in (a, b))
     # Asked for exactly: rounding leaves a constant a residue around its mean, which would correlate.
-    told = (a.amin(-1) < a.amax(-1)) & (b.amin(-1) < b.amax(-1))
+    varied = (a.amin(-1) < a.amax(-1)) & (b.amin(-1) < b.amax(-1))
     # Scaled first, or faint maps would fall below the eps of the cosine.
     r = F.cosine_similarity(_to_one(centred_a), _to_one(centred_b), dim=-1)
-    return torch.where(told, r, 0.0)
+    return torch.where(varied, r, 0.0)
 
 
 def mean_correlations(representations: Tensor, reference: Tensor) -> Tensor:

@@ -319,8 +319,8 @@ def train_corr_a_net(
     with first_alone() as first:
         if first and findings is None:
             save_network(path, network, arm)
-            told = {"model": path.name, "device": run.device.name, "fields": run.counts}
-            write_json(out / METRICS_FILE, told)
+            summary = {"model": path.name, "device": run.device.name, "fields": run.counts}
+            write_json(out / METRICS_FILE, summary)
     return path
 
 

@@ -127,7 +127,7 @@ def _ending(
     out = run.folder.path
     found = yield from _correlations(run, networks)
     _write_tables(out, measured, found)
-    draw_plots(out, [(arm.name, arm.architecture, told) for arm, told in measured.items()], found)
+    draw_plots(out, [(arm.name, arm.architecture, of_arm) for arm, of_arm in measured.items()], found)
     write_json(
         out / METRICS_FILE,
         {
@@ -135,7 +135,8 @@ def _ending(
             "judged": run.judged,
             "fields": run.counts,
             "arms": [
-                {"predictor": arm.architecture, "input": arm.name, **told} for arm, told in measured.items()
+                {"predictor": arm.architecture, "input": arm.name, **of_arm}
+                for arm, of_arm in measured.items()
             ],
             "correlations": {name: _mean_of(values) for name, values in found.items()},
             "attention against none": _attention_or_none(networks, found),
@@ -153,11 +154,11 @@ def _measured(
         return known
     yield Progress("Measuring", unit="fields", note=f"{arm.name}: drop in accuracy")
     fields = fields_of(run, arm, run.judged)
-    told = measures_of(judged) | {
+    of_arm = measures_of(judged) | {
         "drop": drop_of(predictor, fields, run.device, seed=run.config.compute.seed)
     }
-    write_json(path, told)
-    return told
+    write_json(path, of_arm)
+    return of_arm
 
 
 def _correlations(
@@ -208,18 +209,18 @@ def _write_tables(
     out: Path, measured: Mapping[Arm, Mapping[str, Any]], found: Mapping[str, Mapping[str, np.ndarray]]
 ) -> None:
     rows, strata, drops = [], [], []
-    for arm, told in measured.items():
+    for arm, of_arm in measured.items():
         named = {"predictor": arm.architecture, "input": arm.name}
         rows.append(
             named
-            | {key: told[key] for key in told if not isinstance(told[key], dict | list)}
-            | {f"auc_{score}": v for score, v in zip(SCORES, told["class_auc"], strict=True)}
-            | {f"pr_auc_{score}": v for score, v in zip(SCORES, told["class_pr_auc"], strict=True)}
-            | {f"mec_{key}": value for key, value in told["mec"].items()}
-            | {f"softmax_mec_{key}": value for key, value in told["softmax_mec"].items()}
+            | {key: of_arm[key] for key in of_arm if not isinstance(of_arm[key], dict | list)}
+            | {f"auc_{score}": v for score, v in zip(SCORES, of_arm["class_auc"], strict=True)}
+            | {f"pr_auc_{score}": v for score, v in zip(SCORES, of_arm["class_pr_auc"], strict=True)}
+            | {f"mec_{key}": value for key, value in of_arm["mec"].items()}
+            | {f"softmax_mec_{key}": value for key, value in of_arm["softmax_mec"].items()}
         )
-        strata += [named | {key: stratum[key] for key in _STRATUM} for stratum in told["strata"]]
-        drops.append(named | told["drop"])
+        strata += [named | {key: stratum[key] for key in _STRATUM} for stratum in of_arm["strata"]]
+        drops.append(named | of_arm["drop"])
     correlations = [{"network": name, **_mean_of(values)} for name, values in found.items()]
     for name, table in (
         ("table", rows),

@@ -74,10 +74,10 @@ class Measured:
         return asdict(self)
 
     @classmethod
-    def of_json(cls, told: Mapping[str, object]) -> Measured:
+    def of_json(cls, content: Mapping[str, object]) -> Measured:
         """Read what `to_json` gave."""
-        measures = {name: Measure(**values) for name, values in told["measures"].items()}  # type: ignore[attr-defined]
-        return cls(**{**told, "measures": measures})  # type: ignore[arg-type]
+        measures = {name: Measure(**values) for name, values in content["measures"].items()}  # type: ignore[attr-defined]
+        return cls(**{**content, "measures": measures})  # type: ignore[arg-type]
 
 
 def all_measures(
@@ -160,10 +160,10 @@ def _intervals(
     tail = (1 - config.confidence) / 2
     for name in drawn[0]:
         values = np.stack([of_fold[name] for of_fold in drawn])
-        told = np.isfinite(values)
+        known = np.isfinite(values)
         # The mean over the folds that tell it, as of the measure itself.
-        of_resample = np.where(told, values, 0).sum(axis=0)[told.any(axis=0)]
-        of_resample = of_resample / told.sum(axis=0)[told.any(axis=0)]
+        of_resample = np.where(known, values, 0).sum(axis=0)[known.any(axis=0)]
+        of_resample = of_resample / known.sum(axis=0)[known.any(axis=0)]
         if len(of_resample) >= config.resamples / 2:
             low, high = np.quantile(of_resample, [tail, 1 - tail]).tolist()
             found[name] = (low, high)
@@ -172,8 +172,8 @@ def _intervals(
 
 def read_measured(folder: Path) -> dict[str, dict[str, Measured]]:
     """Read what was measured of a finished run: reading, part."""
-    told = OWN_FILES.json_object(folder / METRICS_FILE, "measured")["measured"]
+    readings = OWN_FILES.json_object(folder / METRICS_FILE, "measured")["measured"]
     return {
         reading: {part: Measured.of_json(values) for part, values in parts.items()}
-        for reading, parts in told.items()
+        for reading, parts in readings.items()
     }

@@ -150,5 +150,5 @@ def _divided(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(R,) mean over the classes that tell something; NaN where none does."""
-    told = np.isfinite(values)
-    return _divided(np.where(told, values, 0).sum(axis=1), told.sum(axis=1).astype(np.float64))
+    known = np.isfinite(values)
+    return _divided(np.where(known, values, 0).sum(axis=1), known.sum(axis=1).astype(np.float64))

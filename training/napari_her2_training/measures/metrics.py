@@ -120,9 +120,9 @@ def slide_metrics(
     aucs = class_aucs(labels, probabilities)
     found |= {f"AUC {name}": float(value) for name, value in zip(classes, aucs, strict=True)}
     found |= {f"PR-AUC {name}": float(value) for name, value in zip(classes, precisions, strict=True)}
-    told = np.union1d(present, predicted)
-    scores = f1_score(labels, predicted, labels=told, average=None)
-    found |= {f"F1 {classes[c]}": float(value) for c, value in zip(told, scores, strict=True)}
+    named = np.union1d(present, predicted)
+    scores = f1_score(labels, predicted, labels=named, average=None)
+    found |= {f"F1 {classes[c]}": float(value) for c, value in zip(named, scores, strict=True)}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 

@@ -139,9 +139,9 @@ def _check_alike(members: list[ModelBundle]) -> None:
 
 def _set_temperatures(head: nn.Module, members: list[ModelBundle]) -> None:
     heads: tuple[str, ...] = head.heads  # type: ignore[assignment]
-    told = [[member.card.temperature(name) for name in heads] for member in members]
+    temperatures = [[member.card.temperature(name) for name in heads] for member in members]
     with torch.no_grad():
-        head.temperatures.copy_(torch.tensor(told))  # type: ignore[operator]
+        head.temperatures.copy_(torch.tensor(temperatures))  # type: ignore[operator]
 
 
 def _least(values: list[float | None]) -> float | None:

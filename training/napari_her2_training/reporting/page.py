@@ -268,11 +268,11 @@ def _plots(run: FinishedRun, main: Evaluation, threshold: float | None) -> dict[
 
 
 def _calibration_words(run: FinishedRun, main: Evaluation) -> str:
-    told = ", ".join(f"{value:.2f}" for value in main.temperatures.values())
+    fitted = ", ".join(f"{value:.2f}" for value in main.temperatures.values())
     where = "" if run.judged == "test" else "; here the same slides are looked at, so the second is too good"
     return (
         f"Calibration: of the answers that are said to be right so often, how many are. Expected calibration "
-        f"error {main.before.error:.3f} as trained, {main.after.error:.3f} calibrated (temperature {told}, "
+        f"error {main.before.error:.3f} as trained, {main.after.error:.3f} calibrated (temperature {fitted}, "
         f"fitted on the validation slides{where})."
     )
 

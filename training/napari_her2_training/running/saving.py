@@ -51,8 +51,8 @@ def save_model(path: Path, fold: TrainedFold, split: Split, config: CasesRunConf
         If it cannot be written, or not be loaded again.
     """
     if fold.no_bundle:
-        told = {"method": fold.facts.method, "arguments": json.dumps(dict(fold.facts.arguments))}
-        write_weights(path, fold.model.state_dict(), told)
+        metadata = {"method": fold.facts.method, "arguments": json.dumps(dict(fold.facts.arguments))}
+        write_weights(path, fold.model.state_dict(), metadata)
         return
     sizes = f"{fold.sizes or split_sizes(split, fold.unit)}; classes {config.data.mapping.in_words()}"
     card = make_card(

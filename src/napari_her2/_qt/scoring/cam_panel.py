@@ -90,7 +90,7 @@ class CamPanel(QWidget):
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self.meaning.setStyleSheet(f"color: {colours.muted};")
-        self.told.setStyleSheet(f"color: {colours.warning};")
+        self.cautions.setStyleSheet(f"color: {colours.warning};")
         self.faithfulness.set_colours(colours)
 
     def set_model(self, entry: ModelEntry | None) -> None:
@@ -142,7 +142,7 @@ class CamPanel(QWidget):
         except Her2Error as error:
             self.failed.emit(Failure(str(error)))
             return
-        self.told.setVisible(False)
+        self.cautions.setVisible(False)
         self._asked_id = self._slide_id
         self.cam_job.start(
             partial(
@@ -203,8 +203,8 @@ class CamPanel(QWidget):
         self.class_name = Combo()
         self.class_name.setAccessibleName("Score that is explained")
         self.progress = _row("Compute Grad-CAM", "Show what the model used for this score")
-        self.told = Label(wrap=True)
-        self.told.setVisible(False)
+        self.cautions = Label(wrap=True)
+        self.cautions.setVisible(False)
         self.check_progress = _row(
             "Check the map of the enlarged tile",
             "Deletes and inserts the pixels that the map marks, beside the same map moved elsewhere",
@@ -219,7 +219,7 @@ class CamPanel(QWidget):
         layout.setSpacing(4)
         layout.addWidget(heading)
         layout.addLayout(choices)
-        for widget in (self.progress, self.told, self.meaning, self.check_progress, self.faithfulness):
+        for widget in (self.progress, self.cautions, self.meaning, self.check_progress, self.faithfulness):
             layout.addWidget(widget)
 
     def _connect(self) -> None:
@@ -243,7 +243,7 @@ class CamPanel(QWidget):
         for job in self.jobs:
             job.cancel()
         self._ready = None
-        self.told.setVisible(False)
+        self.cautions.setVisible(False)
         self.faithfulness.clear()
 
     def _choose_class(self) -> None:
@@ -289,14 +289,14 @@ class CamPanel(QWidget):
         if shown is not None:
             shown.show_only(REGION_CAM.kind)  # the one that was asked for last
             self._session.look_changed.emit(self._slide_id)
-        told = list(explained.ready.warnings)
+        cautions = list(explained.ready.warnings)
         damaged = len(explained.cam.damaged_px0)
         if damaged:
-            told.append(
+            cautions.append(
                 f"The file is damaged in {counted(damaged, 'field')}: what only they cover stays clear."
             )
-        self.told.setText("\n".join(f"⚠ {line}" for line in told))
-        self.told.setVisible(bool(told))
+        self.cautions.setText("\n".join(f"⚠ {line}" for line in cautions))
+        self.cautions.setVisible(bool(cautions))
 
     def _on_checked(self, checked: Checked) -> None:
         if self._keep(checked.ready) and self._tiles.chosen == (self._slide_id, checked.tile):

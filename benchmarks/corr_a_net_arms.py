@@ -89,9 +89,7 @@ def case_means(judged: Judged, cases: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def balanced(labels: np.ndarray, predicted: np.ndarray) -> float:
-    return float(
-        recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
-    )
+    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0))
 
 
 def by_cases(cases: np.ndarray, measure: Callable[[np.ndarray], float]) -> tuple[float, float]:

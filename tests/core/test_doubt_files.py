@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from napari_her2._napari.manual import ManualScore, category_beside
 from napari_her2._napari.work import exporting
 from napari_her2.cohort.facts import scored_facts
 from napari_her2.cohort.outcome import SlideOutcome
 from napari_her2.cohort.table import write_score_table
+from napari_her2.desk.own_score import ManualScore, category_beside
 from napari_her2.errors import JobFailed
 from napari_her2.explain.unfamiliar import unfamiliar_map
 from napari_her2.export.request import Request

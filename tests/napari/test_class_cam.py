@@ -12,12 +12,12 @@ from placed import drawn
 
 from napari_her2._napari.cam_layers import cam_of, show_cam
 from napari_her2._napari.layers import OverlayLook, result_layers, slide_layer
-from napari_her2._napari.manual import ManualScore, category_beside
 from napari_her2._napari.overlays import OverlaySet
 from napari_her2._napari.placement import look_at
 from napari_her2._napari.seen import remove_seen, seen_of, show_seen
 from napari_her2._napari.tags import tag_of
 from napari_her2._napari.tile import TileLookup, read_tile
+from napari_her2.desk.own_score import ManualScore, category_beside
 from napari_her2.explain.image_cam import SIGNED_CAM
 from napari_her2.explain.maps import limits_of
 from napari_her2.explain.region_cam import CamMap

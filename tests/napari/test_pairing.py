@@ -10,13 +10,13 @@ import pytest
 from napari.components import ViewerModel
 from placed import with_tissue
 
-from napari_her2._napari.alignment import Alignment
 from napari_her2._napari.landmarks import Landmarks
 from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.placement import companions, place_of
 from napari_her2._napari.regions import add_region_layer, outlines_px0
 from napari_her2._napari.session import Session, session_of
 from napari_her2.errors import JobFailed
+from napari_her2.registration.affine import Alignment
 from scored import HandSlide, make_pair, make_slide
 
 if TYPE_CHECKING:

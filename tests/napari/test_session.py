@@ -11,11 +11,11 @@ from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 
 from napari_her2._napari.layers import OverlayLook, slide_layer
-from napari_her2._napari.manual import ManualScore, write_manual
 from napari_her2._napari.overlays import overlays_of
 from napari_her2._napari.regions import ellipse_outline
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tile import TileLookup, read_tile
+from napari_her2.desk.own_score import ManualScore, write_manual
 from napari_her2.errors import JobFailed
 from scored import HandSlide, make_image_result, make_result, make_slide
 

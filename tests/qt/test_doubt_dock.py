@@ -15,11 +15,11 @@ from cell_results import make_cell_result
 from cells_by_hand import reading_by_hand
 from doubted import doubted, with_another_answer
 from napari_her2._napari.demands import Demands
-from napari_her2._napari.manual import ManualScore, category_beside
 from napari_her2._napari.tags import METADATA_KEY, OverlayTag, tag_of
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.scoring.result_card import ResultCard
+from napari_her2.desk.own_score import ManualScore, category_beside
 from napari_her2.explain.fields import REGION_CAM
 from napari_her2.inference.result import Progress
 from scored import make_field_result, make_pair, make_result, make_slide

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from driving import score, with_tissue
 
-from napari_her2._napari.alignment import Alignment
-from napari_her2._napari.alignment_store import kept_alignment
 from napari_her2._napari.session import session_of
 from napari_her2._napari.work import Equipment
 from napari_her2._qt.pair.pair_picker import ALONE
@@ -20,6 +18,8 @@ from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.errors import ModelMisfit, SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import PAIR
+from napari_her2.registration.affine import Alignment
+from napari_her2.registration.kept import kept_alignment
 from scored import make_pair, make_result, make_slide
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ import shapely
 from shapely import affinity
 
 from cell_results import CELL_METHOD
-from napari_her2._napari.alignment import Alignment
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.proposals import between_px0
 from napari_her2._napari.region_kinds import PROPOSED, kinds_of
 from napari_her2._napari.work import Equipment
 from napari_her2.errors import Her2Error
 from napari_her2.explain.maps import TileMap
+from napari_her2.registration.affine import Alignment
 from scored import HandSlide, make_result, make_slide
 
 if TYPE_CHECKING:

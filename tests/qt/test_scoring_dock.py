@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from driving import score, with_tissue
 
-from napari_her2._napari.manual import ManualScore
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.scoring import result_panel
+from napari_her2.desk.own_score import ManualScore
 from napari_her2.errors import ModelMisfit, ModelNameTaken, SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE

@@ -8,7 +8,6 @@ from driving import with_tissue
 
 from napari_her2._napari.colormaps import score_hex
 from napari_her2._napari.layers import OverlayLook, slide_layer
-from napari_her2._napari.manual import ManualScore
 from napari_her2._napari.session import Session
 from napari_her2._qt.parts.progress_row import RateMeter, time_left
 from napari_her2._qt.parts.theme import Colours
@@ -17,6 +16,7 @@ from napari_her2._qt.scoring.overlay_controls import OverlayControls
 from napari_her2._qt.scoring.probability_bars import ProbabilityBars
 from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2._qt.scoring.tile_panel import TilePanel
+from napari_her2.desk.own_score import ManualScore
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE
 from scored import make_field_result, make_result, make_slide, without_attention

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2._napari.alignment import POINTS, Alignment
 from napari_her2._napari.colormaps import MARK_COLOUR
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.placement import bounds, place_of
 from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.tags import METADATA_KEY, MarkTag
+from napari_her2.registration.affine import POINTS, Alignment
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from psygnal import Signal
 
-from napari_her2._napari.alignment import Alignment
-from napari_her2._napari.alignment_store import keep_alignment, kept_alignment
 from napari_her2._napari.placement import bounds, companions, place_of
 from napari_her2._napari.tags import slide_tag
 from napari_her2.errors import Her2Error, JobFailed
+from napari_her2.registration.affine import Alignment
+from napari_her2.registration.kept import keep_alignment, kept_alignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,12 @@ from psygnal import Signal
 from napari_her2._napari.cell_hover import cell_words
 from napari_her2._napari.hover import show_values
 from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
-from napari_her2._napari.manual import ManualScore
 from napari_her2._napari.overlays import OverlaySet, active_kept, overlaid_slides, remove_overlays
 from napari_her2._napari.pairing import Pairing
 from napari_her2._napari.placement import MOVING_EVENTS, companions, follow
 from napari_her2._napari.scale_bar import is_measured, show_scale_bar
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, slide_tag, tag_of
+from napari_her2.desk.own_score import ManualScore
 from napari_her2.explain.geometries import TILES
 from napari_her2.inference.withheld import without_answer
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2._napari.demands import Demands
-    from napari_her2._napari.manual import ManualScore
     from napari_her2._napari.settings import Settings
     from napari_her2._napari.tile import TileView
+    from napari_her2.desk.own_score import ManualScore
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
@@ -114,7 +114,7 @@ def adding_model(path: Path, *, force: bool = False) -> Generator[Progress, None
 def exporting(result: SlideResult, manual: ManualScore, folder: Path) -> Generator[Progress, None, Path]:
     """Write a result to a folder, with the pathologist's own score beside it."""
     yield Progress("Writing")
-    from napari_her2._napari.manual import write_manual
+    from napari_her2.desk.own_score import write_manual
     from napari_her2.export.tables import write_result
 
     written = Path(write_result(result, folder))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
-from napari_her2._napari.alignment import POINTS, Alignment
 from napari_her2._napari.landmarks import Landmarks
 from napari_her2._napari.work import identifying
 from napari_her2._qt.pair.slide_drag import SlideDrag
@@ -18,6 +17,7 @@ from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2.errors import Her2Error
+from napari_her2.registration.affine import POINTS, Alignment
 
 if TYPE_CHECKING:
     from napari_her2._napari.pairing import Arrangement, Pairing

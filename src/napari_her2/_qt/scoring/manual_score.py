@@ -9,8 +9,8 @@ from magicgui import magicgui
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QWidget
 
-from napari_her2._napari.manual import ISH_RESULTS, SCORES, ManualScore, category_beside
 from napari_her2._qt.parts.text import Label
+from napari_her2.desk.own_score import ISH_RESULTS, SCORES, ManualScore, category_beside
 
 if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult

@@ -9,7 +9,6 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_her2._napari.judging import demands_of, judge_anew, show_withheld
-from napari_her2._napari.manual import category_beside
 from napari_her2._napari.work import exporting
 from napari_her2._qt.parts.jobs import Job
 from napari_her2._qt.parts.sections import Section
@@ -24,15 +23,16 @@ from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2._qt.scoring.seen_image import SeenImages
 from napari_her2._qt.scoring.strange_tiles import strange_strips
 from napari_her2._qt.scoring.tile_panel import TilePanel
+from napari_her2.desk.own_score import category_beside
 from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from napari_her2._napari.demands import Demands
-    from napari_her2._napari.manual import ManualScore
     from napari_her2._napari.overlays import OverlaySet
     from napari_her2._napari.session import Session
     from napari_her2._napari.settings import Settings
     from napari_her2._qt.parts.theme import Colours
+    from napari_her2.desk.own_score import ManualScore
     from napari_her2.inference.result import SlideResult
 
 

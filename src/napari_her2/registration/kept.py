@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_her2._napari.alignment import Alignment
 from napari_her2.errors import JobFailed
 from napari_her2.outside import Reading
 from napari_her2.own_files import private_folder, read_own, write_own
+from napari_her2.registration.affine import Alignment
 
 FOLDER_VARIABLE = "NAPARI_HER2_ALIGNMENTS"
 _FORMAT = 1

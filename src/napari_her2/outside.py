@@ -158,10 +158,16 @@ class Reading:
                 raise self.refusal(path, f"holds a number of more than {_MAX_DIGITS} digits")
         return values
 
-    def table(self, path: Path | str) -> Table:
-        """Read CSV with the names of its columns in the first line."""
+    def table(self, path: Path | str, separators: str = ",") -> Table:
+        """Read CSV with the names of its columns in the first line.
+
+        Of ``separators`` it is read with the one that this line holds most of: spreadsheet programs of some
+        countries write semicolons.
+        """
         text = self.text(path)
-        reader = csv.reader(io.StringIO(text, newline=""))
+        first = text.partition("\n")[0]
+        separator = max(separators, key=first.count)  # the earlier one where none is there
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         try:
             columns = tuple(name.strip() for name in next(reader, []))
             if len(columns) > MAX_COLUMNS:

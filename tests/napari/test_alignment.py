@@ -7,10 +7,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from napari_her2._napari.case_names import case_of, looks_ihc, partner_of
 from napari_her2.errors import JobFailed
 from napari_her2.registration.affine import Alignment
 from napari_her2.registration.kept import alignment_folder, keep_alignment, kept_alignment
+from napari_her2.slide.case_names import case_of, looks_ihc, partner_of
 
 degrees = st.floats(-180, 180)
 scales = st.floats(0.5, 2.0)

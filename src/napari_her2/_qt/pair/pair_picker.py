@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_her2._napari.case_names import looks_ihc, partner_of
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.parts.theme import Colours
+from napari_her2.slide.case_names import looks_ihc, partner_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

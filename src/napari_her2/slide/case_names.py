@@ -1,4 +1,4 @@
-"""Which two slides belong to one case, guessed from their names."""
+"""Which slides belong to one case, and which stain they have, guessed from their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_STAINS = frozenset({"he", "h&e", "hne", "ihc", "her2", "erbb2", "4b5"})
+_HE = frozenset({"he", "h&e", "hne"})
 _IHC = frozenset({"ihc", "her2", "erbb2", "4b5"})
 _WORD = re.compile(r"[^\W_]+(?:&[^\W_]+)?")
 
@@ -21,12 +21,24 @@ def case_of(name: str) -> tuple[str, ...]:
     >>> case_of("case_001_HE"), case_of("Case-001 HER2")
     (('case', '001'), ('case', '001'))
     """
-    return tuple(word for word in _words(name) if word not in _STAINS)
+    return tuple(word for word in _words(name) if word not in _HE | _IHC)
+
+
+def stain_in(name: str) -> str:
+    """Stain that a name says a slide has: of several words that name one the last counts.
+
+    Examples
+    --------
+    >>> stain_in("case_001_HER2"), stain_in("HER2 study 001 HE"), stain_in("001")
+    ('IHC', 'H&E', '')
+    """
+    named = [word for word in _words(name) if word in _HE | _IHC]
+    return "" if not named else "IHC" if named[-1] in _IHC else "H&E"
 
 
 def looks_ihc(name: str) -> bool:
     """Whether a name says that the slide is an IHC slide."""
-    return any(word in _IHC for word in _words(name))
+    return stain_in(name) == "IHC"
 
 
 def partner_of(name: str, others: Iterable[tuple[str, str]]) -> str:

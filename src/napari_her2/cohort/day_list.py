@@ -1,0 +1,212 @@
+"""The cases of a day, from a folder, files or a table: what was paired and why, before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path  # noqa: TC003 - dataclass
+from typing import TYPE_CHECKING
+
+from napari_her2.cohort.day_files import found_slides
+from napari_her2.cohort.day_pairs import NamePatterns, paired
+from napari_her2.cohort.day_sheet import sheet_entries
+from napari_her2.cohort.entry import Entry
+from napari_her2.errors import JobFailed, SlideError
+from napari_her2.inference.result import Progress
+from napari_her2.number_words import counted
+from napari_her2.outside import expanded
+from napari_her2.slide.names import slide_name
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+__all__ = ["DayList", "Entry", "NamePatterns", "entries_of", "entries_steps"]
+
+TABLES = frozenset({".csv", ".tsv", ".txt"})
+_WORKBOOKS = frozenset({".xlsx", ".xls", ".ods"})
+
+
+@dataclass(frozen=True, slots=True)
+class DayList:
+    """What would be scored.
+
+    Parameters
+    ----------
+    entries : tuple of Entry
+        A case each, those with a problem among them.
+    left_out : tuple of (Path, str)
+        Files that are no part of it, and why: the same file twice, a name that fits no pattern.
+    """
+
+    entries: tuple[Entry, ...]
+    left_out: tuple[tuple[Path, str], ...] = ()
+
+    def in_words(self) -> str:
+        """Count what there is: "80 cases: 78 pairs, 1 single slide, 1 refused"."""
+        fine = [entry for entry in self.entries if not entry.problem]
+        pairs = sum(len(entry.slides) == 2 for entry in fine)
+        counts = ((pairs, "pair"), (len(fine) - pairs, "single slide"))
+        parts = [counted(count, name) for count, name in counts if count]
+        if refused := len(self.entries) - len(fine):
+            parts.append(f"{refused:,} refused")
+        if self.left_out:
+            parts.append(f"{counted(len(self.left_out), 'file')} left out")
+        return f"{counted(len(self.entries), 'case')}: {', '.join(parts)}" if parts else "no slides"
+
+
+def entries_of(
+    source: Path | str | Sequence[Path | str],
+    patterns: NamePatterns | None = None,
+    *,
+    subfolders: bool = True,
+) -> DayList:
+    """Put a list together, without a look into the slides.
+
+    Parameters
+    ----------
+    source : path, or sequence of path
+        A folder, with its subfolders or without; a table (CSV, see `napari_her2.cohort.day_sheet`); or files,
+        folders and tables together.
+    patterns : NamePatterns, optional
+        How the names of H&E and IHC slides look; by default the words in them tell it.
+    subfolders : bool
+        Whether what lies in subfolders belongs to it. Hidden folders, and links to folders, never do.
+
+    Returns
+    -------
+    DayList
+        In the order of a table, else of the names.
+
+    Raises
+    ------
+    JobFailed
+        If there is no slide at all, or a table or folder cannot be read.
+    """
+    given = [source] if isinstance(source, str | os.PathLike) else list(source)
+    listed: list[Entry] = []
+    loose: list[Path] = []
+    left_out: list[tuple[Path, str]] = []
+    for path in (expanded(item) for item in given):
+        if path.suffix.lower() in _WORKBOOKS:
+            raise JobFailed(f"{path.name} is a workbook, which is not read: save its sheet as CSV.")
+        if path.suffix.lower() in TABLES and not path.is_dir():
+            listed += sheet_entries(path)
+        elif path.is_dir():
+            found = found_slides(path, subfolders=subfolders)
+            loose += found.slides
+            left_out += found.left_out
+        else:
+            loose.append(path)
+    unique, twice = _once(loose, [path for entry in listed for path in entry.slides])
+    matched = paired(unique, patterns)
+    entries = _checked([*listed, *matched.entries])
+    if not entries:
+        where = ", ".join(str(item) for item in given[:3])
+        raise JobFailed(f"{where or 'The list'} holds no slide: choose a folder, slide files or a table.")
+    return DayList(_in_own_places(entries), (*left_out, *twice, *matched.left_out))
+
+
+def entries_steps(
+    source: Path | str | Sequence[Path | str],
+    patterns: NamePatterns | None = None,
+    *,
+    subfolders: bool = True,
+) -> Generator[Progress, None, DayList]:
+    """Put a list together as `entries_of`, and open every slide once: what is none is refused in words.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    DayList
+
+    Raises
+    ------
+    JobFailed
+        As for `entries_of`.
+    """
+    yield Progress("Looking for slides")
+    found = entries_of(source, patterns, subfolders=subfolders)
+    looked_at = []
+    for done, entry in enumerate(found.entries):
+        yield Progress("Opening slides", done, len(found.entries), "cases", entry.name)
+        looked_at.append(entry if entry.problem else _looked_at(entry))
+    return replace(found, entries=tuple(looked_at))
+
+
+def _once(loose: Iterable[Path], listed: Iterable[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Files without those that are there already, by another name or path."""
+    known = {os.path.realpath(path): path for path in listed}
+    unique, twice = [], []
+    for path in loose:
+        real = os.path.realpath(path)
+        if real in known:
+            twice.append((path, f"is the same file as {known[real]}"))
+        else:
+            known[real] = path
+            unique.append(path)
+    return unique, twice
+
+
+def _checked(entries: Iterable[Entry]) -> list[Entry]:
+    """Refuse entries whose files are missing, or that another entry is already."""
+    seen: dict[tuple[str, ...], str] = {}
+    checked = []
+    for entry in entries:
+        key = tuple(os.path.realpath(path) for path in entry.slides)
+        missing = next((path for path in entry.files if not path.exists()), None)
+        if entry.problem:
+            problem = entry.problem
+        elif missing is not None:
+            problem = f"There is no file {missing}: check the path."
+        elif key in seen:
+            problem = f"The case {seen[key]} has the same slides: take one of the two rows out."
+        else:
+            problem = ""
+            seen[key] = entry.name
+        checked.append(replace(entry, problem=problem))
+    return checked
+
+
+def _in_own_places(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Give slides of one name a folder each for their results: none may take the place of another's."""
+    names = Counter(slide_name(path).casefold() for entry in entries for path in entry.slides)
+    taken = set(names)
+    placed = []
+    for entry in entries:
+        double = next((path for path in entry.slides if names[slide_name(path).casefold()] > 1), None)
+        if double is None:
+            placed.append(entry)
+            continue
+        folder = f"{slide_name(double)} ({double.parent.name[:60]})"
+        number = 1
+        while folder.casefold() in taken:
+            number += 1
+            folder = f"{slide_name(double)} ({double.parent.name[:60]} {number})"
+        taken.add(folder.casefold())
+        words = f"another slide is called {slide_name(double)}: its result goes to the folder {folder}"
+        placed.append(replace(entry, place=folder, note=entry.with_note(words)))
+    return tuple(placed)
+
+
+def _looked_at(entry: Entry) -> Entry:
+    """Open the slides of an entry: what they lack is its problem, what they warn of a note."""
+    from napari_her2.slide.reader import open_slide
+
+    notes = []
+    for path, mpp in zip(entry.slides, entry.scales, strict=True):
+        try:
+            with open_slide(path, mpp=mpp) as slide:
+                notes += [f"{path.name}: {text}" for text in slide.warnings]
+                if slide.mpp is None:
+                    reason = (
+                        f"{path.name} states no µm/px: give it in a table with the columns he, ihc, mpp and "
+                        f"ihc_mpp."
+                    )
+                    return replace(entry, problem=reason)
+        except SlideError as error:
+            return replace(entry, problem=str(error))
+    return replace(entry, note=entry.with_note(*notes))

@@ -10,10 +10,10 @@ import pytest
 from napari.layers import Layer
 from placed import drawn
 
-from napari_her2._napari.colormaps import score_colours
 from napari_her2._napari.layers import OverlayLook, result_layers, slide_layer
 from napari_her2._napari.tags import tag_of
 from napari_her2._napari.tile import TileLookup
+from napari_her2.explain.class_colours import score_colours
 from scored import make_field_result, make_result, make_slide
 
 # Linear RGB as it is seen without red, without green cones (Machado et al. 2009, full severity).

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from napari.layers import Layer
 from placed import drawn, with_tissue
 
-from napari_her2._napari.colormaps import attention_colours, evidence_colours
 from napari_her2._napari.layers import OverlayLook, beside, result_layers, slide_layer
 from napari_her2._napari.tags import METADATA_KEY, OverlayTag, SlideTag, tag_of
 from napari_her2._napari.tile import TileLookup
+from napari_her2.explain.colours import attention_colours, evidence_colours
 from napari_her2.explain.maps import limits_of
 from scored import make_field_result, make_result, make_slide, without_attention
 

@@ -54,9 +54,10 @@ def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the cache, models, trainings and calibrations of the person who runs it."""
+    """No test reads or writes the cache, models, trainings, calibrations and desk of whoever runs it."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("NAPARI_HER2_CACHE", str(home / "cache"))
     monkeypatch.setenv("NAPARI_HER2_MODELS", str(home / "models"))
     monkeypatch.setenv("NAPARI_HER2_TRAININGS", str(home / "trainings.json"))
     monkeypatch.setenv("NAPARI_HER2_CALIBRATIONS", str(home / "calibrations"))
+    monkeypatch.setenv("NAPARI_HER2_DESK", str(home / "desk"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -44,6 +44,15 @@ def place_of(slide_layer: Image) -> NDArray[np.float64]:
     outer[:2, :2], outer[:2, 2] = affine[-3:-1, -3:-1], affine[-3:-1, -1]
     place: NDArray[np.float64] = outer @ np.asarray(own.affine_matrix)
     return place
+
+
+def layer_of(viewer: ViewerModel | None, slide_id: str) -> Image | None:
+    """Return the layer of a slide; None once it was removed."""
+    for layer in () if viewer is None else viewer.layers:
+        tag = slide_tag(layer)
+        if tag is not None and tag.slide_id == slide_id:
+            return cast("Image", layer)
+    return None
 
 
 def companions(viewer: ViewerModel, slide_id: str) -> list[Layer]:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_her2._napari.cell_hover import cell_words
-from napari_her2._napari.hover import show_values
 from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
-from napari_her2._napari.overlays import OverlaySet, active_kept, overlaid_slides, remove_overlays
+from napari_her2._napari.overlays import overlaid_slides, remove_overlays
 from napari_her2._napari.pairing import Pairing
-from napari_her2._napari.placement import MOVING_EVENTS, companions, follow
+from napari_her2._napari.placement import MOVING_EVENTS, companions, follow, layer_of
 from napari_her2._napari.scale_bar import is_measured, show_scale_bar
+from napari_her2._napari.shown_results import Changed, ShownResults
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, slide_tag, tag_of
 from napari_her2.desk.own_score import ManualScore
-from napari_her2.explain.geometries import TILES
-from napari_her2.inference.withheld import without_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
     from napari_her2._napari.demands import Demands
+    from napari_her2._napari.overlays import OverlaySet
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.reader import Slide
 
@@ -32,15 +34,24 @@ class Session:
     """State of one viewer; made by `session_of`, shared by all docks.
 
     Slides are owned by their layers, layers by the viewer: the session holds the viewer weakly and
-    results by the id of the slide, so that closing a layer closes its file.
+    results by the id of the slide, so that closing a layer closes its file. A slide keeps the results of
+    all models, of which one is shown.
 
     Parameters
     ----------
     viewer : ViewerModel
+
+    Attributes
+    ----------
+    result_changed : Signal(str)
+        Another result of the slide is shown, or none, or the same one judged anew.
+    results_changed : Signal(str)
+        Any result of the slide was added, judged anew, chosen or dropped.
     """
 
     slides_changed = Signal()
     result_changed = Signal(str)
+    results_changed = Signal(str)
     look_changed = Signal(str)
     manual_changed = Signal(str)
     pairing_changed = Signal()
@@ -49,8 +60,7 @@ class Session:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
-        self._results: dict[str, SlideResult] = {}
-        self._overlays: dict[str, OverlaySet] = {}
+        self._shown = ShownResults(viewer)
         self._manual: dict[str, ManualScore] = {}
         self._demands: Demands | None = None
         self._followed: weakref.WeakSet[Image] = weakref.WeakSet()
@@ -75,11 +85,7 @@ class Session:
 
     def layer_of(self, slide_id: str) -> Image | None:
         """Return the layer of a slide, None once it was removed."""
-        for layer in self.slide_layers():
-            tag = slide_tag(layer)
-            if tag is not None and tag.slide_id == slide_id:
-                return layer
-        return None
+        return layer_of(self.viewer, slide_id)
 
     def slide_of(self, slide_id: str) -> Slide | None:
         """Return an open slide, None once its layer was removed."""
@@ -129,99 +135,102 @@ class Session:
         return [layer for layer in over if isinstance(tag_of(layer), RegionTag)]
 
     def _forget(self, slide_id: str) -> None:
-        """Drop what was computed of a slide, and of the case that it belongs to."""
-        result, viewer = self._results.get(slide_id), self.viewer
+        """Drop what was computed of a slide, and of the cases that it belongs to."""
+        viewer = self.viewer
         if viewer is None:
             return
-        of_case = [slide_id] if result is None else [slide.slide_id for slide in result.slides]
         if self._pairing is not None and slide_id in self._pairing.ids:
             self.unpair()  # its alignment is in µm
-        for known in of_case:
-            self._results.pop(known, None)
-            self._overlays.pop(known, None)
+        # What is shown goes last: nothing takes its place.
+        is_shown = partial(self._shown.kept.is_chosen, slide_id)
+        for model in sorted(self.results_of(slide_id), key=is_shown):
+            self.drop_result(slide_id, model)
         for layer in companions(viewer, slide_id):
             if not isinstance(tag_of(layer), RegionTag) and layer in viewer.layers:
                 viewer.layers.remove(layer)
-        for known in of_case:
-            remove_overlays(viewer, known)
-            self.result_changed.emit(known)
 
     def result(self, slide_id: str) -> SlideResult | None:
-        """Return the last result of a slide, whole: to be written or judged anew, not to be shown."""
-        return self._results.get(slide_id)
+        """Return the result of a slide that is shown, whole: to be written or judged, not to be shown."""
+        return self._shown.kept.chosen(slide_id)
 
     def shown(self, slide_id: str) -> SlideResult | None:
-        """Return what may be seen of the last result of a slide; see `without_answer`."""
-        overlays = self._overlays.get(slide_id)
-        return None if overlays is None else overlays.result
+        """Return what may be seen of the result of a slide that is shown; see `without_answer`."""
+        return self._shown.result(slide_id)
+
+    def results_of(self, slide_id: str) -> Mapping[str, SlideResult]:
+        """Results of a slide by the name of the model, whole, the first one that was made first."""
+        return self._shown.kept.of(slide_id)
+
+    def scored_at(self, slide_id: str, model: str) -> datetime | None:
+        """Return when a model scored a slide, with the time zone; None where it did not."""
+        kept = self._shown.kept.kept(slide_id, model)
+        return None if kept is None else kept.when
 
     @property
     def results(self) -> list[SlideResult]:
-        """Results of all slides, each once, whole."""
-        found: dict[str, SlideResult] = {}
-        for slide_id, result in self._results.items():
-            if not any(scored.slide_id in found for scored in result.slides):
-                found[slide_id] = result
-        return list(found.values())
+        """Results of all slides and models, each once, whole."""
+        return self._shown.kept.each()
 
-    def set_result(self, result: SlideResult, look: OverlayLook) -> None:
-        """Keep a result for each of its slides and show it over them, in place of the one before.
+    def set_result(self, result: SlideResult, look: OverlayLook, *, when: datetime | None = None) -> None:
+        """Keep a result for each of its slides and show it over them; those of other models stay kept.
 
         Parameters
         ----------
         result : SlideResult
             Of one slide, or of the two slides of a case; slides that were closed meanwhile are left out.
         look : OverlayLook
+        when : datetime, optional
+            When the slides were scored, with a time zone; by default now.
         """
-        viewer = self.viewer
-        if viewer is None:
-            return
-        scored, seen = [slide.slide_id for slide in result.slides], without_answer(result)
-        shown = [(slide_id, layer) for slide_id in scored if (layer := self.layer_of(slide_id)) is not None]
-        with active_kept(viewer, shown[0][1] if shown else None):
-            for slide_id, layer in shown:
-                self._results[slide_id] = result.seen_from(slide_id)
-                own, leading = seen.seen_from(slide_id), slide_id == scored[0]
-                self._overlays[slide_id] = OverlaySet(viewer, layer, own, look, leading=leading)
-        self._show_pairing()
-        for slide_id in scored:
-            if slide_id in self._results:
-                self.result_changed.emit(slide_id)
+        self._announce(self._shown.add(result, look, when=when))
 
-    def refresh_result(self, result: SlideResult) -> None:
-        """Keep the result of slides that were judged anew, and change their overlays in place.
-
-        Where an answer is withheld now, or shown anyway, there are fewer or more overlays than before: then
-        they are made anew, and what was visible of them stays so.
+    def add_result(self, result: SlideResult, *, when: datetime | None = None) -> None:
+        """Keep a result beside the one that is shown, for `choose_result`; one of its model gives way.
 
         Parameters
         ----------
         result : SlideResult
-            Of slides that have one; those that were closed, or never scored, are left out.
+            Where its model is the one that is shown, it takes the place of what is shown.
+        when : datetime, optional
+            As for `set_result`.
         """
-        refreshed = [slide.slide_id for slide in result.slides if slide.slide_id in self._overlays]
-        seen = without_answer(result)
-        for slide_id in refreshed:
-            self._results[slide_id] = result.seen_from(slide_id)
-            self._refresh_overlays(slide_id, seen.seen_from(slide_id))
-        self._show_pairing()
-        for slide_id in refreshed:
-            self.result_changed.emit(slide_id)
+        self._announce(self._shown.add(result, when=when))
 
-    def _refresh_overlays(self, slide_id: str, own: SlideResult) -> None:
-        shown, viewer, layer = self._overlays[slide_id], self.viewer, self.layer_of(slide_id)
-        if viewer is None or layer is None:
-            return
-        if shown.overlays.keys() == {overlay.kind for overlay in own.overlays}:
-            shown.refresh(own)
-            return
-        with active_kept(viewer, layer):
-            self._overlays[slide_id] = shown.made_anew(viewer, layer, own)
+    def choose_result(self, slide_id: str, model: str) -> None:
+        """Show the result of another model over a slide, and over the other slide that it was made of.
+
+        Parameters
+        ----------
+        slide_id : str
+        model : str
+            Name of a model in `results_of`; of another one nothing happens.
+        """
+        self._announce(self._shown.choose(slide_id, model))
+
+    def drop_result(self, slide_id: str, model: str) -> None:
+        """Forget the result of a model, for all slides that it was made of; another one takes its place."""
+        self._announce(self._shown.drop(slide_id, model))
+
+    def refresh_result(self, result: SlideResult) -> None:
+        """Keep the result of slides that were judged anew, and change their overlays in place if it is shown.
+
+        Parameters
+        ----------
+        result : SlideResult
+            Of slides that have one of the model; those that were closed, or never scored, are left out.
+        """
+        self._announce(self._shown.refresh(result))
+
+    def _announce(self, changed: Changed) -> None:
+        self._show_pairing()
+        for slide_id in changed.shown:
+            self.result_changed.emit(slide_id)
+        for slide_id in changed.kept:
+            self.results_changed.emit(slide_id)
 
     def overlay_sets(self, result: SlideResult) -> list[OverlaySet]:
         """Overlays of all slides of a result, as it is `shown`, that were not scored anew since."""
-        sets = [self._overlays.get(slide.slide_id) for slide in result.slides]
-        return [shown for shown in sets if shown is not None and shown.result.slides[0] in result.slides]
+        return self._shown.sets_of(result)
 
     @property
     def pairing(self) -> Pairing | None:
@@ -261,14 +270,12 @@ class Session:
             return
         pairing.changed.disconnect(self._show_pairing, missing_ok=True)
         pairing.release()
-        moved = self._overlays.get(pairing.ids[1])
-        if moved is not None:
-            moved.set_fade(1.0)
+        self._shown.set_fade(pairing.ids[1], 1.0)
         self.pairing_changed.emit()
 
     def overlays(self, slide_id: str) -> OverlaySet | None:
         """Return the overlays of a slide."""
-        return self._overlays.get(slide_id)
+        return self._shown.overlays(slide_id)
 
     @property
     def demands(self) -> Demands | None:
@@ -299,11 +306,8 @@ class Session:
             viewer.layers.selection.clear()  # napari keeps the last one that was selected, and its file open
         layers = self.slide_layers()
         open_ids = {tag.slide_id for layer in layers if (tag := slide_tag(layer)) is not None}
-        for slide_id in [known for known in self._overlays if known not in open_ids]:
-            # Dropped first: removing the layers comes back here.
-            del self._overlays[slide_id]
-            self._results.pop(slide_id, None)
-            remove_overlays(viewer, slide_id)
+        for slide_id in [known for known in self._shown.kept.slide_ids if known not in open_ids]:
+            self._shown.close(slide_id)
         # Grad-CAM may lie over a slide that was never scored.
         for slide_id in overlaid_slides(viewer) - open_ids:
             remove_overlays(viewer, slide_id)
@@ -328,18 +332,10 @@ class Session:
             follow(viewer, event.source)
 
     def _on_zoom(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
-        for shown in self._overlays.values():
-            shown.follow_zoom()
+        self._shown.follow_zoom()
 
     def _on_status(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
-        viewer = self.viewer
-        if viewer is not None and self._overlays:
-            tiles = {slide_id: shown.layer(TILES.kind) for slide_id, shown in self._overlays.items()}
-            show_values(viewer, tiles, self._cell_words)
-
-    def _cell_words(self, slide_id: str) -> str:
-        viewer, shown = self.viewer, self._overlays.get(slide_id)
-        return "" if viewer is None or shown is None else cell_words(viewer, shown, self.layer_of(slide_id))
+        self._shown.show_status()
 
     def _show_pairing(self) -> None:
         """Fade the IHC slide and its overlays as the pairing says."""
@@ -348,9 +344,7 @@ class Session:
         if pairing is None or layers is None:
             return
         layers[1].opacity = pairing.shown
-        moved = self._overlays.get(pairing.ids[1])
-        if moved is not None:
-            moved.set_fade(pairing.shown)
+        self._shown.set_fade(pairing.ids[1], pairing.shown)
 
     @staticmethod
     def _measured(*layers: Image) -> bool:

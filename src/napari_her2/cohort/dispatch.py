@@ -17,7 +17,7 @@ from napari_her2.cohort.outcome import CohortProgress, SlideOutcome
 from napari_her2.errors import ClusterLost, JobFailed, ModelError, SlideError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from distributed import Future
 
@@ -52,12 +52,22 @@ class Dispatcher:
     jobs : sequence of SlideJob
     retries : int
         How often a slide that failed is tried again.
+    enough : callable
+        Whether to hand out no other slide; those under way are waited for.
     """
 
-    def __init__(self, cluster: Cluster, needs: Needs, jobs: Sequence[SlideJob[Any]], retries: int) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        needs: Needs,
+        jobs: Sequence[SlideJob[Any]],
+        retries: int,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._cluster = cluster
         self._needs = needs
         self._retries = retries
+        self._enough = enough
         self._outcomes: list[SlideOutcome | None] = [None] * len(jobs)
         self._waiting = deque(_Turn(place, job) for place, job in enumerate(jobs))
         self._running: dict[Future[str], tuple[_Turn, str]] = {}
@@ -80,7 +90,7 @@ class Dispatcher:
         Returns
         -------
         tuple of SlideOutcome
-            In the order of the jobs.
+            In the order of the jobs, without those that were not begun.
 
         Raises
         ------
@@ -89,12 +99,15 @@ class Dispatcher:
         """
         total, done = len(self._outcomes), 0
         try:
-            while self._waiting or self._running:
-                self._hand_out()
-                yield CohortProgress(stage, done, total, "slides", self._under_way())
-                for outcome in self._round():
+            while self._running or (self._waiting and not self._enough()):
+                if not self._enough():
+                    self._hand_out()
+                running = tuple(turn.place for turn, _ in self._running.values())
+                yield CohortProgress(stage, done, total, "slides", self._under_way(), places=running)
+                for place, outcome in self._round():
                     done += 1
-                    yield CohortProgress(stage, done, total, "slides", outcome.path.name, outcome=outcome)
+                    name = outcome.path.name
+                    yield CohortProgress(stage, done, total, "slides", name, outcome=outcome, places=(place,))
         finally:
             self._cluster.cancel(list(self._running))
         return tuple(outcome for outcome in self._outcomes if outcome is not None)
@@ -113,7 +126,7 @@ class Dispatcher:
         elif self._idle_since is None:
             self._idle_since = time.monotonic()
 
-    def _round(self) -> Iterator[SlideOutcome]:
+    def _round(self) -> Iterator[tuple[int, SlideOutcome]]:
         """Wait a little; give back what was settled."""
         if not self._running:
             self._wait_for_workers()
@@ -133,7 +146,7 @@ class Dispatcher:
             outcome = self._settle(turn, worker, found)
             if outcome is not None:
                 self._outcomes[turn.place] = outcome
-                yield outcome
+                yield turn.place, outcome
 
     def _settle(
         self, turn: _Turn, worker: str, found: SlideOutcome | Exception | None

@@ -73,10 +73,14 @@ class CohortProgress(Progress):
         Of the slide that this step finished.
     warning : str
         What concerns all slides and should be known; empty where there is nothing.
+    places : tuple of int
+        The slides that this step is about, those under way or the one that is finished, by their number as
+        given, from 0; empty where it is about all.
     """
 
     outcome: SlideOutcome | None = None
     warning: str = ""
+    places: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +90,8 @@ class CohortReport:
     Parameters
     ----------
     outcomes : tuple of SlideOutcome
-        One a slide, in the order in which the slides were given.
+        One a slide, in the order in which the slides were given; without those that were not begun, where
+        somebody had enough.
     """
 
     outcomes: tuple[SlideOutcome, ...]

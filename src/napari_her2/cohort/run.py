@@ -19,11 +19,12 @@ from napari_her2.slide.names import slide_name
 from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from napari_her2.cohort.jobs import SlideJob, Source
     from napari_her2.cohort.tls import TlsFiles
     from napari_her2.inference.result import Progress
+    from napari_her2.models.bundle import ModelBundle
     from napari_her2.slide.tissue import Preset
 
     Steps = Generator[CohortProgress, None, CohortReport]
@@ -94,21 +95,64 @@ def score_cohort_steps(
     out, chosen, in_order = Path(out), ScoringOptions(**options).calibrated(), check_order(order)
     cases = [item if isinstance(item, Case) else Case(Path(item)) for item in slides]
     if scheduler is not None:
-        out, cases = absolute(out), [_anywhere(case) for case in cases]
+        out, cases = absolute(out), [anywhere(case) for case in cases]
     check_writable(out)
     source = ModelSource(model)
     bundle = source.load()
     jobs = [ScoreJob(case, out, chosen, device, backend, skip_finished) for case in cases]
     _refuse_doubles(jobs)
-    if scheduler is None:
-        report = yield from _here("Scoring slides", jobs, bundle)
-    else:
-        report = yield from _there(
-            "Scoring slides", jobs, source.pinned(bundle), out, scheduler, tls, retries
-        )
+    report = yield from score_jobs_steps(
+        jobs, source, bundle, out, scheduler=scheduler, tls=tls, retries=retries
+    )
     if len(jobs) > 1:
         write_score_table(out, report.outcomes, in_order)
     return report
+
+
+def score_jobs_steps(
+    jobs: Sequence[ScoreJob],
+    source: ModelSource,
+    bundle: ModelBundle,
+    out: Path,
+    *,
+    scheduler: str | None = None,
+    tls: TlsFiles | None = None,
+    retries: int = RETRIES,
+    enough: Callable[[], bool] = lambda: False,
+) -> Steps:
+    """Do jobs with one model: what is behind `score_cohort_steps` and a day's list.
+
+    Parameters
+    ----------
+    jobs : sequence of ScoreJob
+        Those for a cluster with absolute paths, see `anywhere`.
+    source : ModelSource
+    bundle : ModelBundle
+        What it loads.
+    out : Path
+        The folder of each job, or one above it.
+    scheduler, tls, retries
+        As for `score_cohort_steps`.
+    enough : callable
+        Whether to begin no other slide; those under way are finished.
+
+    Yields
+    ------
+    CohortProgress
+
+    Returns
+    -------
+    CohortReport
+
+    Raises
+    ------
+    JobFailed
+        What concerns all slides.
+    """
+    if scheduler is None:
+        return (yield from _here("Scoring slides", jobs, bundle, enough))
+    pinned = source.pinned(bundle)
+    return (yield from _there("Scoring slides", jobs, pinned, out, scheduler, tls, retries, enough))
 
 
 def embed_cohort_steps(
@@ -177,25 +221,38 @@ def embed_cohort_steps(
     return (yield from _there("Embedding slides", jobs, source.pinned(tool), out, scheduler, tls, retries))
 
 
-def _here(stage: str, jobs: Sequence[SlideJob[Any]], tool: Any) -> Steps:  # noqa: ANN401 - of any source
+def _here(
+    stage: str,
+    jobs: Sequence[SlideJob[Any]],
+    tool: Any,  # noqa: ANN401 - of any source
+    enough: Callable[[], bool] = lambda: False,
+) -> Steps:
     """Work on this machine, one slide after the other."""
     outcomes = []
     for done, job in enumerate(jobs, start=1):
+        if enough():
+            break
         try:
-            outcome = yield from _named(job, tool)
+            outcome = yield from _named(job, tool, done - 1)
         except Exception as error:  # noqa: BLE001 - what nobody foresaw costs one slide too, as on a cluster
             forget_locals(error)
             outcome = SlideOutcome.failure(job.path, error)
         outcomes.append(outcome)
-        yield CohortProgress(stage, done, len(jobs), "slides", job.path.name, outcome=outcome)
+        place = (done - 1,)
+        yield CohortProgress(stage, done, len(jobs), "slides", job.path.name, outcome=outcome, places=place)
     return CohortReport(tuple(outcomes))
 
 
-def _named(job: SlideJob[Any], tool: Any) -> Generator[CohortProgress, None, SlideOutcome]:  # noqa: ANN401
+def _named(
+    job: SlideJob[Any],
+    tool: Any,  # noqa: ANN401 - of any source
+    place: int,
+) -> Generator[CohortProgress, None, SlideOutcome]:
     """Pass on the steps of a slide, with its name before the stage."""
 
     def named(step: Progress) -> CohortProgress:
-        return CohortProgress(f"{job.path.name}: {step.stage}", step.done, step.total, step.unit, step.note)
+        stage = f"{job.path.name}: {step.stage}"
+        return CohortProgress(stage, step.done, step.total, step.unit, step.note, places=(place,))
 
     return passed_on(job.steps(tool), named)
 
@@ -208,6 +265,7 @@ def _there(
     scheduler: str,
     tls: TlsFiles | None,
     retries: int,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Steps:
     """Let the workers of a cluster work."""
     # Loads dask.distributed, an extra.
@@ -225,10 +283,10 @@ def _there(
             "Checking the workers", 0, found, "workers", "each loads the model", warning=warning
         )
         cluster.admit(needs)
-        return CohortReport((yield from Dispatcher(cluster, needs, jobs, retries).steps(stage)))
+        return CohortReport((yield from Dispatcher(cluster, needs, jobs, retries, enough).steps(stage)))
 
 
-def _anywhere(case: Case) -> Case:
+def anywhere(case: Case) -> Case:
     """Return the same case with paths that mean the same on another machine."""
     ihc = None if case.ihc is None else absolute(case.ihc)
     regions = None if case.regions is None else absolute(case.regions)

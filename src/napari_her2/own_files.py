@@ -72,13 +72,15 @@ def private_folder(folder: Path, *, within: bool = False) -> Path:
     return folder
 
 
-def open_own(path: Path, mode: FileMode) -> BinaryIO:
+def open_own(path: Path, mode: FileMode, *, shared: bool = False) -> BinaryIO:
     """Open a file of ours; nothing of it is changed yet.
 
     Parameters
     ----------
     path : Path
     mode : {"rb", "r+b", "ab"}
+    shared : bool
+        Whether a new file gets the usual rights, for a folder that several people work in.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def open_own(path: Path, mode: FileMode) -> BinaryIO:
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise _refused(errno.ELOOP, _NO_LINK, path)
     try:
-        descriptor = os.open(path, _FLAGS[mode] | _SAFELY, 0o600)
+        descriptor = os.open(path, _FLAGS[mode] | _SAFELY, 0o666 if shared else 0o600)
     except OSError as error:
         if path.is_symlink():
             raise _refused(errno.ELOOP, _NO_LINK, path) from error

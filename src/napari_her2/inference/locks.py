@@ -18,10 +18,13 @@ class FileLock:
     ----------
     path : Path
         Made where it is absent, and left in place: deleting it would let two holders in.
+    shared : bool
+        Whether others may take it too, where it is their turn: the file gets the usual rights.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path = path
+        self._shared = shared
         self._file: BinaryIO | None = None
 
     def acquire(self) -> bool:
@@ -37,7 +40,7 @@ class FileLock:
         OSError
             If the file cannot be made, or is a link or no plain file.
         """
-        file = open_own(self.path, "ab")
+        file = open_own(self.path, "ab", shared=self._shared)
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):

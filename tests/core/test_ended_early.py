@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
+
+from napari_her2.export.kept_result import KEPT_NAME, read_kept, write_kept
 
 pytestmark = [
     pytest.mark.slow,
@@ -66,6 +69,10 @@ def written(out, slide):
     found = {item.name: item.read_bytes() for item in folder.iterdir()}
     values = json.loads(found.pop("result.json"))
     assert values.pop("seconds")
+    kept = read_kept(folder / KEPT_NAME)
+    write_kept(replace(kept, seconds={}), out / "timeless")
+    found[KEPT_NAME] = (out / "timeless").read_bytes()
+    (out / "timeless").unlink()
     return found | {"result.json": json.dumps(values)}
 
 
@@ -105,9 +112,10 @@ def test_three_processes_on_one_cache_and_one_output_end_with_one_whole_result(
     after = written(tmp_path / "out", he_slide)
     # Whoever could not write the cache says so in its result.
     values, expected = json.loads(after.pop("result.json")), json.loads(fresh["result.json"])
+    assert after.pop(KEPT_NAME)
     values["warnings"] = [line for line in values["warnings"] if "another program" not in line.lower()]
     assert values == expected
-    assert after == {name: data for name, data in fresh.items() if name != "result.json"}
+    assert after == {name: data for name, data in fresh.items() if name not in ("result.json", KEPT_NAME)}
     code, told = score(*arguments)
     assert code == 0, told
     assert written(tmp_path / "out", he_slide) == fresh

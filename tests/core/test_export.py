@@ -56,10 +56,10 @@ def refuse(name):
     raise AssertionError(f"{name} is not JSON")
 
 
-def test_the_folder_is_named_after_the_slide_and_holds_the_four_files(written, scored):
+def test_the_folder_is_named_after_the_slide_and_holds_its_files(written, scored):
     assert written.name == scored.slide
     names = {path.name for path in written.iterdir()}
-    assert names == {"result.json", "tiles.csv", "maps.npz", "regions.geojson"}
+    assert names == {"result.json", "result.her2", "tiles.csv", "maps.npz", "regions.geojson"}
     assert [path.name for path in written.parent.iterdir()] == [scored.slide]
 
 

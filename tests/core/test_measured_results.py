@@ -35,12 +35,18 @@ MEASURES = {
 
 
 @pytest.fixture
-def measured(scored: SlideResult) -> SlideResult:
+def measured(scored: SlideResult, monkeypatch: pytest.MonkeyPatch) -> SlideResult:
+    with_a_file(monkeypatch, scored, "cells.csv")
+    return replace(scored, probabilities={}, uncertainty=None, measures=MEASURES)
+
+
+def with_a_file(monkeypatch: pytest.MonkeyPatch, result: SlideResult, name: str) -> None:
+    """Let the method of a result add a file."""
+
     def write(path: Path) -> None:
         path.write_text("cell\n1\n", encoding="utf-8")
 
-    slide = replace(scored.slides[0], files=(("cells.csv", write),))
-    return replace(scored, slides=(slide,), probabilities={}, uncertainty=None, measures=MEASURES)
+    monkeypatch.setattr(type(METHODS[result.method]), "files", lambda self, scored: ((name, write),))
 
 
 def test_there_is_no_confidence_without_probabilities(measured: SlideResult) -> None:
@@ -68,10 +74,12 @@ def test_a_measure_does_not_take_the_place_of_what_every_result_has(measured: Sl
         result_values(replace(measured, measures={"score": "3+"}))
 
 
-def test_a_file_of_another_name_is_not_written(measured: SlideResult, tmp_path: Path) -> None:
-    slide = replace(measured.slides[0], files=(("result.json", lambda path: None),))
+def test_a_file_of_another_name_is_not_written(
+    measured: SlideResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_file(monkeypatch, measured, "result.json")
     with pytest.raises(ValueError, match=r"no file result\.json"):
-        write_result(replace(measured, slides=(slide,)), tmp_path)
+        write_result(measured, tmp_path)
 
 
 def test_measures_are_columns_of_the_table(

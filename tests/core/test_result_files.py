@@ -38,9 +38,9 @@ def test_nothing_of_an_older_result_stays_under_a_newer_one_of_another_kind(tmp_
     folder = write_result(make_pair(slide), tmp_path)
     assert (folder / "IHC" / "maps.npz").exists()
     assert write_result(make_image_result(slide, images=2), tmp_path) == folder
-    assert names(folder) == {"result.json", "image-1.png", "image-2.png"} | OF_A_SLIDE
+    assert names(folder) == {"result.json", "result.her2", "image-1.png", "image-2.png"} | OF_A_SLIDE
     write_result(make_result(slide), tmp_path)
-    assert names(folder) == {"result.json"} | OF_A_SLIDE
+    assert names(folder) == {"result.json", "result.her2"} | OF_A_SLIDE
 
 
 def test_files_of_others_stay_also_in_the_folder_of_a_stain(tmp_path):
@@ -61,6 +61,7 @@ def test_files_of_others_stay_also_in_the_folder_of_a_stain(tmp_path):
     assert {name for name in names(folder) if (folder / name).is_file()} == {
         *strangers,
         "result.json",
+        "result.her2",
         *OF_A_SLIDE,
     }
     assert all((folder / name).read_text() == name for name in strangers)

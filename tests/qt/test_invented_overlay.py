@@ -19,7 +19,9 @@ from napari_her2._napari.tile import TileLookup
 from napari_her2._qt.scoring.result_panel import ResultPanel
 from napari_her2.explain.maps import TileMap
 from napari_her2.explain.overlays import Column, Outlined, OverlayInfo, Ranking, TileWords
+from napari_her2.export.kept_result import KEPT_NAME, read_kept
 from napari_her2.export.tables import write_result
+from napari_her2.methods.catalogue import METHODS
 from scored import CLASSES, make_result, make_slide
 
 if TYPE_CHECKING:
@@ -179,9 +181,12 @@ def test_each_is_read_under_the_cursor_and_of_a_tile(shown) -> None:
     assert [strip.title for strip in panel.tiles.gallery.strips] == ["most crowded", "least crowded"]
 
 
-def test_each_is_written_to_files(tmp_path: Path) -> None:
+def test_each_is_written_to_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = invented(make_slide())
+    monkeypatch.setattr(type(METHODS[result.method]), "drawings", (Centres,))
     folder = write_result(result, tmp_path)
+    (centres,) = read_kept(folder / KEPT_NAME).slides[0].extras
+    np.testing.assert_array_equal(centres.points_px0, [[10, 20], [30, 40]])
     with (folder / "tiles.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [rows[-1][f"cells_percent_{name}"] for name in CLASSES] == ["100.00", "80.00", "60.00", "40.00"]

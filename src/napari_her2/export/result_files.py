@@ -22,11 +22,13 @@ RESULT_FILE = "result.json"
 TILES_FILE = "tiles.csv"
 MAPS_FILE = "maps.npz"
 REGIONS_FILE = "regions.geojson"
+KEPT_NAME = "result.her2"
+"""The whole result, from which all the others can be written again (`napari_her2.export.kept_result`)."""
 OF_A_SLIDE = (TILES_FILE, MAPS_FILE, REGIONS_FILE)
 """What every scored slide has: the first in the folder of the result, another in one named by its stain."""
 OF_A_METHOD = ("cells.csv", "cells.geojson", "cells.geojson.zip")
 """What a method may add for a slide."""
-_OURS = frozenset((RESULT_FILE, *OF_A_SLIDE, *OF_A_METHOD))
+_OURS = frozenset((RESULT_FILE, KEPT_NAME, *OF_A_SLIDE, *OF_A_METHOD))
 _IMAGE = re.compile(r"image-[0-9]+\.png")
 _MOST_BYTES = 64 << 20
 """Of a result.json: it holds no tiles, so that one of more is none of ours."""
@@ -172,6 +174,8 @@ def finished_result(folder: Path, request: Request) -> dict[str, Any] | None:
 
 def _files(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
     """Every file that goes with a result.json."""
+    if values.get("kept") is not None:  # older results keep none
+        yield folder / KEPT_NAME
     for number, slide in enumerate(values["slides"]):
         stain = slide["stain"]
         if stain not in STAINS:

@@ -1,4 +1,4 @@
-"""A result as files: result.json, tiles.csv, maps.npz, regions.geojson, and the images a model looked at."""
+"""A result as files: result.json, tiles.csv, maps.npz, regions.geojson, images, and the whole of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from napari_her2.export.cells import cell_files
 from napari_her2.export.csv_cells import write_table
 from napari_her2.export.doubt import doubt_values, slide_doubt_values
 from napari_her2.export.geojson import regions_geojson
+from napari_her2.export.kept_result import write_kept
 from napari_her2.export.result_files import (
+    KEPT_NAME,
     MAPS_FILE,
     OF_A_METHOD,
     REGIONS_FILE,
@@ -27,6 +29,7 @@ from napari_her2.export.result_files import (
     result_folder,
 )
 from napari_her2.inference.withheld import without_answer
+from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +71,8 @@ def write_result(result: SlideResult, out_dir: Path, request: Request | None = N
     target = result_folder(result.slide, result.slide_sha256, result.slide_sha256_head, out_dir)
     with whole_folder(target, is_of_result) as folder:
         asked = {} if request is None else {"request": request.values()}
-        _write_json(folder / RESULT_FILE, result_values(result) | asked)
+        _write_json(folder / RESULT_FILE, result_values(result) | asked | {"kept": KEPT_NAME})
+        write_kept(result, folder / KEPT_NAME)
         _write_slide(folder, result)
         for other in result.slides[1:]:
             (folder / other.stain).mkdir()
@@ -128,7 +132,7 @@ def _common_values(result: SlideResult) -> dict[str, Any]:
         "slides_agree": result.agree,
         "rule": result.rule or None,
         "tiles_by_confidence": dict(result.trust),
-        "slides": [_slide_values(slide) for slide in result.slides],
+        "slides": [_slide_values(slide, result.method) for slide in result.slides],
         "tiles": len(result.table),
         "corrupt_tiles": len(result.corrupt),
         "regions": result.regions,
@@ -146,7 +150,7 @@ def _common_values(result: SlideResult) -> dict[str, Any]:
     }
 
 
-def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
+def _slide_values(slide: ScoredSlide, method: str) -> dict[str, Any]:
     return {
         "slide": slide.path.name,
         "slide_sha256": slide.fingerprint,
@@ -159,7 +163,7 @@ def _slide_values(slide: ScoredSlide) -> dict[str, Any]:
         "mpp_source": slide.mpp_source,
         "tissue_mm2": slide.tissue_mm2,
         "images": [_image_values(thumbnail) for thumbnail in slide.thumbnails],
-        "files": [name for name, _ in _added_files(slide)],
+        "files": [name for name, _ in _added_files(slide, method)],
         **slide_doubt_values(slide),
     }
 
@@ -175,10 +179,11 @@ def _image_values(thumbnail: Thumbnail) -> dict[str, Any]:
     }
 
 
-def _added_files(slide: ScoredSlide) -> tuple[tuple[str, Writer], ...]:
+def _added_files(slide: ScoredSlide, method: str) -> tuple[tuple[str, Writer], ...]:
     """Files beside those that every slide has: of its cells, and what its method adds."""
     cells = cell_files(slide)
-    return (*cells, *(added for added in slide.files if added[0] not in dict(cells)))
+    own = METHODS[method].files(slide) if method in METHODS else ()
+    return (*cells, *(added for added in own if added[0] not in dict(cells)))
 
 
 def _write_slide(folder: Path, result: SlideResult) -> None:
@@ -187,7 +192,7 @@ def _write_slide(folder: Path, result: SlideResult) -> None:
     _write_json(folder / REGIONS_FILE, regions_geojson(result))
     for number, thumbnail in enumerate(result.thumbnails, start=1):
         _write_png(folder / image_file(number), thumbnail.rgb)
-    for name, write in _added_files(result.slides[0]):
+    for name, write in _added_files(result.slides[0], result.method):
         if name not in OF_A_METHOD:
             raise ValueError(f"a result has no file {name}, and would not replace it: name it in OF_A_METHOD")
         write(folder / name)

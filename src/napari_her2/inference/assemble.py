@@ -23,8 +23,7 @@ from napari_her2.models.familiarity import IN_PART, UNLIKE
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -190,7 +189,6 @@ def scored_slide(
     extras: tuple[Drawing, ...] = (),
     tiles_info: OverlayInfo = TILES,
     cells: CellReading | None = None,
-    files: tuple[tuple[str, Callable[[Path], None]], ...] = (),
 ) -> ScoredSlide:
     """Name a slide beside what was found on it, and add maps of tissue and damage.
 
@@ -202,7 +200,7 @@ def scored_slide(
     damage : OverlayInfo
         How the map of damage is described.
     stain, looks_like, table, maps, grid, tissue, tissue_mm2, corrupt, compared
-    thumbnails, extras, tiles_info, cells, files
+    thumbnails, extras, tiles_info, cells
         As of `ScoredSlide`.
 
     Returns
@@ -229,7 +227,6 @@ def scored_slide(
         extras=extras,
         tiles_info=tiles_info,
         cells=cells,
-        files=files,
     )
 
 

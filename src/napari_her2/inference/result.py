@@ -14,7 +14,7 @@ from napari_her2.models.card import BOTH, NOTICE
 from napari_her2.models.class_scores import findings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -143,9 +143,6 @@ class ScoredSlide:
         What a tile is called, and how one is described.
     cells : CellReading or None
         The cells that were read, where the method reads cells.
-    files : tuple of (str, callable)
-        What the method adds to the folder of the result: a name of
-        `napari_her2.export.result_files.OF_A_METHOD`, and what writes a file of that path.
     familiarity : SlideFamiliarity
         How much the slide looks like what the model learnt from; "not known" where the model cannot tell.
     """
@@ -169,7 +166,6 @@ class ScoredSlide:
     extras: tuple[Drawing, ...] = ()
     tiles_info: OverlayInfo = TILES
     cells: CellReading | None = None
-    files: tuple[tuple[str, Callable[[Path], None]], ...] = ()
     familiarity: SlideFamiliarity = NOTHING_KNOWN
 
     @property

@@ -34,6 +34,7 @@ def without_answer(result: SlideResult) -> SlideResult:
         uncertainty=None,
         heads={},
         doubt=replace(result.doubt, answer=None, spread=None),
+        limits=replace(result.limits, reason=""),  # which may name classes
     )
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from napari_her2.models.card import PAIR
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
 
     from napari_her2.cells.rules import Rules
     from napari_her2.inference.job import ScoringJob
@@ -78,6 +79,8 @@ class Method(ABC):
         Whether it needs a bundle; a method without one has a card of its own (`own_card`).
     explanations : frozenset of str
         How its answers can be explained; `explains` says it for one model.
+    drawings : tuple of type
+        Geometries that it brings along: frozen dataclasses, which kept results may hold.
     """
 
     name: ClassVar[str]
@@ -88,6 +91,7 @@ class Method(ABC):
     architectures: ClassVar[tuple[str, ...]] = ()
     needs_weights: ClassVar[bool] = True
     explanations: ClassVar[frozenset[Explanation]] = frozenset()
+    drawings: ClassVar[tuple[type[Any], ...]] = ()
 
     @property
     def takes_pair(self) -> bool:
@@ -137,6 +141,22 @@ class Method(ABC):
         if len(scored.corrupt):
             words += f" · {len(scored.corrupt):,} damaged tiles left out"
         return words
+
+    def files(self, scored: ScoredSlide) -> tuple[tuple[str, Callable[[Path], None]], ...]:
+        """Name what the method adds to the folder of a result, beside what every slide has.
+
+        Parameters
+        ----------
+        scored : ScoredSlide
+
+        Returns
+        -------
+        tuple of (str, callable)
+            A name of `napari_her2.export.result_files.OF_A_METHOD`, and what writes a file of that path from
+            what the slide holds: also of a result that was kept, and is read again.
+        """
+        del scored
+        return ()
 
     def limit(self, scored: ScoredSlide) -> str:
         """Warn of what the method cannot see on a slide, and what follows from it; empty for nothing."""

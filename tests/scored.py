@@ -43,6 +43,9 @@ class HandSlide:
         self.level_downsamples = ((1.0, 1.0),)
         self.mpp = mpp
         self.mpp_source = "given by the user" if mpp else "not stated"
+        self.mpp_given = mpp is not None
+        self.stated_scales = ()
+        self.header_contradiction = ""
         self.name = name
         self.path = Path(f"/slides/{name}.svs")
         self.slide_id = f"id of {name}"

@@ -8,11 +8,16 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from xml.etree import ElementTree
 
+from napari_her2.slide.scanner_habits import habit_of
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+Stated: TypeAlias = tuple[str, object, object]
+"""A place of a header that states a scale: where, and its (y, x) fields."""
 
 NOT_STATED = "not stated"
 GIVEN_BY_USER = "given by the user"
@@ -34,9 +39,10 @@ _PRINT_DPI = (
 )
 _SAME_DPI = 2e-3
 _MOST_STRETCHED = 4.0  # pixels of scanners are square, or nearly; line scanners at worst some times as long
-# 40x is 0.25 µm/px on most scanners, 20x 0.5.
-_OBJECTIVE_TIMES_MPP = 10.0
+# Objectives are coarse: 20x is 0.346 µm/px on one scanner and 0.5 on another. What two places of one header
+# say of the same pixels is no matter of scanners.
 _CONTRADICTION = 1.5
+_SAME_SCALE = 1.15
 
 _NUMBER = re.compile(
     r"\+?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[+-]?[0-9]{1,3})?\s*(x|×|um|µm|μm|microns?)?(/(px|pixel))?",
@@ -58,6 +64,22 @@ UM_PER_UNIT = {
 
 
 @dataclass(frozen=True, slots=True)
+class StatedScale:
+    """What one place of a header says of the scale, where it is believed.
+
+    Parameters
+    ----------
+    source : str
+        The place, in words: "OME-XML".
+    mpp : tuple of float
+        (y, x) µm per level-0 pixel.
+    """
+
+    source: str
+    mpp: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class SlideFacts:
     """What the header of a slide states.
 
@@ -75,6 +97,12 @@ class SlideFacts:
         Colour profile.
     warnings : tuple of str
         What a user should know, a sentence each.
+    stated : tuple of StatedScale
+        All that the header says of the scale and that can be true, what is used first.
+    scale_problem : str
+        In which way it contradicts itself about the scale, a sentence; empty where it does not.
+    scale_doubts : tuple of str
+        Those of the warnings that are about the scale: no concern of who knows it better.
     """
 
     vendor: str | None
@@ -83,6 +111,9 @@ class SlideFacts:
     mpp_source: str
     icc_profile: bytes | None
     warnings: tuple[str, ...] = ()
+    stated: tuple[StatedScale, ...] = ()
+    scale_problem: str = ""
+    scale_doubts: tuple[str, ...] = ()
 
 
 def as_float(value: object) -> float | None:
@@ -153,6 +184,7 @@ def stated_facts(
     shape: tuple[int, int],
     icc_profile: bytes | None,
     warnings: tuple[str, ...] = (),
+    others: Sequence[Stated] = (),
 ) -> SlideFacts:
     """Judge what a header states, and put it together.
 
@@ -170,12 +202,18 @@ def stated_facts(
     icc_profile : bytes or None
     warnings : tuple of str
         What is known already; doubts about the scale are added.
+    others : sequence of (str, object, object)
+        Other places of the header that state a scale: where, and their (y, x) fields. They are not used, but
+        compared with.
     """
     power = as_float(objective)
-    judged, source, doubts = checked_mpp(*mpp, source, shape)
-    if judged is not None and power is not None:
-        doubts += _contradiction(power, judged)
-    return SlideFacts(vendor, power, judged, source, icc_profile, (*warnings, *doubts))
+    judged, used, doubts = checked_mpp(*mpp, source, shape)
+    places = [(name, checked_mpp(y, x, name, shape)[0]) for name, y, x in ((source, *mpp), *others)]
+    stated = tuple(StatedScale(name, found) for name, found in places if found is not None)
+    problem = "" if judged is None else _contradiction(vendor, power, judged, stated)
+    doubts += (problem,) if problem else ()
+    warnings = (*warnings, *doubts)
+    return SlideFacts(vendor, power, judged, used, icc_profile, warnings, stated, problem, doubts)
 
 
 def _stretched(mpp_y: float, mpp_x: float) -> bool:
@@ -191,16 +229,30 @@ def _fits_on_glass(mpp: tuple[float, float], shape: tuple[int, int]) -> bool:
     return longer <= _GLASS_UM[0] and shorter <= _GLASS_UM[1]
 
 
-def _contradiction(objective: float, mpp: tuple[float, float]) -> tuple[str, ...]:
-    """Return the sentence about an objective and a scale that do not go together; none where they do."""
-    usual = _OBJECTIVE_TIMES_MPP / objective
-    ratio = math.sqrt(mpp[0] * mpp[1]) / usual
-    if 1 / _CONTRADICTION <= ratio <= _CONTRADICTION:
-        return ()
+def _contradiction(
+    vendor: str | None, objective: float | None, mpp: tuple[float, float], stated: Sequence[StatedScale]
+) -> str:
+    """Return the sentence about what does not go together in a header; empty where all does."""
+    for other in stated:
+        if any(_apart(a, b) > _SAME_SCALE for a, b in zip(mpp, other.mpp, strict=True)):
+            return (
+                f"The file states {mpp[1]:.4g} µm/px ({stated[0].source}) and {other.mpp[1]:.4g} µm/px "
+                f"({other.source}): one of them is wrong; choose the right one, or measure it."
+            )
+    if objective is None:
+        return ""
+    size = math.sqrt(mpp[0] * mpp[1])
+    usual = {habit_of(vendor, objective).mpp, habit_of(None, objective).mpp}
+    if min(_apart(size, habit) for habit in usual) <= _CONTRADICTION:
+        return ""
     return (
-        f"The file states an objective of {objective:g}x, which makes about {usual:.2g} µm/px, and "
-        f"{mpp[1]:.4g} µm/px: one of them is wrong; check, and give the right µm/px if it is another.",
+        f"The file states an objective of {objective:g}x, which makes about {min(usual):.2g} µm/px, and "
+        f"{mpp[1]:.4g} µm/px: one of them is wrong; check, and give the right µm/px if it is another."
     )
+
+
+def _apart(one: float, other: float) -> float:
+    return max(one / other, other / one)
 
 
 def _shown(value: object) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2.slide.facts import Stated
     from napari_her2.slide.sources import TileSource
     from napari_her2.slide.tiff_chain import TiffHeaders
 
@@ -181,7 +182,9 @@ def _facts(
     x: object = found.get("openslide.mpp-x")
     source = TIFF_RESOLUTION if vendor == "generic-tiff" else f"{named} header"
     ome = ome_facts(comment, shape) if vendor == "generic-tiff" else None
+    others: list[Stated] = []
     if ome and (ome[0] is not None or ome[1] is not None):
+        others.append((source, y, x))
         y, x, source = ome[0], ome[1], "OME-XML"
     if vendor == "aperio" and (x is None or objective is None):
         fields = aperio_fields(comment)
@@ -199,6 +202,7 @@ def _facts(
         source=source,
         shape=shape,
         icc_profile=icc_profile,
+        others=others,
     )
 
 

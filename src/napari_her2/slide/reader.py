@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_her2.errors import SlideError
 from napari_her2.slide.backends import BackendName, open_backend
-from napari_her2.slide.facts import MAX_MPP, MIN_MPP, as_float, plausible_mpp
+from napari_her2.slide.facts import GIVEN_BY_USER, MAX_MPP, MIN_MPP, as_float, plausible_mpp
 from napari_her2.slide.identity import Identity
 from napari_her2.slide.whole_slide import Slide
 
@@ -24,6 +24,7 @@ def open_slide(
     *,
     mpp: float | tuple[float, float] | None = None,
     backend: BackendName = "auto",
+    mpp_source: str = GIVEN_BY_USER,
 ) -> Slide:
     """Open a slide.
 
@@ -37,6 +38,8 @@ def open_slide(
         Library to read with. "auto" takes tiffslide, and OpenSlide for what tiffslide cannot open;
         `Slide.backend` and `Slide.warnings` say which and why. A plain picture is decoded whole, and is a
         slide of one level that states no µm/px.
+    mpp_source : str
+        How your ``mpp`` is known, in words; `Slide.mpp_source` and every result have it.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def open_slide(
             raise SlideError(f"{place.name} is an empty file: copy the slide again from its source.")
         identity = Identity(place)  # first: what is read from now on belongs to the files as they are now
         opened, notes = open_backend(place, backend)
-        return Slide(place, opened, notes, given, identity)
+        return Slide(place, opened, notes, given, identity, mpp_source)
     except (FileNotFoundError, NotADirectoryError):
         raise SlideError(f"There is no file {place}: check the path.") from None
     except OSError as error:

@@ -155,14 +155,16 @@ class TiffBackend:
     def _find_facts(self) -> SlideFacts:
         shape = self.levels[0].shape
         tiff, page = self._slide.ts_tifffile, self._contents.levels[0].pages[0]
-        vendor, objective, mpp, source = header_facts(tiff, page, self._properties, self._contents.ome)
+        vendor, objective, stated = header_facts(tiff, page, self._properties, self._contents.ome)
+        (source, *mpp), *others = stated
         tag = page.tags.get(_ICC_TAG) or tiff.pages[0].tags.get(_ICC_TAG)
         return stated_facts(
             vendor=vendor,
             objective=objective,
-            mpp=mpp,
+            mpp=(mpp[0], mpp[1]),
             source=source,
             shape=shape,
+            others=others,
             icc_profile=tag.value if tag is not None and isinstance(tag.value, bytes) else None,
             warnings=(*self._notes, *self._gaps()),
         )

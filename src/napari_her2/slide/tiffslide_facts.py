@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tifffile import TiffFile
     from tiffslide import TiffSlide
 
+    from napari_her2.slide.facts import Stated
     from napari_her2.slide.ome import OmeImage
 
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 270, 282, 283, 296
@@ -69,7 +70,7 @@ def header_facts(
     page: Any,  # noqa: ANN401 - tifffile
     properties: dict[str, Any],
     ome: OmeImage | None,
-) -> tuple[str | None, object, tuple[object, object], str]:
+) -> tuple[str | None, object, list[Stated]]:
     """Vendor, objective and scale as the header states them.
 
     Parameters
@@ -86,29 +87,27 @@ def header_facts(
     -------
     vendor : str or None
     objective : object
-    mpp : tuple of object
-        (y, x), None where not stated.
-    source : str
-        Where the scale comes from.
+    stated : list of (str, object, object)
+        Each place that states a scale, and its (y, x) fields; what is used first, and at least one.
     """
     vendor, objective = properties.get("tiffslide.vendor"), properties.get("tiffslide.objective-power")
-    mpp: tuple[object, object] = _page_scale(page)
-    source = TIFF_RESOLUTION
+    tags = _page_scale(page)
+    found: list[Stated] = [(TIFF_RESOLUTION, *tags)]
     description = next((text for text in (_text(page), _text(tiff.pages[0])) if text.startswith(_APERIO)), "")
     fields = aperio_fields(description)
     stated = properties.get("tiffslide.mpp-y"), properties.get("tiffslide.mpp-x")
     if fields.get("MPP"):
-        mpp, source = (fields["MPP"], fields["MPP"]), "Aperio header"
-    elif vendor and not description and None not in stated and not _same(stated, mpp):
-        mpp, source = stated, f"{str(vendor).capitalize()} header"
+        found.insert(0, ("Aperio header", fields["MPP"], fields["MPP"]))
+    elif vendor and not description and None not in stated and not _same(stated, tags):
+        found.insert(0, (f"{str(vendor).capitalize()} header", *stated))
     if ome is not None:
         y, x, power = image_facts(ome.root, ome.element)
         objective = power or objective
         if y is not None or x is not None:
-            mpp, source = (y, x), "OME-XML"
+            found.insert(0, ("OME-XML", y, x))
     if description:
         vendor, objective = "aperio", fields.get("AppMag")
-    return vendor, objective, mpp, source
+    return vendor, objective, found
 
 
 def _page_scale(page: Any) -> tuple[float | None, float | None]:  # noqa: ANN401 - tifffile

@@ -69,6 +69,12 @@ class Slide:
         (y, x) µm per level-0 pixel; None where it is not stated.
     mpp_source : str
         "Aperio header", "OME-XML", "TIFF resolution", "given by the user", "not stated", ...
+    mpp_given : bool
+        Whether a person gave it, and the file was not asked.
+    stated_scales : tuple of StatedScale
+        All that the file says of the scale and that can be true.
+    header_contradiction : str
+        In which way the file contradicts itself about the scale, a sentence; empty where it does not.
     icc_profile : bytes or None
     associated_images : tuple of str
     warnings : tuple of str
@@ -87,6 +93,7 @@ class Slide:
         notes: tuple[str, ...],
         mpp: tuple[float, float] | None,
         identity: Identity,
+        mpp_source: str = GIVEN_BY_USER,
     ) -> None:
         self._pid = os.getpid()
         self._backend = backend
@@ -104,8 +111,12 @@ class Slide:
         self.icc_profile = facts.icc_profile
         self.associated_images = backend.associated_images
         self.mpp = mpp or facts.mpp
-        self.mpp_source = GIVEN_BY_USER if mpp else facts.mpp_source
-        self.warnings = (*notes, *facts.warnings)
+        self.mpp_source = mpp_source if mpp else facts.mpp_source
+        self.mpp_given = mpp is not None
+        self.stated_scales = facts.stated
+        self.header_contradiction = facts.scale_problem
+        settled = () if mpp is None else facts.scale_doubts
+        self.warnings = (*notes, *(words for words in facts.warnings if words not in settled))
         self.level_shapes = tuple(level.shape for level in backend.levels)
         self.shape = self.level_shapes[0]
         self.level_downsamples = tuple((self.shape[0] / h, self.shape[1] / w) for h, w in self.level_shapes)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".png", ".bmp", ".gif", ".webp", ".ppm"})
 """Plain pictures say no µm/px, and many lie beside slides that are none themselves."""
 _DICOM = frozenset({".dcm", ".dicom", ".ima"})
-_PICTURE = "is a plain picture, which says no µm/px: name it in a table with its mpp"
+_PICTURE = "a plain picture, which says no µm/px: name it in a table with its mpp"
 _MOST = 100_000
 _DEEPEST = 16
 
@@ -95,3 +95,11 @@ def _places(folder: Path, *, deepest: int) -> Iterator[tuple[Path, list[Path], i
         yield place, sorted(files), depth
         if depth < deepest:
             places += [(path, depth + 1) for path in sorted(below)]
+
+
+def is_slide_folder(folder: Path) -> bool:
+    """Whether a folder is one slide: DICOM files lie in it, or in its only folder."""
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if len(inside) == 1 and inside[0].is_dir():
+        inside = [path for path in inside[0].iterdir() if not path.name.startswith(".")]
+    return any(path.suffix.lower() in _DICOM for path in inside if path.is_file())

@@ -60,6 +60,8 @@ def entries_of(
     patterns: NamePatterns | None = None,
     *,
     subfolders: bool = True,
+    mpp: float | None = None,
+    ihc_mpp: float | None = None,
 ) -> DayList:
     """Put a list together, without a look into the slides.
 
@@ -72,6 +74,8 @@ def entries_of(
         How the names of H&E and IHC slides look; by default the words in them tell it.
     subfolders : bool
         Whether what lies in subfolders belongs to it. Hidden folders, and links to folders, never do.
+    mpp, ihc_mpp : float, optional
+        µm per level-0 pixel of all slides of which a table says none.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def entries_of(
             loose.append(path)
     unique, twice = _once(loose, [path for entry in listed for path in entry.slides])
     matched = paired(unique, patterns)
-    entries = _checked([*listed, *matched.entries])
+    entries = [_scaled(entry, mpp, ihc_mpp) for entry in _checked([*listed, *matched.entries])]
     if not entries:
         where = ", ".join(str(item) for item in given[:3])
         raise JobFailed(f"{where or 'The list'} holds no slide: choose a folder, slide files or a table.")
@@ -112,6 +116,8 @@ def entries_steps(
     patterns: NamePatterns | None = None,
     *,
     subfolders: bool = True,
+    mpp: float | None = None,
+    ihc_mpp: float | None = None,
 ) -> Generator[Progress, None, DayList]:
     """Put a list together as `entries_of`, and open every slide once: what is none is refused in words.
 
@@ -129,7 +135,7 @@ def entries_steps(
         As for `entries_of`.
     """
     yield Progress("Looking for slides")
-    found = entries_of(source, patterns, subfolders=subfolders)
+    found = entries_of(source, patterns, subfolders=subfolders, mpp=mpp, ihc_mpp=ihc_mpp)
     looked_at = []
     for done, entry in enumerate(found.entries):
         yield Progress("Opening slides", done, len(found.entries), "cases", entry.name)
@@ -144,7 +150,7 @@ def _once(loose: Iterable[Path], listed: Iterable[Path]) -> tuple[list[Path], li
     for path in loose:
         real = os.path.realpath(path)
         if real in known:
-            twice.append((path, f"is the same file as {known[real]}"))
+            twice.append((path, f"the same file as {known[real]}"))
         else:
             known[real] = path
             unique.append(path)
@@ -169,6 +175,10 @@ def _checked(entries: Iterable[Entry]) -> list[Entry]:
             seen[key] = entry.name
         checked.append(replace(entry, problem=problem))
     return checked
+
+
+def _scaled(entry: Entry, mpp: float | None, ihc_mpp: float | None) -> Entry:
+    return replace(entry, mpp=entry.mpp or mpp, ihc_mpp=entry.ihc_mpp or ihc_mpp)
 
 
 def _in_own_places(entries: Sequence[Entry]) -> tuple[Entry, ...]:

@@ -11,6 +11,7 @@ from napari_her2.errors import JobFailed, ModelError
 
 if TYPE_CHECKING:
     from napari_her2.models.bundle import ModelBundle
+    from napari_her2.models.card import ModelCard
     from napari_her2.models.encoders import PatchEncoder
 
 
@@ -50,6 +51,22 @@ class ModelSource:
                 f"{self.identity[:12]} here: install the same file in both places."
             )
         return bundle
+
+    def card(self) -> ModelCard:
+        """Read its card alone, without its weights.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, or its card cannot be read.
+        """
+        from napari_her2.methods.catalogue import available_models
+        from napari_her2.models.bundle_card import read_card
+        from napari_her2.models.registry import model_file
+
+        built_in = {entry.name: entry.card for entry in available_models() if entry.origin == "built in"}
+        own = built_in.get(str(self.name))
+        return read_card(model_file(self.name)) if own is None else own
 
     def pinned(self, bundle: ModelBundle) -> ModelSource:
         """Return the source of this very model, wherever it is loaded."""

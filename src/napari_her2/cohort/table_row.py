@@ -20,6 +20,8 @@ FIRST = (
 )
 LAST = ("tiles", "tissue_mm2", "model", "warnings", "error", "notice")
 """Columns that every table has, before and behind those of the classes and of what a method measures."""
+NOT_OURS = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
+"""What reading a result.json raises that somebody else wrote, or that is damaged."""
 _WITHHELD, _INDETERMINATE, _STRANGE, _UNKNOWN, _OTHER = range(5)
 
 
@@ -41,6 +43,11 @@ class TableRow:
     cells: Mapping[str, Any]
     doubt: tuple[float, ...]
 
+    @property
+    def certain(self) -> bool:
+        """Whether nothing speaks against the answer: it is given, and its slides look familiar."""
+        return self.doubt[0] == _OTHER
+
 
 def row_of(file: Path) -> TableRow | None:
     """Read the row of a result.
@@ -56,10 +63,20 @@ def row_of(file: Path) -> TableRow | None:
         None where the file is none of ours, or damaged.
     """
     try:
-        result = read_result(file)
-        return TableRow(_cells(result), _doubtfulness(result))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+        return row_from(read_result(file))
+    except NOT_OURS:
         return None
+
+
+def row_from(result: Mapping[str, Any]) -> TableRow:
+    """Return the row of what a result.json holds.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError, ArithmeticError
+        If it is none of ours; see `NOT_OURS`.
+    """
+    return TableRow(_cells(result), _doubtfulness(result))
 
 
 def _cells(result: Mapping[str, Any]) -> dict[str, Any]:

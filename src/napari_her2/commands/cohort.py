@@ -29,6 +29,7 @@ __all__ = [
     "TLS_KEY_HELP",
     "drive_cohort",
     "given_tls",
+    "regions_of_slide",
 ]
 
 SCHEDULER_HELP = (
@@ -50,6 +51,20 @@ def given_tls(scheduler: str | None, ca: Path | None, cert: Path | None, key: Pa
     if found is not None and scheduler is None:
         raise typer.BadParameter("certificates belong to a cluster: give --scheduler too.")
     return found
+
+
+def regions_of_slide(regions: Path | None, slide: Path) -> Path | None:
+    """Return the regions of a slide; in a folder, where they must not be missing, those of its name."""
+    if regions is None or not regions.is_dir():
+        return regions
+    from napari_her2.errors import JobFailed
+    from napari_her2.slide.names import slide_name
+
+    names = [f"{slide_name(slide)}{ending}" for ending in (".geojson", ".geojson.gz", ".json")]
+    found = [regions / name for name in names if (regions / name).is_file()]
+    if not found:
+        raise JobFailed(f"{regions} holds no {names[0]}: put the regions of {slide.name} there.")
+    return found[0]
 
 
 def drive_cohort(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,14 +29,39 @@ from napari_her2.commands.shares import (
 from napari_her2.models.answer_sets import COVERAGE
 from napari_her2.models.familiarity import LEAST_FAMILIARITY
 
+if TYPE_CHECKING:
+    from napari_her2.cells.rules import Rules
+
+LIST_HELP = (
+    "A day's list: a table with the columns he and ihc (and case_id, mpp, ihc_mpp, regions), a row a case. "
+    "It goes on where it was stopped."
+)
+HE_NAMES_HELP = (
+    "How files of H&E slides are called in a folder (*_HE.svs); by default the words in them tell."
+)
+DRY_RUN_HELP = "Of a list: show what belongs together and what each model takes, and end."
 DEVICE_HELP = "auto, cpu, cuda, cuda:0 or mps."
 TISSUE_HELP = "Tissue preset: auto, resection or biopsy."
 
 
 def score(
-    slides: Annotated[list[Path], typer.Argument(help="Slide files.", metavar="SLIDE...")],
-    model: Annotated[str, typer.Option(help="Name of a model, or its file.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results; one folder a slide in it.")],
+    model: Annotated[list[str], typer.Option(help="Name of a model, or its file; more than one for a list.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the results; a folder a slide in it, of a list one a model first."),
+    ],
+    slides: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Slide files, or folders of slides: a list.", metavar="SLIDE"),
+    ] = None,
+    listed: Annotated[Path | None, typer.Option("--list", help=LIST_HELP, metavar="FILE.csv")] = None,
+    he_names: Annotated[str, typer.Option(help=HE_NAMES_HELP, metavar="PATTERN")] = "",
+    ihc_names: Annotated[str, typer.Option(help="The same for IHC slides.", metavar="PATTERN")] = "",
+    subfolders: Annotated[bool, typer.Option(help="Whether subfolders belong to a folder.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_RUN_HELP)] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Of a list: try again what failed before.")
+    ] = False,
     ihc: Annotated[
         Path | None,
         typer.Option(help="IHC slide of the same case, beside its H&E slide, for models that take both."),
@@ -105,9 +130,37 @@ def score(
     ] = "doubt",
 ) -> None:
     """Score slides. Research use only; not for diagnosis or treatment decisions."""
-    if len(slides) > 1 and ((regions and not regions.is_dir()) or ihc):
+    if not slides and listed is None:
+        raise typer.BadParameter("give slides, a folder of slides, or --list FILE.csv.")
+    from napari_her2.commands.cohort import regions_of_slide
+    from napari_her2.commands.day import DayWishes, is_list, score_day
+
+    given = list(slides or ())
+    chosen: dict[str, Any] = {
+        "preset": tissue,
+        "stain": stain,
+        "min_tissue": min_tissue,
+        "min_confidence": min_confidence,
+        "coverage": coverage,
+        "min_familiarity": min_familiarity,
+        "show_withheld": show_withheld,
+        "batch_size": batch_size,
+        "cache": cache,
+        "override_fit": override_fit,
+        "calibration": calibration,
+        "rules": _rules(rules),
+    }
+    tls = given_tls(scheduler, tls_ca, tls_cert, tls_key)
+    wishes = DayWishes(he_names, ihc_names, subfolders, mpp, ihc_mpp, regions, dry_run, retry_failed)
+    if listed is not None or len(model) > 1 or wishes.of_a_list or is_list(given):
+        if ihc or (regions and not regions.is_dir()):
+            raise typer.BadParameter("--ihc and a file of --regions belong to one slide, not to a list.")
+        sources = given if listed is None else [*given, listed]
+        cluster = None if scheduler is None else (scheduler, tls, retries)
+        score_day(sources, model, out, wishes, chosen, device=device, backend=backend, cluster=cluster)
+        return
+    if len(given) > 1 and ((regions and not regions.is_dir()) or ihc):
         raise typer.BadParameter("--regions and --ihc belong to one slide: score it alone.")
-    from napari_her2.cells.rules_file import read_rules
     from napari_her2.cohort.run import score_cohort_steps
     from napari_her2.cohort.score_job import Case
     from napari_her2.cohort.table import BY_DOUBT, BY_NAME, TABLE_FILE
@@ -115,41 +168,24 @@ def score(
     if sort not in (BY_DOUBT, BY_NAME):
         raise typer.BadParameter(f"--sort takes {BY_DOUBT} or {BY_NAME}, not {sort!r}.")
     steps = score_cohort_steps(
-        [Case(path, ihc, _of_slide(regions, path), mpp, ihc_mpp) for path in slides],
-        model,
+        [Case(path, ihc, regions_of_slide(regions, path), mpp, ihc_mpp) for path in given],
+        model[0],
         out,
         scheduler=scheduler,
-        tls=given_tls(scheduler, tls_ca, tls_cert, tls_key),
+        tls=tls,
         retries=retries,
         skip_finished=skip_finished,
         order=sort,
         device=device,
         backend=backend,
-        preset=tissue,
-        stain=stain,
-        min_tissue=min_tissue,
-        min_confidence=min_confidence,
-        coverage=coverage,
-        min_familiarity=min_familiarity,
-        show_withheld=show_withheld,
-        batch_size=batch_size,
-        cache=cache,
-        override_fit=override_fit,
-        calibration=calibration,
-        rules=None if rules is None else read_rules(rules),
+        **chosen,
     )
-    drive_cohort(steps, slides=len(slides), table=out / TABLE_FILE)
+    drive_cohort(steps, slides=len(given), table=out / TABLE_FILE)
 
 
-def _of_slide(regions: Path | None, slide: Path) -> Path | None:
-    """Regions of a slide, in a folder by its name, where they must not be missing."""
-    if regions is None or not regions.is_dir():
-        return regions
-    from napari_her2.errors import JobFailed
-    from napari_her2.slide.names import slide_name
+def _rules(path: Path | None) -> Rules | None:
+    if path is None:
+        return None
+    from napari_her2.cells.rules_file import read_rules
 
-    names = [f"{slide_name(slide)}{ending}" for ending in (".geojson", ".geojson.gz", ".json")]
-    found = [regions / name for name in names if (regions / name).is_file()]
-    if not found:
-        raise JobFailed(f"{regions} holds no {names[0]}: put the regions of {slide.name} there.")
-    return found[0]
+    return read_rules(path)

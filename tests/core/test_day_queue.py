@@ -1,0 +1,445 @@
+"""A day's list at work: every row with its state and reason, whatever stops it on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from napari_her2.cli import app
+from napari_her2.cohort import day_queue
+from napari_her2.cohort.day_file import DAY_FILE, append_item, read_day
+from napari_her2.cohort.day_items import DaySettings, Item, entry_from, entry_values, item_from
+from napari_her2.cohort.day_list import entries_of, entries_steps
+from napari_her2.cohort.day_queue import DayQueue
+from napari_her2.cohort.day_rows import reading_rows, row_facts
+from napari_her2.cohort.day_table import COLUMNS, OwnScore, day_records, write_day_csv, write_day_xlsx
+from napari_her2.cohort.entry import Entry
+from napari_her2.cohort.outcome import SlideOutcome
+from napari_her2.cohort.score_job import ScoreJob
+from napari_her2.cohort.sources import ModelSource
+from napari_her2.errors import JobFailed
+from napari_her2.inference.options import ScoringOptions
+from napari_her2.inference.result import Progress
+from napari_her2.steps import finished
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPTIONS = DaySettings(ScoringOptions(min_tissue=0.4), device="cpu")
+
+
+@pytest.fixture
+def model(tiny_model):
+    return tiny_model, ModelSource(tiny_model).card()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Scoring that computes nothing; slides whose name begins with "bad" fail. Returns what was begun."""
+    begun = []
+
+    def steps(job, bundle):
+        begun.append(job)
+        yield Progress("Finding tissue", 0, 2, "tiles")
+        yield Progress("Embedding tiles", 1, 2, "tiles")
+        if job.path.name.startswith("bad"):
+            raise JobFailed("It is damaged.")
+        folder = job.out / job.path.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_text("{}")
+        return SlideOutcome(job.path, "done", job.path.stem, folder)
+
+    monkeypatch.setattr(ScoreJob, "steps", steps)
+    return begun
+
+
+@pytest.fixture
+def cases(tmp_path):
+    def make(*names):
+        for name in names:
+            (tmp_path / "day" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "day" / name).write_bytes(b"x")
+        return entries_of(tmp_path / "day")
+
+    return make
+
+
+def states(queue):
+    return [item.state for item in queue.items]
+
+
+def test_rows_are_done_or_failed_with_their_reason(cases, quick, model, tmp_path):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "bad.svs", "c.svs"), [model], OPTIONS)
+    assert states(queue) == ["waiting"] * 3
+    assert finished(queue.steps())["done"] == 2
+    assert states(queue) == ["done", "failed", "done"]
+    assert queue.items[1].reason == "It is damaged."
+    assert all(item.started and item.seconds is not None for item in queue.items)
+    assert queue.items[0].folder == "tiny/a"
+    assert DayQueue(tmp_path / "out").items == queue.items
+    assert sorted(set(queue.changes)) == [0, 1, 2]
+
+
+def test_only_what_failed_is_tried_again(cases, quick, model, tmp_path):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "bad.svs"), [model], OPTIONS)
+    finished(queue.steps())
+    assert queue.retry() == 1
+    assert states(DayQueue(tmp_path / "out")) == ["done", "waiting"]
+    finished(queue.steps())
+    assert [job.path.name for job in quick] == ["a.svs", "bad.svs", "bad.svs"]
+
+
+def test_a_slide_with_a_problem_can_be_tried_again_when_it_is_mended(cases, quick, model, tmp_path):
+    found = cases("a.svs", "b.svs")
+    broken = replace(found.entries[1], problem="There is no file b.svs: check the path.")
+    queue = DayQueue.begin(tmp_path / "out", [found.entries[0], broken], [model], OPTIONS)
+    assert (queue.items[1].state, queue.items[1].reason) == ("skipped", broken.problem)
+    finished(queue.steps())
+    assert len(quick) == 1
+    assert queue.retry() == 1
+    finished(DayQueue(tmp_path / "out").steps())
+    assert [job.path.name for job in quick] == ["a.svs", "b.svs"]
+
+
+def test_a_pause_waits_for_the_slide_that_runs(cases, quick, model, tmp_path):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
+    for step in queue.steps():
+        if step.number == 0 and step.outcome is None:
+            queue.pause()
+    assert states(queue) == ["done", "waiting"]
+    finished(queue.steps())
+    assert states(queue) == ["done", "done"]
+
+
+def test_a_stop_puts_the_slide_that_runs_back(cases, quick, model, tmp_path):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
+    steps = queue.steps()
+    while queue.items[0].state != "running":
+        next(steps)
+    assert read_states(tmp_path / "out")[-1]["state"] == "running"
+    steps.close()
+    assert states(queue) == ["waiting", "waiting"]
+    assert DayQueue(tmp_path / "out").items[0].lost == 0
+
+
+def read_states(folder):
+    return [json.loads(line) for line in (folder / DAY_FILE).read_text().splitlines()[1:]]
+
+
+def test_a_model_is_loaded_once_for_all_its_slides(cases, quick, model, tmp_path, monkeypatch):
+    loaded = []
+    load = ModelSource.load
+    monkeypatch.setattr(ModelSource, "load", lambda source: loaded.append(source.name) or load(source))
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs", "c.svs"), [model], OPTIONS)
+    finished(queue.steps())
+    assert len(loaded) == 1
+
+
+def test_several_models_each_take_their_slide(tmp_path, quick):
+    models = [(name, ModelSource(name).card()) for name in ("demo-attention-mil", "demo-low-resolution")]
+    he, ihc, alone = (tmp_path / name for name in ("1_HE.svs", "1_HER2.svs", "2_HE.svs"))
+    for path in (he, ihc, alone):
+        path.write_bytes(b"x")
+    queue = DayQueue.begin(tmp_path / "out", entries_of([he, ihc, alone]), models, OPTIONS)
+    assert states(queue) == ["waiting", "waiting", "waiting", "skipped"]
+    assert "IHC" in queue.items[3].reason
+    finished(queue.steps())
+    assert [job.path for job in quick] == [he, alone, ihc]  # a model after the other
+    assert queue.items[1].folder == "demo-low-resolution/1_HER2"
+
+
+def test_slides_of_one_name_keep_their_results_apart(cases, quick, model, tmp_path):
+    queue = DayQueue.begin(tmp_path / "out", cases("mon/x.svs", "tue/x.svs"), [model], OPTIONS)
+    finished(queue.steps())
+    folders = [queue.folder_of(item) for item in queue.items]
+    assert len(set(folders)) == 2
+    assert all((folder / "result.json").is_file() for folder in folders)
+
+
+def test_another_list_of_the_same_folder_keeps_what_is_done(cases, quick, model, tmp_path):
+    found = cases("a.svs", "b.svs")
+    finished(DayQueue.begin(tmp_path / "out", found, [model], OPTIONS).steps())
+    more = cases("a.svs", "b.svs", "c.svs")
+    queue = DayQueue.begin(tmp_path / "out", more, [model], OPTIONS)
+    assert states(queue) == ["done", "done", "waiting"]
+    other = DaySettings(ScoringOptions(min_tissue=0.6), device="cpu")
+    assert states(DayQueue.begin(tmp_path / "out", more, [model], other)) == ["waiting"] * 3
+    shutil.rmtree(tmp_path / "out/tiny/a")
+    assert states(DayQueue.begin(tmp_path / "out", more, [model], OPTIONS)) == ["waiting"] * 3
+
+
+def test_a_result_that_is_gone_is_waited_for_again(cases, quick, model, tmp_path):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
+    finished(queue.steps())
+    shutil.rmtree(tmp_path / "out/tiny/a")
+    assert states(DayQueue(tmp_path / "out")) == ["waiting", "done"]
+
+
+def test_a_slide_that_ends_the_program_twice_is_not_begun_again(cases, quick, model, tmp_path):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
+    for _ in range(2):
+        append_item(queue.folder, 0, replace(queue.items[0], state="running", started=1.5))
+        queue = DayQueue(queue.folder)
+        assert queue.items[0].state == "waiting"
+    finished(queue.steps())
+    assert states(queue) == ["failed", "done"]
+    assert "ended 2 times" in queue.items[0].reason
+    queue.retry()
+    finished(queue.steps())
+    assert states(queue) == ["done", "done"]
+
+
+def test_nobody_else_works_on_a_list_at_the_same_time(cases, quick, model, tmp_path):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs"), [model], OPTIONS)
+    steps = queue.steps()
+    next(steps)
+    for action in (DayQueue(tmp_path / "out").steps().__next__, queue.retry):
+        with pytest.raises(JobFailed, match="being worked on"):
+            action()
+    steps.close()
+    finished(DayQueue(tmp_path / "out").steps())
+
+
+def test_what_is_left_out_by_a_person_is_skipped(cases, quick, model, tmp_path):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
+    queue.leave_out([0])
+    finished(queue.steps())
+    assert states(queue) == ["skipped", "done"]
+
+
+def test_a_model_that_cannot_be_loaded_fails_its_rows_alone(cases, quick, model, tmp_path):
+    gone = tmp_path / "gone.safetensors"
+    shutil.copy(model[0], gone)
+    card = replace(model[1], name="gone")
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs"), [(gone, card), model], OPTIONS)
+    gone.unlink()
+    finished(queue.steps())
+    assert states(queue) == ["failed", "done"]
+    assert "gone" in queue.items[0].reason
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30])
+def test_a_file_that_was_cut_while_it_was_written_loses_its_last_line_alone(
+    cases, quick, model, tmp_path, cut
+):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
+    finished(queue.steps())
+    path = tmp_path / "out" / DAY_FILE
+    path.write_bytes(path.read_bytes()[:-cut])
+    again = DayQueue(tmp_path / "out")
+    assert again.items[0] == queue.items[0]
+    finished(again.steps())
+    assert states(DayQueue(tmp_path / "out")) == ["done", "done"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace('"version": 1', '"version": 2'),
+        lambda text: text.replace("napari-her2 day list", "something else"),
+        lambda text: "[]\n" + text,
+        lambda text: text.replace('"entry": 0', '"entry": 9'),
+        lambda text: text.replace('"state": "done"', '"state": "fine"'),
+        lambda text: text.replace("tiny/a", "../a"),
+        lambda text: text + '{"item": 7}\n{"item": 0}\n',
+        lambda text: "",
+    ],
+)
+def test_a_file_of_something_else_is_refused_in_words(cases, quick, model, tmp_path, damage):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs"), [model], OPTIONS)
+    finished(queue.steps())
+    path = tmp_path / "out" / DAY_FILE
+    path.write_text(damage(path.read_text()) + "\n")
+    with pytest.raises(JobFailed):
+        read_day(tmp_path / "out")
+
+
+def test_values_survive_the_way_through_the_file(tmp_path):
+    entry = Entry("c", tmp_path / "é \udcff.svs", None, 0.25, None, None, False, "table", "x (y)", "n", "")
+    assert entry_from(json.loads(json.dumps(entry_values(entry)))) == entry
+    item = Item(0, 0, "failed", "why", 12.5, 3.25, "", 1)
+    assert item_from(json.loads(json.dumps(item.values())), 1, 1) == item
+
+
+def test_a_full_disk_stops_the_list_and_loses_nothing(cases, quick, model, tmp_path, monkeypatch):
+    queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
+    write = day_queue.append_item
+
+    def full(folder, number, item):
+        if number == 1:
+            raise JobFailed(f"{folder} cannot be written (No space left on device): free space.")
+        write(folder, number, item)
+
+    monkeypatch.setattr(day_queue, "append_item", full)
+    with pytest.raises(JobFailed, match="No space left"):
+        finished(queue.steps())
+    monkeypatch.undo()
+    assert states(DayQueue(tmp_path / "out")) == ["done", "waiting"]
+
+
+# -- whole: real slides, the command line, a kill
+
+
+@pytest.fixture(scope="module")
+def day(he_slide, tmp_path_factory):
+    """Three slides to score, one that is none, one that the list misses."""
+    folder = tmp_path_factory.mktemp("day")
+    for name in ("1_HE.svs", "2_HE.svs", "3_HE.svs"):
+        shutil.copy(he_slide, folder / name)
+    (folder / "4_HE.svs").write_bytes(he_slide.read_bytes()[:900])
+    rows = "".join(f"{number},{number}_HE.svs\n" for number in (1, 2, 3, 4, 5))
+    (folder / "list.csv").write_text(f"case_id,he\n{rows}")
+    return folder
+
+
+def command(day, tiny_model, out, *more):
+    listed = ("--list", day / "list.csv", "--model", tiny_model, "--out", out)
+    return [str(part) for part in ("score", *listed, "--device", "cpu", "--min-tissue", "0.4", *more)]
+
+
+def test_a_killed_list_goes_on_and_every_row_has_its_state(day, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "napari_her2", *command(day, tiny_model, out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while process.poll() is None and '"done"' not in _text(out / DAY_FILE) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    left = DayQueue(out)
+    assert left.counts()["done"] in (1, 2)
+    before = {
+        item.folder: (out / item.folder / "result.json").stat().st_mtime_ns
+        for item in left.items
+        if item.folder
+    }
+    result = CliRunner().invoke(app, command(day, tiny_model, out))
+    assert result.exit_code == 1  # of the two that were refused
+    queue = DayQueue(out)
+    assert states(queue) == ["done"] * 3 + ["skipped"] * 2
+    reasons = [item.reason for item in queue.items if item.state == "skipped"]
+    assert all(reasons)
+    assert "no file" in reasons[1]
+    for folder, written in before.items():
+        assert (out / folder / "result.json").stat().st_mtime_ns == written
+    with (out / "day_list.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["state"] for row in rows] == states(queue)
+    assert len({row["result"] for row in rows[:3]}) == 1  # the same slide three times
+    assert all("Research use only" in row["notice"] for row in rows)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def test_a_list_gives_what_scoring_alone_gives(day, tiny_model, tmp_path):
+    alone = ["score", day / "1_HE.svs", "--model", tiny_model, "--out", tmp_path / "alone"]
+    options = ["--device", "cpu", "--min-tissue", "0.4"]
+    assert CliRunner().invoke(app, [str(part) for part in (*alone, *options)]).exit_code == 0
+    entries = finished(entries_steps(day / "1_HE.svs"))
+    queue = DayQueue.begin(
+        tmp_path / "list", entries, [(tiny_model, ModelSource(tiny_model).card())], OPTIONS
+    )
+    finished(queue.steps())
+    one, two = (
+        json.loads((folder / "1_HE/result.json").read_text("utf-8"))
+        for folder in (tmp_path / "alone", tmp_path / "list/tiny")
+    )
+    assert {**one, "seconds": 0} == {**two, "seconds": 0}
+
+
+def test_a_dry_run_shows_the_pairs_and_scores_nothing(day, tiny_model, tmp_path):
+    result = CliRunner().invoke(app, command(day, tiny_model, tmp_path / "out", "--dry-run"))
+    assert result.exit_code == 0
+    assert "3 single slides, 2 refused" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_hold_text_as_text_and_numbers_as_numbers(cases, quick, model, tmp_path, scored):
+    from napari_her2.export.tables import write_result
+
+    queue = DayQueue.begin(tmp_path / "out", cases("=HYPERLINK(1).svs", "x.svs"), [model], OPTIONS)
+    finished(queue.steps())
+    facts = finished(reading_rows(queue, range(2)))
+    assert facts == {0: None, 1: None}  # results that say nothing
+    facts[0] = row_facts(write_result(scored, tmp_path / "real"))
+    own = lambda row: OwnScore("2+", "", "=1+1") if row.fingerprints else OwnScore()  # noqa: E731
+    records = day_records(queue, facts, own)
+    write_day_csv(tmp_path / "t.csv", records)
+    write_day_xlsx(tmp_path / "t.xlsx", records)
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert not any(re.match(r"\s*[=+@]", cell) for row in rows for cell in row.values())
+    sheet = read_xlsx(tmp_path / "t.xlsx")
+    assert sheet[0] == list(COLUMNS)
+    first = dict(zip(COLUMNS, sheet[1], strict=True))
+    assert first["H&E slide"] == "'=HYPERLINK(1).svs"
+    assert first["own note"] == "'=1+1"
+    assert first["own score"] == "2+"
+    assert first["result"] == scored.label or "withheld" in first["result"]
+    assert isinstance(first["seconds"], float)
+    assert "<f>" not in zipfile.ZipFile(tmp_path / "t.xlsx").read("xl/worksheets/sheet1.xml").decode()
+
+
+def read_xlsx(path):
+    """The cells of the first sheet, by its own XML."""
+    with zipfile.ZipFile(path) as book:
+        shared = [
+            "".join(item.itertext()) for item in ElementTree.fromstring(book.read("xl/sharedStrings.xml"))
+        ]
+        sheet = ElementTree.fromstring(book.read("xl/worksheets/sheet1.xml"))
+    rows = []
+    for row in sheet.iterfind("{*}sheetData/{*}row"):
+        cells = [""] * len(COLUMNS)
+        for cell in row.iterfind("{*}c"):
+            column = re.match("[A-Z]+", cell.get("r"))[0]
+            at = sum((ord(letter) - 64) * 26**power for power, letter in enumerate(reversed(column))) - 1
+            value = cell.findtext("{*}v")
+            cells[at] = shared[int(value)] if cell.get("t") == "s" else float(value)
+        rows.append(cells)
+    return rows
+
+
+def test_a_withheld_answer_is_withheld_in_its_row(tmp_path):
+    told = {
+        "slides": [{"slide": "a.svs", "slide_sha256": "f" * 64}],
+        "class_scores": {},
+        "probabilities": {},
+        **{"task": "t", "label": "withheld: unlike", "score": "3+", "confidence": 0.9, "margin": 0.8},
+        **{"abstained": False, "withheld": True, "shown_anyway": False, "set": ["3+"], "doubt": "unlike"},
+        **{
+            "familiarity": "unlike",
+            "familiarity_value": 0.001,
+            "left_out": {"share": 0.25, "reasons": {"pen": 0.25}},
+        },
+        **{"tiles": 3, "tissue_mm2": 1.0, "model": "m", "warnings": [], "notice": "n"},
+    }
+    (tmp_path / "result.json").write_text(json.dumps(told), "utf-8")
+    facts = row_facts(tmp_path)
+    assert (facts.score, facts.answer_set, facts.withheld, facts.doubtful) == ("", "", True, True)
+    assert "3+" not in repr(facts)
+    assert (facts.left_out, facts.left_out_reasons) == (0.25, "pen 25%")
+    (tmp_path / "result.json").write_text("{", "utf-8")
+    assert row_facts(tmp_path) is None

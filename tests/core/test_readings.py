@@ -84,6 +84,7 @@ def test_a_half_line_is_sealed_reported_and_costs_no_other(tmp_path):
 
 DIE = """
 import os, signal, sys
+from pathlib import Path
 from napari_her2.reading.readings import Reading, ReadingFile
 file = ReadingFile(Path(sys.argv[1]), "Anna", "1")
 for number in range(5):

@@ -29,6 +29,7 @@ _COMMANDS = {
     "report": ("runs", "report"),
     "export": ("runs", "export"),
     "doubt": ("doubt", "doubt"),
+    "reading": ("reading", "reading_app"),
     "models": ("models", "models_app"),
 }
 _SETTINGS = {"bench": {"allow_extra_args": True, "ignore_unknown_options": True}}

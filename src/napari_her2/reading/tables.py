@@ -6,11 +6,16 @@ import math
 from typing import TYPE_CHECKING
 
 from napari_her2.export.csv_cells import write_records, write_table
-from napari_her2.reading.readings import counted_readings
+from napari_her2.reading.agreement import LevelTable, agreements
+from napari_her2.reading.disagreements import disagreements
+from napari_her2.reading.levels import LEVELS
+from napari_her2.reading.model_answers import find_answers
+from napari_her2.reading.readings import counted_readings, read_readings
+from napari_her2.reading.study_file import read_study
 from napari_her2.whole_files import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from napari_her2.reading.agreement import Agreement
@@ -26,10 +31,52 @@ _READING_COLUMNS = (
 )  # fmt: skip
 
 
-def write_readings(path: Path, readings: Iterable[Reading]) -> Path:
+def export_study(
+    folder: Path, out: Path, *, corrected: bool = False, note: Callable[[str], object] = lambda _: None
+) -> tuple[Path, ...]:
+    """Write all four tables of a study, each whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the study.
+    out : Path
+        Made where it is missing.
+    corrected : bool
+        As for `napari_her2.reading.readings.counted_readings`.
+    note : callable
+        Called with what could not be read, a sentence each.
+
+    Returns
+    -------
+    tuple of Path
+
+    Raises
+    ------
+    JobFailed
+        If the study cannot be read, or a table not be written.
+    """
+    study, found = read_study(folder), read_readings(folder)
+    answers = find_answers(study.results)
+    for problem in (*found.notes, *answers.notes):
+        note(problem)
+    tables = {
+        name: LevelTable(study, found.readings, levels, corrected=corrected)
+        for name, levels in LEVELS.items()
+    }
+    rows = [row for table in tables.values() for row in agreements(table, answers)]
+    return (
+        write_readings(out / READINGS, found.readings, corrected=corrected),
+        write_wide(out / WIDE, study, found.readings, corrected=corrected),
+        write_agreement(out / AGREEMENT, rows),
+        write_disagreements(out / DISAGREEMENTS, study, disagreements(tables["five"])),
+    )
+
+
+def write_readings(path: Path, readings: Iterable[Reading], *, corrected: bool = False) -> Path:
     """Write every reading, also those that were corrected, with whether it counts for agreement."""
     readings = tuple(readings)
-    counted = {id(reading) for reading in counted_readings(readings)}
+    counted = {id(reading) for reading in counted_readings(readings, corrected=corrected)}
     with whole_file(path) as file:
         write_records(
             file,
@@ -39,9 +86,10 @@ def write_readings(path: Path, readings: Iterable[Reading]) -> Path:
     return path
 
 
-def write_wide(path: Path, study: Study, readings: Iterable[Reading]) -> Path:
+def write_wide(path: Path, study: Study, readings: Iterable[Reading], *, corrected: bool = False) -> Path:
     """Write a row a case, with a column of scores and one of percentages for each reader and round."""
-    read = {(of.reader, of.round, of.case): of for of in counted_readings(readings)}
+    counted = counted_readings(readings, corrected=corrected)
+    read = {(of.reader, of.round, of.case): of for of in counted}
     sittings = sorted({key[:2] for key in read}, key=lambda of: (of[1], of[0]))
     columns = ["case", "H&E", "IHC", "slide"]
     columns += [f"{reader}, round {name}{what}" for reader, name in sittings for what in ("", ", %")]

@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_her2 import open_slide
-from napari_her2.cells.focus import focus_of
+from napari_her2.slide.focus import focus_of
 from napari_her2.cells.quality import (
     QualityFacts,
     brown_of,

@@ -59,7 +59,7 @@ class QualityFacts:
     nucleus_h : float
         99th percentile of the optical density of haematoxylin over the tissue, as `Stains` has it.
     blur_um : (rows, cols) float32
-        From `napari_her2.cells.focus.focus_of`, over what was read; may be empty.
+        From `napari_her2.slide.focus.focus_of`, over what was read; may be empty.
     brown, clipped : float
         From `brown_of`.
     dark : bool
@@ -119,7 +119,7 @@ def overall_blur(blur_um: NDArray[np.float32]) -> float:
     Parameters
     ----------
     blur_um : array of float32
-        From `napari_her2.cells.focus.focus_of`; not finite where a square cannot be judged.
+        From `napari_her2.slide.focus.focus_of`; not finite where a square cannot be judged.
     """
     judged = blur_um[np.isfinite(blur_um)]
     return float(np.percentile(judged, 20)) if len(judged) else float("nan")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
-from napari_her2.cells.focus import focus_of
+from napari_her2.slide.focus import focus_of
 from napari_her2.cells.measuring import HALO_UM, MPP, measured
 from napari_her2.cells.table import Cells
 from napari_her2.slide.area import Area as SlideArea

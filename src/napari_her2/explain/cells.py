@@ -162,7 +162,7 @@ def focus_map(blur_um: NDArray[np.floating], square_um: float, grid: TileGrid) -
     Parameters
     ----------
     blur_um : (rows, columns) float
-        See `napari_her2.cells.focus.focus_of`; of squares from the upper left corner of the slide on. NaN
+        See `napari_her2.slide.focus.focus_of`; of squares from the upper left corner of the slide on. NaN
         where nothing was measured.
     square_um : float
         Side of a square, µm.

@@ -290,6 +290,36 @@ def _parts_by_area(mask: NDArray[np.uint8], recipe: _Recipe, reference: float) -
     return out.astype(bool)
 
 
+def tile_shares(
+    mask: NDArray[np.bool_],
+    origin_px0: tuple[float, float],
+    pixel_px0: tuple[float, float],
+    grid: TileGrid,
+) -> NDArray[np.float32]:
+    """Share of each tile that a mask covers which lies anywhere on the slide.
+
+    Parameters
+    ----------
+    mask : (h, w) bool
+    origin_px0 : tuple of float
+        (y, x) of its upper left corner, level-0 pixels.
+    pixel_px0 : tuple of float
+        (y, x) level-0 pixels per pixel.
+    grid : TileGrid
+
+    Returns
+    -------
+    (rows, columns) float32
+        0 to 1; what lies beside the mask counts as not covered.
+    """
+    rows, cols = grid.shape
+    edges_y, edges_x = (
+        (np.arange(count + 1) * grid.tile_px0[axis] - origin_px0[axis]) / pixel_px0[axis]
+        for axis, count in ((0, rows), (1, cols))
+    )
+    return _cell_means(mask, edges_y, edges_x)
+
+
 def _tile_means(
     mask: NDArray[np.bool_], downsample: tuple[float, float], grid: TileGrid
 ) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_her2 import open_slide
-from napari_her2.slide.focus import focus_of
 from napari_her2.cells.quality import (
     QualityFacts,
     brown_of,
@@ -17,6 +16,7 @@ from napari_her2.cells.quality import (
     quality_warnings,
 )
 from napari_her2.cells.stains import DAB, HAEMATOXYLIN, fit_stains
+from napari_her2.slide.focus import focus_of
 from napari_her2.slide.stain import dark_background, guess_stain
 
 MPP = 0.5

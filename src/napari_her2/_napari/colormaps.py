@@ -26,6 +26,11 @@ def score_hex(classes: int) -> list[str]:
     ]
 
 
+def category_hex(info: OverlayInfo) -> list[str]:
+    """Return the colours of the categories of an overlay as "#rrggbb"."""
+    return list(info.palette) or score_hex(len(info.categories))
+
+
 def colormap_of(info: OverlayInfo) -> Colormap:
     """Colormap of an overlay; of one that is so or is not, clear where it is not.
 
@@ -38,13 +43,13 @@ def colormap_of(info: OverlayInfo) -> Colormap:
     if info.colours.startswith("#"):
         return Colormap(colour_table(info), name=f"her2 {info.colours}")
     if info.categories:
-        classes = len(info.categories)
+        name, title = ("her2 score", "HER2 score") if info.of_classes else (f"her2 {info.kind}", info.title)
         return Colormap(
-            score_colours(classes),
-            controls=np.linspace(0, 1, classes + 1),
+            colour_table(info),
+            controls=np.linspace(0, 1, len(info.categories) + 1),
             interpolation="zero",
-            name="her2 score",
-            display_name="HER2 score",
+            name=name,
+            display_name=title,
         )
     name, colours = COLOURS[info.colours]
     return Colormap(colours(), name=f"her2 {name}", display_name=f"HER2 {name}")

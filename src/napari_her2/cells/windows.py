@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
-from napari_her2.slide.focus import focus_of
 from napari_her2.cells.measuring import HALO_UM, MPP, measured
 from napari_her2.cells.table import Cells
 from napari_her2.slide.area import Area as SlideArea
 from napari_her2.slide.area import read_marked
+from napari_her2.slide.focus import focus_of
 from napari_her2.slide.resample import anchored, anchored_window, choose_level
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_her2.explain.quality import share_in_words
 from napari_her2.inference.presentation import trust_line
 from napari_her2.inference.withheld import without_answer
 from napari_her2.methods.catalogue import METHODS
@@ -77,6 +78,8 @@ def _slide_rows(result: SlideResult) -> list[tuple[str, object]]:
     for scored in result.slides:
         of = f" ({scored.stain})" if len(result.slides) > 1 else ""
         rows.append((f"seen{of}", method.seen(scored)))
+        if scored.quality is not None:
+            rows.append((f"quality{of}", share_in_words(scored.quality)))
         if limit := method.limit(scored):
             rows.append((f"limit{of}", limit))
     return rows

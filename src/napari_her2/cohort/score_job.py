@@ -153,6 +153,9 @@ class ScoreJob:
         }
         if (wanted := wanted_precision()) != AUTO:  # of which older results say nothing
             options["precision"] = wanted
+        if chosen.leaves_out_poor(bundle.card):  # likewise
+            options["leave_out_poor"] = True
+            options["quality_limits"] = json.dumps(chosen.quality_limits.values(), sort_keys=True)
         if chosen.of_cells:
             options |= {"calibration": chosen.calibration, "gain": chosen.gain}
             options["rules"] = json.dumps(rules_values(chosen.cell_rules()), sort_keys=True)

@@ -31,6 +31,7 @@ from napari_her2.models.familiarity import LEAST_FAMILIARITY
 
 if TYPE_CHECKING:
     from napari_her2.cells.rules import Rules
+    from napari_her2.slide.quality_limits import QualityLimits
 
 LIST_HELP = (
     "A day's list: a table with the columns he and ihc (and case_id, mpp, ihc_mpp, regions), a row a case. "
@@ -101,6 +102,18 @@ def score(
         float, typer.Option(parser=least_familiarity_of, metavar="SHARE", help=MIN_FAMILIARITY_HELP)
     ] = LEAST_FAMILIARITY,
     show_withheld: Annotated[bool, typer.Option("--show-withheld", help=SHOW_WITHHELD_HELP)] = False,
+    leave_out_poor: Annotated[
+        bool | None,
+        typer.Option(
+            "--leave-out-poor/--keep-poor",
+            help="Leave out tissue out of focus, under a pen, folded, under a bubble or blank; by default as "
+            "the model learnt.",
+        ),
+    ] = None,
+    quality_limits: Annotated[
+        Path | None,
+        typer.Option(help="TOML with limits of quality, such as most_blur_um = 1.5.", metavar="FILE.toml"),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Tiles computed together; by default what suits the device.")
     ] = None,
@@ -149,6 +162,8 @@ def score(
         "override_fit": override_fit,
         "calibration": calibration,
         "rules": _rules(rules),
+        "leave_out_poor": leave_out_poor,
+        **_limits(quality_limits),
     }
     tls = given_tls(scheduler, tls_ca, tls_cert, tls_key)
     wishes = DayWishes(he_names, ihc_names, subfolders, mpp, ihc_mpp, regions, dry_run, retry_failed)
@@ -181,6 +196,14 @@ def score(
         **chosen,
     )
     drive_cohort(steps, slides=len(given), table=out / TABLE_FILE)
+
+
+def _limits(path: Path | None) -> dict[str, QualityLimits]:
+    if path is None:
+        return {}
+    from napari_her2.slide.quality_limits import read_limits
+
+    return {"quality_limits": read_limits(path)}
 
 
 def _rules(path: Path | None) -> Rules | None:

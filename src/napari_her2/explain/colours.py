@@ -100,6 +100,8 @@ def colour_table(info: OverlayInfo) -> NDArray[np.float32]:
     if info.colours.startswith("#"):
         rgb = rgb_of(info.colours)
         return np.array([[*rgb, 0.0], [*rgb, 1.0]], np.float32)
+    if info.palette:
+        return np.array([[*rgb_of(colour), 1.0] for colour in info.palette], np.float32)
     if info.categories:
         return score_colours(len(info.categories))
     return COLOURS[info.colours][1]()

@@ -159,6 +159,8 @@ class OverlayInfo:
     limits : tuple of float or str
     categories : tuple of str
         Names of whole numbers from 0; empty of measured values.
+    palette : tuple of str
+        Colours of the categories, "#rrggbb" each; empty where they are classes, which have those of scores.
     visible : bool
         Whether it is shown before it is asked for.
     on_request : bool
@@ -188,6 +190,7 @@ class OverlayInfo:
     colours: str = "sequential"
     limits: Limits = "percentile"
     categories: tuple[str, ...] = ()
+    palette: tuple[str, ...] = ()
     visible: bool = False
     on_request: bool = False
     from_um: float = 0.0
@@ -208,6 +211,11 @@ class OverlayInfo:
     def listed(self) -> bool:
         """Whether it has a checkbox in the list of overlays."""
         return bool(self.title and self.colours)
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether its categories are classes, so that they would give an answer away."""
+        return bool(self.categories) and not self.palette
 
     @property
     def colour_bar(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2.cells.table import SECTORS
+from napari_her2.slide.quality_limits import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from napari_her2.explain.maps import TileMap
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.quality import Quality
 
 _MOST_TILES = 1 << 28
 """Of a grid: a map of it is kept with each result, and more never went into a file."""
@@ -81,6 +83,8 @@ def _wrong_slide(slide: ScoredSlide, classes: int) -> Iterator[str]:
         size = seen.rgb.shape[:1] * 2
         if seen.rgb.shape != (*size, 3) or seen.tissue.shape != size or not _positive(seen.pixel_px0):
             yield "an image that it holds is no square"
+    if slide.quality is not None:
+        yield from _wrong_quality(slide.quality)
     if slide.cells is not None:
         yield from _wrong_cells(slide.cells)
     for drawing in slide.extras:
@@ -100,6 +104,14 @@ def _wrong_map(of: TileMap) -> Iterator[str]:
     yield from _wrong_grid(of.grid)
     if of.values.shape != of.grid.shape:
         yield "a map does not have the shape of its grid"
+
+
+def _wrong_quality(quality: Quality) -> Iterator[str]:
+    yield from _wrong_grid(quality.grid)
+    if not quality.reasons.shape == quality.counted.shape == quality.grid.shape:
+        yield "its quality does not have the shape of its grid"
+    if not set(quality.unjudged) <= set(REASONS):
+        yield "its quality has unknown reasons"
 
 
 def _wrong_grid(grid: TileGrid) -> Iterator[str]:

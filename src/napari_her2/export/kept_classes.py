@@ -43,6 +43,8 @@ _OURS = (
     "models.bags.BagUncertainty",
     "slide.grid.TileGrid",
     "slide.tissue.TissueMask",
+    "slide.quality.Quality",
+    "slide.quality_limits.QualityLimits",
     "slide.thumbnail.Thumbnail",
     "cells.table.Cells",
     "cells.rules.Rules",

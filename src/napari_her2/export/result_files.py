@@ -24,11 +24,13 @@ MAPS_FILE = "maps.npz"
 REGIONS_FILE = "regions.geojson"
 KEPT_NAME = "result.her2"
 """The whole result, from which all the others can be written again (`napari_her2.export.kept_result`)."""
+QUALITY_FILE = "quality.csv"
+"""Of slides whose quality was looked at: the tiles that are poor."""
 OF_A_SLIDE = (TILES_FILE, MAPS_FILE, REGIONS_FILE)
 """What every scored slide has: the first in the folder of the result, another in one named by its stain."""
 OF_A_METHOD = ("cells.csv", "cells.geojson", "cells.geojson.zip")
 """What a method may add for a slide."""
-_OURS = frozenset((RESULT_FILE, KEPT_NAME, *OF_A_SLIDE, *OF_A_METHOD))
+_OURS = frozenset((RESULT_FILE, KEPT_NAME, QUALITY_FILE, *OF_A_SLIDE, *OF_A_METHOD))
 _IMAGE = re.compile(r"image-[0-9]+\.png")
 _MOST_BYTES = 64 << 20
 """Of a result.json: it holds no tiles, so that one of more is none of ours."""
@@ -185,7 +187,8 @@ def _files(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
         added = slide.get("files", [])  # of which older results say nothing
         if not set(added) <= set(OF_A_METHOD):
             raise ValueError("no result has such files")
-        yield from (own / name for name in (*OF_A_SLIDE, *images, *added))
+        looked = (QUALITY_FILE,) if slide.get("left_out") is not None else ()
+        yield from (own / name for name in (*OF_A_SLIDE, *looked, *images, *added))
 
 
 def _is_there(path: Path) -> bool:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from napari_her2.explain.maps import tile_columns
+from napari_her2.explain.quality import reasons_in_words
 from napari_her2.export.atomic import whole_folder
 from napari_her2.export.cells import cell_files
 from napari_her2.export.csv_cells import write_table
@@ -21,6 +22,7 @@ from napari_her2.export.result_files import (
     KEPT_NAME,
     MAPS_FILE,
     OF_A_METHOD,
+    QUALITY_FILE,
     REGIONS_FILE,
     RESULT_FILE,
     TILES_FILE,
@@ -30,6 +32,7 @@ from napari_her2.export.result_files import (
 )
 from napari_her2.inference.withheld import without_answer
 from napari_her2.methods.catalogue import METHODS
+from napari_her2.slide.quality_limits import REASONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +42,10 @@ if TYPE_CHECKING:
     from napari_her2.export.cells import Writer
     from napari_her2.export.request import Request
     from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.slide.quality import Quality
     from napari_her2.slide.thumbnail import Thumbnail
+
+_PLACE = ("row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um")
 
 
 def write_result(result: SlideResult, out_dir: Path, request: Request | None = None) -> Path:
@@ -135,6 +141,7 @@ def _common_values(result: SlideResult) -> dict[str, Any]:
         "slides": [_slide_values(slide, result.method) for slide in result.slides],
         "tiles": len(result.table),
         "corrupt_tiles": len(result.corrupt),
+        "left_out": left_out_values(result.slides[0].quality),
         "regions": result.regions,
         "mpp": result.grid.mpp,
         "slide_mpp": list(result.grid.slide_mpp),
@@ -162,6 +169,7 @@ def _slide_values(slide: ScoredSlide, method: str) -> dict[str, Any]:
         "slide_mpp": list(slide.grid.slide_mpp),
         "mpp_source": slide.mpp_source,
         "tissue_mm2": slide.tissue_mm2,
+        "left_out": left_out_values(slide.quality),
         "images": [_image_values(thumbnail) for thumbnail in slide.thumbnails],
         "files": [name for name, _ in _added_files(slide, method)],
         **slide_doubt_values(slide),
@@ -186,10 +194,27 @@ def _added_files(slide: ScoredSlide, method: str) -> tuple[tuple[str, Writer], .
     return (*cells, *(added for added in own if added[0] not in dict(cells)))
 
 
+def left_out_values(quality: Quality | None) -> dict[str, Any] | None:
+    """Return for JSON how much of the tissue is poor and why; None where nobody looked."""
+    if quality is None:
+        return None
+    return {
+        "share": quality.share,
+        "reasons": {REASONS[name]: share for name, share in quality.shares.items()},
+        "tiles": int(quality.poor.sum()),
+        "of_tiles": int(quality.counted.sum()),
+        "applied": quality.left_out,
+        "not_judged": [REASONS[name] for name in quality.unjudged],
+        "limits": quality.limits.values(),
+    }
+
+
 def _write_slide(folder: Path, result: SlideResult) -> None:
     _write_tiles(folder / TILES_FILE, result)
     _write_maps(folder / MAPS_FILE, result)
     _write_json(folder / REGIONS_FILE, regions_geojson(result))
+    if result.slides[0].quality is not None:
+        _write_quality(folder / QUALITY_FILE, result.slides[0].quality)
     for number, thumbnail in enumerate(result.thumbnails, start=1):
         _write_png(folder / image_file(number), thumbnail.rgb)
     for name, write in _added_files(result.slides[0], result.method):
@@ -215,7 +240,7 @@ def without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON
 def _write_tiles(path: Path, result: SlideResult) -> None:
     """Write a row a tile, in the order of scoring; the columns carry their units."""
     grid, table = result.grid, result.table
-    place = ("row", "column", "x_px0", "y_px0", "width_px0", "height_px0", "x_um", "y_um", "side_um")
+    quality = _quality_column(result)
     columns = tile_columns(result.maps, table.index, lambda info: info.exported)
     values = [column.values.tolist() for column in columns]
     height, width = (f"{side:.3f}" for side in grid.tile_px0)
@@ -225,9 +250,50 @@ def _write_tiles(path: Path, result: SlideResult) -> None:
         y, x = table.origins_px0[at].tolist()
         y_um, x_um, _, _ = grid.bounds_um(row, col)
         where = [row, col, x, y, width, height, f"{x_um:.3f}", f"{y_um:.3f}", f"{grid.tile_um:.3f}"]
+        where += quality[at : at + 1]
         return [*where, *(of.column.text(known[at]) for of, known in zip(columns, values, strict=True))]
 
-    write_table(path, [*place, *(column.name for column in columns)], map(row_of, range(len(table))))
+    names = [*_PLACE, *(["quality"] if quality else []), *(column.name for column in columns)]
+    write_table(path, names, map(row_of, range(len(table))))
+
+
+def _quality_column(result: SlideResult) -> list[str]:
+    """Quality of each scored tile, in words; empty where nobody looked."""
+    quality, index = result.slides[0].quality, result.table.index
+    if quality is None or quality.grid != result.grid:
+        return []
+    return [reasons_in_words(flags) or "good" for flags in quality.reasons[tuple(index.T)].tolist()]
+
+
+def _write_quality(path: Path, quality: Quality) -> None:
+    """Write a row a poor tile: its place, its first reason and all of them, and whether it was left out."""
+    grid, titles, firsts = quality.grid, list(REASONS.values()), quality.first
+    height, width = (f"{side:.3f}" for side in grid.tile_px0)
+    index = np.argwhere(quality.poor)
+    origins = grid.origins_px0(index).tolist()
+
+    def row_of(at: int) -> list[object]:
+        row, col = index[at].tolist()
+        y_um, x_um, _, _ = grid.bounds_um(row, col)
+        where = [
+            row,
+            col,
+            *origins[at][::-1],
+            width,
+            height,
+            f"{x_um:.3f}",
+            f"{y_um:.3f}",
+            f"{grid.tile_um:.3f}",
+        ]
+        flags = int(quality.reasons[row, col])
+        return [
+            *where,
+            titles[firsts[row, col]],
+            reasons_in_words(flags),
+            "yes" if quality.left_out else "no",
+        ]
+
+    write_table(path, [*_PLACE, "reason", "reasons", "left_out"], map(row_of, range(len(index))))
 
 
 def _write_maps(path: Path, result: SlideResult) -> None:

@@ -11,6 +11,7 @@ from napari_her2.explain.attention import ATTENTION, ATTENTION_RANKS, attention_
 from napari_her2.explain.fields import SCORED_TILES, WEIGHT, WEIGHT_RANKS, field_maps
 from napari_her2.explain.geometries import TILES
 from napari_her2.explain.maps import DAMAGED, damage_map, tissue_map
+from napari_her2.explain.quality import quality_map
 from napari_her2.explain.unfamiliar import unfamiliar_map
 from napari_her2.inference.class_words import class_label
 from napari_her2.inference.doubt import NO_DOUBT_KNOWN, Spread
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from napari_her2.models.bags import BagUncertainty
     from napari_her2.models.card import ModelCard
     from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.quality import Quality
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.thumbnail import Thumbnail
     from napari_her2.slide.tissue import TissueMask
@@ -167,6 +169,7 @@ def scored_tiles(
         corrupt=embeddings.corrupt,
         compared=compared,
         extras=extras,
+        quality=chosen.quality,
         tiles_info=TILES if probabilities is None else SCORED_TILES,
     )
 
@@ -189,6 +192,7 @@ def scored_slide(
     extras: tuple[Drawing, ...] = (),
     tiles_info: OverlayInfo = TILES,
     cells: CellReading | None = None,
+    quality: Quality | None = None,
 ) -> ScoredSlide:
     """Name a slide beside what was found on it, and add maps of tissue and damage.
 
@@ -200,13 +204,15 @@ def scored_slide(
     damage : OverlayInfo
         How the map of damage is described.
     stain, looks_like, table, maps, grid, tissue, tissue_mm2, corrupt, compared
-    thumbnails, extras, tiles_info, cells
+    thumbnails, extras, tiles_info, cells, quality
         As of `ScoredSlide`.
 
     Returns
     -------
     ScoredSlide
     """
+    if quality is not None:
+        maps = (*maps, quality_map(quality))
     return ScoredSlide(
         name=slide.name,
         path=slide.path,
@@ -227,6 +233,7 @@ def scored_slide(
         extras=extras,
         tiles_info=tiles_info,
         cells=cells,
+        quality=quality,
     )
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from napari_her2.cells.rules import Rules
 from napari_her2.errors import JobFailed
 from napari_her2.models.answer_sets import COVERAGE, COVERAGES
+from napari_her2.models.card import LEFT_OUT
 from napari_her2.models.familiarity import LEAST_FAMILIARITY
+from napari_her2.slide.quality_limits import QUALITY_LIMITS, QualityLimits
 
 if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
@@ -52,6 +54,11 @@ class ScoringOptions:
         strange; 0 withholds none.
     show_withheld : bool
         Whether answers that are withheld because the slide is unlike are shown anyway, with that said.
+    leave_out_poor : bool or None
+        Whether tissue that is out of focus, folded or hidden is left out; None takes what the model's card
+        says, which is how it learnt.
+    quality_limits : QualityLimits
+        From where on tissue is poor.
     """
 
     preset: Preset = "auto"
@@ -67,6 +74,8 @@ class ScoringOptions:
     coverage: float = COVERAGE
     min_familiarity: float = LEAST_FAMILIARITY
     show_withheld: bool = False
+    leave_out_poor: bool | None = None
+    quality_limits: QualityLimits = QUALITY_LIMITS
 
     def __post_init__(self) -> None:
         if self.preset not in ("auto", "resection", "biopsy"):
@@ -110,6 +119,10 @@ class ScoringOptions:
         """Return the rules that cells are judged by, with the gain of the calibration; see `calibrated`."""
         rules, chosen = self.rules or Rules(), self.calibrated()
         return rules if chosen.gain is None else replace(rules, gain=chosen.gain)
+
+    def leaves_out_poor(self, card: ModelCard) -> bool:
+        """Whether poor tissue is left out: as the user wishes, else as the model learnt."""
+        return card.quality == LEFT_OUT if self.leave_out_poor is None else self.leave_out_poor
 
     def least_tissue(self, card: ModelCard) -> float:
         """Share of a tile that must be tissue."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.bags import BagUncertainty
     from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.quality import Quality
     from napari_her2.slide.thumbnail import Thumbnail
     from napari_her2.slide.tissue import TissueMask
 
@@ -145,6 +146,8 @@ class ScoredSlide:
         The cells that were read, where the method reads cells.
     familiarity : SlideFamiliarity
         How much the slide looks like what the model learnt from; "not known" where the model cannot tell.
+    quality : Quality or None
+        What is wrong with which tiles, and whether they were left out; None where nobody looked.
     """
 
     name: str
@@ -167,6 +170,7 @@ class ScoredSlide:
     tiles_info: OverlayInfo = TILES
     cells: CellReading | None = None
     familiarity: SlideFamiliarity = NOTHING_KNOWN
+    quality: Quality | None = None
 
     @property
     def ranks(self) -> TileMap | None:

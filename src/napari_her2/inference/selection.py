@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.regions import Regions
     from napari_her2.models.card import ModelCard
     from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.quality import Quality
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import TissueMask
 
@@ -39,6 +40,8 @@ class Chosen:
     regions : str or None
         What the scoring is limited to, in words.
     warnings : tuple of str
+    quality : Quality or None
+        What is wrong with which tiles, where that was asked for: those are no longer among ``keep``.
     """
 
     grid: TileGrid
@@ -49,11 +52,12 @@ class Chosen:
     looks_like: str
     regions: str | None
     warnings: tuple[str, ...]
+    quality: Quality | None = None
 
     @property
     def tissue_mm2(self) -> float:
-        """Area of the tissue that is scored: of all, or of that in the tiles of the regions."""
-        if self.regions is None:
+        """Area of the tissue that is scored: of all, or of that in the tiles that are left."""
+        if self.regions is None and self.quality is None:
             return self.tissue.area_mm2(self.grid.slide_mpp)
         return float(self.share[self.keep].sum(dtype="float64")) * self.grid.tile_um**2 / 1e6
 

@@ -43,9 +43,9 @@ def _without_answer(scored: ScoredSlide) -> ScoredSlide:
         scored,
         table=replace(scored.table, evidence=None, probabilities=None),
         maps=tuple(of for of in scored.maps if _of_no_class(of)),
-        extras=tuple(of for of in scored.extras if of.class_name is None and not of.info.categories),
+        extras=tuple(of for of in scored.extras if of.class_name is None and not of.info.of_classes),
     )
 
 
 def _of_no_class(tile_map: TileMap) -> bool:
-    return tile_map.class_name is None and not tile_map.info.categories
+    return tile_map.class_name is None and not tile_map.info.of_classes

@@ -175,13 +175,15 @@ class TileMethod(Method):
 
 
 def _choose(job: ScoringJob, given: Given) -> Generator[Progress, None, list[Chosen]]:
+    from napari_her2.inference.leaving_out import without_poor
     from napari_her2.inference.result import Progress
     from napari_her2.inference.selection import choose_tiles
 
     chosen = []
     for slide, stain in given.slides:
         regions = job.regions if slide is job.slide else None
-        chosen.append(choose_tiles(slide, job.card, regions, job.options, stain=stain))
+        tiles = choose_tiles(slide, job.card, regions, job.options, stain=stain)
         yield Progress("Finding tissue", note=job.device.name)
+        chosen.append((yield from without_poor(job, slide, tiles)))
     job.clock.lap("tissue")
     return chosen

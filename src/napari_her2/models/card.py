@@ -23,6 +23,9 @@ NOTICE = "Research use only. Not for diagnosis or treatment decisions."
 PAIR = "H&E+IHC"
 """Stain of a model that takes the H&E and the IHC slide of a case, or either alone."""
 STAINS = ("H&E", "IHC", PAIR)
+LEFT_OUT = "left out"
+QUALITIES = ("off", LEFT_OUT)
+"""Whether tissue of poor quality was left out when a model learnt."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 BOTH = "fusion"
 """The head that takes both slides of a case, in the temperatures of a card and in results."""
@@ -135,6 +138,9 @@ class ModelCard:
     precision : str or None
         Of `PRECISIONS`: in which the features that the model learnt from were computed. None where nothing
         is known of it, and for models that take pixels.
+    quality : str
+        Of `QUALITIES`: whether tissue out of focus, folded or hidden was left out when the model learnt. Its
+        scoring does the same unless the user says otherwise.
     familiarity : FamiliarityCard or None
         From what the bundle's familiarity was made; None where it keeps none.
     answer_sets : AnswerSetsCard or None
@@ -165,6 +171,7 @@ class ModelCard:
     min_tissue: float | None = None
     mpp_range: tuple[float, float] | None = None
     precision: str | None = None
+    quality: str = "off"
     familiarity: FamiliarityCard | None = None
     answer_sets: AnswerSetsCard | None = None
 
@@ -197,6 +204,8 @@ class ModelCard:
             _set(self, "mpp_range", check.mpp_range(self.mpp_range))
         if self.precision is not None and self.precision not in PRECISIONS:
             raise check.wrong("precision", f"must be one of {', '.join(PRECISIONS)}, or null")
+        if self.quality not in QUALITIES:
+            raise check.wrong("quality", f"must be one of {', '.join(QUALITIES)}")
         for name in ("min_confidence", "min_tissue"):
             given = getattr(self, name)
             _set(self, name, None if given is None else check.number(name, given, 0.0, 1.0))
@@ -227,6 +236,8 @@ class ModelCard:
             part = values.pop(name)
             if part is not None:  # so that the card of a model without them stays the text it was
                 values[name] = {item.name: getattr(part, item.name) for item in fields(part)}
+        if self.quality == QUALITIES[0]:  # likewise
+            del values["quality"]
         values["card_format"] = _CARD_FORMAT
         text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain)
         if len(text.encode()) > MAX_CARD_BYTES:

@@ -26,7 +26,7 @@ RIM_UM = 90.0
 LEAST_EXCESS = 0.12
 """Optical density, in every channel, that a rim takes beyond what lies on both of its sides."""
 NEUTRAL = 0.6
-"""Least share of the density of the channel that a rim takes most in, in the channel that it takes least in."""
+"""Least excess of a rim by its greatest, of the three channels."""
 LEAST_RADIUS_UM, MOST_RADIUS_UM = 80.0, 6000.0
 LEAST_ARC = 1 / 3
 """Share of the circle on which the rim is seen."""

@@ -2,10 +2,11 @@
 
 Two layers take twice the light, in the same colours: by Beer and Lambert the optical densities add up. So a
 fold is a narrow, long strip which is about twice as dense as the tissue beside it, and whose density points
-in the same direction. Saturation less luminance, which Bautista and Yagi (2009, doi:10.1109/IEMBS.2009.5333448)
-compare with a fixed limit and Kothari et al. (2013, doi:10.1109/JBHI.2013.2278023) with one for each slide,
-rises there too, but also in brown tumour and in clusters of nuclei; these have other colours than what
-surrounds them, and so are told apart by the direction.
+in the same direction. Saturation less luminance, which Bautista and Yagi (2009,
+doi:10.1109/IEMBS.2009.5333448) compare with a fixed limit and Kothari et al. (2013,
+doi:10.1109/JBHI.2013.2278023) with one for each slide, rises there too, but also in brown tumour and in
+clusters of nuclei; these have other colours than what surrounds them, and so are told apart by the
+direction.
 
 It misses folds broader than `MOST_WIDTH_UM`, tissue that is folded more than twice so that it is black, and
 folds in tissue so pale that two layers are still pale. A bundle of fibres twice as dense as the same fibres
@@ -26,8 +27,8 @@ SMOOTH_UM = 10.0
 AROUND_UM = 350.0
 """Half the side of the square that counts as the tissue beside a pixel."""
 BEYOND = 2.0
-"""A fold is denser than the median of the tissue by so many times what nine tenths of it stay within: Kothari's
-limits for each slide, so that tissue which is dense all over is no fold."""
+"""A fold is denser than the median of the tissue by so many times what nine tenths of it stay within: a limit
+for each slide, so that tissue which is dense all over is no fold."""
 LEAST_DENSITY = 0.12
 """Mean optical density of the channels below which nothing is a fold."""
 SAME_COLOUR = 0.99
@@ -72,7 +73,7 @@ def fold_mask(
     outlying = total > middle + BEYOND * (high - middle)
     strong = dense & outlying & (ratio > times)
     if not strong.any():
-        return strong
+        return np.zeros(strong.shape, np.bool_)
     return _strips(strong, dense & (ratio > 1 + FOOT * (times - 1)), um)
 
 
@@ -84,7 +85,8 @@ def _beside(
     step = max(1, round(4 * SMOOTH_UM / um / 4))
     small, rough = soft[::step, ::step], total[::step, ::step]
     side = 2 * max(1, round(AROUND_UM / um / step)) + 1
-    counted = tissue[::step, ::step] & (rough > 0.3 * float(np.median(total[tissue])) if tissue.any() else 0)
+    least = 0.3 * float(np.median(total[tissue])) if tissue.any() else 0.0
+    counted = tissue[::step, ::step] & (rough > least)
     mean = _mean(small, counted, side)
     mean = _mean(small, counted & (rough < 1.3 * mean.mean(axis=2)), side)
     return np.asarray(cv2.resize(mean, soft.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)

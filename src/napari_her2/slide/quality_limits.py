@@ -83,6 +83,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     }
 )
 """Lowest and highest value of each limit. A share of 1 turns its reason off, as does 0 for stain."""
+QUALITY_LIMITS = QualityLimits()
 _MOST_BYTES = 64 * 1024
 _READING = Reading(limit=_MOST_BYTES, advice="give limits by name, such as most_blur_um = 1.5")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal, SignalInstance
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
-from napari_her2._napari.colormaps import score_hex
+from napari_her2._napari.colormaps import category_hex
 from napari_her2._qt.parts.text import Combo, Label, joined, markup, tip
 
 if TYPE_CHECKING:
@@ -191,7 +191,8 @@ def _legend(overlay: Overlay, named: Callable[[str], str]) -> Label:
     names = overlay.info.categories
     entry = '<span style="color: {}; font-size: 13pt;">\u25a0</span>&nbsp;{}'
     entries = [
-        markup(entry, colour, named(name)) for colour, name in zip(score_hex(len(names)), names, strict=True)
+        markup(entry, colour, named(name))
+        for colour, name in zip(category_hex(overlay.info), names, strict=True)
     ]
     legend.set_markup(joined(entries, "&nbsp; "))
     return legend

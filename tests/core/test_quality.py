@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ from napari_her2.slide.quality import Quality, judged, quality_steps
 from napari_her2.slide.quality_limits import FLAGS, FOCUS, OUTSIDE, PEN, REASONS, QualityLimits, read_limits
 from napari_her2.slide.quality_measures import Measures, blur_of
 from napari_her2.steps import finished
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def altered(path: Path, source: Path, change) -> Path:

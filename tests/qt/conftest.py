@@ -13,6 +13,7 @@ from training_docks import METHODS, SCRIPT, end_all
 
 from napari_her2._napari import work
 from napari_her2._napari.layers import slide_layer
+from napari_her2._napari.turns import at_once
 from napari_her2._napari.work import Equipment
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.training import dock as training_dock
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from napari_her2._qt.training.dock import TrainingDock
     from napari_her2.inference.result import SlideResult
     from napari_her2.training_runs.work import MethodChoice
+
+
+@pytest.fixture(autouse=True)
+def _overlays_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overlays are there when a result is; test_turns.py is about those that come one a turn."""
+    monkeypatch.setattr(scoring_dock, "one_a_turn", at_once)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -147,12 +147,13 @@ def result_layers(result: SlideResult, look: OverlayLook) -> list[LayerData]:
     list of LayerData
     """
     over = Over.slide_of(result)
-    from_below = sorted(result.overlays, key=lambda overlay: (overlay.info.depth, -overlay.info.order))
-    return [
-        draw(chosen_drawing(overlay, result, look), over, look)
-        for overlay in from_below
-        if not overlay.info.on_request
-    ]
+    return [draw(chosen_drawing(overlay, result, look), over, look) for overlay in drawn_from_below(result)]
+
+
+def drawn_from_below(result: SlideResult) -> list[Overlay]:
+    """Overlays of a result that are drawn without being asked for, lowest first."""
+    drawn = [overlay for overlay in result.overlays if not overlay.info.on_request]
+    return sorted(drawn, key=lambda overlay: (overlay.info.depth, -overlay.info.order))
 
 
 @singledispatch

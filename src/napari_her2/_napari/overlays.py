@@ -9,27 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_her2._napari.collecting import young_garbage
 from napari_her2._napari.layers import (
     Over,
     OverlayLook,
     chosen_drawing,
     common_options,
     draw,
-    result_layers,
+    drawn_from_below,
 )
 from napari_her2._napari.placement import place_of
 from napari_her2._napari.tags import OverlayTag, shows, tag_of
+from napari_her2._napari.turns import at_once
 from napari_her2.explain.geometries import TILES, TOP_TILES
 from napari_her2.explain.overlays import LastingDrawing
 from napari_her2.explain.unfamiliar import UNFAMILIAR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
     from napari_her2._napari.layers import LayerData
+    from napari_her2._napari.turns import Turns
     from napari_her2.explain.overlays import Drawing, OverlayInfo
     from napari_her2.inference.result import SlideResult
 
@@ -49,6 +52,10 @@ class OverlaySet:
         Whether it is the first slide of a case: what has the same limits on both needs one bar of colours.
     keep_requested : bool
         Whether what the user had computed over the slide before stays.
+    turns : callable
+        Puts the layers in, one a step.
+    whole : callable, optional
+        Told once all layers are there, if that is after the set was made.
     """
 
     def __init__(
@@ -60,6 +67,8 @@ class OverlaySet:
         *,
         leading: bool = True,
         keep_requested: bool = False,
+        turns: Turns = at_once,
+        whole: Callable[[], None] | None = None,
     ) -> None:
         self._viewer = weakref.ref(viewer)
         self.slide_id = result.slide_id
@@ -74,14 +83,20 @@ class OverlaySet:
         before = overlays_of(viewer, self.slide_id)
         if keep_requested:
             before = [layer for layer in before if not ((info := _info_of(layer)) and info.on_request)]
-        self._replace(viewer, slide_layer, before)
-        self._show_doubt_first()
-        for layer in self.layers():
-            self._show_colorbar(layer)
-        self._follow_distance()
+        self._replaced = self._whole = False
+        self._tell_whole: Callable[[], None] | None = None
+        turns(self._appear(slide_layer, before))
+        if not self._whole:
+            self._tell_whole = whole
 
-    def _replace(self, viewer: ViewerModel, slide_layer: Image, before: list[Layer]) -> None:
-        """Put the overlays over the slide, and only then take away those before.
+    def replaced(self) -> None:
+        """Put no more layers in: another set takes the place of this one."""
+        self._replaced = True
+
+    def _appear(self, slide_layer: Image, before: list[Layer]) -> Iterator[None]:
+        """Put the overlays over the slide, one a step, and only then take away those before.
+
+        What is visible comes first. Those before are hidden meanwhile.
 
         Mesa's software OpenGL (22.3.6, under vispy 0.17) crashes in a drawing after the program of a Shapes
         layer was deleted, if the picture of the slide is then all that the canvas draws. It does so in napari
@@ -89,15 +104,43 @@ class OverlaySet:
         slide, or the scale bar, which comes with a slide. A user who deletes all overlays of a slide that
         states no µm/px, or has switched the scale bar off, may still meet it.
         """
-        at = viewer.layers.index(slide_layer) + 1
-        made = [(make_layer(data, slide_layer), data[1]) for data in result_layers(self.result, self.look)]
-        for position, (layer, _) in enumerate(made):
-            viewer.layers.insert(at + position, layer)
         for layer in before:
-            if layer in viewer.layers:
-                viewer.layers.remove(layer)
-        for layer, options in made:
-            layer.name = options["name"]  # napari numbers a second layer of one name
+            layer.visible = False
+        from_below = [overlay.info for overlay in drawn_from_below(self.result)]
+        made: dict[int, tuple[Layer, str]] = {}
+        for number in sorted(range(len(from_below)), key=lambda at: not from_below[at].visible):
+            viewer, overlay = self._viewer(), self.overlays.get(from_below[number].kind)
+            if viewer is None or self._replaced or slide_layer not in viewer.layers:
+                return
+            if overlay is None:
+                continue  # the slide was judged anew in between, and has it no more
+            data = draw(
+                chosen_drawing(overlay, self.result, self.look), Over.slide_of(self.result), self.look
+            )
+            layer = make_layer(data, slide_layer)
+            self._show_colorbar(layer)
+            at = viewer.layers.index(slide_layer) + 1 + sum(known < number for known in made)
+            with active_kept(viewer, slide_layer):
+                viewer.layers.insert(at, layer)
+            made[number] = (layer, data[1]["name"])
+            info = _info_of(layer)
+            if info is not None and info.kind != TILES.kind:
+                layer.opacity = self._opacity(info)  # its slide may have been faded since
+            yield
+        viewer = self._viewer()
+        if viewer is None or self._replaced or slide_layer not in viewer.layers:
+            return
+        with active_kept(viewer, slide_layer):
+            _take_out(viewer, before)
+        for layer, name in made.values():
+            layer.name = name  # napari numbers a second layer of one name
+        self._show_doubt_first()
+        for layer in self.layers():
+            self._show_colorbar(layer)
+        self._follow_distance()
+        self._whole = True
+        if self._tell_whole is not None:
+            self._tell_whole()
 
     def _show_doubt_first(self) -> None:
         """Where tiles are strange, show that alone: what the model used of them comes after it."""
@@ -378,7 +421,12 @@ def overlaid_slides(viewer: ViewerModel) -> set[str]:
 
 def remove_overlays(viewer: ViewerModel, slide_id: str) -> None:
     """Take all overlays of one slide out of the viewer."""
-    for layer in overlays_of(viewer, slide_id):
-        # Removing one tells the session, which may take out the others before this loop comes to them.
-        if layer in viewer.layers:
-            viewer.layers.remove(layer)
+    _take_out(viewer, overlays_of(viewer, slide_id))
+
+
+def _take_out(viewer: ViewerModel, layers: list[Layer]) -> None:
+    with young_garbage():
+        for layer in layers:
+            # Removing one tells the session, which may take out the others before this loop comes to them.
+            if layer in viewer.layers:
+                viewer.layers.remove(layer)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from napari_her2._napari.demands import Demands
     from napari_her2._napari.overlays import OverlaySet
+    from napari_her2._napari.turns import Turns
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.reader import Slide
 
@@ -61,6 +62,7 @@ class Session:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._shown = ShownResults(viewer)
+        self._shown.whole = self.look_changed.emit
         self._manual: dict[str, ManualScore] = {}
         self._demands: Demands | None = None
         self._followed: weakref.WeakSet[Image] = weakref.WeakSet()
@@ -72,6 +74,10 @@ class Session:
         viewer.scene.camera.events.zoom.connect(self._on_zoom)
         # Behind napari's own listener, which else would show what it was called with.
         viewer.events.status.connect(self._on_status, position="last")
+
+    def use_turns(self, turns: Turns) -> None:
+        """Put overlays in as a window can bear it: one a turn of its event loop, and not all at once."""
+        self._shown.turns = turns
 
     @property
     def viewer(self) -> ViewerModel | None:

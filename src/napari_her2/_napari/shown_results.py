@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_her2._napari.cell_hover import cell_words
@@ -12,16 +13,18 @@ from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.overlays import OverlaySet, active_kept, remove_overlays
 from napari_her2._napari.placement import layer_of
 from napari_her2._napari.results import Results
+from napari_her2._napari.turns import at_once
 from napari_her2.explain.geometries import TILES
 from napari_her2.inference.withheld import without_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from napari.components import ViewerModel
     from napari.layers import Image
 
+    from napari_her2._napari.turns import Turns
     from napari_her2.inference.result import SlideResult
 
 
@@ -44,11 +47,17 @@ class ShownResults:
     ----------
     kept : Results
         To be read; the methods here change it.
+    turns : callable
+        Puts layers in: all at once, or one a turn of an event loop.
+    whole : callable
+        Told the id of a slide whose overlays are all there, where that took several turns.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self.kept = Results()
+        self.turns: Turns = at_once
+        self.whole: Callable[[str], None] = lambda slide_id: None
         self._sets: dict[str, OverlaySet] = {}
 
     def overlays(self, slide_id: str) -> OverlaySet | None:
@@ -157,7 +166,17 @@ class ShownResults:
         with active_kept(viewer, next(iter(layers.values()), None)):
             for slide_id, layer in layers.items():
                 own, leading = seen.seen_from(slide_id), slide_id == first
-                self._sets[slide_id] = OverlaySet(viewer, layer, own, look, leading=leading)
+                if (before := self._sets.get(slide_id)) is not None:
+                    before.replaced()
+                self._sets[slide_id] = OverlaySet(
+                    viewer,
+                    layer,
+                    own,
+                    look,
+                    leading=leading,
+                    turns=self.turns,
+                    whole=partial(self.whole, slide_id),
+                )
 
     def _show_chosen(self, slide_ids: Iterable[str]) -> Changed:
         """Show what is chosen of some slides now, a result of two slides over both at once."""
@@ -179,7 +198,8 @@ class ShownResults:
         return Changed(slide_ids, slide_ids)
 
     def _remove(self, slide_id: str) -> None:
-        self._sets.pop(slide_id, None)
+        if (before := self._sets.pop(slide_id, None)) is not None:
+            before.replaced()
         viewer = self._viewer()
         if viewer is not None:
             remove_overlays(viewer, slide_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_her2._napari.table_import import load_tables
 from napari_her2._napari.torch_import import load_torch
 from napari_her2.errors import Her2Error
 from napari_her2.inference.result import Progress
@@ -55,6 +56,7 @@ def scoring(
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, as the dock asks for it."""
     load_torch()
+    load_tables()
     from napari_her2.methods.scoring import score_steps
 
     chosen = {"calibration": calibration} if calibration else {}

@@ -22,6 +22,7 @@ from napari_her2._qt.parts.message_box import MessageBox
 from napari_her2._qt.parts.progress_row import ProgressRow
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.text import Label
+from napari_her2._qt.parts.turns import one_a_turn
 from napari_her2._qt.scoring.calibration_panel import CalibrationPanel
 from napari_her2._qt.scoring.cam_panel import CamPanel
 from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
@@ -57,6 +58,7 @@ class ScoringDock(Dock):
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__(napari_viewer)
+        self.session.use_turns(one_a_turn)
         self._scored_ids: tuple[str, ...] = ()
         self._added_path = Path()
         self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself

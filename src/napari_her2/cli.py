@@ -28,6 +28,7 @@ _COMMANDS = {
     "train": ("train", "train"),
     "report": ("runs", "report"),
     "export": ("runs", "export"),
+    "maps": ("maps", "maps"),
     "doubt": ("doubt", "doubt"),
     "reading": ("reading", "reading_app"),
     "models": ("models", "models_app"),

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import errno
+import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
+from napari_her2.cli import app
 from napari_her2.errors import JobFailed
 from napari_her2.explain.colours import coloured
 from napari_her2.explain.maps import TileMap
 from napari_her2.export import map_images
 from napari_her2.export.map_images import NUMBERS_FILE, write_map_images
+from napari_her2.export.tables import write_result
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.reader import open_slide
 from scored import make_result
+
+if TYPE_CHECKING:
+    from click.testing import Result
 
 NAMESPACE = {"ome": "http://www.openmicroscopy.org/Schemas/OME/2016-06"}
 
@@ -100,3 +109,25 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
     with pytest.raises(JobFailed, match="No space left"):
         write_map_images(make_result(), tmp_path / "out")
     assert not list((tmp_path / "out").glob("*"))
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(item) for item in arguments])
+
+
+def test_the_command_writes_the_maps_of_a_result_folder(scored, tmp_path) -> None:
+    folder = write_result(scored, tmp_path)
+    done = run("maps", folder, "--json")
+    assert not done.exit_code, done.output
+    first = Path(json.loads(done.stdout)["paths"][0])
+    assert first.name == NUMBERS_FILE
+    with tifffile.TiffFile(first) as tiff:
+        numbers = tiff.series[0].asarray()
+    shown = [of for of in scored.maps if of.holds_any and of.info.layer_name]
+    np.testing.assert_array_equal(numbers, np.stack([of.values for of in shown]))
+
+
+def test_the_command_says_in_one_line_what_is_wrong(tmp_path) -> None:
+    done = run("maps", tmp_path)
+    assert done.exit_code == 1
+    assert len(done.stderr.strip().splitlines()) == 1

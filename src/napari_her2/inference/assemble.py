@@ -16,6 +16,7 @@ from napari_her2.explain.unfamiliar import unfamiliar_map
 from napari_her2.inference.class_words import class_label
 from napari_her2.inference.doubt import NO_DOUBT_KNOWN, Spread
 from napari_her2.inference.judging import redoubted as redoubted  # for whoever judges a result again
+from napari_her2.inference.kept_scoring import SlideRecord
 from napari_her2.inference.precision import other_precision
 from napari_her2.inference.presentation import INDETERMINATE, MIN_TILES, task_in_words
 from napari_her2.inference.result import AnswerLimits, ScoredSlide, SlideResult, TileTable
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from napari_her2.explain.overlays import Drawing, OverlayInfo
     from napari_her2.inference.doubt import SlideFamiliarity
     from napari_her2.inference.embed import Embeddings
-    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.job import ScoringJob, Terms
     from napari_her2.inference.selection import Chosen
     from napari_her2.models.aggregator import MILOutput
     from napari_her2.models.bags import BagUncertainty
@@ -101,7 +102,7 @@ class Answer:
 
 
 def scored_tiles(
-    slide: Slide,
+    slide: Slide | SlideRecord,
     chosen: Chosen,
     embeddings: Embeddings,
     classes: tuple[str, ...],
@@ -116,9 +117,10 @@ def scored_tiles(
 
     Parameters
     ----------
-    slide : Slide
+    slide : Slide or SlideRecord
     chosen : Chosen
     embeddings : Embeddings
+        Of which the features are not needed.
     classes : tuple of str
     output : MILOutput, optional
         Of all tiles as one bag, on the CPU. Missing of a method that weighs no tiles against each other.
@@ -175,7 +177,7 @@ def scored_tiles(
 
 
 def scored_slide(
-    slide: Slide,
+    slide: Slide | SlideRecord,
     *,
     stain: str,
     looks_like: str,
@@ -198,7 +200,7 @@ def scored_slide(
 
     Parameters
     ----------
-    slide : Slide
+    slide : Slide or SlideRecord
     share : (rows, columns) float32
         Of each tile that is tissue.
     damage : OverlayInfo
@@ -213,15 +215,16 @@ def scored_slide(
     """
     if quality is not None:
         maps = (*maps, quality_map(quality))
+    of = SlideRecord.of(slide)
     return ScoredSlide(
-        name=slide.name,
-        path=slide.path,
-        slide_id=slide.slide_id,
-        fingerprint=slide.fingerprint,
-        sha256_head=slide.identity.head,
+        name=of.name,
+        path=of.path,
+        slide_id=of.slide_id,
+        fingerprint=of.fingerprint,
+        sha256_head=of.sha256_head,
         stain=stain,
         looks_like=looks_like,
-        mpp_source=slide.mpp_source,
+        mpp_source=of.mpp_source,
         table=table,
         maps=(*maps, tissue_map(grid, share), damage_map(grid, corrupt, damage)),
         grid=grid,
@@ -256,12 +259,12 @@ def with_familiarity(scored: ScoredSlide, familiarity: SlideFamiliarity) -> Scor
     return replace(scored, familiarity=familiarity, maps=maps)
 
 
-def assemble(job: ScoringJob, answer: Answer) -> SlideResult:
+def assemble(job: ScoringJob | Terms, answer: Answer) -> SlideResult:
     """Word an answer, and say where it came from.
 
     Parameters
     ----------
-    job : ScoringJob
+    job : ScoringJob or Terms
     answer : Answer
 
     Returns

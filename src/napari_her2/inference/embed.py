@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.encode import PendingFeatures, TileEncoder
+    from napari_her2.inference.kept_scoring import SlideRecord
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tiles import TileBatch
@@ -234,12 +235,12 @@ def count_embedded(
     return int((held & keep).sum())
 
 
-def refuse_ruins(slide: Slide, embeddings: Embeddings) -> None:
+def refuse_ruins(slide: Slide | SlideRecord, embeddings: Embeddings) -> None:
     """Refuse to go on where much of the tissue could not be read, as in a file that was cut off.
 
     Parameters
     ----------
-    slide : Slide
+    slide : Slide or SlideRecord
     embeddings : Embeddings
 
     Raises
@@ -252,12 +253,12 @@ def refuse_ruins(slide: Slide, embeddings: Embeddings) -> None:
     refuse_damage(slide, share, f"{lost:,} of {asked:,} tiles ({share:.0%})")
 
 
-def refuse_damage(slide: Slide, share: float, lost: str = "") -> None:
+def refuse_damage(slide: Slide | SlideRecord, share: float, lost: str = "") -> None:
     """Refuse a slide of whose tissue much could not be read; see `refuse_ruins`.
 
     Parameters
     ----------
-    slide : Slide
+    slide : Slide or SlideRecord
     share : float
         Of the tissue, 0 to 1.
     lost : str, optional

@@ -24,6 +24,7 @@ from napari_her2.models.familiarity import (
     NOT_KNOWN,
     UNLIKE,
 )
+from napari_her2.steps import finished
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.result import Progress
     from napari_her2.models.bundle import ModelBundle
-    from napari_her2.models.familiarity import Familiarity, FeatureSpace
+    from napari_her2.models.familiarity import Familiarity, PlacedTiles
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import TissueMask
@@ -101,8 +102,13 @@ def familiarity_steps(job: ScoringJob, seen: Seen) -> Generator[Progress, None, 
     -------
     SlideFamiliarity
     """
-    familiarity = job.bundle.familiarity
-    compared = _describes_pixels_so(job.bundle, seen.stain)
+    placed = yield from placed_steps(job, seen)
+    return judged_placed(job.bundle.familiarity, seen.stain, placed, job.options.min_familiarity)
+
+
+def placed_steps(job: ScoringJob, seen: Seen) -> Generator[Progress, None, dict[str, PlacedTiles]]:
+    """Say where the tiles of a slide lie in the spaces of the model, by kind; see `familiarity_steps`."""
+    compared = describes_pixels(job.bundle, seen.stain)
     appearance = None
     if compared or job.signatures is not None:
         appearance = yield from appearance_steps(seen.slide, seen.tissue, grid=seen.grid, keep=seen.keep)
@@ -111,10 +117,24 @@ def familiarity_steps(job: ScoringJob, seen: Seen) -> Generator[Progress, None, 
             Signature(seen.slide.name, seen.stain, drawn_features(seen.features), appearance)
         )
     pixels = appearance if compared else None
-    return judged(familiarity, seen.stain, seen.features, pixels, job.options.min_familiarity)
+    return placed_in(job.bundle.familiarity, seen.stain, seen.features, pixels)
 
 
-def _describes_pixels_so(bundle: ModelBundle, stain: str) -> bool:
+def placed_pixels(bundle: ModelBundle, seen: Seen) -> dict[str, PlacedTiles]:
+    """Say where squares of a slide lie in the space of pixels: read now, from the tiles that are kept.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        One that `describes_pixels`.
+    seen : Seen
+        Of which the features are not needed.
+    """
+    steps = appearance_steps(seen.slide, seen.tissue, grid=seen.grid, keep=seen.keep)
+    return placed_in(bundle.familiarity, seen.stain, None, finished(steps))
+
+
+def describes_pixels(bundle: ModelBundle, stain: str) -> bool:
     """Whether a model keeps what pixels look like, described as here and not by another version."""
     known, card = bundle.familiarity, bundle.card.familiarity
     kept = known is not None and APPEARANCE in known.of(stain)
@@ -174,20 +194,41 @@ def judged(
         "not known" where the model has no space of the stain, or nothing was described; and where the slide
         could be compared in some of the spaces alone, unless it is strange in these.
     """
+    placed = placed_in(familiarity, stain, features, appearance)
+    return judged_placed(familiarity, stain, placed, min_familiarity)
+
+
+def placed_in(
+    familiarity: Familiarity | None,
+    stain: str,
+    features: NDArray[np.floating] | None,
+    appearance: NDArray[np.floating] | None,
+) -> dict[str, PlacedTiles]:
+    """Say where tiles lie in the spaces of a model, by kind; see `judged`. What is not given is not there."""
+    given = {FEATURES: features, APPEARANCE: appearance}
+    kept = {} if familiarity is None else familiarity.of(stain)
+    return {
+        kind: space.placed(tiles)
+        for kind, space in kept.items()
+        if (tiles := given.get(kind)) is not None and len(tiles)
+    }
+
+
+def judged_placed(
+    familiarity: Familiarity | None, stain: str, placed: Mapping[str, PlacedTiles], min_familiarity: float
+) -> SlideFamiliarity:
+    """Judge a slide whose tiles are `placed_in` the spaces of the model; see `judged`."""
     if familiarity is None:
         return NOTHING_KNOWN
     kept = familiarity.of(stain)
-    given = {FEATURES: features, APPEARANCE: appearance}
     spaces: dict[str, SpaceFamiliarity] = {}
     found: dict[str, NDArray[np.float32]] = {}
-    for kind, space in kept.items():
-        tiles = given.get(kind)
-        if tiles is None or not len(tiles):
+    for kind, tiles in placed.items():
+        if not len(tiles):
             continue
-        distances = space.distances(tiles)
-        measured = _measured(space, distances, tiles)
+        measured = SpaceFamiliarity(*kept[kind].judged(tiles))
         if not math.isnan(measured.whole):
-            spaces[kind], found[kind] = measured, distances
+            spaces[kind], found[kind] = measured, tiles.distances
     if not spaces:
         return NOTHING_KNOWN
     each = found.get(FEATURES)
@@ -229,12 +270,6 @@ def judged_by(familiarity: SlideFamiliarity, min_familiarity: float) -> SlideFam
     if (verdict, reason) == (familiarity.verdict, familiarity.reason):
         return familiarity
     return replace(familiarity, verdict=verdict, reason=reason)
-
-
-def _measured(
-    space: FeatureSpace, distances: NDArray[np.float32], tiles: NDArray[np.floating]
-) -> SpaceFamiliarity:
-    return SpaceFamiliarity(*space.familiarity(distances, tiles), *space.times(distances, tiles))
 
 
 def _reason(spaces: Mapping[str, SpaceFamiliarity], limit: float, *, whole: bool) -> str:

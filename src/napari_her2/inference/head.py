@@ -14,6 +14,8 @@ from napari_her2.models.architectures import ARCHITECTURES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from napari_her2.inference.device import Device
@@ -63,33 +65,48 @@ class RoomyDevice:
             return compute(head.eval(), self._device)
 
 
-def run_head(bundle: ModelBundle, device: Device, *bags: Tensor | None) -> Any:  # noqa: ANN401 - of the method
-    """Apply the head to whole slides.
+def run_head(bundle: ModelBundle, device: Device, compute: Callable[[Any, torch.device], _Found]) -> _Found:
+    """Compute with the head over the tiles of whole slides.
 
     Parameters
     ----------
     bundle : ModelBundle
     device : Device
-    *bags : (N, D) float or None
-        What the head takes, in its order.
+    compute : callable
+        Takes the head and where it is; what it gives is brought to the CPU, floats in float32.
+    """
+
+    def on_cpu(head: nn.Module, place: torch.device) -> _Found:
+        found: _Found = to_cpu(compute(head, place))
+        return found
+
+    return RoomyDevice(device, bundle).run(on_cpu)
+
+
+def tile_numbers(
+    bundle: ModelBundle, device: Device, features: NDArray[np.floating], *before: object
+) -> tuple[NDArray[np.float32], ...]:
+    """Return what the head makes of each tile by itself (`SlideAggregator.tiles`).
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+    device : Device
+    features : (N, D) float
+    *before
+        What the head takes ahead of the features.
 
     Returns
     -------
-    object
-        What the head gives, its tensors on the CPU and its floats in float32.
-
-    Raises
-    ------
-    JobFailed
-        If the logits are not numbers.
+    tuple of (N, any) float32
     """
+    held = torch.from_numpy(features)
 
-    def apply(head: nn.Module, place: torch.device) -> Any:  # noqa: ANN401 - of the method
-        return to_cpu(head(*(None if bag is None else bag.to(place) for bag in bags)))
+    def made(head: Any, place: torch.device) -> tuple[Tensor, ...]:  # noqa: ANN401 - of the method
+        parts: tuple[Tensor, ...] = head.tiles(*before, held.to(place))
+        return parts
 
-    output = RoomyDevice(device, bundle).run(apply)
-    refuse_nonsense(bundle.card, output.logits)
-    return output
+    return tuple(part.numpy() for part in run_head(bundle, device, made))
 
 
 def head_on_cpu(bundle: ModelBundle) -> nn.Module:
@@ -126,7 +143,9 @@ def refuse_nonsense(card: ModelCard, *numbers: Tensor) -> None:
 
 
 def to_cpu(value: Any) -> Any:  # noqa: ANN401 - of the type that was given
-    """Bring a tensor, or the tensors of a dataclass, to the CPU; floats become float32."""
+    """Bring a tensor, or the tensors of a tuple or a dataclass, to the CPU; floats become float32."""
+    if isinstance(value, tuple):
+        return tuple(map(to_cpu, value))
     if isinstance(value, torch.Tensor):
         value = value.cpu()
         return value.float() if value.is_floating_point() else value

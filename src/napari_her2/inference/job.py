@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_her2.inference.device import Device
     from napari_her2.inference.doubt import Signature
+    from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.options import ScoringOptions
     from napari_her2.inference.regions import Regions
     from napari_her2.models.bundle import ModelBundle
@@ -31,6 +32,29 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """With what, where and how is scored; nothing of the slides.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+    device : Device
+    options : ScoringOptions
+    clock : Clock
+    """
+
+    bundle: ModelBundle
+    device: Device
+    options: ScoringOptions
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def card(self) -> ModelCard:
+        """Card of the model."""
+        return self.bundle.card
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ScoringJob:
     """What is scored, with what, and how.
 
@@ -47,6 +71,8 @@ class ScoringJob:
     clock : Clock
     signatures : list of Signature or None
         Takes what each slide looks like to the model, where somebody collects it.
+    kept : list of KeptScoring or None
+        Takes what is needed to answer again for other regions, where somebody wants to.
     """
 
     slide: Slide
@@ -57,8 +83,14 @@ class ScoringJob:
     options: ScoringOptions
     clock: Clock = field(default_factory=Clock)
     signatures: list[Signature] | None = None
+    kept: list[KeptScoring] | None = None
 
     @property
     def card(self) -> ModelCard:
         """Card of the model."""
         return self.bundle.card
+
+    @property
+    def terms(self) -> Terms:
+        """All but the slides."""
+        return Terms(self.bundle, self.device, self.options, self.clock)

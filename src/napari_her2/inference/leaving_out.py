@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import SlideError
+from napari_her2.errors import JobFailed, SlideError
 from napari_her2.explain.quality import share_in_words
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import LEFT_OUT
-from napari_her2.slide.quality import quality_steps
+from napari_her2.slide.quality import outside_marked, quality_steps
 from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:
@@ -85,13 +85,46 @@ def without_poor(job: ScoringJob, slide: Slide, chosen: Chosen) -> Generator[Pro
         return chosen
     limits = job.options.quality_limits
     found = yield from looking_at_quality(slide, chosen.grid, chosen.tissue, limits, chosen.keep)
-    quality = replace(found, left_out=True)
-    keep = chosen.keep & ~quality.poor
-    if not keep.any():
-        raise nothing_left(slide, quality)
-    return replace(
-        chosen, keep=keep, quality=quality, warnings=(*chosen.warnings, *learnt_otherwise(job.card))
-    )
+    left = _left_out(chosen, replace(found, left_out=True), job.card)
+    if left.quality is not None and not left.keep.any():
+        raise nothing_left(slide, left.quality)
+    return left
+
+
+def without_known(chosen: Chosen, known: Quality | None, card: ModelCard) -> Chosen:
+    """Leave out what is known to be poor; nothing is looked at again.
+
+    Parameters
+    ----------
+    chosen : Chosen
+        Some of the tiles that were looked at.
+    known : Quality or None
+        Of the same grid; None where nothing is to be left out.
+    card : ModelCard
+
+    Returns
+    -------
+    Chosen
+
+    Raises
+    ------
+    JobFailed
+        If no tile is left.
+    """
+    if known is None:
+        return chosen
+    left = _left_out(chosen, outside_marked(known, chosen.keep, chosen.share > 0), card)
+    if left.quality is not None and not left.keep.any():
+        raise JobFailed(
+            f"No tile in the regions is good enough to be scored ({share_in_words(left.quality)}): draw them "
+            f"elsewhere, or score without leaving poor tissue out."
+        )
+    return left
+
+
+def _left_out(chosen: Chosen, quality: Quality, card: ModelCard) -> Chosen:
+    warnings = (*chosen.warnings, *learnt_otherwise(card))
+    return replace(chosen, keep=chosen.keep & ~quality.poor, quality=quality, warnings=warnings)
 
 
 def nothing_left(slide: Slide, quality: Quality) -> SlideError:

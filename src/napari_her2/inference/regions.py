@@ -76,7 +76,9 @@ def as_regions(regions: Regions) -> tuple[Region, ...]:
     return tuple(region if isinstance(region, Region) else Region(region) for region in regions)
 
 
-def tiles_inside(regions: Regions, grid: TileGrid) -> NDArray[np.bool_]:
+def tiles_inside(
+    regions: Regions, grid: TileGrid, among: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """Tiles whose centre is read: inside a tumour region, and in nothing that is excluded.
 
     Parameters
@@ -84,12 +86,20 @@ def tiles_inside(regions: Regions, grid: TileGrid) -> NDArray[np.bool_]:
     regions : Path, str or sequence of Region and shapely polygons
         Level-0 pixels, (x, y).
     grid : TileGrid
+    among : (rows, columns) bool, optional
+        Tiles that are asked about; the others are not. By default all of them.
 
     Returns
     -------
     (rows, columns) bool
     """
-    return inside_mask(regions, grid.shape, grid.tile_px0)
+    if among is None:
+        return inside_mask(regions, grid.shape, grid.tile_px0)
+    inside = np.zeros(among.shape, np.bool_)
+    rows, columns = np.nonzero(among)
+    y, x = ((of + 0.5) * pitch for of, pitch in zip((rows, columns), grid.tile_px0, strict=True))
+    inside[rows, columns] = shapely.contains_xy(joined(regions), x, y)
+    return inside
 
 
 def inside_mask(

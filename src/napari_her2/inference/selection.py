@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed, SlideError
@@ -65,7 +65,7 @@ class Chosen:
 def choose_tiles(
     slide: Slide, card: ModelCard, regions: Regions | None, options: ScoringOptions, *, stain: str
 ) -> Chosen:
-    """Find the tiles of a slide to score.
+    """Find the tiles of a slide to score: those of `tissue_tiles`, `limited` to regions.
 
     Parameters
     ----------
@@ -85,6 +85,26 @@ def choose_tiles(
     SlideError, ModelError, JobFailed
         If there is no tissue, the model was not made for the slide, or the regions hold no tile.
     """
+    return limited(tissue_tiles(slide, card, options, stain=stain), regions)
+
+
+def tissue_tiles(slide: Slide, card: ModelCard, options: ScoringOptions, *, stain: str) -> Chosen:
+    """Find the tiles of a slide that hold tissue, on a slide that the model was made for.
+
+    Parameters
+    ----------
+    slide, card, options, stain
+        As of `choose_tiles`.
+
+    Returns
+    -------
+    Chosen
+
+    Raises
+    ------
+    SlideError, ModelError
+        If there is no tissue, or the model was not made for the slide.
+    """
     grid = slide.tile_grid(card.tile_px, card.mpp)
     # The scale first: finding the tissue, which the stain is guessed from, takes longer.
     refuse_or_warn(slide, card, stain, wanted=stain, override=options.override_fit)
@@ -101,14 +121,34 @@ def choose_tiles(
     # What the user says of the stain goes before what the colours seem to say, but the result tells of it.
     override = options.override_fit or options.stain == stain
     warnings = light + refuse_or_warn(slide, card, seen, wanted=stain, override=override)
-    drawn = None if regions is None else as_regions(regions)
-    if drawn is not None:
-        keep &= tiles_inside(drawn, grid)
-        if not keep.any():
-            raise JobFailed(
-                "No tile of tissue lies inside the regions: check that they were drawn on this slide, in "
-                "its level-0 pixels."
-            )
-    return Chosen(
-        grid, keep, tissue, tissue.fraction(grid), stain, seen, region_words(regions, drawn), warnings
-    )
+    return Chosen(grid, keep, tissue, tissue.fraction(grid), stain, seen, None, warnings)
+
+
+def limited(chosen: Chosen, regions: Regions | None) -> Chosen:
+    """Limit tiles to those whose centre lies inside regions, and in nothing that is excluded.
+
+    Parameters
+    ----------
+    chosen : Chosen
+    regions : Regions or None
+        None limits nothing.
+
+    Returns
+    -------
+    Chosen
+
+    Raises
+    ------
+    JobFailed
+        If the regions cannot be read, or hold no tile.
+    """
+    if regions is None:
+        return chosen
+    drawn = as_regions(regions)
+    keep = tiles_inside(drawn, chosen.grid, chosen.keep)
+    if not keep.any():
+        raise JobFailed(
+            "No tile of tissue lies inside the regions: check that they were drawn on this slide, in "
+            "its level-0 pixels."
+        )
+    return replace(chosen, keep=keep, regions=region_words(regions, drawn))

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.encode import TileEncoder
-    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.job import ScoringJob, Terms
+    from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.result import Progress, SlideResult
     from napari_her2.methods.method import Explanation
-    from napari_her2.methods.tiles import ReadSlide
     from napari_her2.models.card import ModelCard
 
 RULE = "mean of the probabilities of all tiles, weighted by the model's confidence in each"
@@ -77,13 +77,19 @@ class CorrANetMethod(TileMethod):
         )
         return scorer, prepared.warnings
 
-    def features(self, job: ScoringJob, read: ReadSlide) -> NDArray[np.floating]:
+    def features(self, terms: Terms, read: ReadSlide) -> NDArray[np.floating]:
         """Features of the predictor; see `TileMethod.features`."""
         from napari_her2.inference.tile_scores import features_behind
 
-        return features_behind(read.embeddings.features, _numbers(job.card))
+        return features_behind(read.embeddings.features, _numbers(terms.card))
 
-    def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
+    def numbers(self, terms: Terms, read: ReadSlide) -> tuple[NDArray[np.floating], ...]:
+        """Logits of the classes and of the confidence; see `TileMethod.numbers`."""
+        from napari_her2.inference.tile_scores import unpacked
+
+        return (unpacked(read.embeddings.features, _numbers(terms.card)).numpy(),)
+
+    def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
         """Join the fields, weighted by the confidence in each; see `TileMethod.join`."""
         import torch
 
@@ -91,13 +97,12 @@ class CorrANetMethod(TileMethod):
         from napari_her2.explain.geometries import OnRequest
         from napari_her2.inference.assemble import Answer, scored_tiles
         from napari_her2.inference.head import refuse_nonsense
-        from napari_her2.inference.tile_scores import unpacked
         from napari_her2.models.aggregator import MILOutput
         from napari_her2.models.field_model import join_fields
 
         (slide,) = read
-        numbers = unpacked(slide.embeddings.features, _numbers(job.card))
-        refuse_nonsense(job.card, numbers)
+        numbers = torch.from_numpy(slide.numbers[0])
+        refuse_nonsense(terms.card, numbers)
         logits, confidence_logits = numbers[:, :-1], numbers[:, -1]
         probabilities, confidence = torch.softmax(logits, dim=1), torch.sigmoid(confidence_logits)
         weights, joined = join_fields(probabilities, confidence)
@@ -106,7 +111,7 @@ class CorrANetMethod(TileMethod):
             slide.slide,
             slide.chosen,
             slide.embeddings,
-            job.card.classes,
+            terms.card.classes,
             output,
             probabilities=probabilities,
             confidence=confidence,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from napari_her2.cells.rules import Rules
     from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.kept_scoring import KeptScoring
+    from napari_her2.inference.regions import Regions
     from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
     from napari_her2.models.card import ModelCard
 
@@ -119,6 +121,34 @@ class Method(ABC):
         ------
         SlideError, ModelError, JobFailed
         """
+
+    def again(self, kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
+        """Answer a scoring again for other regions; nothing is embedded or measured again.
+
+        Parameters
+        ----------
+        kept : KeptScoring
+            From `score`, where the job asked for it.
+        regions : Regions or None
+            Of the first slide; None for all of its tissue.
+        pixels : bool
+            Whether what the pixels inside the regions look like is read from the slide, where it is open and
+            the model compares that: some tenths of a second. Without it that part of the familiarity
+            stays as it was for what was scored first.
+
+        Returns
+        -------
+        SlideResult
+            As a new scoring with these regions gives it, but for the times; with ``pixels``.
+
+        Raises
+        ------
+        JobFailed
+            If the regions hold nothing, or something that was not scored (`NotComputed`).
+        NotImplementedError
+            If the method does not keep its scorings.
+        """
+        raise NotImplementedError(f"{self.name} does not keep its scorings")
 
     def sees(self, card: ModelCard) -> str:
         """Name what a model is shown of a slide: "96 px tiles at 0.5 µm/px"."""

@@ -10,9 +10,12 @@ from napari_her2.models.card import SLIDE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_her2.inference.assemble import Answer
-    from napari_her2.inference.job import ScoringJob
-    from napari_her2.methods.tiles import ReadSlide
+    from napari_her2.inference.job import Terms
+    from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.models.aggregator import MILOutput, SlideAggregator
 
 
@@ -21,21 +24,30 @@ class BagMethod(TileMethod):
 
     explanations = frozenset({"tile gallery"})
 
-    def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
-        """Apply the head to the bag; see `TileMethod.join`."""
+    def numbers(self, terms: Terms, read: ReadSlide) -> tuple[NDArray[np.floating], ...]:
+        """Let the head look at each tile; see `TileMethod.numbers`."""
+        from napari_her2.inference.head import tile_numbers
+
+        return tile_numbers(terms.bundle, terms.device, read.embeddings.features)
+
+    def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
+        """Join the bag by its head; see `TileMethod.join`."""
         import torch
 
         from napari_her2.inference.assemble import Answer, scored_tiles
-        from napari_her2.inference.head import head_on_cpu, run_head
-        from napari_her2.models.bags import bag_uncertainty
+        from napari_her2.inference.head import head_on_cpu, refuse_nonsense, run_head
+        from napari_her2.models.bags import tile_uncertainty
 
         (slide,) = read
-        features = torch.from_numpy(slide.embeddings.features)
-        output: MILOutput = run_head(job.bundle, job.device, features)
-        # A few thousand tiles: on the CPU always, so that the same draw gives the same numbers everywhere.
-        head = cast("SlideAggregator", head_on_cpu(job.bundle))
-        spread = bag_uncertainty(head, features, temperature=job.card.temperature())
-        scored = scored_tiles(slide.slide, slide.chosen, slide.embeddings, job.card.classes, output)
+        tiles = [torch.from_numpy(part) for part in slide.numbers]
+        output: MILOutput = run_head(
+            terms.bundle, terms.device, lambda head, place: head.of_tiles(*(part.to(place) for part in tiles))
+        )
+        refuse_nonsense(terms.card, output.logits)
+        # A few thousand tiles: on the CPU always, where a draw takes no longer.
+        head = cast("SlideAggregator", head_on_cpu(terms.bundle))
+        spread = tile_uncertainty(head, tiles, temperature=terms.card.temperature())
+        scored = scored_tiles(slide.slide, slide.chosen, slide.embeddings, terms.card.classes, output)
         members = {} if output.members is None else {SLIDE: output.members}
         return Answer(output.logits, (scored,), spread=spread, members=members)
 

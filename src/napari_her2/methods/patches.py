@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.encode import TileEncoder
-    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.job import ScoringJob, Terms
+    from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.result import Progress
-    from napari_her2.methods.tiles import ReadSlide
     from napari_her2.models.card import ModelCard
     from napari_her2.models.patch_classifier import Fusion, PatchConvNeXt
 
@@ -61,35 +61,40 @@ class PatchMethod(TileMethod):
             features=wants_features(job),
         ), ()
 
-    def features(self, job: ScoringJob, read: ReadSlide) -> NDArray[np.floating]:
+    def features(self, terms: Terms, read: ReadSlide) -> NDArray[np.floating]:
         """Pooled features of the patches; see `TileMethod.features`."""
         from napari_her2.inference.tile_scores import features_behind
 
-        return features_behind(read.embeddings.features, len(job.card.classes))
+        return features_behind(read.embeddings.features, len(terms.card.classes))
 
-    def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
+    def numbers(self, terms: Terms, read: ReadSlide) -> tuple[NDArray[np.floating], ...]:
+        """Logits of each patch; see `TileMethod.numbers`."""
+        from napari_her2.inference.tile_scores import unpacked
+
+        return (unpacked(read.embeddings.features, len(terms.card.classes)).numpy(),)
+
+    def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
         """Join the patches by the rule of the model; see `TileMethod.join`."""
         import torch
 
         from napari_her2.inference.assemble import Answer, scored_tiles
         from napari_her2.inference.head import refuse_nonsense
-        from napari_her2.inference.tile_scores import unpacked
         from napari_her2.models.patch_classifier import FUSIONS
 
         (slide,) = read
-        fusion = cast("PatchConvNeXt", job.bundle.head).fusion
-        logits = unpacked(slide.embeddings.features, len(job.card.classes))
-        refuse_nonsense(job.card, logits)
+        fusion = cast("PatchConvNeXt", terms.bundle.head).fusion
+        logits = torch.from_numpy(slide.numbers[0])
+        refuse_nonsense(terms.card, logits)
         probabilities = torch.softmax(logits, dim=1)
         joined = fused(probabilities, fusion)
         scored = scored_tiles(
-            slide.slide, slide.chosen, slide.embeddings, job.card.classes, probabilities=probabilities
+            slide.slide, slide.chosen, slide.embeddings, terms.card.classes, probabilities=probabilities
         )
         return Answer(
             joined.log(),
             (scored,),
-            min_tiles=least_patches(job.card),
-            doubt=split_vote(joined, job.card.classes) if fusion == "vote" else "",
+            min_tiles=least_patches(terms.card),
+            doubt=split_vote(joined, terms.card.classes) if fusion == "vote" else "",
             rule=FUSIONS[fusion],
         )
 

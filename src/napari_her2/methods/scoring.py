@@ -21,6 +21,7 @@ from napari_her2.steps import finished
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.regions import Regions
     from napari_her2.models.bundle import ModelBundle
 
@@ -31,6 +32,7 @@ def score_steps(
     ihc: Slide | Path | str | None = None,
     regions: Regions | None = None,
     device: str = "auto",
+    kept: list[KeptScoring] | None = None,
     **options: Any,  # noqa: ANN401 - the fields of ScoringOptions
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, step by step.
@@ -50,6 +52,8 @@ def score_steps(
         of ``slide``. What was embedded before is not embedded again.
     device : str
         "auto", "cpu", "cuda", "cuda:0" or "mps".
+    kept : list of KeptScoring, optional
+        Takes what `again` needs; see `napari_her2.methods.method.Method.again`.
     **options
         The fields of `ScoringOptions`.
 
@@ -89,7 +93,25 @@ def score_steps(
         second = ihc if ihc is None or isinstance(ihc, Slide) else stack.enter_context(open_slide(ihc))
         yield from identified(first, second)
         stack.enter_context(unchanged(first, second))
-        return (yield from method.score(ScoringJob(first, second, bundle, regions, runs_on, chosen)))
+        job = ScoringJob(first, second, bundle, regions, runs_on, chosen, kept=kept)
+        return (yield from method.score(job))
+
+
+def again(kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
+    """Answer a scoring again for other regions; see `napari_her2.methods.method.Method.again`.
+
+    Parameters
+    ----------
+    kept : KeptScoring
+        From `score_steps`.
+    regions, pixels
+        See there.
+
+    Returns
+    -------
+    SlideResult
+    """
+    return method_of(kept.terms.card).again(kept, regions, pixels=pixels)
 
 
 def score_slide(

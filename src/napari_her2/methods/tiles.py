@@ -1,10 +1,13 @@
-"""The skeleton of every method that scores tiles: choose them, embed or score them, join, assemble."""
+"""The skeleton of every method that scores tiles: choose them, embed or score them, join, assemble.
+
+Another choice of the same tiles (`TileMethod.again`) goes the same way from where the tiles are read.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from napari_her2.methods.method import Method
 
@@ -15,13 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.assemble import Answer
-    from napari_her2.inference.doubt import SlideFamiliarity
-    from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.encode import TileEncoder
-    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.job import ScoringJob, Terms
+    from napari_her2.inference.kept_scoring import KeptScoring, KeptTiles, ReadSlide
+    from napari_her2.inference.regions import Regions
     from napari_her2.inference.result import Progress, SlideResult
     from napari_her2.inference.selection import Chosen
     from napari_her2.methods.method import Takes
+    from napari_her2.models.familiarity import PlacedTiles
     from napari_her2.slide.reader import Slide
 
 
@@ -31,15 +35,6 @@ class Given:
 
     slides: tuple[tuple[Slide, str], ...]
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadSlide:
-    """A slide with its tiles embedded."""
-
-    slide: Slide
-    chosen: Chosen
-    embeddings: Embeddings
 
 
 class TileMethod(Method):
@@ -56,30 +51,67 @@ class TileMethod(Method):
 
     def score(self, job: ScoringJob) -> Generator[Progress, None, SlideResult]:
         """Score a slide, or the two slides of a case; see `Method.score`."""
-        from napari_her2.inference.assemble import assemble, with_familiarity
-        from napari_her2.inference.precision import joined
+        from napari_her2.inference.leaving_out import without_poor
         from napari_her2.inference.result import Progress
+        from napari_her2.inference.selection import limited
 
         yield Progress("Finding tissue", note=job.device.name)
         given = self.given(job)
-        chosen = yield from _choose(job, given)
-        encoder, warnings = yield from self.encoder(job)
+        whole = yield from _tissue(job, given)
+        chosen = [limited(whole[0], job.regions), *whole[1:]]
+        for at, (slide, _) in enumerate(given.slides):
+            chosen[at] = yield from without_poor(job, slide, chosen[at])
+        job.clock.lap("tissue")
+        encoder, after = yield from self.encoder(job)
         read = []
         for (slide, _), tiles in zip(given.slides, chosen, strict=True):
-            read.append((yield from self._embed(job, encoder, slide, tiles)))
+            read.append((yield from self._read(job, encoder, slide, tiles)))
         job.clock.lap("embed")
-        familiar = yield from self._familiarity(job, read)
+        if job.bundle.familiarity is not None or job.signatures is not None:
+            for at, (slide, _) in enumerate(given.slides):
+                read[at] = replace(read[at], placed=(yield from self._placed(job, slide, read[at])))
+            job.clock.lap("familiarity")
         yield Progress("Scoring", note=job.device.name)
-        answer = self.join(job, read)
-        job.clock.lap("model")
+        read = [replace(of, numbers=self.numbers(job.terms, of)) for of in read]
+        if job.kept is not None:
+            job.kept.append(_kept(job, given, whole[0], read, after))
+        return self._answered(job.terms, read, given.warnings, after)
+
+    def again(self, kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
+        """Answer for other regions of the first slide; see `Method.again`."""
+        from napari_her2.inference.embed import refuse_ruins
+        from napari_her2.inference.leaving_out import without_known
+        from napari_her2.inference.selection import limited
+
+        held = cast("KeptTiles", kept)
+        known = held.read[0].chosen.quality
+        chosen = without_known(limited(held.whole, regions), known, held.terms.card)
+        first = held.read[0].limited_to(chosen)
+        refuse_ruins(first.slide, first.embeddings)
+        if pixels:
+            first = _pixels_read(held, first)
+        return self._answered(held.anew(), [first, *held.read[1:]], held.before, held.after)
+
+    def _answered(
+        self, terms: Terms, read: Sequence[ReadSlide], before: tuple[str, ...], after: tuple[str, ...]
+    ) -> SlideResult:
+        """Join what was read, and assemble the result."""
+        from napari_her2.inference.assemble import assemble, with_familiarity
+        from napari_her2.inference.familiarity import judged_placed
+        from napari_her2.inference.precision import joined
+
+        answer = self.join(terms, read)
+        least, known = terms.options.min_familiarity, terms.bundle.familiarity
+        familiar = [judged_placed(known, of.chosen.stain, of.placed, least) for of in read]
         answer = replace(
             answer,
             slides=tuple(map(with_familiarity, answer.slides, familiar)),
-            precision=joined([item.embeddings.precision for item in read]),
-            regions=chosen[0].regions,
-            warnings=(*given.warnings, *(line for item in read for line in self._warnings(item)), *warnings),
+            precision=joined([of.embeddings.precision for of in read]),
+            regions=read[0].chosen.regions,
+            warnings=(*before, *(line for of in read for line in self._warnings(of)), *after),
         )
-        result = assemble(job, answer)
+        terms.clock.lap("model")
+        result = assemble(terms, answer)
         return replace(result, warnings=(*self.remarks(result), *result.warnings))
 
     def given(self, job: ScoringJob) -> Given:
@@ -109,23 +141,38 @@ class TileMethod(Method):
         return job.bundle.patch_encoder, ()
 
     @abstractmethod
-    def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
+    def numbers(self, terms: Terms, read: ReadSlide) -> tuple[NDArray[np.floating], ...]:
+        """Return what the model makes of each tile by itself, which holds whatever other tiles there are.
+
+        Parameters
+        ----------
+        terms : Terms
+        read : ReadSlide
+            With its embeddings.
+
+        Returns
+        -------
+        tuple of (N, any) float
+        """
+
+    @abstractmethod
+    def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
         """Join the numbers of the tiles to an answer.
 
         Parameters
         ----------
-        job : ScoringJob
+        terms : Terms
         read : sequence of ReadSlide
-            In the order of `given`.
+            In the order of `given`, with their `numbers`; features are not there when it is done again.
 
         Returns
         -------
         Answer
         """
 
-    def features(self, job: ScoringJob, read: ReadSlide) -> NDArray[np.floating]:
+    def features(self, terms: Terms, read: ReadSlide) -> NDArray[np.floating]:
         """Return what the model takes or makes of each tile, (N, D); by default features of its encoder."""
-        del job
+        del terms
         return read.embeddings.features
 
     def remarks(self, result: SlideResult) -> tuple[str, ...]:
@@ -133,10 +180,11 @@ class TileMethod(Method):
         del result
         return ()
 
-    def _embed(
+    def _read(
         self, job: ScoringJob, encoder: TileEncoder, slide: Slide, chosen: Chosen
     ) -> Generator[Progress, None, ReadSlide]:
         from napari_her2.inference.embed import embed_steps, refuse_ruins
+        from napari_her2.inference.kept_scoring import ReadSlide, SlideRecord
 
         embeddings = yield from embed_steps(
             slide,
@@ -149,23 +197,16 @@ class TileMethod(Method):
             stage=f"{self.stage} ({chosen.stain})" if self.takes_pair else self.stage,
         )
         refuse_ruins(slide, embeddings)
-        return ReadSlide(slide, chosen, embeddings)
+        return ReadSlide(SlideRecord.of(slide), chosen, embeddings)
 
-    def _familiarity(
-        self, job: ScoringJob, read: Sequence[ReadSlide]
-    ) -> Generator[Progress, None, list[SlideFamiliarity]]:
-        from napari_her2.inference.doubt import NOTHING_KNOWN
-        from napari_her2.inference.familiarity import Seen, familiarity_steps
+    def _placed(
+        self, job: ScoringJob, slide: Slide, read: ReadSlide
+    ) -> Generator[Progress, None, dict[str, PlacedTiles]]:
+        from napari_her2.inference.familiarity import Seen, placed_steps
 
-        if job.bundle.familiarity is None and job.signatures is None:
-            return [NOTHING_KNOWN] * len(read)
-        found = []
-        for item in read:
-            chosen, features = item.chosen, self.features(job, item)
-            seen = Seen(item.slide, chosen.stain, features, chosen.tissue, chosen.grid, chosen.keep)
-            found.append((yield from familiarity_steps(job, seen)))
-        job.clock.lap("familiarity")
-        return found
+        chosen, features = read.chosen, self.features(job.terms, read)
+        seen = Seen(slide, chosen.stain, features, chosen.tissue, chosen.grid, chosen.keep)
+        return (yield from placed_steps(job, seen))
 
     def _warnings(self, read: ReadSlide) -> tuple[str, ...]:
         slide = read.slide
@@ -174,16 +215,43 @@ class TileMethod(Method):
         return (*own, *read.chosen.warnings, *read.embeddings.warnings(slide.name))
 
 
-def _choose(job: ScoringJob, given: Given) -> Generator[Progress, None, list[Chosen]]:
-    from napari_her2.inference.leaving_out import without_poor
+def _tissue(job: ScoringJob, given: Given) -> Generator[Progress, None, list[Chosen]]:
+    """All tiles with tissue of each slide."""
     from napari_her2.inference.result import Progress
-    from napari_her2.inference.selection import choose_tiles
+    from napari_her2.inference.selection import tissue_tiles
 
     chosen = []
     for slide, stain in given.slides:
-        regions = job.regions if slide is job.slide else None
-        tiles = choose_tiles(slide, job.card, regions, job.options, stain=stain)
+        chosen.append(tissue_tiles(slide, job.card, job.options, stain=stain))
         yield Progress("Finding tissue", note=job.device.name)
-        chosen.append((yield from without_poor(job, slide, tiles)))
-    job.clock.lap("tissue")
     return chosen
+
+
+def _kept(
+    job: ScoringJob, given: Given, whole: Chosen, read: Sequence[ReadSlide], after: tuple[str, ...]
+) -> KeptTiles:
+    from napari_her2.inference.kept_scoring import KeptTiles, open_slide_or_none
+
+    return KeptTiles(
+        terms=job.terms,
+        slides=tuple(open_slide_or_none(slide) for slide, _ in given.slides),
+        slide_ids=tuple(slide.slide_id for slide, _ in given.slides),
+        whole=whole,
+        read=tuple(of.kept() for of in read),
+        before=given.warnings,
+        after=after,
+    )
+
+
+def _pixels_read(kept: KeptTiles, read: ReadSlide) -> ReadSlide:
+    """Return a slide with what its pixels look like where it is read now, if the model compares that."""
+    from napari_her2.inference.familiarity import Seen, describes_pixels, placed_pixels
+    from napari_her2.models.familiarity import FEATURES
+
+    slide, chosen = kept.slides[0](), read.chosen
+    same = bool((chosen.keep == kept.read[0].chosen.keep).all())
+    if same or slide is None or not describes_pixels(kept.terms.bundle, chosen.stain):
+        return read
+    seen = Seen(slide, chosen.stain, read.embeddings.features, chosen.tissue, chosen.grid, chosen.keep)
+    others = {kind: of for kind, of in read.placed.items() if kind == FEATURES}
+    return replace(read, placed=others | placed_pixels(kept.terms.bundle, seen))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError, ModelMisfit
 from napari_her2.methods.tiles import Given, TileMethod
@@ -11,11 +11,15 @@ from napari_her2.models.card import BOTH, PAIR
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
     from napari_her2.inference.assemble import Answer
-    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.job import ScoringJob, Terms
+    from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.options import ScoringOptions
     from napari_her2.inference.result import ScoredSlide, SlideResult
-    from napari_her2.methods.tiles import ReadSlide
     from napari_her2.models.wsmcl import BranchOutput, WSMCLOutput
     from napari_her2.slide.reader import Slide
 
@@ -48,15 +52,30 @@ class WSMCLMethod(TileMethod):
         warnings = _refuse_strangers(job.slide, job.ihc, job.options)
         return Given(((job.slide, HE), (job.ihc, IHC)), warnings)
 
-    def join(self, job: ScoringJob, read: Sequence[ReadSlide]) -> Answer:
+    def numbers(self, terms: Terms, read: ReadSlide) -> tuple[NDArray[np.floating], ...]:
+        """Let the branch of the slide look at each tile; see `TileMethod.numbers`."""
+        from napari_her2.inference.head import tile_numbers
+
+        return tile_numbers(terms.bundle, terms.device, read.embeddings.features, read.chosen.stain)
+
+    def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
         """Apply the head to the bags that there are; see `TileMethod.join`."""
         import torch
 
         from napari_her2.inference.assemble import Answer
-        from napari_her2.inference.head import run_head
+        from napari_her2.inference.head import refuse_nonsense, run_head
 
-        bags = {item.chosen.stain: torch.from_numpy(item.embeddings.features) for item in read}
-        output: WSMCLOutput = run_head(job.bundle, job.device, bags.get(HE), bags.get(IHC))
+        tiles = {of.chosen.stain: [torch.from_numpy(part) for part in of.numbers] for of in read}
+
+        def joined(head: Any, place: torch.device) -> WSMCLOutput:  # noqa: ANN401 - one of two classes
+            bags = (tiles.get(stain) for stain in (HE, IHC))
+            found: WSMCLOutput = head.of_tiles(
+                *(None if bag is None else [part.to(place) for part in bag] for bag in bags)
+            )
+            return found
+
+        output = run_head(terms.bundle, terms.device, joined)
+        refuse_nonsense(terms.card, output.logits)
         branches = {
             stain: branch for stain, branch in ((HE, output.he), (IHC, output.ihc)) if branch is not None
         }
@@ -68,7 +87,7 @@ class WSMCLMethod(TileMethod):
             members[BOTH] = output.fused_members
         return Answer(
             output.logits,
-            tuple(_scored(item, branches[item.chosen.stain], job.card.classes) for item in read),
+            tuple(_scored(item, branches[item.chosen.stain], terms.card.classes) for item in read),
             task=TASKS.get(output.head, ""),
             head=output.head,
             heads=heads,

@@ -25,7 +25,7 @@ Differences from the paper
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,15 @@ class ABMIL(nn.Module):
             If the features have another length than the model was made for, or the mask does not fit.
         """
         check_bags(bags, mask, self.features)
-        scores, votes = in_pieces(self._score_tiles, bags)
+        return self.of_tiles(*self.tiles(bags), mask=mask)
+
+    def tiles(self, bags: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention before the softmax (..., K, 1) and W h_k (..., K, C) of each tile."""
+        check_bags(bags, None, self.features)
+        return cast("tuple[Tensor, Tensor]", in_pieces(self._score_tiles, bags))
+
+    def of_tiles(self, scores: Tensor, votes: Tensor, *, mask: Tensor | None = None) -> MILOutput:
+        """Join what `tiles` gave; see `pool`."""
         return self.pool(scores.squeeze(-1), votes, mask)
 
     def pool(self, scores: Tensor, votes: Tensor, mask: Tensor | None = None) -> MILOutput:

@@ -67,6 +67,17 @@ class SlideAggregator(Protocol):
         """Score one bag (K, D), or padded bags (B, K, D) with a mask (B, K) that is True at tiles."""
         ...
 
+    def tiles(self, bags: Tensor) -> tuple[Tensor, ...]:
+        """Return what is worked out of each tile by itself, (..., K, any) each.
+
+        Another choice of the same tiles takes rows of it, and looks at no feature again.
+        """
+        ...
+
+    def of_tiles(self, *tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
+        """Score bags of which `tiles` was taken; ``forward`` is one after the other."""
+        ...
+
 
 def masked_softmax(scores: Tensor) -> Tensor:
     """Softmax over the last axis in which -inf means "not there"; all zero where nothing is there.

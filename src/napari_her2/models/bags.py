@@ -93,13 +93,41 @@ def bag_uncertainty(
     BagUncertainty or None
         None with fewer tiles than one bag.
     """
-    if len(features) < bag_size or draws < 2:
-        return None
-    chosen = draw_bags(len(features), draws=draws, bag_size=bag_size, seed=seed)
     tensor = torch.as_tensor(features)
     with torch.inference_mode(), torch.autocast(tensor.device.type, enabled=False):
-        bags = tensor[torch.from_numpy(chosen).to(tensor.device)]
-        logits = head(bags.float() if bags.dtype == torch.float16 else bags).logits
+        tiles = head.tiles(tensor.float() if tensor.dtype == torch.float16 else tensor)
+    return tile_uncertainty(head, tiles, draws, bag_size, seed, temperature)
+
+
+def tile_uncertainty(
+    head: SlideAggregator,
+    tiles: Sequence[Tensor],
+    draws: int = DRAWS,
+    bag_size: int = BAG_SIZE,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> BagUncertainty | None:
+    """How much the answer depends on which tiles are seen, of tiles that the head has looked at.
+
+    Parameters
+    ----------
+    head : SlideAggregator
+    tiles : sequence of (N, any) Tensor
+        What ``head.tiles`` made of the bag, where the head is.
+    draws, bag_size, seed, temperature
+        As of `bag_uncertainty`.
+
+    Returns
+    -------
+    BagUncertainty or None
+        None with fewer tiles than one bag.
+    """
+    count, place = len(tiles[0]), tiles[0].device
+    if count < bag_size or draws < 2:
+        return None
+    chosen = torch.from_numpy(draw_bags(count, draws=draws, bag_size=bag_size, seed=seed)).to(place)
+    with torch.inference_mode(), torch.autocast(place.type, enabled=False):
+        logits = head.of_tiles(*(part[chosen] for part in tiles)).logits
     probabilities = torch.softmax(logits / temperature, dim=-1)
     return BagUncertainty(
         mean=probabilities.mean(0).float().cpu().numpy(),

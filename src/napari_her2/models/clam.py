@@ -27,7 +27,7 @@ Differences from the paper
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -133,7 +133,17 @@ class CLAM(nn.Module):
             If the features have another length than the model was made for, or the mask does not fit.
         """
         check_bags(bags, mask, self.features)
-        scores, votes, instances = in_pieces(self._score_tiles, bags)
+        return self.of_tiles(*self.tiles(bags), mask=mask)
+
+    def tiles(self, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Attention before the softmax, what each tile would add, and its own classifiers' logits."""
+        check_bags(bags, None, self.features)
+        return cast("tuple[Tensor, Tensor, Tensor]", in_pieces(self._score_tiles, bags))
+
+    def of_tiles(
+        self, scores: Tensor, votes: Tensor, instances: Tensor, *, mask: Tensor | None = None
+    ) -> CLAMOutput:
+        """Join what `tiles` gave."""
         scores = mask_scores(scores, mask)
         attention = attention_over_tiles(scores)
         weighted = attention * votes

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -146,7 +146,17 @@ class DSMIL(nn.Module):
             If the features have another length than the model was made for, or the mask does not fit.
         """
         check_bags(bags, mask, self.features)
-        instances, queries, shares = in_pieces(self._score_tiles, bags)
+        return self.of_tiles(*self.tiles(bags), mask=mask)
+
+    def tiles(self, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores of each tile by itself, its query, and what it would add to the logits."""
+        check_bags(bags, None, self.features)
+        return cast("tuple[Tensor, Tensor, Tensor]", in_pieces(self._score_tiles, bags))
+
+    def of_tiles(
+        self, instances: Tensor, queries: Tensor, shares: Tensor, *, mask: Tensor | None = None
+    ) -> DSMILOutput:
+        """Join what `tiles` gave."""
         instances = mask_scores(instances, mask)
         best = instances.argmax(dim=-2, keepdim=True)  # (..., 1, C)
         best_queries = queries.gather(-2, best.mT.expand(*best.shape[:-2], self.classes, queries.shape[-1]))

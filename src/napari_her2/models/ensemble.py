@@ -49,7 +49,23 @@ class MILEnsemble(nn.Module):
 
     def forward(self, bags: Tensor, mask: Tensor | None = None) -> MILOutput:
         """Score one bag (K, D), or padded bags (B, K, D) with a mask (B, K)."""
-        outputs: list[MILOutput] = [member(bags, mask) for member in self.members]
+        return self._joined([member(bags, mask) for member in self.members])
+
+    def tiles(self, bags: Tensor) -> tuple[Tensor, ...]:
+        """Return what the members make of each tile, one member after the other."""
+        return tuple(part for member in self.members for part in member.tiles(bags))  # type: ignore[operator]
+
+    def of_tiles(self, *tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
+        """Join what `tiles` gave."""
+        each = len(tiles) // len(self.members)
+        return self._joined(
+            [
+                member.of_tiles(*tiles[at * each : (at + 1) * each], mask=mask)  # type: ignore[operator]
+                for at, member in enumerate(self.members)
+            ]
+        )
+
+    def _joined(self, outputs: list[MILOutput]) -> MILOutput:
         heat = self.temperatures[:, 0].tolist()
         attention = torch.stack([output.attention for output in outputs]).mean(dim=0)
         evidence = [output.evidence for output in outputs]
@@ -90,7 +106,24 @@ class WSMCLEnsemble(nn.Module):
 
     def forward(self, he: Tensor | None = None, ihc: Tensor | None = None) -> WSMCLOutput:
         """Score a case, as `napari_her2.models.wsmcl.WSMCL` does."""
-        outputs: list[WSMCLOutput] = [member(he, ihc) for member in self.members]
+        return self._joined([member(he, ihc) for member in self.members])
+
+    def tiles(self, stain: str, bag: Tensor) -> tuple[Tensor, ...]:
+        """Return what each member makes of the tiles of a slide, see there."""
+        return tuple(part for member in self.members for part in member.tiles(stain, bag))  # type: ignore[operator]
+
+    def of_tiles(
+        self, he: Sequence[Tensor] | None = None, ihc: Sequence[Tensor] | None = None
+    ) -> WSMCLOutput:
+        """Score a case of whose slides `tiles` was taken."""
+        return self._joined(
+            [
+                member.of_tiles(*(None if of is None else of[at : at + 1] for of in (he, ihc)))  # type: ignore[operator]
+                for at, member in enumerate(self.members)
+            ]
+        )
+
+    def _joined(self, outputs: list[WSMCLOutput]) -> WSMCLOutput:
         both, of_he, of_ihc = (column.tolist() for column in self.temperatures.T)
         each = [output.fused for output in outputs]
         fused = None if each[0] is None else _scaled(each, both)

@@ -91,6 +91,29 @@ class SlideSpace:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PlacedTiles:
+    """Where tiles lie in a space: all that judging a slide, or a choice of its tiles, needs of them.
+
+    Parameters
+    ----------
+    distances : (N,) float32
+        From what the model learnt from, in units of the limit of tiles.
+    white : (N, k) float32
+        By the principal directions, in standard deviations.
+    """
+
+    distances: NDArray[np.float32]
+    white: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.distances)
+
+    def pick(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> PlacedTiles:
+        """Return some of them, (n,) numbers or (N,) marks."""
+        return PlacedTiles(self.distances[rows], self.white[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FeatureSpace:
     """One way to describe tiles, and where those of the training slides lie.
 
@@ -142,18 +165,23 @@ class FeatureSpace:
         ModelError
             If the features are not those of this space.
         """
+        return self.placed(features).distances
+
+    def placed(self, features: NDArray[np.floating]) -> PlacedTiles:
+        """Say where tiles lie; see `distances`."""
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ModelError(
                 f"The familiarity of the model describes a tile by {len(self.mean)} values, the slide has "
                 f"features of shape {features.shape}: get the model again."
             )
         found = np.empty(len(features), np.float32)
+        white = np.empty((len(features), len(self.scale)), np.float32)
         for first in range(0, len(features), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
-            found[part] = self._distances(features[part])
-        return found
+            found[part], white[part] = self._placed(features[part])
+        return PlacedTiles(found, white)
 
-    def _distances(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+    def _placed(self, features: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with np.errstate(over="ignore", invalid="ignore"):
             centred = features.astype(np.float32) - self.mean
             inside = centred @ self.components.T
@@ -163,7 +191,7 @@ class FeatureSpace:
             squares = (white**2).sum(axis=1)[:, None] + (self.references**2).sum(axis=1)[None]
             apart = np.maximum(squares - 2 * white @ self.references.T, 0) + outside[:, None]
             found = np.sqrt((apart / self.reach**2).min(axis=1)) / np.float32(self.tile_limit)
-        return np.asarray(_bounded(found), np.float32)
+        return np.asarray(_bounded(found), np.float32), np.asarray(white, np.float32)
 
     def whitened(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return tiles, or their mean, by the principal directions: (..., k), in standard deviations."""
@@ -188,11 +216,8 @@ class FeatureSpace:
             By the slide as a whole and the median of its tiles, and by their upper tenth; NaN where too few
             validation slides are known to say it.
         """
-        own, known = self._measured(distances, features)
-        if len(known) < LEAST_SLIDES:
-            return float("nan"), float("nan")
-        *whole, upper = (_share_beyond(value, known[:, at]) for at, value in enumerate(own))
-        return min(1.0, len(whole) * min(whole)), upper  # looking twice does not make it strange (Bonferroni)
+        own, known = self._measured(distances, self._mean(features))
+        return self._familiarity(own, known)
 
     def times(
         self, distances: NDArray[np.floating], features: NDArray[np.floating] | None = None
@@ -209,7 +234,35 @@ class FeatureSpace:
         whole, upper : float
             By what ``familiarity`` goes by.
         """
-        own, known = self._measured(distances, features)
+        own, known = self._measured(distances, self._mean(features))
+        return self._times(own, known)
+
+    def judged(self, tiles: PlacedTiles) -> tuple[float, float, float, float]:
+        """Judge a slide by its tiles: both of `familiarity`, then both of `times`.
+
+        Parameters
+        ----------
+        tiles : PlacedTiles
+            At least one.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = tiles.white.mean(axis=0, dtype=np.float64)
+        own, known = self._measured(tiles.distances, mean)
+        return *self._familiarity(own, known), *self._times(own, known)
+
+    def _mean(self, features: NDArray[np.floating] | None) -> NDArray[np.float32] | None:
+        """Mean of tiles, whitened; a product of matrices, so that of whitened tiles is the same."""
+        return None if features is None else self.whitened(features.mean(axis=0, dtype=np.float64))
+
+    @staticmethod
+    def _familiarity(own: NDArray[np.float64], known: NDArray[np.float32]) -> tuple[float, float]:
+        if len(known) < LEAST_SLIDES:
+            return float("nan"), float("nan")
+        *whole, upper = (_share_beyond(value, known[:, at]) for at, value in enumerate(own))
+        return min(1.0, len(whole) * min(whole)), upper  # looking twice does not make it strange (Bonferroni)
+
+    @staticmethod
+    def _times(own: NDArray[np.float64], known: NDArray[np.float32]) -> tuple[float, float]:
         *whole, upper = own / np.maximum(np.median(known, axis=0), _TINY) if len(known) else own
         if len(whole) > 1 and len(known) >= LEAST_SLIDES:
             shares = [_share_beyond(own[at], known[:, at]) for at in range(len(whole))]
@@ -217,14 +270,13 @@ class FeatureSpace:
         return float(whole[0]), float(upper)
 
     def _measured(
-        self, distances: NDArray[np.floating], features: NDArray[np.floating] | None
+        self, distances: NDArray[np.floating], mean: NDArray[np.floating] | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Numbers of a slide, the last by its upper tiles, and those of validation slides as large."""
         tiles = np.quantile(distances.astype(np.float64), QUANTILES)
-        if self.whole is None or features is None:
+        if self.whole is None or mean is None:
             return tiles, self.slides
         level = max(at for at, count in enumerate(TILE_COUNTS) if count <= len(distances))
-        mean = self.whitened(features.mean(axis=0, dtype=np.float64))
         own = np.array([self.whole.distance(mean), *tiles])
         return own, self.whole.known[:, level]
 
@@ -258,9 +310,9 @@ def _bounded(distances: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _share_beyond(value: float, known: NDArray[np.floating]) -> float:
     """Share of further slides that would lie beyond a value, by a prediction interval of the logarithms."""
-    from scipy.stats import t  # half a second, which whoever scores with older models need not wait
+    from scipy.special import stdtr  # of which scipy.stats makes its t, after half a second of importing
 
     logs = np.log(np.maximum(known.astype(np.float64), _TINY))
     count = len(logs)
     spread = max(float(logs.std(ddof=1)), _TINY) * np.sqrt(1 + 1 / count)
-    return float(t.sf((np.log(max(value, _TINY)) - logs.mean()) / spread, count - 1))
+    return float(stdtr(count - 1, -(np.log(max(value, _TINY)) - logs.mean()) / spread))

@@ -305,12 +305,21 @@ class TransMIL(nn.Module):
             If the features have another length than the model was made for, or the mask does not fit.
         """
         check_bags(bags, mask, self.features)
+        return self.of_tiles(*self.tiles(bags), mask=mask)
+
+    def tiles(self, bags: Tensor) -> tuple[Tensor]:
+        """Return the token of each tile, (..., K, W), ahead of any attention."""
+        check_bags(bags, None, self.features)
+        return (self.embed(bags.to(self.classifier.weight.dtype)),)
+
+    def of_tiles(self, tokens: Tensor, *, mask: Tensor | None = None) -> MILOutput:
+        """Let the tokens of `tiles` attend to each other, and join them."""
         if mask is None:
-            mask = torch.ones(bags.shape[:-1], dtype=torch.bool, device=bags.device)
-        if bags.ndim == 2:
-            logits, scores = self._one(bags, mask)
+            mask = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
+        if tokens.ndim == 2:
+            logits, scores = self._one(tokens, mask)
         else:
-            pairs = [self._one(bag, there) for bag, there in zip(bags, mask, strict=True)]
+            pairs = [self._one(bag, there) for bag, there in zip(tokens, mask, strict=True)]
             logits, scores = (torch.stack(parts) for parts in zip(*pairs, strict=True))
         positive = scores.clamp_min(0.0)
         total = positive.sum(dim=-1, keepdim=True)
@@ -322,7 +331,7 @@ class TransMIL(nn.Module):
 
     def _one(self, bag: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (C,) and the row of the class token (K,) of one bag."""
-        tiles = self.embed(bag[there].to(self.classifier.weight.dtype))
+        tiles = bag[there]
         number = len(tiles)
         side = math.ceil(math.sqrt(number))
         tokens = torch.cat([self.token[None].to(tiles.dtype), tiles, tiles[: side**2 - number]])

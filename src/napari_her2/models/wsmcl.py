@@ -42,6 +42,8 @@ from napari_her2.errors import ModelError
 from napari_her2.models.nystrom import NystromAttention
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_her2.models.nystrom import Attention
 
 Head = Literal["fusion", "H&E", "IHC"]
@@ -171,8 +173,16 @@ class Branch(nn.Module):
         received : (N,) float32
             Attention received.
         """
+        return self.mixed(self.tiles(bag))
+
+    def tiles(self, bag: Tensor) -> Tensor:
+        """Return the vector of each tile by itself, (N, W)."""
         # Under autocast the layers convert by themselves; elsewhere float16 features meet float32 weights.
-        tiles = self.embed(self.adapt(bag.to(self.classify.weight.dtype)))
+        tiles: Tensor = self.embed(self.adapt(bag.to(self.classify.weight.dtype)))
+        return tiles
+
+    def mixed(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """Let the vectors of `tiles` attend to each other; returns as ``forward`` does."""
         mixed, received = self.attend(self.norm(tiles))
         return tiles + mixed, received
 
@@ -287,22 +297,48 @@ class WSMCL(nn.Module):
         ModelError
             If both slides are missing, or features do not fit the model.
         """
+        return self.of_tiles(
+            None if he is None else self.tiles("H&E", he), None if ihc is None else self.tiles("IHC", ihc)
+        )
+
+    def tiles(self, stain: str, bag: Tensor) -> tuple[Tensor]:
+        """Return the vector of each tile of a slide by itself.
+
+        Parameters
+        ----------
+        stain : {"H&E", "IHC"}
+        bag : (N, D) float
+
+        Returns
+        -------
+        tuple of (N, W) Tensor
+            One; of an ensemble one a member.
+
+        Raises
+        ------
+        ModelError
+            If the features do not fit the model.
+        """
+        branch = self.he if stain == "H&E" else self.ihc
+        _check(bag, branch.features, stain)
+        return (branch.tiles(bag),)
+
+    def of_tiles(
+        self, he: Sequence[Tensor] | None = None, ihc: Sequence[Tensor] | None = None
+    ) -> WSMCLOutput:
+        """Score a case of whose slides `tiles` was taken; a missing slide is None."""
         if he is None and ihc is None:
             raise ModelError("There is nothing to score: give the H&E slide, the IHC slide, or both.")
-        k = self.k
-        for bag, branch, name in ((he, self.he, "H&E"), (ihc, self.ihc, "IHC")):
-            if bag is not None:
-                _check(bag, branch.features, name)
-                k = min(k, len(bag) // 2)
-        of_he = None if he is None else self._branch_output(self.he, he, k)
-        of_ihc = None if ihc is None else self._branch_output(self.ihc, ihc, k)
+        k = min([self.k, *(len(of[0]) // 2 for of in (he, ihc) if of is not None)])
+        of_he = None if he is None else self._branch_output(self.he, he[0], k)
+        of_ihc = None if ihc is None else self._branch_output(self.ihc, ihc[0], k)
         fused = None
         if of_he is not None and of_ihc is not None:
             fused = self.fuse(of_he.token, of_ihc.token)
         return WSMCLOutput(fused=fused, he=of_he, ihc=of_ihc)
 
-    def _branch_output(self, branch: Branch, bag: Tensor, k: int) -> BranchOutput:
-        tiles, received = branch(bag)
+    def _branch_output(self, branch: Branch, vectors: Tensor, k: int) -> BranchOutput:
+        tiles, received = branch.mixed(vectors)
         tiles = self.norm(tiles)
         order = received.argsort(descending=True, stable=True)
         top, bottom = order[:k], order[len(order) - k :]

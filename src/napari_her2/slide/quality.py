@@ -87,6 +87,26 @@ class Quality:
         return replace(self, counted=self.counted & counted)
 
 
+def outside_marked(
+    quality: Quality, counted: NDArray[np.bool_], tissue: NDArray[np.bool_]
+) -> Quality:
+    """Return the quality as it is judged where fewer tiles count, such as those in drawn regions.
+
+    Parameters
+    ----------
+    quality : Quality
+    counted : (rows, columns) bool
+        Among those that counted.
+    tissue : (rows, columns) bool
+        Tiles with any tissue.
+    """
+    # Focus and stain are judged of what counts alone; what counts no longer is outside.
+    elsewhere = quality.reasons & ~np.uint8(FLAGS[FOCUS] | FLAGS[BLANK])
+    outside = np.where(tissue | (elsewhere & FLAGS[PEN] != 0), np.uint8(FLAGS[OUTSIDE]), np.uint8(0))
+    reasons = np.where(counted, quality.reasons, elsewhere | outside).astype(np.uint8)
+    return replace(quality, reasons=reasons, counted=np.asarray(quality.counted & counted))
+
+
 def quality_steps(
     slide: Slide,
     grid: TileGrid,

@@ -1,0 +1,241 @@
+"""Answers for other regions from what a scoring kept: as a new scoring gives them, whatever the method."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from field_bundles import make_field_bundle
+from method_bundles import make_mil_bundle, make_patch_bundle
+from napari_her2 import open_slide, score_slide, score_steps
+from napari_her2.errors import JobFailed
+from napari_her2.inference.kept_scoring import NotComputed, stored
+from napari_her2.inference.regions import Region
+from napari_her2.methods.scoring import again
+from napari_her2.models.bundle import load_bundle, save_bundle
+from napari_her2.models.registry import load_model
+from napari_her2.models.weights_file import weights_digest
+from napari_her2.models.wsmcl import WSMCL
+from napari_her2.steps import finished
+
+if TYPE_CHECKING:
+    from napari_her2.inference.kept_scoring import KeptScoring
+    from napari_her2.inference.result import SlideResult
+
+pytestmark = pytest.mark.usefixtures("features_are_kept")
+
+MODELS = ("tiny", "abmil", "clam-mb", "dsmil", "transmil", "pair", "alone", "fields", "patches", "demo")
+SIDE = 1536
+
+
+@pytest.fixture(scope="module")
+def slides(small_pair):
+    with open_slide(small_pair.he) as he, open_slide(small_pair.ihc) as ihc:
+        yield he, ihc
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory, tiny_model):
+    folder = tmp_path_factory.mktemp("models")
+    single = load_bundle(tiny_model)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        head = WSMCL(he_features=1024, ihc_features=1024, width=16, heads=2, landmarks=8, classes=4, k=20)
+    digest = weights_digest(single.encoder.backbone.state_dict())
+    card = replace(
+        single.card,
+        name="pair",
+        method="wsmcl",
+        architecture="WSMCL",
+        arguments={
+            "he_features": 1024,
+            "ihc_features": 1024,
+            "width": 16,
+            "heads": 2,
+            "landmarks": 8,
+            "classes": 4,
+            "k": 20,
+        },
+        stain="H&E+IHC",
+        encoder=replace(single.card.encoder, weights=f"sha256:{digest}"),
+    )
+    (folder / tiny_model.name).write_bytes(tiny_model.read_bytes())
+    save_bundle(folder / "pair.safetensors", card, single.encoder, head)
+    made = {
+        "tiny": single,
+        "pair": load_bundle(folder / "pair.safetensors"),
+        "fields": load_bundle(make_field_bundle(folder / "fields.safetensors", tile_px=128)),
+        "patches": load_bundle(make_patch_bundle(folder / "patches.safetensors", stain="H&E", mpp=0.5)),
+        "demo": load_model("demo-attention-mil"),
+    }
+    for kind in ("abmil", "clam-mb", "dsmil", "transmil"):
+        made[kind] = load_bundle(make_mil_bundle(folder / f"{kind}.safetensors", kind))
+    return made | {"alone": made["pair"]}
+
+
+@pytest.fixture(scope="module")
+def scored_once():
+    return {}
+
+
+@pytest.fixture
+def kept_of(slides, bundles, scored_once):
+    """Scorings of all tissue, each once."""
+
+    def of(name: str) -> tuple[SlideResult, KeptScoring]:
+        if name not in scored_once:
+            found: list[KeptScoring] = []
+            result = finished(score_steps(*given_to(name), kept=found))
+            scored_once[name] = result, found[0]
+        return scored_once[name]
+
+    def given_to(name: str):
+        if name == "rules":
+            return slides[1], "ihc-rules", None, None, "cpu"
+        if name == "low":
+            return slides[1], bundles[name], None, None, "cpu"
+        return slides[0], bundles[name], slides[1] if name == "pair" else None, None, "cpu"
+
+    of.given_to = given_to
+    return of
+
+
+def near(found, wanted) -> bool:
+    return np.allclose(found, wanted, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def assert_same(found: SlideResult, wanted: SlideResult) -> None:
+    """Everything but times; numbers to the rounding of float32."""
+    for name in ("label", "reason", "score", "abstained", "warnings", "regions", "rule", "task", "precision"):
+        assert getattr(found, name) == getattr(wanted, name), name
+    assert near(list(found.probabilities.values()), list(wanted.probabilities.values()))
+    assert found.heads.keys() == wanted.heads.keys()
+    for head, chances in wanted.heads.items():
+        assert near(list(found.heads[head].values()), list(chances.values()))
+    assert found.trust == pytest.approx(wanted.trust)
+    assert (found.uncertainty is None) == (wanted.uncertainty is None)
+    if wanted.uncertainty is not None:
+        assert near(found.uncertainty.sd, wanted.uncertainty.sd)
+    assert found.doubt.verdict == wanted.doubt.verdict
+    assert near(found.doubt.familiarity, wanted.doubt.familiarity)
+    assert found.doubt.answer == wanted.doubt.answer
+    for own, other in zip(found.slides, wanted.slides, strict=True):
+        assert_same_slide(own, other)
+
+
+def assert_same_slide(own, other) -> None:
+    assert (own.slide_id, own.stain, own.looks_like) == (other.slide_id, other.stain, other.looks_like)
+    assert own.tissue_mm2 == pytest.approx(other.tissue_mm2)
+    assert np.array_equal(own.corrupt, other.corrupt)
+    assert np.array_equal(own.table.index, other.table.index)
+    for name in ("attention", "evidence", "probabilities", "confidence"):
+        values, wanted = getattr(own.table, name), getattr(other.table, name)
+        assert (values is None) == (wanted is None)
+        assert values is None or near(values, wanted)
+    assert [(of.kind, of.class_name, of.info) for of in own.maps] == [
+        (of.kind, of.class_name, of.info) for of in other.maps
+    ]
+    for of, wanted in zip(own.maps, other.maps, strict=True):
+        if of.info.scale == "percentile":  # the order of equal tiles hangs on their rounding
+            assert np.array_equal(np.isnan(of.values), np.isnan(wanted.values))
+        else:
+            assert near(of.values, wanted.values), of.kind
+    assert own.familiarity.verdict == other.familiarity.verdict
+    assert near(own.familiarity.value, other.familiarity.value)
+    assert own.familiarity.reason == other.familiarity.reason
+
+
+DRAWN = [
+    Region(shapely.box(300, 300, 1200, 1300), "main"),
+    Region(shapely.box(500, 500, 700, 900), kind="necrosis"),
+]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_answer_again_is_that_of_a_new_scoring(name, kept_of) -> None:
+    whole, kept = kept_of(name)
+    slide, model, ihc, _, device = kept_of.given_to(name)
+    new = score_slide(slide, model, ihc, DRAWN, device)
+    assert len(new.table) < len(whole.table)
+    assert_same(again(kept, DRAWN), new)
+    assert_same(again(kept, None), whole)
+
+
+@pytest.mark.parametrize("name", ["tiny", "transmil", "pair", "fields"])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    corners=st.lists(
+        st.tuples(st.integers(0, SIDE), st.integers(0, SIDE)), min_size=3, max_size=8, unique=True
+    ),
+    hole=st.tuples(st.integers(0, SIDE - 200), st.integers(0, SIDE - 200)),
+)
+def test_any_polygons_give_the_answer_of_a_new_scoring(name, corners, hole, kept_of) -> None:
+    """Also those that cross themselves."""
+    _, kept = kept_of(name)
+    slide, model, ihc, _, device = kept_of.given_to(name)
+    drawn = [
+        Region(shapely.Polygon(corners)),
+        Region(shapely.box(*hole, hole[0] + 200, hole[1] + 200), kind="fold"),
+    ]
+    new = left = None
+    try:
+        new = score_slide(slide, model, ihc, drawn, device)
+    except JobFailed as problem:
+        left = str(problem)
+    if new is None:
+        with pytest.raises(JobFailed) as refused:
+            again(kept, drawn)
+        assert str(refused.value) == left
+        return
+    assume(len(new.table) > 1)
+    assert_same(again(kept, drawn), new)
+
+
+def test_regions_without_any_tile_are_refused_in_a_sentence(kept_of) -> None:
+    _, kept = kept_of("tiny")
+    with pytest.raises(JobFailed, match="No tile of tissue lies inside the regions"):
+        again(kept, [shapely.box(-50, -50, -10, -10)])
+
+
+def test_what_was_not_scored_is_not_answered(slides, bundles) -> None:
+    found: list[KeptScoring] = []
+    finished(score_steps(slides[0], bundles["tiny"], None, DRAWN, "cpu", kept=found))
+    inner = [shapely.box(700, 500, 1100, 1200)]
+    assert_same(again(found[0], inner), score_slide(slides[0], bundles["tiny"], None, inner, "cpu"))
+    with pytest.raises(NotComputed, match=r"tiles in the regions were not computed yet: press Score"):
+        again(found[0], [shapely.box(0, 0, SIDE, SIDE)])
+
+
+def test_without_pixels_only_the_look_of_the_region_is_that_of_before(kept_of) -> None:
+    """The squares that are compared are drawn for a region: where they are not read, the first ones speak."""
+    whole, kept = kept_of("demo")
+    quick, exact = again(kept, DRAWN, pixels=False), again(kept, DRAWN)
+    for kind, same in (("features", exact), ("appearance", whole)):
+        found, wanted = (of.slides[0].familiarity.spaces[kind] for of in (quick, same))
+        assert near(found.whole, wanted.whole), kind
+    assert quick.probabilities == exact.probabilities
+
+
+def test_a_closed_slide_is_not_kept_open(small_pair, bundles) -> None:
+    found: list[KeptScoring] = []
+    with open_slide(small_pair.he) as slide:
+        finished(score_steps(slide, bundles["demo"], None, None, "cpu", kept=found))
+        assert found[0].slides[0]() is slide
+    assert found[0].slides[0]() is None
+    assert not math.isnan(again(found[0], DRAWN).confidence)
+
+
+def test_what_is_large_is_kept_on_disk() -> None:
+    parts = (np.arange(12, dtype=np.float32).reshape(4, 3), np.ones((4, 1), np.float64))
+    assert stored(parts)[0] is parts[0]
+    for part, wanted in zip(stored(parts, most=10), parts, strict=True):
+        assert isinstance(part, np.memmap)
+        assert np.array_equal(part[[2, 0]], wanted[[2, 0]])

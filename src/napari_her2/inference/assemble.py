@@ -16,10 +16,10 @@ from napari_her2.explain.unfamiliar import unfamiliar_map
 from napari_her2.inference.class_words import class_label
 from napari_her2.inference.doubt import NO_DOUBT_KNOWN, Spread
 from napari_her2.inference.judging import redoubted as redoubted  # for whoever judges a result again
-from napari_her2.inference.kept_scoring import SlideRecord
 from napari_her2.inference.precision import other_precision
 from napari_her2.inference.presentation import INDETERMINATE, MIN_TILES, task_in_words
 from napari_her2.inference.result import AnswerLimits, ScoredSlide, SlideResult, TileTable
+from napari_her2.inference.slide_record import SlideRecord
 from napari_her2.models.card import NOTICE, SLIDE
 from napari_her2.models.familiarity import IN_PART, UNLIKE
 from napari_her2.version import __version__
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from napari_her2.explain.overlays import Drawing, OverlayInfo
     from napari_her2.inference.doubt import SlideFamiliarity
     from napari_her2.inference.embed import Embeddings
-    from napari_her2.inference.job import ScoringJob, Terms
+    from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.selection import Chosen
+    from napari_her2.inference.terms import Terms
     from napari_her2.models.aggregator import MILOutput
     from napari_her2.models.bags import BagUncertainty
     from napari_her2.models.card import ModelCard

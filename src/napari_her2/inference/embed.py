@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.encode import PendingFeatures, TileEncoder
-    from napari_her2.inference.kept_scoring import SlideRecord
+    from napari_her2.inference.slide_record import SlideRecord
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tiles import TileBatch

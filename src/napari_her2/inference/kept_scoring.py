@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.job import Clock, Terms
+from napari_her2.inference.terms import Clock, Terms
 from napari_her2.models.familiarity import FEATURES
 from napari_her2.own_files import cache_base, private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.selection import Chosen
+    from napari_her2.inference.slide_record import SlideRecord
     from napari_her2.models.familiarity import PlacedTiles
     from napari_her2.slide.reader import Slide
 
@@ -36,45 +36,6 @@ MOST_BYTES = 500_000_000
 
 class NotComputed(JobFailed):
     """Regions hold what was not scored yet: only a new scoring can answer for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlideRecord:
-    """What a result says of a slide; the file may be closed.
-
-    Parameters
-    ----------
-    name, path, slide_id, fingerprint, mpp_source, warnings
-        As of `napari_her2.slide.reader.Slide`.
-    sha256_head : str
-    mpp : tuple of float or None
-        (y, x) µm per level-0 pixel.
-    """
-
-    name: str
-    path: Path
-    slide_id: str
-    fingerprint: str
-    sha256_head: str
-    mpp: tuple[float, float] | None
-    mpp_source: str
-    warnings: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, slide: Slide | SlideRecord) -> SlideRecord:
-        """Return what a result says of a slide."""
-        if isinstance(slide, SlideRecord):
-            return slide
-        return cls(
-            slide.name,
-            slide.path,
-            slide.slide_id,
-            slide.fingerprint,
-            slide.identity.head,
-            slide.mpp,
-            slide.mpp_source,
-            tuple(slide.warnings),
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.assemble import Answer
-    from napari_her2.inference.job import Terms
     from napari_her2.inference.kept_scoring import ReadSlide
+    from napari_her2.inference.terms import Terms
     from napari_her2.models.aggregator import MILOutput, SlideAggregator
 
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.encode import TileEncoder
-    from napari_her2.inference.job import ScoringJob, Terms
+    from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.result import Progress
+    from napari_her2.inference.terms import Terms
     from napari_her2.models.card import ModelCard
     from napari_her2.models.patch_classifier import Fusion, PatchConvNeXt
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.encode import TileEncoder
-    from napari_her2.inference.job import ScoringJob, Terms
+    from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import KeptScoring, KeptTiles, ReadSlide
     from napari_her2.inference.regions import Regions
     from napari_her2.inference.result import Progress, SlideResult
     from napari_her2.inference.selection import Chosen
+    from napari_her2.inference.terms import Terms
     from napari_her2.methods.method import Takes
     from napari_her2.models.familiarity import PlacedTiles
     from napari_her2.slide.reader import Slide
@@ -184,7 +185,8 @@ class TileMethod(Method):
         self, job: ScoringJob, encoder: TileEncoder, slide: Slide, chosen: Chosen
     ) -> Generator[Progress, None, ReadSlide]:
         from napari_her2.inference.embed import embed_steps, refuse_ruins
-        from napari_her2.inference.kept_scoring import ReadSlide, SlideRecord
+        from napari_her2.inference.kept_scoring import ReadSlide
+        from napari_her2.inference.slide_record import SlideRecord
 
         embeddings = yield from embed_steps(
             slide,

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.assemble import Answer
-    from napari_her2.inference.job import ScoringJob, Terms
+    from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.options import ScoringOptions
     from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.terms import Terms
     from napari_her2.models.wsmcl import BranchOutput, WSMCLOutput
     from napari_her2.slide.reader import Slide
 

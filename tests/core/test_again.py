@@ -239,3 +239,18 @@ def test_what_is_large_is_kept_on_disk() -> None:
     for part, wanted in zip(stored(parts, most=10), parts, strict=True):
         assert isinstance(part, np.memmap)
         assert np.array_equal(part[[2, 0]], wanted[[2, 0]])
+
+
+def test_poor_tiles_stay_left_out(slides, bundles) -> None:
+    found: list[KeptScoring] = []
+    options = {"device": "cpu", "leave_out_poor": True}
+    whole = finished(score_steps(slides[0], bundles["tiny"], kept=found, **options))
+    quality = whole.slides[0].quality
+    assert quality is not None
+    new = score_slide(slides[0], bundles["tiny"], regions=DRAWN, **options)
+    own = again(found[0], DRAWN)
+    assert_same(own, new)
+    left, wanted = own.slides[0].quality, new.slides[0].quality
+    assert np.array_equal(left.counted, wanted.counted)
+    assert np.array_equal(left.reasons, wanted.reasons)
+    assert left.shares == wanted.shares

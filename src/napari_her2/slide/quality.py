@@ -87,9 +87,7 @@ class Quality:
         return replace(self, counted=self.counted & counted)
 
 
-def outside_marked(
-    quality: Quality, counted: NDArray[np.bool_], tissue: NDArray[np.bool_]
-) -> Quality:
+def outside_marked(quality: Quality, counted: NDArray[np.bool_], tissue: NDArray[np.bool_]) -> Quality:
     """Return the quality as it is judged where fewer tiles count, such as those in drawn regions.
 
     Parameters

@@ -12,9 +12,10 @@ from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
 from napari_her2._napari.overlays import overlaid_slides, remove_overlays
 from napari_her2._napari.pairing import Pairing
 from napari_her2._napari.placement import MOVING_EVENTS, companions, follow, layer_of
+from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.scale_bar import is_measured, show_scale_bar
 from napari_her2._napari.shown_results import Changed, ShownResults
-from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, slide_tag, tag_of
+from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, blinded_tag, slide_tag, tag_of
 from napari_her2.desk.own_score import ManualScore
 
 if TYPE_CHECKING:
@@ -92,6 +93,20 @@ class Session:
     def layer_of(self, slide_id: str) -> Image | None:
         """Return the layer of a slide, None once it was removed."""
         return layer_of(self.viewer, slide_id)
+
+    @property
+    def blinded(self) -> bool:
+        """Whether a slide is shown whose name and results its reader must not know yet."""
+        viewer = self.viewer
+        return viewer is not None and any(blinded_tag(layer) is not None for layer in viewer.layers)
+
+    def reveal(self, layer: Image) -> None:
+        """Make a slide that was blinded a slide like any other, under its own name."""
+        tag = blinded_tag(layer)
+        if tag is not None:
+            layer.metadata = {**layer.metadata, METADATA_KEY: SlideTag(tag.slide, tag.slide_id)}
+            layer.name = one_line(tag.slide.name)
+            self._on_layers()
 
     def slide_of(self, slide_id: str) -> Slide | None:
         """Return an open slide, None once its layer was removed."""

@@ -81,6 +81,26 @@ class RepresentationTag(_Shared):
     slide_id: str
 
 
+class BlindedTag(_Shared):
+    """On the image layer of a slide that its reader must not know, in place of a `SlideTag`.
+
+    It is none of the tags that `tag_of` knows: no dock and no overlay finds a slide there.
+
+    Parameters
+    ----------
+    slide : Slide
+    slide_id : str
+    """
+
+    __slots__ = ("slide", "slide_id")
+
+    def __init__(self, slide: Slide) -> None:
+        self.slide, self.slide_id = slide, slide.slide_id
+
+    def __repr__(self) -> str:
+        return "<a slide that is blinded>"  # what the console shows of the layer's metadata
+
+
 Tag = SlideTag | OverlayTag | RegionTag | MarkTag | RepresentationTag
 
 
@@ -100,3 +120,9 @@ def slide_tag(layer: Layer) -> SlideTag | None:
     """Return the tag of a slide layer, None for any other layer."""
     tag = tag_of(layer)
     return tag if isinstance(tag, SlideTag) else None
+
+
+def blinded_tag(layer: Layer) -> BlindedTag | None:
+    """Return the tag of a slide that is blinded, None for any other layer."""
+    tag = layer.metadata.get(METADATA_KEY)
+    return tag if isinstance(tag, BlindedTag) else None

@@ -278,6 +278,8 @@ class ScoringDock(Dock):
     def _missing(self) -> str:
         """Tell what is missing before the slide can be scored; empty where nothing is."""
         slide, ihc = self.slides.slide, self.case.ihc
+        if slide is None and self.session.blinded:
+            return "Blinded reading: results appear after you have scored."
         if slide is None:
             return "Open a slide to score it."
         if slide.mpp is None:

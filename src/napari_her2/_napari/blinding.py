@@ -1,0 +1,165 @@
+"""Slides under a neutral name: the cases of a study in a viewer, blinded or not.
+
+A blinded slide carries a tag of its own kind, by which no other dock, overlay, value under the cursor or file
+knows that it is a slide of ours. What is revealed becomes a slide like any other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_her2._napari.layers import beside, slide_layer
+from napari_her2._napari.placement import companions
+from napari_her2._napari.scale_bar import show_scale_bar
+from napari_her2._napari.tags import METADATA_KEY, BlindedTag, blinded_tag, slide_tag
+from napari_her2.errors import JobFailed, SlideError
+from napari_her2.inference.result import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.reading.model_answers import ModelAnswer
+    from napari_her2.reading.worklist import StudyCase
+    from napari_her2.slide.reader import Slide
+
+
+def opening_case(case: StudyCase, name: str) -> Generator[Progress, None, tuple[Slide, ...]]:
+    """Open the slides of a case.
+
+    Parameters
+    ----------
+    case : StudyCase
+    name : str
+        What the progress calls it.
+
+    Returns
+    -------
+    tuple of Slide
+        In the order of the case; closed by whoever takes them.
+
+    Raises
+    ------
+    SlideError
+        If one cannot be opened. Its words name the file.
+    """
+    from napari_her2.slide.reader import open_slide
+
+    slides: list[Slide] = []
+    done = False
+    try:
+        for number, of in enumerate(case.slides):
+            yield Progress(f"Opening {name}", number, len(case.slides), "slides")
+            slides.append(open_slide(of.path, mpp=of.mpp))
+        done = True
+        return tuple(slides)
+    finally:
+        if not done:
+            for slide in slides:
+                slide.close()
+
+
+def hashing_case(case: StudyCase, slides: Sequence[Slide]) -> Generator[Progress, None, dict[str, str]]:
+    """Work out the content of the slides of a case.
+
+    Returns
+    -------
+    mapping of str to str
+        Stain to fingerprint; without those that cannot be read to their end.
+    """
+    found: dict[str, str] = {}
+    for of, slide in zip(case.slides, slides, strict=True):
+        try:
+            steps = slide.identity.steps()
+            while True:
+                try:
+                    done, total = next(steps)
+                except StopIteration as stop:
+                    found[of.stain] = stop.value
+                    break
+                yield Progress("Looking at the content of the slide", done, total, "bytes")
+        except (SlideError, JobFailed):
+            continue
+    return found
+
+
+def reading_answers(
+    answers: Sequence[ModelAnswer], slide_ids: Mapping[str, str]
+) -> Generator[Progress, None, list[SlideResult]]:
+    """Read the whole results of models for slides that are open.
+
+    Parameters
+    ----------
+    answers : sequence of ModelAnswer
+    slide_ids : mapping of str to str
+        Fingerprint to the id of the open slide.
+
+    Returns
+    -------
+    list of SlideResult
+        Of those that were kept whole.
+    """
+    from napari_her2.export.kept_result import KEPT_NAME, read_kept
+
+    results = []
+    for number, answer in enumerate(answers):
+        yield Progress("Reading results", number, len(answers), "results")
+        path = answer.folder / KEPT_NAME
+        if not path.is_file():
+            continue  # a result of an older version: its answer is known, its maps are not
+        try:
+            results.append(read_kept(path, slide_ids))
+        except JobFailed:
+            continue
+    return results
+
+
+def add_case(
+    viewer: ViewerModel, slides: Sequence[Slide], names: Sequence[str], *, blinded: bool
+) -> list[Image]:
+    """Show the slides of a case, side by side.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    slides : sequence of Slide
+        Owned by their layers from now on.
+    names : sequence of str
+        Of the layers, where they are blinded.
+    blinded : bool
+
+    Returns
+    -------
+    list of Image
+    """
+    layers = []
+    for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
+        layer = slide_layer(slide) if not number else beside(slide_layer(slide), slides[number - 1])
+        data, options, _ = layer
+        if blinded:
+            options = options | {"name": name, "metadata": {METADATA_KEY: BlindedTag(slide)}}
+        layers.append(viewer.add_image(data, **options))
+    if any(slide.mpp is not None for slide in slides):
+        show_scale_bar(viewer)
+    viewer.reset_view()
+    return layers
+
+
+def remove_case(viewer: ViewerModel, layers: Sequence[Image]) -> None:
+    """Close the slides of a case, and take away what lies over them."""
+    for layer in layers:
+        tag = slide_tag(layer)
+        if layer in viewer.layers:
+            viewer.layers.remove(layer)  # first: what is kept of the slide is kept as it is now
+        for over in companions(viewer, tag.slide_id) if tag is not None else ():
+            if over in viewer.layers:
+                viewer.layers.remove(over)
+
+
+def slide_in(layer: Image) -> Slide | None:
+    """Return the slide of a layer, blinded or not."""
+    tag = slide_tag(layer) or blinded_tag(layer)
+    return None if tag is None else tag.slide

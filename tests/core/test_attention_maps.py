@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.stats import percentileofscore
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import percentileofscore, rankdata
 
 from napari_her2.explain.attention import attention_maps, attention_ranks
+from napari_her2.explain.maps import average_ranks
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.slide.grid import TileGrid
 
@@ -86,3 +89,9 @@ def test_empty_bag_gives_empty_maps(head):
     output = head(torch.zeros(0, 8, dtype=torch.float64))
     for tile_map in attention_maps(GRID, np.zeros((0, 2), np.int64), output, CLASSES):
         assert np.isnan(tile_map.values).all()
+
+
+@given(st.lists(st.floats(-5, 5, width=16), max_size=40))
+def test_ranks_are_those_of_scipy(values: list[float]) -> None:
+    given_values = np.array(values, np.float32)
+    np.testing.assert_array_equal(average_ranks(given_values), rankdata(given_values))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -108,3 +109,19 @@ def test_what_the_manifest_names_loads_no_heavy_library(manifest: PluginManifest
     heavy = {"torch", "torchvision", "dask", "tiffslide", "openslide", "qtpy", "PyQt6", "PySide6", "napari"}
     assert not loaded & heavy
     assert "napari_her2" in loaded
+
+
+def test_the_dock_opens_without_waiting_for_what_it_may_never_need() -> None:
+    """SciPy's statistics alone took the main thread a second and more."""
+    code = (
+        "import json, sys\n"
+        "import napari_her2._qt.scoring.dock\n"
+        "slow = ('torch', 'pandas', 'SimpleITK', 'lightning', 'sklearn', 'matplotlib', 'scipy.stats',\n"
+        "        'scipy.optimize', 'scipy.spatial', 'jinja2', 'highdicom', 'xlsxwriter')\n"
+        "print(json.dumps([name for name in slow if name in sys.modules]))"
+    )
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert not json.loads(done.stdout)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +25,8 @@ def neighbours(centre_um: NDArray[np.float32]) -> NDArray[np.intp]:
     (P, 2) intp
         Numbers of both cells, each pair once.
     """
+    from scipy.spatial import cKDTree  # half a second, which a dock that opens need not wait
+
     if len(centre_um) < 2:
         return np.zeros((0, 2), np.intp)
     return np.asarray(cKDTree(centre_um).query_pairs(NEIGHBOURS_UM, output_type="ndarray"), np.intp)
@@ -52,6 +51,9 @@ def largest_clusters(
     (groups,) int64
         1 where no two chosen cells of a group lie next to each other, 0 where none is chosen.
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     largest = np.zeros(groups, np.int64)
     numbers = np.flatnonzero(chosen)
     if not len(numbers):

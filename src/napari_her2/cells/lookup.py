@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from napari_her2.cells.table import SECTORS, ray_directions
 
@@ -32,6 +31,8 @@ class CellIndex:
     """
 
     def __init__(self, cells: Cells) -> None:
+        from scipy.sparse import csr_matrix  # half a second, which a dock that opens need not wait
+
         self._cells = cells
         count, centre = len(cells), cells.centre_um
         self.reach_um = float(cells.border_um.max()) if count else 0.0

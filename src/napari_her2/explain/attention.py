@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import rankdata
 
-from napari_her2.explain.maps import TileMap
+from napari_her2.explain.maps import TileMap, average_ranks
 from napari_her2.explain.overlays import PERCENTILE, Column, Outlined, OverlayInfo, Ranking, TileWords
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def attention_ranks(
     """
     used = _used(output)
     scores = _numpy(output.scores)[used]
-    values = grid.paint(index[used], rankdata(scores) / max(len(scores), 1))
+    values = grid.paint(index[used], average_ranks(scores) / max(len(scores), 1))
     return TileMap(info, values, grid)
 
 

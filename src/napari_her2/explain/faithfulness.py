@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
 from napari_her2.errors import JobFailed
 from napari_her2.explain.gradcam import evaluating, grad_cam, upsample_maps
@@ -315,6 +314,8 @@ def blank_field(field: Tensor, baseline: Baseline) -> Tensor:
     if baseline == "mean":
         return field.mean(dim=(1, 2), keepdim=True).expand_as(field)
     sigma = max(field.shape[1:]) * _BLUR
+    from scipy.ndimage import gaussian_filter
+
     blurred = gaussian_filter(field.float().cpu().numpy(), (0, sigma, sigma), mode="reflect")
     return torch.from_numpy(blurred).to(field)
 

@@ -85,12 +85,10 @@ class TileMap:
 
     def percentile(self) -> TileMap:
         """Return the same map as percentile ranks in (0, 1] (average ranks over the scored tiles)."""
-        from scipy.stats import rankdata  # half a second, which whoever only reads a result need not wait
-
         values = np.full_like(self.values, np.nan)
         scored = np.isfinite(self.values)
         if scored.any():
-            values[scored] = rankdata(self.values[scored]) / scored.sum()
+            values[scored] = average_ranks(self.values[scored]) / scored.sum()
         info = replace(self.info, scale=PERCENTILE, unit=PERCENTILE, limits=(0.0, 1.0))
         return replace(self, values=values, info=info)
 
@@ -103,6 +101,24 @@ def tissue_map(grid: TileGrid, share: NDArray[np.floating]) -> TileMap:
 def damage_map(grid: TileGrid, index: NDArray[np.integer], info: OverlayInfo = DAMAGED) -> TileMap:
     """Map where the file is damaged; ``index`` holds (row, column) of each damaged tile."""
     return TileMap(info, grid.paint(index, np.ones(len(index), np.float32)), grid)
+
+
+def average_ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rank values from 1 on; equal ones share the mean of their ranks.
+
+    As `scipy.stats.rankdata`, which takes a second to import, on the way of every slide and every dock.
+
+    Parameters
+    ----------
+    values : (N,) float
+        No NaN.
+
+    Returns
+    -------
+    (N,) float64
+    """
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place], np.float64)
 
 
 def limits_of(values: NDArray[np.float32], limits: Limits = "percentile") -> tuple[float, float]:

@@ -31,7 +31,7 @@ from napari_her2.cohort.entry import Entry
 from napari_her2.cohort.outcome import SlideOutcome
 from napari_her2.cohort.score_job import ScoreJob
 from napari_her2.cohort.sources import ModelSource
-from napari_her2.errors import JobFailed
+from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.result import Progress
 from napari_her2.steps import finished
@@ -370,6 +370,32 @@ def test_a_list_gives_what_scoring_alone_gives(day, tiny_model, tmp_path):
     assert {**one, "seconds": 0} == {**two, "seconds": 0}
 
 
+def test_a_row_is_opened_from_its_files_and_nothing_is_scored(day, tiny_model, tmp_path, monkeypatch):
+    from napari_her2._napari.day_work import opening_day, opening_row
+
+    models = [(tiny_model, ModelSource(tiny_model).card())]
+    source = shutil.copy(day / "1_HE.svs", tmp_path / "1_HE.svs")
+    queue = DayQueue.begin(tmp_path / "out", entries_of(source), models, OPTIONS)
+    finished(queue.steps())
+    monkeypatch.setattr("napari_her2.methods.scoring.score_steps", None)
+    shown = finished(opening_day(tmp_path / "out"))
+    assert shown.facts[0].answer == row_facts(queue.folder_of(queue.items[0])).answer
+    opened = finished(opening_row(shown, 0))
+    (slide,) = opened.slides
+    try:
+        assert opened.result.slides[0].slide_id == slide.slide_id
+        assert opened.result.overlays
+        assert opened.result.label == shown.facts[0].answer
+    finally:
+        slide.close()
+    (tmp_path / "1_HE.svs").write_bytes((day / "1_HE.svs").read_bytes() + b"more")
+    with pytest.raises(SlideError, match="changed since"):
+        finished(opening_row(shown, 0))
+    (queue.folder_of(queue.items[0]) / "result.her2").unlink()
+    with pytest.raises(JobFailed, match="no result"):
+        finished(opening_row(shown, 0))
+
+
 def test_a_dry_run_shows_the_pairs_and_scores_nothing(day, tiny_model, tmp_path):
     result = CliRunner().invoke(app, command(day, tiny_model, tmp_path / "out", "--dry-run"))
     assert result.exit_code == 0
@@ -423,7 +449,7 @@ def read_xlsx(path):
 
 
 def test_a_withheld_answer_is_withheld_in_its_row(tmp_path):
-    told = {
+    values = {
         "slides": [{"slide": "a.svs", "slide_sha256": "f" * 64}],
         "class_scores": {},
         "probabilities": {},
@@ -436,7 +462,7 @@ def test_a_withheld_answer_is_withheld_in_its_row(tmp_path):
         },
         **{"tiles": 3, "tissue_mm2": 1.0, "model": "m", "warnings": [], "notice": "n"},
     }
-    (tmp_path / "result.json").write_text(json.dumps(told), "utf-8")
+    (tmp_path / "result.json").write_text(json.dumps(values), "utf-8")
     facts = row_facts(tmp_path)
     assert (facts.score, facts.answer_set, facts.withheld, facts.doubtful) == ("", "", True, True)
     assert "3+" not in repr(facts)

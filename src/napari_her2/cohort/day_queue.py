@@ -217,7 +217,7 @@ class DayQueue:
             If the folder cannot be written to, or somebody works on the list.
         """
         chosen = range(len(self._items)) if numbers is None else numbers
-        again = [number for number in chosen if self._can_retry(self._items[number])]
+        again = [number for number in chosen if self.can_retry(number)]
         entries = list(self.entries)
         for number in again:
             at = self._items[number].entry
@@ -375,7 +375,9 @@ class DayQueue:
         gone = item.state == "done" and not (self.folder / item.folder / RESULT_FILE).is_file()
         return item.again() if gone else item
 
-    def _can_retry(self, item: Item) -> bool:
+    def can_retry(self, number: int) -> bool:
+        """Whether an item failed, or was skipped because its slides had a problem."""
+        item = self._items[number]
         entry = self.entries[item.entry]
         return item.state == "failed" or (
             item.state == "skipped" and bool(entry.slides) and item.reason == entry.problem

@@ -19,10 +19,11 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from napari_her2.cells.rules import Rules
 from napari_her2.cli import app
 from napari_her2.cohort import day_queue
 from napari_her2.cohort.day_file import DAY_FILE, append_item, read_day
-from napari_her2.cohort.day_items import DaySettings, Item, entry_from, entry_values, item_from
+from napari_her2.cohort.day_items import DaySettings, Item, entry_from, entry_values, item_from, settings_from
 from napari_her2.cohort.day_list import entries_of, entries_steps
 from napari_her2.cohort.day_queue import DayQueue
 from napari_her2.cohort.day_rows import reading_rows, row_facts
@@ -34,6 +35,7 @@ from napari_her2.cohort.sources import ModelSource
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.result import Progress
+from napari_her2.slide.quality_limits import QualityLimits
 from napari_her2.steps import finished
 
 if TYPE_CHECKING:
@@ -273,6 +275,11 @@ def test_values_survive_the_way_through_the_file(tmp_path):
     assert entry_from(json.loads(json.dumps(entry_values(entry)))) == entry
     item = Item(0, 0, "failed", "why", 12.5, 3.25, "", 1)
     assert item_from(json.loads(json.dumps(item.values())), 1, 1) == item
+    limits = QualityLimits(most_blur_um=1.5)
+    chosen = DaySettings(
+        ScoringOptions(leave_out_poor=True, quality_limits=limits, rules=Rules(gain=1.5)), "cpu"
+    )
+    assert settings_from(json.loads(json.dumps(chosen.values()))) == chosen
 
 
 def test_a_full_disk_stops_the_list_and_loses_nothing(cases, quick, model, tmp_path, monkeypatch):
@@ -448,24 +455,23 @@ def read_xlsx(path):
     return rows
 
 
+POOR = {"share": 0.25, "reasons": {"pen": 0.25, "fold": 0.0}, "applied": True}
+
+
 def test_a_withheld_answer_is_withheld_in_its_row(tmp_path):
     values = {
-        "slides": [{"slide": "a.svs", "slide_sha256": "f" * 64}],
+        "slides": [{"slide": "a.svs", "slide_sha256": "f" * 64, "left_out": POOR}],
         "class_scores": {},
         "probabilities": {},
         **{"task": "t", "label": "withheld: unlike", "score": "3+", "confidence": 0.9, "margin": 0.8},
         **{"abstained": False, "withheld": True, "shown_anyway": False, "set": ["3+"], "doubt": "unlike"},
-        **{
-            "familiarity": "unlike",
-            "familiarity_value": 0.001,
-            "left_out": {"share": 0.25, "reasons": {"pen": 0.25}},
-        },
+        **{"familiarity": "unlike", "familiarity_value": 0.001},
         **{"tiles": 3, "tissue_mm2": 1.0, "model": "m", "warnings": [], "notice": "n"},
     }
     (tmp_path / "result.json").write_text(json.dumps(values), "utf-8")
     facts = row_facts(tmp_path)
     assert (facts.score, facts.answer_set, facts.withheld, facts.doubtful) == ("", "", True, True)
     assert "3+" not in repr(facts)
-    assert (facts.left_out, facts.left_out_reasons) == (0.25, "pen 25%")
+    assert (facts.poor, facts.poor_for, facts.poor_left_out) == (0.25, "pen 25%", True)
     (tmp_path / "result.json").write_text("{", "utf-8")
     assert row_facts(tmp_path) is None

@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 def result_values(number: int = 0, **changes: object) -> dict[str, object]:
     """A result.json by hand; of an even number certain, of an odd one doubtful."""
     odd = bool(number % 2)
+    poor = {"share": 0.125, "reasons": {"pen": 0.125}, "applied": False} if odd else None
     return {
-        "slides": [{"slide": f"{number}.svs", "slide_sha256": f"fingerprint {number}"}],
+        "slides": [{"slide": f"{number}.svs", "slide_sha256": f"fingerprint {number}", "left_out": poor}],
         "class_scores": {},
         "probabilities": {"0": 0.1, "1+": 0.6, "2+": 0.3},
         **{"task": "t", "label": "1+ (HER2-low)", "score": "1+", "confidence": 0.6, "margin": 0.3},
         **{"abstained": False, "withheld": False, "set": ["1+", "2+"] if odd else ["1+"], "coverage": 0.9},
         **{"familiarity": "familiar", "familiarity_value": 0.5, "doubt": f"doubt of {number}"},
-        **({"left_out": {"share": 0.125, "reasons": {"pen": 0.125}}} if odd else {}),
         **{"tiles": 3, "tissue_mm2": 1.0, "model": "m", "warnings": [], "notice": "Research use only."},
         **changes,
     }
@@ -195,7 +195,7 @@ def test_a_list_runs_to_rows_with_scores_and_one_reason(
     run(qtbot, ready)
     assert shown(ready, rows_model.STATE) == ["done", "failed", "done"]
     assert shown(ready, rows_model.SCORE) == ["1+ (1+ or 2+)", "", "1+ (1+ or 2+)"]
-    assert shown(ready, rows_model.QUALITY)[0] == "12.5% (pen 12%)"
+    assert shown(ready, rows_model.QUALITY)[0] == "12.5% poor, scored (pen 12%)"
     assert shown(ready, rows_model.REASON)[1] == "It is damaged: copy it again."
     assert "2 done, 1 failed" in ready.run.summary.text()
     assert (tmp_path / "out/day_list.csv").is_file()

@@ -39,9 +39,12 @@ class RowFacts:
         The smallest of the most doubtful, see `napari_her2.cohort.table_row.TableRow`.
     doubt_words, familiarity : str
     familiarity_value : float or None
-    left_out : float or None
-        Share of the tissue that was left out for its quality; None where nobody looked.
-    left_out_reasons : str
+    poor : float or None
+        Share of the tissue that is poor, of the poorer slide; None where nobody looked.
+    poor_for : str
+        What it is poor for, with the share of each.
+    poor_left_out : bool
+        Whether it was left out of the score.
     warnings : tuple of str
     fingerprints : tuple of str
         Of its slides.
@@ -58,8 +61,9 @@ class RowFacts:
     doubt_words: str
     familiarity: str
     familiarity_value: float | None
-    left_out: float | None
-    left_out_reasons: str
+    poor: float | None
+    poor_for: str
+    poor_left_out: bool
     warnings: tuple[str, ...]
     fingerprints: tuple[str, ...]
     cells: Mapping[str, Any]
@@ -109,7 +113,7 @@ def reading_rows(
 def _facts(result: Mapping[str, Any]) -> RowFacts:
     row = row_from(result)
     cells = row.cells
-    share, reasons = _left_out(result)
+    poor, poor_for, left_out = _quality(result)
     known = result.get("familiarity_value")
     return RowFacts(
         answer=str(cells["result"]),
@@ -121,23 +125,26 @@ def _facts(result: Mapping[str, Any]) -> RowFacts:
         doubt_words=str(cells["doubt"] or ""),
         familiarity=str(cells["familiarity"]),
         familiarity_value=_finite(known),
-        left_out=share,
-        left_out_reasons=reasons,
+        poor=poor,
+        poor_for=poor_for,
+        poor_left_out=left_out,
         warnings=tuple(str(text) for text in result["warnings"]),
         fingerprints=tuple(str(slide["slide_sha256"]) for slide in result["slides"]),
         cells=cells,
     )
 
 
-def _left_out(result: Mapping[str, Any]) -> tuple[float | None, str]:
-    """Share that was left out of the score for its quality, and why; None where nobody looked."""
-    held = result.get("left_out")
-    if not isinstance(held, dict):
-        return None, ""
+def _quality(result: Mapping[str, Any]) -> tuple[float | None, str, bool]:
+    """Share that is poor on the poorer slide, what for, and whether it was left out; None where unknown."""
+    looked_at = [held for slide in result["slides"] if isinstance(held := slide.get("left_out"), dict)]
+    shares = [(share, held) for held in looked_at if (share := _finite(held.get("share"))) is not None]
+    if not shares:
+        return None, "", False
+    share, held = max(shares, key=lambda pair: pair[0])
     reasons = held.get("reasons")
     named = reasons.items() if isinstance(reasons, dict) else ()
-    words = ", ".join(f"{name} {share:.0%}" for name, share in named if _finite(share))
-    return _finite(held.get("share")), words
+    words = ", ".join(f"{name} {value:.0%}" for name, value in named if _finite(value))
+    return share, words, held.get("applied") is True
 
 
 def _finite(value: object) -> float | None:

@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 DAY_TABLE = "day_list.csv"
 COLUMNS = (
     *("case", "H&E slide", "IHC slide", "model", "state", "result", "score", "set", "coverage", "withheld"),
-    *("indeterminate", "doubt", "familiarity", "familiarity value", "left out", "left out for"),
+    *(
+        "indeterminate",
+        "doubt",
+        "familiarity",
+        "familiarity value",
+        "poor tissue",
+        "poor for",
+        "poor left out",
+    ),
     *("own score", "own ISH", "own note", "reason", "note", "begun", "seconds", "warnings"),
     *("result folder", "notice"),
 )
 """Columns of every table; shares from 0 to 1, `begun` in local time."""
-_NUMBERS = frozenset({"coverage", "familiarity value", "left out", "seconds"})
+_NUMBERS = frozenset({"coverage", "familiarity value", "poor tissue", "seconds"})
 _MOST_CHARACTERS = 32_767
 """Of a cell of XLSX."""
 
@@ -164,8 +172,9 @@ def _answer(facts: RowFacts, own: Callable[[RowFacts], OwnScore] | None) -> dict
         "doubt": facts.doubt_words,
         "familiarity": facts.familiarity,
         "familiarity value": "" if facts.familiarity_value is None else facts.familiarity_value,
-        "left out": "" if facts.left_out is None else facts.left_out,
-        "left out for": facts.left_out_reasons,
+        "poor tissue": "" if facts.poor is None else facts.poor,
+        "poor for": facts.poor_for,
+        "poor left out": "" if facts.poor is None else "yes" if facts.poor_left_out else "no",
         "own score": read.score,
         "own ISH": read.ish,
         "own note": read.note,

@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import Progress
 
 
+_MOST = 4
+"""Refusals that are told in words above the table, which has all."""
+
+
 class DayListDock(Dock):
     """Puts a list together, scores it, and shows its rows; a list goes on when napari was closed in between.
 
@@ -315,8 +319,9 @@ class DayListDock(Dock):
         self.source.set_words(f"{progress.stage}{count} …")
 
     def _on_listed(self, found: DayList) -> None:
-        left_out = "".join(f"\nleft out: {path.name} ({why})" for path, why in found.left_out[:5])
-        self.source.set_words(found.in_words() + left_out)
+        refused = [f"{entry.name}: {entry.problem}" for entry in found.entries if entry.problem]
+        left_out = [f"left out: {path.name} ({why})" for path, why in found.left_out]
+        self.source.set_words("\n".join([found.in_words(), *refused[:_MOST], *left_out[:_MOST]]))
         self.cases.set_entries(found.entries)
         if not self.out.text and self.source.paths:
             first = self.source.paths[0]

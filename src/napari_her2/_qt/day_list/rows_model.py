@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 CASE, STATE, SCORE, MODEL, OWN, DOUBT, FAMILIARITY, QUALITY, SLIDES, REASON = range(10)
 COLUMNS = (
-    *("case", "state", "score", "model", "own score", "doubt", "familiarity", "left out", "slides", "reason"),
+    *("case", "state", "score", "model", "own score", "doubt", "familiarity", "quality", "slides", "reason"),
 )
 _TIPS = {
     SCORE: "What the model answers; its set of scores, or that the answer is withheld",
     OWN: "What you entered as your own score for a slide of the case; never mixed with the model's",
     DOUBT: "How far the answer can be trusted; the most doubtful first",
     FAMILIARITY: "Whether the slide looks like what the model learnt from",
-    QUALITY: "Share of the tissue that was left out of the score for its quality",
+    QUALITY: "Share of the tissue that is poor (out of focus, pen, folds, ...), and whether it was left out",
 }
 _NOWHERE = QModelIndex()
 _LAST = (9.0,)  # behind every doubt
@@ -138,7 +138,7 @@ class RowsModel(QAbstractTableModel):
             value = None if facts is None else facts.familiarity_value
             return (1, 0.0) if value is None else (0, value)
         if column == QUALITY:
-            share = None if facts is None else facts.left_out
+            share = None if facts is None else facts.poor
             return (1, 0.0) if share is None else (0, -share)
         text = self.text(row, column)
         return (not text, text.casefold())
@@ -234,8 +234,8 @@ def _answer(facts: RowFacts, column: int, day: Day) -> str:
     if column == FAMILIARITY:
         return facts.familiarity
     if column == QUALITY:
-        if facts.left_out is None:
+        if facts.poor is None:
             return ""
-        reasons = f" ({facts.left_out_reasons})" if facts.left_out_reasons else ""
-        return f"{facts.left_out:.1%}{reasons}"
+        reasons = f" ({facts.poor_for})" if facts.poor_for else ""
+        return f"{facts.poor:.1%} poor, {'left out' if facts.poor_left_out else 'scored'}{reasons}"
     return ""

@@ -176,7 +176,8 @@ class RowsView(QWidget):
         else:
             facts = rows.facts(number)
             answer = "" if facts is None else facts.answer
-            parts = [rows.text(number, 0), answer, rows.text(number, DOUBT)]
+            doubt = rows.text(number, DOUBT)
+            parts = [rows.text(number, 0), "" if doubt.startswith(answer) else answer, doubt]
             own, reason = rows.text(number, OWN), rows.text(number, REASON)
             parts += [f"own score: {own}" if own else "", reason]
             self.details.setText("\n".join(part for part in dict.fromkeys(parts) if part))

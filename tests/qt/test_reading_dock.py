@@ -237,6 +237,7 @@ def test_after_the_score_name_answer_and_maps_are_shown_and_the_first_reading_st
     assert len(viewer.layers) > 1
     assert session_of(viewer).shown(dock.view.slides[0].slide_id).score == "2+"
     assert not dock.panel.form.isEnabled()
+    assert dock.panel.save.isEnabled()
     qtbot.keyClick(dock, Qt.Key.Key_Return)
     qtbot.waitUntil(lambda: dock.sitting.case.case_id != case)
     shown(qtbot, dock)
@@ -244,7 +245,13 @@ def test_after_the_score_name_answer_and_maps_are_shown_and_the_first_reading_st
     dock.go_back()
     qtbot.waitUntil(lambda: dock.panel.revealed.isVisibleTo(dock))
     assert viewer.layers[0].name == case
-    assert [of.score for of in read_readings(folder).readings] == ["1+"]
+    dock.panel.correct.click()
+    qtbot.keyClick(dock, Qt.Key.Key_3)
+    qtbot.keyClick(dock, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: len(read_readings(folder).readings) == 2)
+    qtbot.waitUntil(lambda: dock.panel.correct.isVisibleTo(dock))
+    found = [(of.score, of.changed, of.model_seen) for of in read_readings(folder).readings]
+    assert found == [("1+", False, False), ("3+", True, True)]
 
 
 def test_a_slide_that_cannot_be_opened_is_skipped_with_its_reason(qtbot, viewer, dock, make_study, broken):

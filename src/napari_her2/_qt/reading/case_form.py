@@ -12,10 +12,9 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QDoubleSpinBox,
     QFormLayout,
-    QHBoxLayout,
+    QGridLayout,
     QLineEdit,
     QRadioButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -59,10 +58,8 @@ class CaseForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.scores = _Choice(
-            [(score, f"{_caption(score)}  ({_KEYS[score]})") for score in SCORES[1:]], upright=True
-        )
-        self.ish = _Choice([(result, result or "not given") for result in ISH_RESULTS])
+        self.scores = _Choice([(score, f"{_caption(score)}  ({_KEYS[score]})") for score in SCORES[1:]])
+        self.ish = _Choice([(result, result or "not given") for result in ISH_RESULTS], columns=2)
         self.percentage = QDoubleSpinBox()
         self.percentage.setRange(_NOT_GIVEN, 100.0)
         self.percentage.setSpecialValueText("not given")
@@ -75,8 +72,12 @@ class CaseForm(QWidget):
         self.shortcuts = [self._shortcut(key, score) for score, key in _KEYS.items()]
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        heading = Label("Score")
+        heading.setBuddy(self.scores)
+        self.scores.setAccessibleName("Score")
+        layout.addRow(heading)
+        layout.addRow(self.scores)  # as wide as the dock
         rows = (
-            ("Score", self.scores),
             ("&Stained cells", self.percentage),
             ("ISH", self.ish),
             ("&Comment", self.comment),
@@ -140,27 +141,25 @@ class _Choice(QWidget):
     ----------
     choices : list of (str, str)
         Value and caption.
-    upright : bool
-        Whether they stand below one another.
+    columns : int
     """
 
     changed = Signal()
 
-    def __init__(self, choices: list[tuple[str, str]], *, upright: bool = False) -> None:
+    def __init__(self, choices: list[tuple[str, str]], *, columns: int = 1) -> None:
         super().__init__()
         self._group = QButtonGroup(self)
         self._values: list[str] = []
-        layout = QVBoxLayout(self) if upright else QHBoxLayout(self)
+        layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2 if upright else 8)
+        layout.setVerticalSpacing(2)
         for value, caption in choices:
             button = QRadioButton(caption)
             button.setAccessibleName(caption)
             self._group.addButton(button, len(self._values))
             self._values.append(value)
-            layout.addWidget(button)
-        if not upright:
-            layout.addStretch()
+            at = len(self._values) - 1
+            layout.addWidget(button, at // columns, at % columns)
         self._group.idClicked.connect(self._on_click)
         self.setFocusProxy(self._group.button(0))
 
@@ -193,4 +192,4 @@ def _pick(choice: _Choice, value: str) -> None:
 
 
 def _caption(score: str) -> str:
-    return f"{score}: HER2-ultralow" if score == ULTRALOW else score
+    return f"{score}: ultralow" if score == ULTRALOW else score

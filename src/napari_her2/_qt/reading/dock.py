@@ -301,6 +301,7 @@ class ReadingDock(Dock):
         sitting = self.sitting
         if sitting is None:
             return
+        self.watch.reset()  # a correction has its own time
         if reading.skipped or not sitting.is_revealed:
             self.go_on()
         else:

@@ -45,7 +45,7 @@ class NewStudy(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.folder = PathRow("Folder of the study", "A new, empty folder: readings are kept there.")
-        self.slides = PathRow("Slides", "A folder of slides, or a table (CSV: case_id, he, ihc).")
+        self.slides = PathRow("Slides", "A folder of slides, or a table (CSV with case_id, he, ihc).")
         self.results = PathRow("Results", "Optional: folder of results that are shown after a reading.")
         self.title, self.readers = QLineEdit(), QLineEdit()
         self.title.setPlaceholderText("By default the name of the folder")
@@ -55,9 +55,11 @@ class NewStudy(QWidget):
         self.rounds.setToolTip("How often everybody reads each case, each time in another order")
         self.seed.setRange(0, 2**31 - 1)
         self.seed.setToolTip("Of the orders: the same seed gives the same orders")
-        self.blinded = QCheckBox("&Blinded: no file name, model or map before the score")
+        self.blinded = QCheckBox("&Blinded until scored")
         self.blinded.setChecked(True)
+        self.blinded.setToolTip("No file name, model or map is shown before a case is scored")
         self.reveal = Combo("When names and answers of models are shown")
+        self.reveal.setToolTip("When the names of files and the answers of models are shown")
         for value, caption in _REVEALS:
             self.reveal.addItem(caption, value)
         self.make = QPushButton("Make study")

@@ -58,9 +58,10 @@ class ReadingPanel(QWidget):
         self.note = Label(wrap=True)
         self.form = CaseForm()
         self.save = _button("Save and next  (Enter)", "Keep this reading and go to the next case")
-        self.previous = _button("&Previous", "Go to the case before, to correct it: both readings are kept")
+        self.previous = _button("Pr&evious", "Go to the case before, to correct it: both readings are kept")
         self.next = _button("Ne&xt", "Go to the next case without saving this one")
         self.skip = _button("S&kip…", "Leave this case unread, with a reason; it comes again at the end")
+        self.correct = _button("Co&rrect…", "Read the case again: both readings are kept")
         self.stop = _button("S&top", "Close the case and the study; you go on here the next time")
         self.reason = QLineEdit()
         self.reason.setPlaceholderText("Why? For example: no invasive tumour")
@@ -74,6 +75,7 @@ class ReadingPanel(QWidget):
         self.previous.clicked.connect(self.previous_wanted)
         self.next.clicked.connect(self.next_wanted)
         self.stop.clicked.connect(self.stop_wanted)
+        self.correct.clicked.connect(self._on_correct)
         self.skip.clicked.connect(self._ask_reason)
         self.skip_now.clicked.connect(self._on_skip)
         self.set_open(False)
@@ -82,7 +84,8 @@ class ReadingPanel(QWidget):
         head, walk, skipping = QHBoxLayout(), QHBoxLayout(), QHBoxLayout(self.skip_row)
         head.addWidget(self.title, 1)
         head.addWidget(self.clock)
-        for button in (self.previous, self.next, self.skip, self.stop):
+        walk.setSpacing(4)
+        for button in (self.previous, self.next, self.skip, self.correct, self.stop):
             walk.addWidget(button)
         skipping.setContentsMargins(0, 0, 0, 0)
         skipping.addWidget(self.reason, 1)
@@ -138,7 +141,7 @@ class ReadingPanel(QWidget):
 
     def clear(self) -> None:
         """Let nothing stand there, and nothing be entered."""
-        self._after = False
+        self._set_after(False)
         self.form.clear()
         self.revealed.clear()
         self.show_note("")
@@ -151,17 +154,13 @@ class ReadingPanel(QWidget):
             self.form.clear()
         else:
             self.form.show_reading(reading)
-        self.save.setText("Save and next  (Enter)")
         self.set_open(True)
 
     def show_after(self, lines: Sequence[str]) -> None:
         """Show what is known once the case is scored, until the reader goes on."""
-        self._after = True
-        self.form.set_open(False)
         self.revealed.show_lines(lines)
-        self.save.setText("Next case  (Enter)")
-        self.skip.setEnabled(False)
-        self._set_enter(True)
+        self.set_open(True)
+        self._set_after(True)
 
     def set_open(self, open_: bool) -> None:
         """Let something be entered, or not, as while a slide is being opened."""
@@ -176,6 +175,18 @@ class ReadingPanel(QWidget):
         self.reason.clear()
         if asking:
             self.reason.setFocus()
+
+    def _set_after(self, after: bool) -> None:
+        """Show the buttons of a case that is scored, or of one that is being read."""
+        self._after = after
+        self.form.set_open(not after)
+        self.save.setText("Next case  (Enter)" if after else "Save and next  (Enter)")
+        self.skip.setVisible(not after)
+        self.correct.setVisible(after)
+
+    def _on_correct(self) -> None:
+        self._set_after(False)
+        self.form.scores.setFocus()
 
     def _set_enter(self, enabled: bool) -> None:
         for shortcut in self.enter:

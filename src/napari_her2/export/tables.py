@@ -299,7 +299,9 @@ def _write_quality(path: Path, quality: Quality) -> None:
 def _write_maps(path: Path, result: SlideResult) -> None:
     """Write the maps as float32 (rows, columns), NaN where nothing was scored, with their place in µm."""
     arrays: dict[str, Any] = {
-        re.sub(r"[^\w+-]+", "_", tile_map.name): tile_map.values for tile_map in result.maps
+        re.sub(r"[^\w+-]+", "_", tile_map.name): tile_map.values
+        for tile_map in result.maps
+        if tile_map.grid == result.grid  # quality may have a grid of its own, whose tiles its table places
     }
     arrays["tile_um"] = np.float64(result.grid.tile_um)
     arrays["tile_px0_yx"] = np.asarray(result.grid.tile_px0)

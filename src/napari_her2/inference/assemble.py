@@ -214,10 +214,8 @@ def scored_slide(
     -------
     ScoredSlide
     """
-    if quality is not None:
-        maps = (*maps, quality_map(quality))
     of = SlideRecord.of(slide)
-    return ScoredSlide(
+    scored = ScoredSlide(
         name=of.name,
         path=of.path,
         slide_id=of.slide_id,
@@ -237,8 +235,25 @@ def scored_slide(
         extras=extras,
         tiles_info=tiles_info,
         cells=cells,
-        quality=quality,
     )
+    return with_quality(scored, quality)
+
+
+def with_quality(scored: ScoredSlide, quality: Quality | None) -> ScoredSlide:
+    """Say how good the tissue of a slide is, with a map of it, where somebody looked.
+
+    Parameters
+    ----------
+    scored : ScoredSlide
+    quality : Quality or None
+
+    Returns
+    -------
+    ScoredSlide
+    """
+    if quality is None:
+        return scored
+    return replace(scored, quality=quality, maps=(*scored.maps, quality_map(quality)))
 
 
 def with_familiarity(scored: ScoredSlide, familiarity: SlideFamiliarity) -> ScoredSlide:

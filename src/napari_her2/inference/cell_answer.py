@@ -55,10 +55,12 @@ def reading_of(job: ScoringJob, scope: CellScope, read: ReadCells) -> tuple[Cell
         region = labelled(cells.centre_um.astype(np.float64) / slide.known_mpp, scope.drawn)
     else:
         region = np.zeros(len(cells), np.int16)
+    region[_in_poor(scope, cells.centre_um)] = -1
     # Judged by the rules of the specification, so that other rules leave out the same cells. Among "all
     # cells", of which nobody said that they are tumour, nothing is left out.
     left_out = bystanders(cells, Rules()) if scope.names else np.zeros(len(cells), np.bool_)
-    blur = read.focus[tuple(squares.T)]
+    judged = squares[~_in_poor(scope, (squares + 0.5) * np.array(read.square_um))]
+    blur = read.focus[tuple(judged.T)]
     facts = QualityFacts(
         cells=int(((region >= 0) & ~left_out).sum()),
         mpp=slide.known_mpp,
@@ -119,6 +121,7 @@ def scored_cells(job: ScoringJob, scope: CellScope, read: ReadCells, reading: Ce
         corrupt=corrupt[grid.contains(corrupt)],
         extras=(CellBorders(CELLS, reading),),
         cells=reading,
+        quality=scope.quality,
     )
 
 
@@ -138,6 +141,17 @@ def with_reading(slide: ScoredSlide, reading: CellReading) -> ScoredSlide:
     others = tuple(each for each in slide.maps if each.kind not in kinds)
     extras = tuple(each for each in slide.extras if not isinstance(each, CellBorders))
     return replace(slide, maps=(*made, *others), extras=(CellBorders(CELLS, reading), *extras), cells=reading)
+
+
+def _in_poor(scope: CellScope, points_um: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which points, (N, 2) in µm, lie in tiles that are left out for their quality, (N,) bool."""
+    if scope.quality is None:
+        return np.zeros(len(points_um), np.bool_)
+    grid, poor = scope.quality.grid, scope.quality.poor
+    index = grid.index_of_px0(np.asarray(points_um, np.float64) / grid.slide_mpp)
+    inside = grid.contains(index)
+    inside[inside] = poor[tuple(index[inside].T)]
+    return inside
 
 
 def _squares(scope: CellScope, read: ReadCells, mpp: tuple[float, float]) -> NDArray[np.int64]:

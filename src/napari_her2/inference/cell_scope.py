@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.regions import Region
     from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.quality import Quality
     from napari_her2.slide.stain import Stain
     from napari_her2.slide.tissue import TissueMask
 
@@ -49,6 +50,8 @@ class CellScope:
     words : str or None
         What the reading is limited to.
     warnings : tuple of str
+    quality : Quality or None
+        What is wrong with which tiles of the grid, where cells in poor tiles do not count.
     """
 
     area: Area
@@ -62,6 +65,7 @@ class CellScope:
     dark: bool
     words: str | None
     warnings: tuple[str, ...]
+    quality: Quality | None = None
 
 
 def cell_scope(job: ScoringJob) -> CellScope:

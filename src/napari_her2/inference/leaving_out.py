@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.explain.quality import share_in_words
+from napari_her2.inference.regions import tiles_inside
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import LEFT_OUT
 from napari_her2.slide.quality import outside_marked, quality_steps
+from napari_her2.slide.tissue import TissueMask
 from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from napari_her2.inference.cell_scope import CellScope
+    from napari_her2.inference.images import ChosenTissue
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.selection import Chosen
     from napari_her2.models.card import ModelCard
@@ -25,7 +30,9 @@ if TYPE_CHECKING:
     from napari_her2.slide.quality import Quality
     from napari_her2.slide.quality_limits import QualityLimits
     from napari_her2.slide.reader import Slide
-    from napari_her2.slide.tissue import TissueMask
+
+_IMAGE_TILE_PX, _IMAGE_TILE_MPP = 64, 2.0
+"""Places of 128 µm of which an image of the whole tissue is judged."""
 
 
 def looking_at_quality(
@@ -125,6 +132,103 @@ def without_known(chosen: Chosen, known: Quality | None, card: ModelCard) -> Cho
 def _left_out(chosen: Chosen, quality: Quality, card: ModelCard) -> Chosen:
     warnings = (*chosen.warnings, *learnt_otherwise(card))
     return replace(chosen, keep=chosen.keep & ~quality.poor, quality=quality, warnings=warnings)
+
+
+def without_poor_cells(job: ScoringJob, scope: CellScope) -> Generator[Progress, None, CellScope]:
+    """Let cells in poor tiles not count, where that is wished.
+
+    Parameters
+    ----------
+    job : ScoringJob
+    scope : CellScope
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    CellScope
+        The same one where nothing is to be left out.
+
+    Raises
+    ------
+    SlideError
+        If no tile is left.
+    """
+    if not job.options.leaves_out_poor(job.card):
+        return scope
+    counted = scope.tissue.keep(scope.grid)
+    if scope.drawn:
+        counted &= tiles_inside(scope.drawn, scope.grid)
+    limits = job.options.quality_limits
+    found = yield from looking_at_quality(job.slide, scope.grid, scope.tissue, limits, counted)
+    quality = replace(found, left_out=True)
+    if counted.any() and not (counted & ~quality.poor).any():
+        raise nothing_left(job.slide, quality)
+    return replace(scope, quality=quality)
+
+
+def without_poor_tissue(
+    job: ScoringJob, chosen: ChosenTissue, *, whiten: bool
+) -> Generator[Progress, None, tuple[ChosenTissue, Quality | None]]:
+    """Make poor tissue white in the images of a slide, for models that learnt from images with white in them.
+
+    Parameters
+    ----------
+    job : ScoringJob
+    chosen : ChosenTissue
+    whiten : bool
+        Whether what is no tissue was white when the model learnt; a model that saw all of a slide is shown
+        all of it, and the poor places are only marked.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    chosen : ChosenTissue
+    quality : Quality or None
+        None where nothing is to be left out.
+
+    Raises
+    ------
+    SlideError
+        If no tile is left.
+    """
+    if not job.options.leaves_out_poor(job.card):
+        return chosen, None
+    grid = job.slide.tile_grid(_IMAGE_TILE_PX, _IMAGE_TILE_MPP)
+    tissue, limits = chosen.tissue, job.options.quality_limits
+    quality = yield from looking_at_quality(job.slide, grid, tissue, limits)
+    if not whiten:
+        words = (
+            f"Poor tissue was marked and not left out: {job.card.name} learnt from images of all the tissue, "
+            f"so that single places cannot be left out."
+        )
+        return replace(chosen, warnings=(*chosen.warnings, words)), quality
+    quality = replace(quality, left_out=True)
+    mask = tissue.mask & ~_pixels_of(quality.poor, grid, tissue)
+    if not mask.any():
+        raise nothing_left(job.slide, quality)
+    left = TissueMask(mask, tissue.downsample, tissue.unreadable)
+    warnings = (*chosen.warnings, *learnt_otherwise(job.card))
+    return replace(chosen, tissue=left, warnings=warnings), quality
+
+
+def _pixels_of(tiles: NDArray[np.bool_], grid: TileGrid, tissue: TissueMask) -> NDArray[np.bool_]:
+    """Which pixels of a mask have their centre in one of the tiles, (h, w) bool."""
+    height, width = tissue.mask.shape
+    rows, cols = (
+        np.floor((np.arange(length) + 0.5) * tissue.downsample[axis] / grid.tile_px0[axis]).astype(np.int64)
+        for axis, length in ((0, height), (1, width))
+    )
+    padded = np.zeros(
+        (max(int(rows.max()) + 1, grid.shape[0]), max(int(cols.max()) + 1, grid.shape[1])), np.bool_
+    )
+    padded[: grid.shape[0], : grid.shape[1]] = tiles
+    return np.asarray(padded[np.ix_(rows, cols)], np.bool_)
 
 
 def nothing_left(slide: Slide, quality: Quality) -> SlideError:

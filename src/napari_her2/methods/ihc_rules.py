@@ -95,11 +95,12 @@ class IHCRulesMethod(Method):
         from napari_her2.inference.cell_answer import reading_of, scored_cells
         from napari_her2.inference.cell_reading import read_cells
         from napari_her2.inference.cell_scope import cell_scope
+        from napari_her2.inference.leaving_out import without_poor_cells
         from napari_her2.inference.precision import FLOAT32
         from napari_her2.inference.result import Progress
 
         yield Progress("Finding tissue")
-        scope = cell_scope(job)
+        scope = yield from without_poor_cells(job, cell_scope(job))
         job.clock.lap("tissue")
         read = yield from read_cells(
             job.slide, scope.area, preset=job.options.preset, cache=job.options.cache

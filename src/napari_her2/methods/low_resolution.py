@@ -60,23 +60,25 @@ class LowResolutionMethod(Method):
         """Score a slide; see `Method.score`."""
         import torch
 
-        from napari_her2.inference.assemble import Answer, assemble, with_familiarity
+        from napari_her2.inference.assemble import Answer, assemble, with_familiarity, with_quality
         from napari_her2.inference.familiarity import Seen, familiarity_steps
         from napari_her2.inference.head import refuse_nonsense
         from napari_her2.inference.image_fit import doubt_of
         from napari_her2.inference.images import choose_tissue, read_images
+        from napari_her2.inference.leaving_out import without_poor_tissue
         from napari_her2.inference.precision import FLOAT32
         from napari_her2.inference.result import Progress
 
         kind = _kind(job.card)
         yield Progress("Finding tissue", note=job.device.name)
-        chosen = choose_tissue(job, kind)
+        every = choose_tissue(job, kind)
+        chosen, quality = yield from without_poor_tissue(job, every, whiten=kind.whiten)
         job.clock.lap("tissue")
         seen = yield from read_images(job, kind, chosen)
         job.clock.lap("read")
         probabilities, signed, features = yield from _predictions(job, seen.thumbnails)
         refuse_nonsense(job.card, probabilities, signed)
-        scored = _scored(job, seen, signed, chosen.looks_like)
+        scored = with_quality(_scored(job, seen, signed, chosen.looks_like), quality)
         job.clock.lap("model")
         known = Seen(job.slide, job.card.stain, features.numpy(), seen.tissue)
         scored = with_familiarity(scored, (yield from familiarity_steps(job, known)))

@@ -20,7 +20,7 @@ import numpy as np
 
 from napari_her2.slide.area import area_steps
 from napari_her2.slide.bubbles import bubble_mask
-from napari_her2.slide.focus import focus_of
+from napari_her2.slide.focus import wide_focus_of
 from napari_her2.slide.folds import fold_mask
 from napari_her2.slide.ink import local_sd, optical_density, pen_marks, white_point
 from napari_her2.slide.quality_limits import BLANK, BUBBLE, FOCUS, FOLD, PEN
@@ -212,7 +212,7 @@ def _blur_steps(
 def blur_of(rgb: NDArray[np.uint8]) -> float:
     """How blurred a square at `FOCUS_MPP` is, µm; NaN where nothing in it has an edge."""
     density = cv2.LUT(rgb, _DENSITY).mean(axis=2)
-    return float(focus_of(np.asarray(density, np.float32), min(rgb.shape[:2]), FOCUS_MPP)[0, 0])
+    return float(wide_focus_of(np.asarray(density, np.float32), min(rgb.shape[:2]), FOCUS_MPP)[0, 0])
 
 
 _DENSITY = np.repeat(-np.log10(np.maximum(np.arange(256.0), 1) / 255).astype(np.float32)[None, :, None], 3, 2)

@@ -64,11 +64,10 @@ def test_poor_tissue_is_white_for_a_model_that_learnt_so_and_else_only_marked(
     if not whiten:
         assert np.array_equal(seen.rgb, before.rgb)
         return
-    # Every pixel whose place is poor, by more than a pixel of the mask, is white.
-    places = seen.to_px0(np.argwhere(np.ones(seen.rgb.shape[:2], bool)) + 0.5)
-    index = quality.grid.index_of_px0(places)
-    core = cv2.erode(quality.poor.astype(np.uint8), np.ones((3, 3))) > 0
-    inside = quality.grid.contains(index)
-    inside[inside] = core[tuple(index[inside].T)]
-    assert inside.sum() > 20
-    assert (seen.rgb.reshape(-1, 3)[inside] == 255).all()
+    # The image is cropped to what is good: nothing in it is tissue whose place is poor.
+    assert left.tissue_mm2 < 0.85 * plain.tissue_mm2
+    index = quality.grid.index_of_px0(seen.to_px0(np.argwhere(seen.tissue) + 0.5))
+    index = index[quality.grid.contains(index)]
+    assert len(index) > 20
+    assert quality.poor.sum() > 2
+    assert quality.poor[tuple(index.T)].mean() < 0.1  # half pixels at the edges alone

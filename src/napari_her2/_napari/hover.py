@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-_TILE, _CELL = " · tile ", " · cell "
+_TILE, _CELL, _QUALITY = " · tile ", " · cell ", " · "
 
 
 def show_values(
-    viewer: ViewerModel, tiles: Mapping[str, Labels | None], cell_words: Callable[[str], str]
+    viewer: ViewerModel,
+    tiles: Mapping[str, Labels | None],
+    cell_words: Callable[[str], str],
+    quality_words: Callable[[str], str],
 ) -> None:
     """Add what is under the cursor to the status, where a slide or a map is active: the cell, or the tile.
 
@@ -35,6 +38,8 @@ def show_values(
         that is active is meant.
     cell_words : callable
         What the cell of a slide under the cursor is like; empty where there is none, or cells are not shown.
+    quality_words : callable
+        What is wrong with the tile of a slide under the cursor; empty where nothing is, or it is not shown.
     """
     status, active = viewer.status, viewer.layers.selection.active
     tag = tag_of(active) if active is not None else None
@@ -48,8 +53,11 @@ def show_values(
         before = _CELL
         if not words and of_tiles is not None:
             words, before = tile_in_words(of_tiles, viewer.cursor.position), _TILE
-        if words:
-            viewer.status = {**status, "coordinates": f"{coordinates}{before}{words}"}
+        parts = [f"{before}{words}"] if words else []
+        if poor := quality_words(slide_id):
+            parts.append(f"{_QUALITY}{poor}")
+        if parts:
+            viewer.status = {**status, "coordinates": f"{coordinates}{''.join(parts)}"}
             return
 
 

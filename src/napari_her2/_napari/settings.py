@@ -7,7 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from napari_her2.slide.quality_limits import QUALITY_LIMITS, QualityLimits
+
 PLUGIN = "napari-her2"
+AS_LEARNT, ALWAYS, NEVER = "as the model learnt", "always", "never"
+_QUALITY = (
+    "most_blur_um",
+    "most_pen_percent",
+    "most_fold_percent",
+    "most_bubble_percent",
+    "least_stained_percent",
+    "fold_times",
+)
 _VARIABLES = {
     "model_folder": "NAPARI_HER2_MODELS",
     "cache_folder": "NAPARI_HER2_CACHE",
@@ -37,6 +48,10 @@ class Settings:
         How often a set of scores is to hold the truth, 80 to 99 %; `coverage` has it as a share.
     min_familiarity : float
         Below it an answer is withheld, see `napari_her2.inference.options.ScoringOptions`; 0 withholds none.
+    leave_out_poor : str
+        "as the model learnt", "always" or "never": how the tick in the dock begins.
+    most_blur_um, most_pen_percent, most_fold_percent, most_bubble_percent, least_stained_percent, fold_times
+        Limits of quality, see `quality_limits`.
     offer_reader : bool
         Whether to offer that napari always opens slides with this plugin.
     """
@@ -49,7 +64,26 @@ class Settings:
     default_opacity: float = 0.6
     coverage_percent: int = 90
     min_familiarity: float = 0.01
+    leave_out_poor: str = AS_LEARNT
+    most_blur_um: float = QUALITY_LIMITS.most_blur_um
+    most_pen_percent: float = 100 * QUALITY_LIMITS.most_pen
+    most_fold_percent: float = 100 * QUALITY_LIMITS.most_fold
+    most_bubble_percent: float = 100 * QUALITY_LIMITS.most_bubble
+    least_stained_percent: float = 100 * QUALITY_LIMITS.least_stained
+    fold_times: float = QUALITY_LIMITS.fold_times
     offer_reader: bool = True
+
+    @property
+    def quality_limits(self) -> QualityLimits:
+        """From where on tissue is poor."""
+        return QualityLimits(
+            self.most_blur_um,
+            self.most_pen_percent / 100,
+            self.most_fold_percent / 100,
+            self.most_bubble_percent / 100,
+            self.least_stained_percent / 100,
+            self.fold_times,
+        )
 
     @property
     def coverage(self) -> float:
@@ -74,6 +108,8 @@ def read_settings() -> Settings:
         default_opacity=float(scoring.default_opacity),
         coverage_percent=int(scoring.coverage_percent),
         min_familiarity=float(scoring.min_familiarity),
+        leave_out_poor=str(scoring.leave_out_poor),
+        **{name: float(getattr(scoring, name)) for name in _QUALITY},
         offer_reader=bool(scoring.offer_reader),
     )
 

@@ -12,6 +12,7 @@ from napari_her2._napari.hover import show_values
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.overlays import OverlaySet, active_kept, remove_overlays
 from napari_her2._napari.placement import layer_of
+from napari_her2._napari.quality import quality_words
 from napari_her2._napari.results import Results
 from napari_her2._napari.turns import at_once
 from napari_her2.explain.geometries import TILES
@@ -151,7 +152,11 @@ class ShownResults:
             return cell_words(viewer, self._sets[slide_id], layer_of(viewer, slide_id))
 
         tiles = {slide_id: shown.layer(TILES.kind) for slide_id, shown in self._sets.items()}
-        show_values(viewer, tiles, words)
+
+        def quality(slide_id: str) -> str:
+            return quality_words(viewer, slide_id, self._sets[slide_id].result.slides[0].quality)
+
+        show_values(viewer, tiles, words, quality)
 
     def _layers_of(self, result: SlideResult) -> dict[str, Image]:
         """Layers of the slides of a result that are open."""

@@ -53,13 +53,14 @@ def scoring(
     override_fit: bool,
     demands: Demands,
     calibration: str = "",
+    leave_out_poor: bool | None = None,
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, as the dock asks for it."""
     load_torch()
     load_tables()
     from napari_her2.methods.scoring import score_steps
 
-    chosen = {"calibration": calibration} if calibration else {}
+    chosen: dict[str, Any] = {"calibration": calibration} if calibration else {}
     return (
         yield from score_steps(
             slide,
@@ -72,6 +73,8 @@ def scoring(
             override_fit=override_fit,
             coverage=demands.coverage,
             min_familiarity=demands.min_familiarity,
+            leave_out_poor=leave_out_poor,
+            quality_limits=settings.quality_limits,
             **chosen,
         )
     )

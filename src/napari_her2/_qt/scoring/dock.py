@@ -29,6 +29,7 @@ from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
 from napari_her2._qt.scoring.drawn_regions import DrawnRegions, is_region_file
 from napari_her2._qt.scoring.model_picker import ModelPicker
 from napari_her2._qt.scoring.proposal_panel import ProposalPanel
+from napari_her2._qt.scoring.quality_row import QualityRow
 from napari_her2._qt.scoring.reader_questions import ReaderQuestions
 from napari_her2._qt.scoring.result_panel import ResultPanel
 from napari_her2._qt.scoring.slide_picker import SlidePicker
@@ -69,6 +70,7 @@ class ScoringDock(Dock):
         self.regions = DrawnRegions(self.session)
         self.proposal = ProposalPanel(self.session, self.regions)
         self.calibration = CalibrationPanel(self.session, self.regions)
+        self.quality = QualityRow(self.session, self.settings, self.regions)
         self.device = Label("Device: looking …", wrap=True)
         self.progress = ProgressRow()
         self.case = CaseSection(self.session)
@@ -83,7 +85,7 @@ class ScoringDock(Dock):
         self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
         self._arrange()
         self._connect()
-        parts = (self.case, self.regions, self.result, *self._models_own)
+        parts = (self.case, self.regions, self.quality, self.result, *self._models_own)
         self.live_with(
             (self.score_job, self.look_job, self.add_job, *self.slides.jobs, *self.questions.jobs),
             others=[job for part in parts for job in part.jobs],
@@ -105,6 +107,7 @@ class ScoringDock(Dock):
                 Section("Region", self.regions),
                 self.proposal,
                 self.calibration,
+                Section("Quality", self.quality),
                 self.device,
                 self.progress,
                 self.message,
@@ -133,6 +136,7 @@ class ScoringDock(Dock):
         self.progress.cancel_wanted.connect(self.score_job.cancel)
         self.message.action_wanted.connect(self._take_action)
         self.result.failed.connect(self._show_failure)
+        self.quality.failed.connect(self._show_failure)
         for part in self._models_own:
             part.failed.connect(self._show_failure)
         self.score_job.running_changed.connect(self.progress.set_running)
@@ -181,6 +185,7 @@ class ScoringDock(Dock):
                 settings=self.settings,
                 override_fit=override_fit,
                 calibration=self.calibration.used,
+                leave_out_poor=self.quality.wish,
                 demands=demands_of(self.session, self.settings),
             )
         )
@@ -226,6 +231,7 @@ class ScoringDock(Dock):
         for part in self._models_own:
             part.shutdown()
         self.questions.shutdown()
+        self.quality.shutdown()
         self.slides.shutdown()
         self.case.shutdown()
         self.regions.shutdown()
@@ -239,7 +245,7 @@ class ScoringDock(Dock):
         """Take the colours of the theme."""
         self.device.setStyleSheet(f"color: {colours.muted};")
         named = (self.questions, self.slides, self.models, self.case, self.regions, self.message, self.result)
-        for part in (*named, *self._models_own):
+        for part in (*named, self.quality, *self._models_own):
             part.set_colours(colours)
 
     def _open_slides(self) -> list[tuple[str, str, Slide]]:
@@ -262,6 +268,8 @@ class ScoringDock(Dock):
 
     def _show_case(self) -> None:
         entry = self.models.entry
+        self.quality.set_model(entry)
+        self.quality.set_slide(self.slides.slide_id)
         for part in self._models_own:
             part.set_model(entry)
             part.set_slide(self.slides.slide_id)

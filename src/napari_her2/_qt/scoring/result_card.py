@@ -12,6 +12,7 @@ from napari_her2._qt.parts.text import Label, Markup, joined, markup
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring.head_answers import head_in_words, heads_markup
 from napari_her2._qt.scoring.probability_bars import ProbabilityBars
+from napari_her2.explain.quality import share_in_words
 from napari_her2.inference.presentation import answer_classes, heading, trust_parts
 from napari_her2.methods.catalogue import METHODS
 from napari_her2.models.card import NOTICE
@@ -186,6 +187,7 @@ def facts_of(result: SlideResult) -> list[str]:
         *((f"Whiskers: {bars.whiskers}",) if bars.whiskers else ()),
         *_method_facts(result),
         *(_seen(slide, method, named=len(result.slides) > 1) for slide in result.slides),
+        *(line for slide in result.slides for line in _quality(slide, named=len(result.slides) > 1)),
         f"{result.model}: {method.title}",
         *((f"Trained on: {result.training_data or 'not stated'}",) if method.needs_weights else ()),
         f"Scored in {sum(result.seconds.values()):.1f} s on {result.device}",
@@ -203,6 +205,13 @@ def _method_facts(result: SlideResult) -> list[str]:
 def _seen(slide: ScoredSlide, method: Method, *, named: bool) -> str:
     of = f"{slide.stain}: " if named else ""
     return f"{of}{method.seen(slide)} · {mpp_in_words(slide.grid.slide_mpp, slide.mpp_source)}"
+
+
+def _quality(slide: ScoredSlide, *, named: bool) -> tuple[str, ...]:
+    """How much of a slide is poor; nothing where nobody looked."""
+    if slide.quality is None:
+        return ()
+    return (f"{f'{slide.stain}: ' if named else ''}{share_in_words(slide.quality)}",)
 
 
 def _margin(result: SlideResult) -> tuple[str, ...]:

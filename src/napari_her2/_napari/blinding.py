@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_her2._napari.layers import beside, slide_layer
 from napari_her2._napari.placement import companions
 from napari_her2._napari.scale_bar import show_scale_bar
@@ -54,6 +56,7 @@ def opening_case(case: StudyCase, name: str) -> Generator[Progress, None, tuple[
         for number, of in enumerate(case.slides):
             yield Progress(f"Opening {name}", number, len(case.slides), "slides")
             slides.append(open_slide(of.path, mpp=of.mpp))
+            np.asarray(slides[-1].pyramid()[-1])  # what napari draws first is kept: it need not wait for it
         done = True
         return tuple(slides)
     finally:
@@ -117,35 +120,35 @@ def reading_answers(
     return results
 
 
-def add_case(
-    viewer: ViewerModel, slides: Sequence[Slide], names: Sequence[str], *, blinded: bool
-) -> list[Image]:
-    """Show the slides of a case, side by side.
+def add_case_slide(
+    viewer: ViewerModel, slide: Slide, name: str, *, blinded: bool, right_of: Slide | None = None
+) -> Image:
+    """Show a slide of a case: one at a time, for napari draws it before it takes another key.
 
     Parameters
     ----------
     viewer : ViewerModel
-    slides : sequence of Slide
-        Owned by their layers from now on.
-    names : sequence of str
-        Of the layers, where they are blinded.
+    slide : Slide
+        Owned by its layer from now on.
+    name : str
+        Of the layer, where it is blinded.
     blinded : bool
+    right_of : Slide, optional
+        The first slide of the case.
 
     Returns
     -------
-    list of Image
+    Image
     """
-    layers = []
-    for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
-        layer = slide_layer(slide) if not number else beside(slide_layer(slide), slides[number - 1])
-        data, options, _ = layer
-        if blinded:
-            options = options | {"name": name, "metadata": {METADATA_KEY: BlindedTag(slide)}}
-        layers.append(viewer.add_image(data, **options))
-    if any(slide.mpp is not None for slide in slides):
+    layer = slide_layer(slide) if right_of is None else beside(slide_layer(slide), right_of)
+    data, options, _ = layer
+    if blinded:
+        options = options | {"name": name, "metadata": {METADATA_KEY: BlindedTag(slide)}}
+    shown: Image = viewer.add_image(data, **options)
+    if slide.mpp is not None:
         show_scale_bar(viewer)
     viewer.reset_view()
-    return layers
+    return shown
 
 
 def remove_case(viewer: ViewerModel, layers: Sequence[Image]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_her2._napari.blinding import add_case, opening_case, remove_case, slide_in
+from napari_her2._napari.blinding import add_case_slide, opening_case, remove_case, slide_in
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._qt.parts.jobs import Job
 from napari_her2._qt.reading.work import fingerprinting
@@ -61,6 +61,7 @@ class CaseView(QObject):
         self.blinded = False
         self.layers: list[Image] = []
         self.fingerprints: Mapping[str, str] = {}
+        self._arriving: list[tuple[Slide, str]] = []
         self.open_job, self.hash_job = Job(), Job()
         self.jobs = (self.open_job, self.hash_job)
         self.open_job.returned.connect(self._on_opened)
@@ -104,6 +105,9 @@ class CaseView(QObject):
         """Close the slides of the case."""
         for job in self.jobs:
             job.shutdown(0)  # a slide that is just being opened is not to arrive any more
+        for slide, _ in self._arriving:
+            slide.close()
+        self._arriving = []
         layers, self.layers, self.fingerprints = self.layers, [], {}
         viewer = self._session.viewer
         if viewer is not None:
@@ -128,10 +132,23 @@ class CaseView(QObject):
                 slide.close()
             return
         names = [f"{self._name} · {of.stain}" if len(slides) > 1 else self._name for of in case.slides]
-        self.layers = add_case(viewer, slides, names, blinded=self.blinded)
+        self._arriving = [*zip(slides, names, strict=True)]
         if self.folder is not None:
             self.hash_job.start(partial(fingerprinting, self.folder, case, slides))
-        self.opened.emit()
+        self._add_next()
+
+    def _add_next(self) -> None:
+        """Add the next slide to the viewer, one in a turn of the event loop; report after the last."""
+        viewer = self._session.viewer
+        if not self._arriving or viewer is None:
+            return
+        slide, name = self._arriving.pop(0)
+        left = self.slides[0] if self.layers else None
+        self.layers.append(add_case_slide(viewer, slide, name, blinded=self.blinded, right_of=left))
+        if self._arriving:
+            QTimer.singleShot(0, self._add_next)
+        else:
+            self.opened.emit()
 
     def _on_hashed(self, found: Mapping[str, str]) -> None:
         self.fingerprints = found

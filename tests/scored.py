@@ -21,6 +21,7 @@ from napari_her2.models.answer_sets import AnswerSet
 from napari_her2.models.bags import BagUncertainty
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.thumbnail import Thumbnail
+from napari_her2.slide.tissue import TissueMask
 
 CLASSES = ("0", "1+", "2+", "3+")
 
@@ -67,18 +68,18 @@ class HandSlide:
     def thumbnail(self, max_px: int = 1024) -> np.ndarray:
         return self.image
 
-    def tissue(self, preset: str = "resection") -> SimpleNamespace:
+    def tissue(self, preset: str = "resection") -> TissueMask:
         return make_tissue(self.shape)
 
     def close(self) -> None:
         self.closed = True
 
 
-def make_tissue(shape: tuple[int, int], downsample: float = 8.0) -> SimpleNamespace:
+def make_tissue(shape: tuple[int, int], downsample: float = 8.0) -> TissueMask:
     """Tissue in the middle of a slide."""
     mask = np.zeros((int(shape[0] / downsample), int(shape[1] / downsample)), bool)
     mask[2:-2, 2:-2] = True
-    return SimpleNamespace(mask=mask, downsample=(downsample, downsample))
+    return TissueMask(mask, (downsample, downsample))
 
 
 def make_slide(shape: tuple[int, int] = (400, 600), **options: object) -> HandSlide:

@@ -19,6 +19,16 @@ def score(qtbot: QtBot, dock: ScoringDock, **options: object) -> None:
         dock.score(**options)
 
 
+def give_mpp(dock: ScoringDock, mpp: float) -> None:
+    """Type µm/px, as the user does."""
+    scale = dock.slides.scale
+    if scale.change.isVisibleTo(dock):
+        scale.change.setChecked(True)
+    scale.choose("type")
+    scale.mpp.setValue(mpp)
+    scale.use.click()
+
+
 def with_tissue(result: SlideResult) -> SlideResult:
     slides = [replace(slide, tissue=make_tissue(slide.grid.slide_shape_px0)) for slide in result.slides]
     return replace(result, slides=tuple(slides))

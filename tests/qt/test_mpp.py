@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from driving import score
+from driving import give_mpp, score
 
 from napari_her2._napari.regions import add_region_layer, drawn_regions
 from napari_her2._napari.tags import OverlayTag, RepresentationTag, tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.export.tables import write_result
 from napari_her2.inference.result import Progress
-from scored import make_pair, make_result, make_slide
+from napari_her2.slide.facts import StatedScale
+from scored import HandSlide, make_pair, make_result, make_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -31,12 +32,12 @@ pytestmark = pytest.mark.usefixtures("_reopened")
 
 @pytest.fixture
 def _reopened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_her2.slide.reader.open_slide", lambda path, mpp: make_slide(mpp=(mpp, mpp)))
+    def opened(path: Path, *, mpp: object = None, mpp_source: str = "not stated") -> HandSlide:
+        slide = make_slide(mpp=mpp)
+        slide.mpp_source = mpp_source
+        return slide
 
-
-def give(dock: ScoringDock, mpp: float) -> None:
-    dock.slides.mpp.setValue(mpp)
-    dock.slides.use_mpp.click()
+    monkeypatch.setattr("napari_her2.slide.reader.open_slide", opened)
 
 
 def overlays(viewer: ViewerModel) -> list[str]:
@@ -50,23 +51,123 @@ def test_a_value_that_was_given_can_be_corrected(
 ) -> None:
     dock = make_dock()
     layer = add_slide(make_slide(mpp=None))
-    give(dock, 2.5)
-    assert dock.slides.mpp_row.isVisibleTo(dock)
-    assert dock.slides.mpp.value() == 2.5
-    assert not dock.slides.use_mpp.isEnabled()  # nothing to change yet
-    give(dock, 0.25)
+    give_mpp(dock, 2.5)
+    scale = dock.slides.scale
+    assert not scale.panel.isVisibleTo(dock)
+    assert scale.change.isVisibleTo(dock)
+    scale.change.click()
+    scale.choose("type")
+    assert scale.mpp.value() == 2.5
+    assert not scale.use.isEnabled()  # nothing to change yet
+    give_mpp(dock, 0.25)
     np.testing.assert_allclose(layer.scale, (0.25, 0.25))
-    assert "0.25 µm/px (given by the user)" in dock.slides.facts.text()
+    assert "0.25 µm/px (given by the user, 20" in dock.slides.facts.text()
 
 
-def test_a_value_of_the_file_is_not_asked_for(
+def test_a_value_of_the_file_is_not_asked_for_but_can_be_changed(
     make_dock: Callable[[], ScoringDock], add_slide: Callable[..., object]
 ) -> None:
     dock = make_dock()
     slide = make_slide()
-    slide.mpp_source = "Aperio header"
+    slide.mpp_source, slide.mpp_given = "Aperio header", False
+    slide.stated_scales = (StatedScale("Aperio header", (0.5, 0.5)),)
     add_slide(slide)
-    assert not dock.slides.mpp_row.isVisibleTo(dock)
+    scale = dock.slides.scale
+    assert not scale.panel.isVisibleTo(dock)
+    assert dock.progress.start.isEnabled()
+    scale.change.click()
+    assert scale.panel.isVisibleTo(dock)
+    assert [scale.sources.itemText(at) for at in range(scale.sources.count())] == [
+        "choose a source…",
+        "Aperio header: 0.5 µm/px",
+        "usual at 20×: 0.5 µm/px",
+        "measure with a line…",
+        "type them…",
+    ]
+
+
+def test_a_contradiction_blocks_the_scoring_until_a_source_is_chosen(
+    make_dock: Callable[[], ScoringDock], add_slide: Callable[..., object]
+) -> None:
+    dock = make_dock()
+    slide = make_slide()
+    words = (
+        "The file states 0.5 µm/px (Aperio header) and 0.25 µm/px (TIFF resolution): one of them is wrong."
+    )
+    slide.mpp_source, slide.mpp_given, slide.header_contradiction = "Aperio header", False, words
+    slide.stated_scales = (
+        StatedScale("Aperio header", (0.5, 0.5)),
+        StatedScale("TIFF resolution", (0.25, 0.25)),
+    )
+    slide.warnings = (words,)
+    add_slide(slide)
+    scale = dock.slides.scale
+    assert scale.panel.isVisibleTo(dock)
+    assert not dock.progress.start.isEnabled()
+    assert words in dock.progress.stage.text()
+    scale.choose("header 1")
+    assert scale.reason.text() == "The file states it."
+    scale.use.click()
+    assert dock.slides.slide.mpp == (0.25, 0.25)
+    assert dock.slides.slide.mpp_source.startswith("TIFF resolution, chosen by the user, 20")
+    assert dock.progress.start.isEnabled()
+
+
+def test_an_erythrocyte_is_measured_with_lines(
+    make_dock: Callable[[], ScoringDock], viewer: ViewerModel, add_slide: Callable[..., object]
+) -> None:
+    dock = make_dock()
+    layer = add_slide(make_slide(mpp=None))
+    scale = dock.slides.scale
+    scale.choose("measure")
+    scale.ruler.setCurrentIndex(1)
+    assert scale.length.value() == 7.0
+    assert "6 to 8" in scale.reason.text()
+    scale.draw.click()
+    lines = viewer.layers.selection.active
+    assert lines.mode == "add_line"
+    assert "No line is drawn yet" in scale.lines.text()
+    for length in (26.0, 28.0, 30.0):
+        lines.add_lines([[50.0, 40.0], [50.0, 40.0 + length]])
+    assert scale.lines.text() == "3 lines: 0.25 µm/px, 7% apart"
+    scale.use.click()
+    np.testing.assert_allclose(layer.scale, (0.25, 0.25))
+    assert dock.slides.slide.mpp_source.startswith("measured on 3 erythrocytes of 7 µm, 20")
+    assert lines not in viewer.layers
+    # Measured again on a slide that has a scale, and elsewhere in the window.
+    layer.translate = (1000.0, 500.0)
+    scale.change.click()
+    scale.choose("measure")
+    scale.ruler.setCurrentIndex(0)
+    assert scale.length.value() == 0.0
+    scale.draw.click()
+    viewer.layers.selection.active.add_lines([[10.0, 10.0], [10.0, 110.0]])
+    assert "Type how long the scale bar is" in scale.lines.text()
+    scale.length.setValue(50)
+    scale.use.click()
+    np.testing.assert_allclose(layer.scale, (0.5, 0.5))
+    assert "measured on 1 scale bar of 50 µm" in dock.slides.slide.mpp_source
+
+
+def test_lines_go_with_the_slide_and_with_the_choice(
+    make_dock: Callable[[], ScoringDock], viewer: ViewerModel, add_slide: Callable[..., object]
+) -> None:
+    dock = make_dock()
+    add_slide(make_slide(mpp=None))
+    scale = dock.slides.scale
+    scale.choose("measure")
+    scale.draw.click()
+    assert len(viewer.layers) == 2
+    scale.choose("type")
+    assert len(viewer.layers) == 1
+    scale.choose("measure")
+    scale.draw.click()
+    viewer.layers.remove(viewer.layers[1])  # by the user
+    assert not scale.use.isEnabled()
+    scale.draw.click()
+    viewer.layers.clear()
+    assert scale.lines.text() == ""
+    assert not scale.isVisibleTo(dock) or not scale.panel.isVisibleTo(dock)
 
 
 def test_a_value_that_is_being_typed_stays_when_layers_come_and_go(
@@ -74,13 +175,15 @@ def test_a_value_that_is_being_typed_stays_when_layers_come_and_go(
 ) -> None:
     dock = make_dock()
     add_slide(make_slide(mpp=None))
-    dock.slides.mpp.setValue(0.5)
+    scale = dock.slides.scale
+    scale.choose("type")
+    scale.mpp.setValue(0.5)
     viewer.add_image(np.zeros((9, 9)))
-    assert dock.slides.mpp.value() == 0.5
-    assert dock.slides.use_mpp.isEnabled()
+    assert scale.mpp.value() == 0.5
+    assert scale.use.isEnabled()
     add_slide(make_slide(mpp=None, name="another"))
     dock.slides.combo.setCurrentIndex(1)
-    assert dock.slides.mpp.text() == "?"
+    assert scale.mpp.text() == "?"
 
 
 def test_what_was_scored_with_another_value_goes(
@@ -96,7 +199,7 @@ def test_what_was_scored_with_another_value_goes(
     region = add_region_layer(viewer, layer)
     region.add_rectangles([[10, 10], [10, 50], [30, 50], [30, 10]])
     assert overlays(viewer)
-    give(dock, 0.25)
+    give_mpp(dock, 0.25)
     assert overlays(viewer) == []
     assert dock.session.result(dock.slides.slide_id) is None
     assert not dock.result.isVisibleTo(dock)
@@ -117,7 +220,7 @@ def test_the_answer_for_a_case_goes_with_the_value_of_one_of_its_slides(
     dock._on_scored(make_pair(he, ihc))
     assert dock.session.pair(he.slide_id, ihc.slide_id) is not None
     dock.slides.combo.setCurrentIndex(0)
-    give(dock, 0.25)
+    give_mpp(dock, 0.25)
     assert overlays(viewer) == []
     assert dock.session.result(ihc.slide_id) is None
 
@@ -136,10 +239,10 @@ def test_the_value_stays_while_it_is_used(
     dock = make_dock()
     add_slide(make_slide())
     dock.score()
-    assert not dock.slides.mpp_row.isEnabled()
+    assert not dock.slides.scale.panel.isEnabled()
     with qtbot.waitSignal(dock.score_job.cancelled):
         dock.score_job.cancel()
-    assert dock.slides.mpp_row.isEnabled()
+    assert dock.slides.scale.panel.isEnabled()
 
 
 def test_the_result_says_which_value_was_used(

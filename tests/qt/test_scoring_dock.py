@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from driving import score, with_tissue
+from driving import give_mpp, score, with_tissue
 
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
@@ -53,14 +53,13 @@ def test_missing_size_is_asked_for_and_never_guessed(
 ) -> None:
     dock = make_dock()
     layer = add_slide(make_slide(mpp=None))
-    assert dock.slides.mpp_row.isVisibleTo(dock)
-    assert dock.slides.mpp.text() == "?"
-    assert not dock.slides.use_mpp.isEnabled()
+    assert dock.slides.scale.panel.isVisibleTo(dock)
+    assert dock.slides.scale.mpp.text() == "?"
+    assert not dock.slides.scale.use.isEnabled()
     assert not dock.progress.start.isEnabled()
     assert "µm/px" in dock.progress.stage.text()
-    monkeypatch.setattr("napari_her2.slide.reader.open_slide", lambda path, mpp: make_slide(mpp=(mpp, mpp)))
-    dock.slides.mpp.setValue(0.25)
-    dock.slides.use_mpp.click()
+    monkeypatch.setattr("napari_her2.slide.reader.open_slide", lambda path, mpp, **_: make_slide(mpp=mpp))
+    give_mpp(dock, 0.25)
     np.testing.assert_allclose(layer.scale, (0.25, 0.25))
     assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
     assert dock.progress.start.isEnabled()
@@ -77,9 +76,8 @@ def test_a_plain_jpeg_opens_in_the_dock_and_is_asked_for_its_size(
             dock.slides.opener.open_file(path)
         assert [layer.name for layer in viewer.layers] == ["core"]
     assert "400 × 300 px" in dock.slides.facts.text()
-    assert dock.slides.mpp_row.isVisibleTo(dock)
-    dock.slides.mpp.setValue(0.23)
-    dock.slides.use_mpp.click()
+    assert dock.slides.scale.panel.isVisibleTo(dock)
+    give_mpp(dock, 0.23)
     assert dock.slides.slide.mpp == (0.23, 0.23)
     np.testing.assert_allclose(viewer.layers[0].scale, (0.23, 0.23))
     assert dock.progress.start.isEnabled()
@@ -96,14 +94,13 @@ def test_a_file_that_is_no_slide_is_refused_in_words(qtbot: QtBot, make_dock: ob
 def test_a_size_that_cannot_be_right_is_refused_in_words(
     make_dock: object, add_slide: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, mpp: float) -> None:
+    def refuse(path: Path, **_: object) -> None:
         raise SlideError("90 is no µm/px of a slide.")
 
     monkeypatch.setattr("napari_her2.slide.reader.open_slide", refuse)
     dock = make_dock()
     add_slide(make_slide(mpp=None))
-    dock.slides.mpp.setValue(90)
-    dock.slides.use_mpp.click()
+    give_mpp(dock, 90)
     assert "no µm/px of a slide" in dock.message.text.text()
 
 

@@ -172,7 +172,7 @@ def _add_layer(viewer: ViewerModel, slide_layer: Image, name: str) -> Shapes:
 def _outlines(layer: Layer, slide_layer: Image) -> list[tuple[int, NDArray[np.float64]]]:
     """Return the number of each closed shape, and its outline as `outlines_px0` has it."""
     outlines = []
-    matrix, shift = _to_slide(layer, slide_layer)
+    matrix, shift = to_slide(layer, slide_layer)
     for number, (corners, kind) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
         if kind in CLOSED:
             points = ellipse_outline(corners) if kind == "ellipse" else np.asarray(corners, np.float64)
@@ -181,8 +181,19 @@ def _outlines(layer: Layer, slide_layer: Image) -> list[tuple[int, NDArray[np.fl
     return outlines
 
 
-def _to_slide(layer: Layer, slide_layer: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """From the data of a layer to that of the slide, as matrix and shift of (y, x): both lie by affines."""
+def to_slide(layer: Layer, slide_layer: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """From the data of a layer to that of the slide: both lie by affines.
+
+    Parameters
+    ----------
+    layer : Layer
+    slide_layer : Image
+
+    Returns
+    -------
+    (2, 2) and (2,) float64
+        Matrix and shift of (y, x).
+    """
     far = np.pad(_FAR * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]), ((0, 0), (layer.ndim - 2, 0)))
     there = np.array([slide_layer.world_to_data(layer.data_to_world(point))[-2:] for point in far])
     return (there[1:] - there[0]).T / _FAR, there[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_her2._napari.layers import MICROMETRE, OverlayLook, slide_layer
+from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.overlays import overlaid_slides, remove_overlays
 from napari_her2._napari.pairing import Pairing
 from napari_her2._napari.placement import MOVING_EVENTS, companions, follow, layer_of
@@ -16,7 +16,9 @@ from napari_her2._napari.plain_text import one_line
 from napari_her2._napari.scale_bar import is_measured, show_scale_bar
 from napari_her2._napari.shown_results import Changed, ShownResults
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, blinded_tag, slide_tag, tag_of
+from napari_her2.desk.kept_slide import GivenScale, now
 from napari_her2.desk.own_score import ManualScore
+from napari_her2.slide.facts import GIVEN_BY_USER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,11 +51,14 @@ class Session:
         Another result of the slide is shown, or none, or the same one judged anew.
     results_changed : Signal(str)
         Any result of the slide was added, judged anew, chosen or dropped.
+    result_dropped : Signal(str, str)
+        The result of a model, by its name, was dropped on purpose, not for want of memory.
     """
 
     slides_changed = Signal()
     result_changed = Signal(str)
     results_changed = Signal(str)
+    result_dropped = Signal(str, str)
     look_changed = Signal(str)
     manual_changed = Signal(str)
     pairing_changed = Signal()
@@ -65,6 +70,7 @@ class Session:
         self._shown = ShownResults(viewer)
         self._shown.whole = self.look_changed.emit
         self._manual: dict[str, ManualScore] = {}
+        self._scales: dict[str, GivenScale] = {}
         self._demands: Demands | None = None
         self._followed: weakref.WeakSet[Image] = weakref.WeakSet()
         self._pairing: Pairing | None = None
@@ -115,15 +121,19 @@ class Session:
         return None if tag is None else tag.slide
 
     def give_mpp(self, slide_id: str, mpp: float) -> None:
-        """Take µm/px from the user for a slide that does not state it, and rescale its layer.
+        """Take µm/px from the user, the same for both axes and without a source; see `give_scale`."""
+        self.give_scale(slide_id, GivenScale((mpp, mpp), GIVEN_BY_USER, now()))
+
+    def give_scale(self, slide_id: str, scale: GivenScale | None) -> None:
+        """Take µm/px from the user for a slide, and rescale its layer.
 
         What was computed with another value goes: results and maps of the slide, and of its case.
 
         Parameters
         ----------
         slide_id : str
-        mpp : float
-            µm per level-0 pixel, the same for both axes.
+        scale : GivenScale or None
+            None for what the file states.
 
         Raises
         ------
@@ -136,18 +146,27 @@ class Session:
         tag = slide_tag(layer) if layer is not None else None
         if layer is None or tag is None:
             return
-        slide = open_slide(tag.slide.path, mpp=mpp)
+        path = tag.slide.path
+        slide = open_slide(path) if scale is None else open_slide(path, mpp=scale.mpp, mpp_source=scale.words)
         self._forget(slide_id)
+        if scale is None:
+            self._scales.pop(slide_id, None)
+        else:
+            self._scales[slide_id] = scale
         data, options, _ = slide_layer(slide)
         layer.data = data
         layer.metadata = {**layer.metadata, METADATA_KEY: SlideTag(slide, slide.slide_id)}
         for shown in (layer, *self._regions_of(slide_id)):
-            shown.units = MICROMETRE
+            shown.units = options["units"]
             shown.scale = options["scale"]
         viewer = self.viewer
-        if viewer is not None:
+        if viewer is not None and slide.mpp is not None:
             show_scale_bar(viewer)
         self.slides_changed.emit()
+
+    def given_scale(self, slide_id: str) -> GivenScale | None:
+        """Return the µm/px that the user gave for a slide, with their source; None where nobody did."""
+        return self._scales.get(slide_id)
 
     def _regions_of(self, slide_id: str) -> list[Layer]:
         """Layers that were drawn on the pixels of a slide."""
@@ -230,7 +249,12 @@ class Session:
 
     def drop_result(self, slide_id: str, model: str) -> None:
         """Forget the result of a model, for all slides that it was made of; another one takes its place."""
-        self._announce(self._shown.drop(slide_id, model))
+        had = {known for known in self._shown.kept.slide_ids if model in self.results_of(known)}
+        changed = self._shown.drop(slide_id, model)
+        for known in had:
+            if model not in self.results_of(known):
+                self.result_dropped.emit(known, model)
+        self._announce(changed)
 
     def refresh_result(self, result: SlideResult) -> None:
         """Keep the result of slides that were judged anew, and change their overlays in place if it is shown.

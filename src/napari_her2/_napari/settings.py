@@ -54,6 +54,8 @@ class Settings:
         Limits of quality, see `quality_limits`.
     offer_reader : bool
         Whether to offer that napari always opens slides with this plugin.
+    keep_work : bool
+        Whether the work on slides is kept, and brought back when they are opened again.
     """
 
     device: str = "auto"
@@ -72,6 +74,7 @@ class Settings:
     least_stained_percent: float = 100 * QUALITY_LIMITS.least_stained
     fold_times: float = QUALITY_LIMITS.fold_times
     offer_reader: bool = True
+    keep_work: bool = True
 
     @property
     def quality_limits(self) -> QualityLimits:
@@ -111,6 +114,7 @@ def read_settings() -> Settings:
         leave_out_poor=str(scoring.leave_out_poor),
         **{name: float(getattr(scoring, name)) for name in _QUALITY},
         offer_reader=bool(scoring.offer_reader),
+        keep_work=bool(scoring.keep_work),
     )
 
 

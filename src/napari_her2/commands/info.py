@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_her2.commands.console import output, pairs_table
+from napari_her2.number_words import size_in_words
 
 if TYPE_CHECKING:
     from napari_her2.slide.reader import Slide
@@ -27,11 +28,30 @@ def info(
     from napari_her2.slide.reader import open_slide
 
     with open_slide(slide, mpp=mpp, backend=backend) as opened:  # type: ignore[arg-type]  # checked there
-        values = slide_values(opened)
+        values = slide_values(opened) | {"kept": _kept(opened)}
     if as_json:
         typer.echo(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         output().print(pairs_table(_rows(values)))
+
+
+def _kept(slide: Slide) -> dict[str, Any] | None:
+    """Return what is kept of the work on a slide in napari; None where nothing is."""
+    from napari_her2.desk.kept_slide import time_in_words
+    from napari_her2.desk.store import Desk
+    from napari_her2.errors import JobFailed
+
+    desk = Desk()
+    if not len(desk):
+        return None  # whoever keeps nothing need not wait until the slide is known by its content
+    size = desk.size(slide.fingerprint)
+    try:
+        kept = desk.read(slide.fingerprint)
+    except JobFailed as error:
+        return {"words": str(error), "bytes": size}
+    if kept is None:
+        return None
+    return {"words": f"{kept.words() or 'the view'} ({time_in_words(kept.time)})", "bytes": size}
 
 
 def slide_values(slide: Slide) -> dict[str, Any]:
@@ -84,5 +104,8 @@ def _rows(values: dict[str, Any]) -> list[tuple[str, object]]:
     rows.append(("associated images", ", ".join(values["associated_images"]) or "none"))
     icc = values["icc_profile_bytes"]
     rows.append(("ICC profile", f"{icc:,} bytes" if icc else "none"))
+    if values["kept"] is not None:
+        kept = values["kept"]
+        rows.append(("kept work", f"{kept['words']}, {size_in_words(kept['bytes'])}"))
     rows += [("warning", text) for text in values["warnings"]]
     return rows

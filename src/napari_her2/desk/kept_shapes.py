@@ -62,6 +62,11 @@ class KeptShape:
     box_px0: NDArray[np.float64] | None = None
 
     @property
+    def key(self) -> tuple[str, str, bytes]:
+        """The same for shapes that are the same: what it is, and where."""
+        return self.shape, self.kind, self.outline_px0.tobytes()
+
+    @property
     def region(self) -> Region | None:
         """The region that it is; None of a line, and of what is only proposed."""
         if self.shape in _OPEN or self.kind == PROPOSED or len(self.outline_px0) < 3:

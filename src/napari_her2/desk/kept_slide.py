@@ -94,6 +94,8 @@ class KeptSlide:
         Drawn shapes; `napari_her2.desk.kept_shapes.regions_of` gives the regions among them.
     results : mapping of str to str
         Name of a model to the name of its kept result; see `Desk.result`.
+    scored : mapping of str to str
+        Name of a model to when it scored, ISO 8601.
     chosen : str
         Name of the model whose result was shown.
     calibration : str
@@ -110,6 +112,7 @@ class KeptSlide:
     scale: GivenScale | None = None
     regions: tuple[KeptShape, ...] = ()
     results: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    scored: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     chosen: str = ""
     calibration: str = ""
     own_score: ManualScore = field(default_factory=ManualScore)
@@ -163,6 +166,7 @@ def slide_json(kept: KeptSlide) -> str:
         "time": kept.time,
         "scale": None if scale is None else asdict(scale),
         "results": dict(kept.results),
+        "scored": dict(kept.scored),
         "chosen": kept.chosen,
         "calibration": kept.calibration,
         "own_score": asdict(kept.own_score),
@@ -215,6 +219,9 @@ def _slide(values: Mapping[str, Any]) -> KeptSlide:
         time=_text(values["time"]),
         scale=None if scale is None else _scale(scale),
         results=MappingProxyType(results),
+        scored=MappingProxyType(
+            {model: _text(values["scored"][model]) for model in results if model in values["scored"]}
+        ),
         chosen=_text(values["chosen"]),
         calibration=_text(values["calibration"]),
         own_score=_own_score(values["own_score"]),

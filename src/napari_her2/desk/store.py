@@ -179,7 +179,13 @@ class Desk:
                 f"The result cannot be kept in {self.folder} ({error.strerror or error}): free space there, "
                 f"or set {FOLDER_VARIABLE} to another folder."
             ) from error
-        write_kept(result, place / name)
+        try:
+            write_kept(result, place / name)
+        except ValueError as error:
+            raise JobFailed(
+                f"The result of {result.model} cannot be kept ({error}), and will not come back with the "
+                f"slide: write it to a folder of its own."
+            ) from error
         return name
 
     def result(self, kept: KeptSlide, model: str, slide_ids: Mapping[str, str] | None = None) -> SlideResult:

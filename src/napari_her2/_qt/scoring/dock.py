@@ -18,6 +18,7 @@ from napari_her2._qt.pair.case_section import CaseSection
 from napari_her2._qt.parts.dock import Dock
 from napari_her2._qt.parts.file_drop import dropped_files, holds_files, leave_drops_to
 from napari_her2._qt.parts.jobs import Failure, Job
+from napari_her2._qt.parts.keeper import keeper_of
 from napari_her2._qt.parts.message_box import MessageBox
 from napari_her2._qt.parts.progress_row import ProgressRow
 from napari_her2._qt.parts.sections import Section
@@ -27,6 +28,7 @@ from napari_her2._qt.scoring.calibration_panel import CalibrationPanel
 from napari_her2._qt.scoring.cam_panel import CamPanel
 from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
 from napari_her2._qt.scoring.drawn_regions import DrawnRegions, is_region_file
+from napari_her2._qt.scoring.kept_row import KeptRow
 from napari_her2._qt.scoring.model_picker import ModelPicker
 from napari_her2._qt.scoring.proposal_panel import ProposalPanel
 from napari_her2._qt.scoring.quality_row import QualityRow
@@ -35,6 +37,7 @@ from napari_her2._qt.scoring.result_panel import ResultPanel
 from napari_her2._qt.scoring.slide_picker import SlidePicker
 from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
 from napari_her2.methods.catalogue import method_of
+from napari_her2.slide.scale_sources import scale_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QDragEnterEvent, QDropEvent
 
     from napari_her2._qt.parts.theme import Colours
+    from napari_her2.desk.kept_slide import GivenScale
     from napari_her2.inference.result import Progress, SlideResult
     from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
@@ -65,7 +69,9 @@ class ScoringDock(Dock):
         self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
         self.message = MessageBox()
         self.questions = ReaderQuestions(self.session)
+        self.keeper = keeper_of(self.session, self.settings, self)
         self.slides = SlidePicker(self.session)
+        self.kept = KeptRow(self.keeper)
         self.models = ModelPicker()
         self.regions = DrawnRegions(self.session)
         self.proposal = ProposalPanel(self.session, self.regions)
@@ -102,6 +108,7 @@ class ScoringDock(Dock):
         self.hold(
             (
                 Section("Slide", self.slides),
+                self.kept,
                 Section("Model", self.models),
                 self.case,
                 Section("Region", self.regions),
@@ -122,8 +129,10 @@ class ScoringDock(Dock):
 
     def _connect(self) -> None:
         self.slides.changed.connect(self._on_slide)
-        self.slides.mpp_given.connect(self._on_mpp)
+        self.slides.scale_given.connect(self._on_scale)
         self.slides.failed.connect(self._show_failure)
+        if self.keeper is not None:
+            self.keeper.failed.connect(self._show_failure)
         self.questions.opened.connect(self.slides.choose)
         self.questions.failed.connect(self._show_failure)
         self.models.changed.connect(self._show_case)
@@ -227,6 +236,8 @@ class ScoringDock(Dock):
     def shutdown(self) -> None:
         """Stop all work, wait for it, and let go of the viewer."""
         super().shutdown()
+        if self.keeper is not None:
+            self.keeper.release(self)
         self.result.shutdown()
         for part in self._models_own:
             part.shutdown()
@@ -244,8 +255,8 @@ class ScoringDock(Dock):
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self.device.setStyleSheet(f"color: {colours.muted};")
-        named = (self.questions, self.slides, self.models, self.case, self.regions, self.message, self.result)
-        for part in (*named, self.quality, *self._models_own):
+        top = (self.questions, self.slides, self.kept, self.models, self.case)
+        for part in (*top, self.regions, self.message, self.result, self.quality, *self._models_own):
             part.set_colours(colours)
 
     def _open_slides(self) -> list[tuple[str, str, Slide]]:
@@ -279,6 +290,7 @@ class ScoringDock(Dock):
 
     def _show_regions(self) -> None:
         self.regions.show_slide(self.slides.slide_id)
+        self.kept.show_slide(self.slides.slide_id)
 
     def _update_ready(self) -> None:
         self.progress.set_ready(self._missing())
@@ -290,10 +302,12 @@ class ScoringDock(Dock):
             return "Blinded reading: results appear after you have scored."
         if slide is None:
             return "Open a slide to score it."
-        if slide.mpp is None:
-            return "Give the µm/px of the slide to score it."
-        if ihc is not None and ihc.mpp is None:
-            return "Choose the IHC slide under Slide, and give its µm/px, to score the case."
+        problem = scale_problem(slide)
+        if problem:
+            return problem
+        problem = "" if ihc is None else scale_problem(ihc)
+        if problem:
+            return f"Choose the IHC slide under Slide, and its µm/px, to score the case. {problem}"
         return "" if self.models.name else "Choose a model to score with."
 
     def _on_slide(self, slide_id: str) -> None:
@@ -301,9 +315,9 @@ class ScoringDock(Dock):
         self._show_case()
         self.result.show_slide(slide_id)
 
-    def _on_mpp(self, slide_id: str, mpp: float) -> None:
+    def _on_scale(self, slide_id: str, scale: GivenScale | None) -> None:
         try:
-            self.session.give_mpp(slide_id, mpp)
+            self.session.give_scale(slide_id, scale)
         except Her2Error as error:
             self._show_failure(Failure(str(error)))
 

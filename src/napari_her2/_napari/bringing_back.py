@@ -59,6 +59,8 @@ def brought(
     for result in found.results:
         problems += _bring_result(session, slide_id, result, kept, opacity)
         yield
+    while (overlays := session.overlays(slide_id)) is not None and not overlays.whole:
+        yield  # they come one a turn
     _bring_look(session, slide_id, kept)
     layer = session.layer_of(slide_id)
     if kept.view is not None and not moved and layer is not None and len(session.slide_layers()) == 1:

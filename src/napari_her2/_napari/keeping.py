@@ -280,7 +280,7 @@ class Keeping:
             "own_score": session.manual(slide_id),
         }
         overlays = session.overlays(slide_id)
-        if overlays is not None:
+        if overlays is not None and overlays.whole:
             visible = {
                 tag.kind: bool(of.visible)
                 for of in overlays.layers()

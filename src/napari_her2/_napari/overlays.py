@@ -89,6 +89,11 @@ class OverlaySet:
         if not self._whole:
             self._tell_whole = whole
 
+    @property
+    def whole(self) -> bool:
+        """Whether no more layers are to be put in: all are there, or another set takes its place."""
+        return self._whole or self._replaced
+
     def replaced(self) -> None:
         """Put no more layers in: another set takes the place of this one."""
         self._replaced = True

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QWidget
 
 from napari_her2._napari.session import session_of
@@ -161,7 +162,7 @@ def test_a_reader_scores_case_after_case_by_keyboard_alone(qtbot, viewer, dock, 
     dock.panel.form.scores.pick("3+")
     dock.save()
     qtbot.waitUntil(lambda: dock.sitting is None)
-    assert "Every case of this round is read: 3 of 3" in dock.message.text.text()
+    assert "Every case of this round is read: 3 of 3" in dock.picker.facts.text()
     assert list(viewer.layers) == []
     saved = read_readings(folder).readings
     assert [of.case for of in saved] == list(order)
@@ -321,6 +322,14 @@ def test_the_time_counts_while_napari_is_active(qtbot, dock, make_study):
     dock.save()
     qtbot.waitUntil(lambda: dock.sitting.case.case_id != case)
     assert read_readings(folder).readings[0].seconds == 65
+
+
+def test_the_time_stands_while_another_program_is_active(qtbot, dock, make_study, monkeypatch):
+    start(qtbot, dock, make_study())
+    for state in (Qt.ApplicationState.ApplicationInactive, Qt.ApplicationState.ApplicationActive):
+        monkeypatch.setattr(QGuiApplication, "applicationState", lambda state=state: state)
+        QGuiApplication.instance().applicationStateChanged.emit(state)
+        assert dock.watch.running == (state == Qt.ApplicationState.ApplicationActive)
 
 
 def test_another_slide_under_the_name_of_a_case_is_noticed(qtbot, dock, make_study):

@@ -232,7 +232,8 @@ class ReadingDock(Dock):
         if skipped:
             words = f"{read} of {total} cases are read; {skipped} could not be read, and are skipped."
         self.stop()
-        self._show_failure(words)
+        self.message.clear()
+        self.picker.facts.setText(words)
 
     def _tick(self, _state: object = None) -> None:
         active = QGuiApplication.applicationState() == Qt.ApplicationState.ApplicationActive

@@ -67,6 +67,7 @@ class Pairing:
         self.marking = False
         self._own_move = False
         self.alignment = self._saved = Alignment.identity()
+        self._before: Alignment | None = None
         self.recalled = False
         self._recall()
         ihc.events.affine.connect(self._on_affine)
@@ -103,10 +104,32 @@ class Pairing:
         self.changed.emit()
 
     def set_alignment(self, alignment: Alignment) -> None:
-        """Move the IHC slide, and all that lies over it, to where it belongs."""
+        """Move the IHC slide, and all that lies over it, to where it belongs; a proposal is settled by it."""
+        self._before = None
         self.alignment = alignment
         self._arrange()
         self.changed.emit()
+
+    @property
+    def proposed(self) -> bool:
+        """Whether the alignment is a proposal: shown, and kept only once it is accepted."""
+        return self._before is not None
+
+    def propose(self, alignment: Alignment) -> None:
+        """Show an alignment that the user may accept or reject."""
+        before = self.alignment if self._before is None else self._before
+        self.alignment, self._before = alignment, before
+        self._arrange()
+        self.changed.emit()
+
+    def accept(self) -> None:
+        """Take the proposal."""
+        self.set_alignment(self.alignment)
+
+    def reject(self) -> None:
+        """Lay the slides as they were before the proposal."""
+        if self._before is not None:
+            self.set_alignment(self._before)
 
     @property
     def slides(self) -> tuple[Slide, ...]:
@@ -138,7 +161,8 @@ class Pairing:
         JobFailed
             If it cannot be written.
         """
-        known = self._fingerprints() if self.alignment is not self._saved else None
+        changed = self.alignment is not self._saved and not self.proposed
+        known = self._fingerprints() if changed else None
         if known is not None:
             keep_alignment(*known, self.alignment)
             self._saved = self.alignment
@@ -207,7 +231,7 @@ class Pairing:
         matrix: NDArray[np.float64] = np.linalg.solve(place_of(he), _matrix(ihc)).astype(np.float64)
         matrix[2] = (0.0, 0.0, 1.0)
         try:
-            self.alignment = Alignment(matrix)
+            self.alignment, self._before = Alignment(matrix), None
         except JobFailed:
             self._arrange()  # stretched out of all proportion: back to where it was
             return

@@ -10,6 +10,7 @@ from napari_her2._napari.table_import import load_tables
 from napari_her2._napari.torch_import import load_torch
 from napari_her2.errors import Her2Error
 from napari_her2.inference.result import Progress
+from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari_her2.desk.own_score import ManualScore
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.registry import ModelEntry
+    from napari_her2.registration.automatic import Registration
     from napari_her2.slide.reader import Slide
 
 
@@ -85,6 +87,15 @@ def identifying(slides: Sequence[Slide]) -> Generator[Progress, None, None]:
     from napari_her2.inference.unchanged import identified
 
     yield from identified(*slides)
+
+
+def aligning(slides: Sequence[Slide]) -> Generator[Progress, None, Registration]:
+    """Lay the second slide of a case on the first one."""
+    yield Progress("Aligning")
+    from napari_her2.registration.automatic import register_steps
+
+    fixed, moving = slides
+    return (yield from passed_on(register_steps(fixed, moving), lambda step: Progress(*step)))
 
 
 def finding_equipment(settings: Settings) -> Generator[Progress, None, Equipment]:

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QPushButton, 
 
 from napari_her2._napari.landmarks import Landmarks
 from napari_her2._napari.work import identifying
+from napari_her2._qt.pair.automatic import AutomaticAlignment
 from napari_her2._qt.pair.slide_drag import SlideDrag
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.pointer import Pointer
@@ -58,6 +59,7 @@ class PairView(QWidget):
         self.reset = QPushButton("Reset")
         self.reset.setToolTip("Forget the alignment of this case")
         self.reset.setAccessibleName("Reset the alignment")
+        self.automatic = AutomaticAlignment(session)
         self.state = Label(wrap=True)
         self._keep = QTimer(self)
         self._keep.setSingleShot(True)
@@ -79,6 +81,7 @@ class PairView(QWidget):
     def shutdown(self) -> None:
         """Keep what changed and let go of the viewer."""
         self._stop_tools()
+        self.automatic.shutdown()
         self._on_keep()
         self._identifying.shutdown()
         self._subscriptions.end()
@@ -107,6 +110,7 @@ class PairView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(grid)
+        layout.addWidget(self.automatic)
         layout.addWidget(self.state)
 
     def _connect(self) -> None:
@@ -116,6 +120,8 @@ class PairView(QWidget):
         self.move.toggled.connect(self._on_move)
         self.points.toggled.connect(self._on_points)
         self.reset.clicked.connect(self._on_reset)
+        self.automatic.failed.connect(self.failed)
+        self.automatic.settled.connect(self._on_settled)
         self._subscriptions.add(self._session.pairing_changed, self._on_pairing)
 
     def _set_arrangement(self, arrangement: Arrangement) -> None:
@@ -143,6 +149,11 @@ class PairView(QWidget):
             if not self._pairing.recalled:
                 self._identifying.start(partial(identifying, self._pairing.slides))
             self._show_all()
+        self.automatic.set_pairing(self._pairing)
+        self._show()
+
+    def _on_settled(self) -> None:
+        self._on_keep()
         self._show()
 
     def _on_identified(self) -> None:
@@ -156,6 +167,7 @@ class PairView(QWidget):
 
     def _on_changed(self) -> None:
         self._keep.start()
+        self.automatic.follow()
         self._show()
 
     def _show(self) -> None:

@@ -13,12 +13,14 @@ from driving import score, with_tissue
 
 from napari_her2._napari.session import session_of
 from napari_her2._napari.work import Equipment
+from napari_her2._qt.pair import automatic
 from napari_her2._qt.pair.pair_picker import ALONE
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.errors import ModelMisfit, SlideError
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import PAIR
 from napari_her2.registration.affine import Alignment
+from napari_her2.registration.automatic import ErrorMap, Registration
 from napari_her2.registration.kept import kept_alignment
 from scored import make_pair, make_result, make_slide
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
 
+    from napari_her2._qt.pair.automatic import AutomaticAlignment
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.card import ModelCard
 
@@ -374,3 +377,106 @@ def test_the_dock_with_a_pair_fits_a_small_screen(
     content = dock.scroll.widget()
     assert content.minimumSizeHint().width() <= 400
     assert dock.minimumSizeHint().width() <= 400
+
+
+def stated(alignment: Alignment, reason: str = "") -> Registration:
+    error = ErrorMap(np.array([[3.0, np.nan], [5.0, 7.0]], np.float32), (10.0, 20.0), (30.0, 30.0), 50.0)
+    return Registration(alignment, 0.8, None if reason else error, reason)
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> list[Registration]:
+    """What the next automatic alignment finds; the last one is found again."""
+    found: list[Registration] = []
+
+    def aligning(slides: object) -> Generator[Progress, None, Registration]:
+        assert [slide.name for slide in slides] == ["case_1_HE", "case_1_HER2"]
+        yield Progress("Aligning", 1, 2)
+        return found[-1]
+
+    monkeypatch.setattr(automatic, "aligning", aligning)
+    return found
+
+
+MOVED = Alignment.identity().turned(20, (50, 60)).shifted((30, -12))
+
+
+def align(qtbot: QtBot, dock: object) -> AutomaticAlignment:
+    widget = dock.case.view.automatic
+    with qtbot.waitSignal(widget.job.running_changed, check_params_cb=lambda running: not running):
+        widget.start.click()
+    return widget
+
+
+def error_maps(viewer: ViewerModel) -> list[object]:
+    return [layer for layer in viewer.layers if "error of the alignment" in layer.name]
+
+
+def test_an_automatic_alignment_is_proposed_with_its_error_and_kept_only_if_accepted(
+    qtbot: QtBot, make_dock: object, add_slide: object, registered: list[Registration], viewer: ViewerModel
+) -> None:
+    dock = make_dock()
+    he, _ = open_case(add_slide)
+    pairing = dock.session.pairing
+    registered.append(stated(MOVED))
+    widget = align(qtbot, dock)
+    assert pairing.proposed
+    np.testing.assert_allclose(pairing.alignment.matrix, MOVED.matrix)
+    assert pairing.arrangement == "stacked"
+    assert "5.0 µm" in widget.words.text()  # the median of what is known
+    assert widget.accept.isVisibleTo(dock)
+    (layer,) = error_maps(viewer)
+    np.testing.assert_allclose(layer.data_to_world((1, 0)), np.add(he.data_to_world((0, 0)), (40, 20)))
+    dock.case.view._on_keep()
+    ids = [slide.fingerprint for slide in pairing.slides]
+    assert kept_alignment(*ids) is None
+    widget.accept.click()
+    assert error_maps(viewer) == []
+    assert not widget.accept.isVisibleTo(dock)
+    np.testing.assert_allclose(kept_alignment(*ids).matrix, MOVED.matrix)
+
+
+def test_a_rejected_alignment_brings_back_what_was_before(
+    qtbot: QtBot, make_dock: object, add_slide: object, registered: list[Registration], viewer: ViewerModel
+) -> None:
+    dock = make_dock()
+    open_case(add_slide)
+    before = Alignment.identity().shifted((5, 6))
+    dock.session.pairing.set_alignment(before)
+    registered.append(stated(MOVED))
+    widget = align(qtbot, dock)
+    align(qtbot, dock)  # once more, before the first is answered
+    widget.reject.click()
+    np.testing.assert_allclose(dock.session.pairing.alignment.matrix, before.matrix)
+    assert error_maps(viewer) == []
+    align(qtbot, dock)
+    dock.session.pairing.set_alignment(before)  # moved by hand instead
+    assert not widget.accept.isVisibleTo(dock)
+    assert error_maps(viewer) == []
+
+
+def test_slides_that_cannot_be_aligned_are_said_and_not_shown(
+    qtbot: QtBot, make_dock: object, add_slide: object, registered: list[Registration], viewer: ViewerModel
+) -> None:
+    dock = make_dock()
+    open_case(add_slide)
+    registered.append(stated(Alignment.identity(), "The slides are of different cases: look at them."))
+    widget = align(qtbot, dock)
+    assert dock.message.text.text() == "The slides are of different cases: look at them."
+    assert not dock.session.pairing.proposed
+    assert dock.session.pairing.alignment.is_identity
+    assert error_maps(viewer) == []
+    assert not widget.accept.isVisibleTo(dock)
+    assert widget.start.isVisibleTo(dock)
+
+
+def test_closing_a_slide_drops_a_proposal(
+    qtbot: QtBot, make_dock: object, add_slide: object, registered: list[Registration], viewer: ViewerModel
+) -> None:
+    dock = make_dock()
+    _, ihc = open_case(add_slide)
+    registered.append(stated(MOVED))
+    align(qtbot, dock)
+    viewer.layers.remove(ihc)
+    assert error_maps(viewer) == []
+    assert not dock.case.view.automatic.accept.isVisibleTo(dock)

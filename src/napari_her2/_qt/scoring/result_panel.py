@@ -18,6 +18,7 @@ from napari_her2._qt.scoring.cells_panel import CellsPanel
 from napari_her2._qt.scoring.gallery import Gallery
 from napari_her2._qt.scoring.how_sure import HowSure
 from napari_her2._qt.scoring.manual_score import ManualScoreForm
+from napari_her2._qt.scoring.model_table import ModelTable
 from napari_her2._qt.scoring.overlay_controls import OverlayControls
 from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2._qt.scoring.seen_image import SeenImages
@@ -55,6 +56,8 @@ class ResultPanel(QWidget):
         super().__init__(parent)
         self._session, self._settings = session, settings
         self._slide_id = ""
+        self.models = ModelTable(session)
+        self.several_models = Section("Models that scored this slide", self.models)
         self.card = ResultCard()
         self.strange = Gallery(session.slide_of)
         self.strange_tiles = Section("How unlike the slide is", self.strange)
@@ -73,6 +76,7 @@ class ResultPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
+            self.several_models,
             Section("Result", self.card),
             self.how_sure,
             self.cells,
@@ -104,6 +108,7 @@ class ResultPanel(QWidget):
         self.export_job.failed.connect(self.failed)
         self._subscriptions = Subscriptions(self)
         self._subscriptions.add(self._session.result_changed, self._on_result)
+        self._subscriptions.add(self._session.results_changed, self._on_results)
         self._subscriptions.add(self._session.look_changed, self._on_look)
         self._subscriptions.add(self._session.demands_changed, self._show_demands)
         self._subscriptions.add(self._session.slides_changed, self._on_slides)
@@ -122,6 +127,8 @@ class ResultPanel(QWidget):
         self._slide_id = slide_id
         result = self._session.shown(slide_id)
         self.setVisible(result is not None)
+        self.models.show_slide(slide_id)
+        self.several_models.setVisible(self.models.count > 1)
         self.card.set_result(result)
         self.how_sure.setVisible(result is not None and METHODS[result.method].needs_weights)
         self.demands.set_result(result)
@@ -145,6 +152,7 @@ class ResultPanel(QWidget):
 
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""
+        self.models.shutdown()
         self.cells.shutdown()
         self.tiles.shutdown()
         self.strange.shutdown()
@@ -200,6 +208,11 @@ class ResultPanel(QWidget):
     def _on_result(self, slide_id: str) -> None:
         if slide_id == self._slide_id:
             self.show_slide(slide_id)
+
+    def _on_results(self, slide_id: str) -> None:
+        """Show the table of models as soon as there is a choice."""
+        if slide_id == self._slide_id:
+            self.several_models.setVisible(self.models.count > 1)
 
     def _on_look(self, slide_id: str) -> None:
         """Show in the controls what another part of the dock did to the overlays."""

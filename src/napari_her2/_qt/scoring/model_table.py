@@ -1,0 +1,147 @@
+"""The results of several models for one slide, one row a model; a row leads to its overlays and its card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_her2._napari.model_rows import ModelRow, model_rows
+from napari_her2._napari.plain_text import one_line
+from napari_her2._qt.parts.subscriptions import Subscriptions
+from napari_her2._qt.parts.text import tip
+
+if TYPE_CHECKING:
+    from napari_her2._napari.session import Session
+
+COLUMNS = ("Model", "Answer", "Familiar", "Regions", "When")
+_ROWS_SHOWN = 4
+_SHOWN, _HIDDEN = "▸ ", "   "  # colour is not the only sign of the row that is shown
+
+
+class ModelTable(QWidget):
+    """Table of the models that scored a slide; hidden while there are fewer than two.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._slide_id = ""
+        self._rows: list[ModelRow] = []
+        self.table = QTableWidget(0, len(COLUMNS))
+        self.table.setAccessibleName("Results of the models for this slide")
+        self.table.setHorizontalHeaderLabels(list(COLUMNS))
+        self.table.verticalHeader().setVisible(False)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setTabKeyNavigation(False)  # Tab leaves the table
+        self.table.setWordWrap(False)
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.show_result = QPushButton("Show")
+        self.show_result.setToolTip("Show the overlays and the card of the chosen model (Enter)")
+        self.show_result.setAccessibleName("Show the result of the chosen model")
+        self.remove = QPushButton("Remove")
+        self.remove.setToolTip("Forget the result of the chosen model (Delete); its files stay")
+        self.remove.setAccessibleName("Remove the result of the chosen model")
+        buttons = QHBoxLayout()
+        buttons.addStretch()
+        buttons.addWidget(self.show_result)
+        buttons.addWidget(self.remove)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.table)
+        layout.addLayout(buttons)
+        self.table.cellClicked.connect(self._on_show)
+        self.show_result.clicked.connect(self._on_show)
+        self.remove.clicked.connect(self._on_remove)
+        for keys, slot in (
+            ((Qt.Key.Key_Return, Qt.Key.Key_Enter), self._on_show),
+            ((Qt.Key.Key_Delete,), self._on_remove),
+        ):
+            for key in keys:
+                shortcut = QShortcut(QKeySequence(key), self.table)
+                shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
+                shortcut.activated.connect(slot)
+        self._subscriptions = Subscriptions(self)
+        self._subscriptions.add(session.results_changed, self._on_results)
+
+    @property
+    def count(self) -> int:
+        """How many models scored the slide."""
+        return len(self._rows)
+
+    def show_slide(self, slide_id: str) -> None:
+        """Show the models that scored a slide."""
+        self._slide_id = slide_id
+        self._rows = model_rows(self._session, slide_id)
+        self.table.setRowCount(len(self._rows))
+        for at, row in enumerate(self._rows):
+            when = "" if row.when is None else row.when.astimezone().strftime("%H:%M")
+            texts = (
+                (_SHOWN if row.shown else _HIDDEN) + row.model,
+                row.answer,
+                row.familiarity,
+                row.regions,
+                when,
+            )
+            for column, text in enumerate(texts):
+                item = QTableWidgetItem(one_line(text))
+                item.setToolTip(tip(_in_words(row)))
+                font = item.font()
+                font.setBold(row.shown)
+                item.setFont(font)
+                self.table.setItem(at, column, item)
+            if row.shown:
+                self.table.setCurrentCell(at, 0)
+        height = self.table.horizontalHeader().sizeHint().height() + 2 * self.table.frameWidth()
+        row_px = self.table.verticalHeader().defaultSectionSize()
+        self.table.setFixedHeight(height + row_px * min(max(self.count, 1), _ROWS_SHOWN) + 2)
+
+    def shutdown(self) -> None:
+        """Let go of the session."""
+        self._subscriptions.end()
+
+    @property
+    def _chosen(self) -> ModelRow | None:
+        at = self.table.currentRow()
+        return self._rows[at] if 0 <= at < len(self._rows) else None
+
+    def _on_show(self) -> None:
+        row = self._chosen
+        if row is not None:
+            self._session.choose_result(self._slide_id, row.model)
+
+    def _on_remove(self) -> None:
+        row = self._chosen
+        if row is not None:
+            self._session.drop_result(self._slide_id, row.model)
+
+    def _on_results(self, slide_id: str) -> None:
+        if slide_id == self._slide_id:
+            self.show_slide(slide_id)
+
+
+def _in_words(row: ModelRow) -> str:
+    when = "" if row.when is None else f", scored {row.when.astimezone():%Y-%m-%d %H:%M}"
+    return (
+        f"{row.task}\n{row.model}: {row.answer}. How much the slide looks like what the model learnt from: "
+        f"{row.familiarity}. Scored: {row.regions}{when}."
+    )

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from napari_her2 import open_slide, score_slide
+from napari_her2.cli import app
+from napari_her2.cohort.run import score_cohort_steps
+from napari_her2.cohort.score_job import Case
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.explain.quality import quality_map, share_in_words, tile_in_words
 from napari_her2.export.kept_result import read_kept
@@ -189,8 +193,8 @@ def test_a_scoring_leaves_poor_tiles_out_and_lists_them(half_blurred, mpp, tiny_
     assert np.array_equal(kept.reasons, quality.reasons)
     assert (kept.limits, kept.left_out) == (quality.limits, True)
     values = json.loads((folder / "result.json").read_text())
-    assert values["left_out"]["share"] == pytest.approx(quality.share)
-    assert set(values["left_out"]["reasons"]) == {"out of focus"}
+    assert values["slides"][0]["left_out"]["share"] == pytest.approx(quality.share)
+    assert set(values["slides"][0]["left_out"]["reasons"]) == {"out of focus"}
     rows = rows_of(folder / "quality.csv")
     assert {(int(row["row"]), int(row["column"])) for row in rows} == set(
         map(tuple, np.argwhere(quality.poor))
@@ -216,3 +220,53 @@ def test_the_wish_of_the_user_goes_before_what_the_model_learnt(tiny_bundle) -> 
 def test_focus_is_the_one_measure_of_cells_and_quality() -> None:
     plane = np.zeros((128, 128), np.float32)
     assert np.isnan(focus_of(plane, 128, 0.5)).all()
+
+
+def test_a_request_remembers_the_wish_and_older_requests_stay_what_they_were(
+    half_blurred, mpp, tiny_model, tmp_path
+) -> None:
+    # Scored without, then with: the second run may not take the first answer for its own; then both may.
+    case = Case(half_blurred, mpp=mpp)
+
+    def states(**options) -> list[str]:
+        made = finished(
+            score_cohort_steps([case], str(tiny_model), tmp_path, skip_finished=True, device="cpu", **options)
+        )
+        return [outcome.state for outcome in made.outcomes]
+
+    assert states() == ["done"]
+    request = json.loads((tmp_path / "half" / "result.json").read_text())["request"]
+    assert not any("poor" in name or "quality" in name for name in request["options"])
+    assert states() == ["skipped"]
+    assert states(leave_out_poor=True) == ["done"]
+    assert states(leave_out_poor=True) == ["skipped"]
+    other = QualityLimits(most_blur_um=1.5)
+    assert states(leave_out_poor=True, quality_limits=other) == ["done"]
+    (tmp_path / "half" / "quality.csv").unlink()
+    assert states(leave_out_poor=True, quality_limits=other) == ["done"]
+
+
+def test_the_command_line_leaves_out_and_takes_limits(half_blurred, mpp, tiny_model, tmp_path) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text("most_blur_um = 3.9\n")
+    common = ["score", str(half_blurred), "--model", str(tiny_model), "--mpp", str(mpp), "--device", "cpu"]
+    run = CliRunner().invoke(app, [*common, "--out", str(tmp_path / "a"), "--leave-out-poor"])
+    assert run.exit_code == 0, run.output
+    assert "of the tissue left out" in " ".join(run.output.split())
+    run = CliRunner().invoke(
+        app,
+        [*common, "--out", str(tmp_path / "b"), "--leave-out-poor", "--quality-limits", str(limits)],
+    )
+    assert run.exit_code == 0, run.output
+    found = [
+        json.loads((tmp_path / each / "half" / "result.json").read_text())["slides"][0]["left_out"]
+        for each in "ab"
+    ]
+    assert found[0]["share"] > 0.3 > found[1]["share"]
+    assert found[1]["limits"]["most_blur_um"] == 3.9
+    limits.write_text("most_blur_um = 99\n")
+    run = CliRunner().invoke(
+        app, [*common, "--out", str(tmp_path / "c"), "--leave-out-poor", "--quality-limits", str(limits)]
+    )
+    assert run.exit_code != 0
+    assert "most_blur_um" in run.output

@@ -141,7 +141,6 @@ def _common_values(result: SlideResult) -> dict[str, Any]:
         "slides": [_slide_values(slide, result.method) for slide in result.slides],
         "tiles": len(result.table),
         "corrupt_tiles": len(result.corrupt),
-        "left_out": left_out_values(result.slides[0].quality),
         "regions": result.regions,
         "mpp": result.grid.mpp,
         "slide_mpp": list(result.grid.slide_mpp),

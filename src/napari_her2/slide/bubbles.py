@@ -31,7 +31,9 @@ LEAST_RADIUS_UM, MOST_RADIUS_UM = 80.0, 6000.0
 LEAST_ARC = 1 / 3
 """Share of the circle on which the rim is seen."""
 MOST_OFF = 0.06
-"""Root mean square distance of the rim from its circle, by the radius; of small ones a quarter of a rim."""
+"""Root mean square distance of the rim from its circle, by the radius."""
+LEAST_OFF_UM = 13.5
+"""A rim is no line: less than so much is not asked of small circles."""
 _SECTORS = 36
 
 
@@ -58,7 +60,7 @@ def bubble_mask(density: NDArray[np.float32], um: float) -> NDArray[np.bool_]:
             continue
         x, y, width, height = stats[part, :4].tolist()
         rows, cols = np.nonzero(labels[y : y + height, x : x + width] == part)
-        circle = _circle(rows + y, cols + x, 0.25 * RIM_UM / um)
+        circle = _circle(rows + y, cols + x, LEAST_OFF_UM / um)
         if circle is not None and LEAST_RADIUS_UM <= circle[2] * um <= MOST_RADIUS_UM:
             centre = round(circle[1]), round(circle[0])
             cv2.circle(found, centre, round(circle[2] + 0.25 * RIM_UM / um), 1, cv2.FILLED)
@@ -78,7 +80,7 @@ def _rims(density: NDArray[np.float32], um: float) -> NDArray[np.uint8]:
 
 
 def _circle(
-    rows: NDArray[np.integer], cols: NDArray[np.integer], rim_px: float
+    rows: NDArray[np.integer], cols: NDArray[np.integer], least_off_px: float
 ) -> tuple[float, float, float] | None:
     """Centre (y, x) and radius of the circle that pixels lie on, by least squares (Kåsa 1976), or None."""
     points = np.column_stack([rows, cols]).astype(np.float64)
@@ -94,6 +96,6 @@ def _circle(
     off = float(np.sqrt(np.mean((np.hypot(*away.T) - radius) ** 2)))
     angle = np.arctan2(away[:, 0], away[:, 1])
     seen = len(np.unique(np.floor((angle / (2 * np.pi) + 0.5) * _SECTORS).clip(0, _SECTORS - 1)))
-    if radius == 0 or off > max(MOST_OFF * radius, rim_px) or seen < LEAST_ARC * _SECTORS:
+    if radius == 0 or off > max(MOST_OFF * radius, least_off_px) or seen < LEAST_ARC * _SECTORS:
         return None
     return float(centre[0] + middle[0]), float(centre[1] + middle[1]), radius

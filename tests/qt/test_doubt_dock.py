@@ -15,6 +15,7 @@ from cell_results import make_cell_result
 from cells_by_hand import reading_by_hand
 from doubted import doubted, with_another_answer
 from napari_her2._napari.demands import Demands
+from napari_her2._napari.settings import Settings
 from napari_her2._napari.tags import METADATA_KEY, OverlayTag, tag_of
 from napari_her2._qt.parts.theme import Colours
 from napari_her2._qt.scoring import dock as scoring_dock
@@ -119,8 +120,14 @@ def test_a_set_of_all_classes_is_indeterminate(show: Callable[[SlideResult], Sco
 
 @pytest.mark.parametrize("make", [make_result, make_field_result, make_pair])
 def test_nothing_in_the_dock_depends_on_an_answer_that_is_withheld(
-    qtbot: QtBot, viewer: ViewerModel, show: Callable[..., ScoringDock], make: Callable[[], SlideResult]
+    qtbot: QtBot,
+    viewer: ViewerModel,
+    show: Callable[..., ScoringDock],
+    make: Callable[[], SlideResult],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Else the first answer would come back with its slide, and when it does is a matter of threads.
+    monkeypatch.setattr("napari_her2._qt.parts.dock.read_settings", lambda: Settings(keep_work=False))
     seen, pictures = [], []
     for result in (make(), with_another_answer(make())):
         dock = show(doubted(enough(result), "unlike"))

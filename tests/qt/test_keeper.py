@@ -98,6 +98,22 @@ def test_work_is_kept_by_itself_and_comes_back(
     assert dock.result.isVisibleTo(dock)
     assert dock.result.manual.value() == OWN
     assert dock.regions.combo.count() == 2  # the whole slide, and the layer that came back
+    assert dock.regions.layer_name == ""  # the whole slide was scored
+
+
+def test_regions_that_came_back_are_chosen_where_nothing_was_scored_yet(
+    qtbot: QtBot,
+    make_dock: Callable[[], ScoringDock],
+    add_slide: Callable[..., object],
+    viewer: ViewerModel,
+    reopened: Callable[[], ScoringDock],
+) -> None:
+    dock = make_dock()
+    regions = add_region_layer(viewer, add_slide(make_slide()))
+    regions.add_rectangles([[10, 10], [10, 50], [30, 50], [30, 10]])
+    settled(qtbot, dock)
+    again = reopened()
+    assert again.regions.layer_name == regions.name
 
 
 def test_nothing_is_asked_of_the_main_thread_for_long(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LINES = ("line", "path")
-_WIDTH_PX = 2.0  # on the screen, where the layer is made
+_WIDTH_PX = 2.0  # on the screen
 
 
 class MeasuringLines:
@@ -45,7 +45,7 @@ class MeasuringLines:
         tag = slide_tag(slide_layer)
         self._viewer = weakref.ref(viewer)
         self.slide_id = "" if tag is None else tag.slide_id
-        um_per_screen_px = 1 / max(float(viewer.scene.camera.zoom), 1e-9)
+        self._scale = float(np.asarray(slide_layer.scale)[-1])
         self._layer: Shapes | None = viewer.add_shapes(
             name=one_line(f"lines to measure with · {slide_layer.name}"),
             ndim=2,
@@ -55,7 +55,7 @@ class MeasuringLines:
             axis_labels=AXES,
             edge_color=MARK_COLOUR,
             face_color="transparent",
-            edge_width=_WIDTH_PX * um_per_screen_px / float(np.asarray(slide_layer.scale)[-1]),
+            edge_width=self._width(viewer),
             opacity=1.0,
             metadata={METADATA_KEY: MarkTag(self.slide_id)},
         )
@@ -63,6 +63,7 @@ class MeasuringLines:
         viewer.layers.selection.active = self._layer
         self._layer.events.data.connect(self._on_change)
         viewer.layers.events.removed.connect(self._on_change)
+        viewer.scene.camera.events.zoom.connect(self._on_zoom)
 
     @property
     def alive(self) -> bool:
@@ -85,8 +86,21 @@ class MeasuringLines:
         self._layer = None
         if viewer is not None and layer is not None:
             viewer.layers.events.removed.disconnect(self._on_change)
+            viewer.scene.camera.events.zoom.disconnect(self._on_zoom)
             if layer in viewer.layers:
                 viewer.layers.remove(layer)
+
+    def _width(self, viewer: ViewerModel) -> float:
+        """Width of lines that are as thin on the screen at every zoom, in pixels of the slide."""
+        return _WIDTH_PX / (max(float(viewer.scene.camera.zoom), 1e-9) * self._scale)
+
+    def _on_zoom(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
+        viewer, layer = self._viewer(), self._layer
+        if viewer is not None and layer is not None and layer in viewer.layers:
+            width = self._width(viewer)
+            layer.current_edge_width = width
+            if layer.nshapes:
+                layer.edge_width = width
 
     def _on_change(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
         action = str(getattr(event, "action", "")).lower().rsplit(".", 1)[-1]

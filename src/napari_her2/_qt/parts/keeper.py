@@ -44,11 +44,14 @@ class Keeper(QObject):
     ----------
     noted : Signal(str)
         Id of a slide of which there is news: its work was brought back, kept or forgotten.
+    brought_back : Signal(str)
+        Id of a slide whose work was just brought back.
     failed : Signal(Failure)
         Something could not be kept; it is tried again with the next change.
     """
 
     noted = Signal(str)
+    brought_back = Signal(str)
     failed = Signal(object)
 
     def __init__(self, session: Session, settings: Settings, keeping: Keeping) -> None:
@@ -131,6 +134,13 @@ class Keeper(QObject):
         if running:
             self.keeping.give_back(self._parcels)
         self._parcels = []
+        write_now(self.keeping.take(unsought=True))
+
+    def write_rest(self) -> None:
+        """Write what is not written yet, without any help of Qt."""
+        self.keeping.give_back(self._parcels)
+        self._parcels = []
+        self.keeping.driven = False
         write_now(self.keeping.take(unsought=True))
 
     def shutdown(self) -> None:
@@ -218,6 +228,7 @@ class Keeper(QObject):
             self.forget_job.start(partial(forgetting, self._to_forget.pop(0)))
 
     def _on_brought_back(self, slide_id: str) -> None:
+        self.brought_back.emit(slide_id)
         self.noted.emit(slide_id)
 
 
@@ -249,7 +260,10 @@ def keeper_of(session: Session, settings: Settings, dock: QWidget) -> Keeper | N
 
 
 def _let_go(keeper: Keeper, holder: int, _dock: object = None) -> None:
-    keeper.release_of(holder)
+    try:
+        keeper.release_of(holder)
+    except RuntimeError:  # the whole program ends, and Qt has taken timers and jobs away already
+        keeper.write_rest()
 
 
 _KEEPERS: weakref.WeakValueDictionary[int, Keeper] = weakref.WeakValueDictionary()

@@ -11,6 +11,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QFileDialog
 
 from napari_her2._napari.judging import demands_of
+from napari_her2._napari.kept_layers import own_region_layers
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.tags import slide_tag
 from napari_her2._napari.work import Equipment, ModelsFound, adding_model, finding_equipment, scoring
@@ -133,6 +134,7 @@ class ScoringDock(Dock):
         self.slides.failed.connect(self._show_failure)
         if self.keeper is not None:
             self.keeper.failed.connect(self._show_failure)
+            self.keeper.brought_back.connect(self._on_brought_back)
         self.questions.opened.connect(self.slides.choose)
         self.questions.failed.connect(self._show_failure)
         self.models.changed.connect(self._show_case)
@@ -314,6 +316,15 @@ class ScoringDock(Dock):
         self._show_regions()
         self._show_case()
         self.result.show_slide(slide_id)
+
+    def _on_brought_back(self, slide_id: str) -> None:
+        """Choose the regions that came back, unless the whole slide was scored."""
+        viewer, result = self.session.viewer, self.session.result(slide_id)
+        if viewer is None or slide_id != self.slides.slide_id or self.regions.layer_name:
+            return
+        layers = own_region_layers(viewer, slide_id)
+        if layers and (result is None or result.regions is not None):
+            self.regions.show_slide(slide_id, layers[0].name)
 
     def _on_scale(self, slide_id: str, scale: GivenScale | None) -> None:
         try:

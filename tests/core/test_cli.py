@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import h5py
@@ -16,6 +17,8 @@ from typer.testing import CliRunner
 from conftest import write_flat_slide
 from napari_her2 import __version__, open_slide
 from napari_her2.cli import app
+from napari_her2.desk.own_score import ManualScore
+from napari_her2.desk.store import Desk
 from napari_her2.errors import ModelNameTaken
 from napari_her2.models.card import NOTICE
 
@@ -121,6 +124,17 @@ def test_info_says_where_the_scale_is_missing(tmp_path):
     path = write_flat_slide(tmp_path / "a.svs", mpp=None)
     assert "give it with --mpp" in run("info", path).stdout
     assert "0.25 x 0.25" in run("info", path, "--mpp", "0.25").stdout
+
+
+def test_info_says_what_is_kept_of_the_work_on_a_slide(tmp_path):
+    path = write_flat_slide(tmp_path / "a.svs")
+    assert json.loads(run("info", path, "--json").stdout)["kept"] is None
+    with open_slide(path) as slide:
+        fingerprint = slide.fingerprint
+    Desk().change(fingerprint, lambda kept: replace(kept, own_score=ManualScore("3+")))
+    assert "your own score" in run("info", path).stdout
+    kept = json.loads(run("info", path.rename(tmp_path / "moved.svs"), "--json").stdout)["kept"]
+    assert kept["bytes"] == Desk().size(fingerprint) > 0
 
 
 def test_score_prints_its_table_with_the_notice_and_writes_the_files(he_slide, tiny_model, tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from napari_her2._napari.table_import import load_tables
 from napari_her2._napari.torch_import import load_torch
 from napari_her2.cohort.day_queue import DayQueue
 from napari_her2.cohort.day_rows import reading_rows, row_facts
@@ -76,10 +78,13 @@ class OpenedRow:
         Closed by whoever takes them.
     result : SlideResult
         Of these very slides.
+    when : datetime or None
+        When they were scored.
     """
 
     slides: tuple[Slide, ...]
     result: SlideResult
+    when: datetime | None = None
 
 
 def running_day(
@@ -106,7 +111,7 @@ def running_day(
     try:
         for step in queue.steps(workers):
             if step.outcome is not None and step.number >= 0:
-                item = queue.items[step.number]
+                item = queue.item(step.number)
                 facts = _facts_of(queue, item)
                 _take_own(day, facts)
                 day.facts[step.number] = facts
@@ -143,7 +148,7 @@ def opening_row(day: Day, number: int) -> Generator[Progress, None, OpenedRow]:
     from napari_her2.inference.unchanged import identified
     from napari_her2.slide.reader import open_slide
 
-    item = day.queue.items[number]
+    item = day.queue.item(number)
     folder, entry = day.queue.folder_of(item), day.queue.entry_of(item)
     if folder is None or not (folder / KEPT_NAME).is_file():
         raise JobFailed(f"{entry.name} has no result that can be shown: score it first, or try it again.")
@@ -163,8 +168,10 @@ def opening_row(day: Day, number: int) -> Generator[Progress, None, OpenedRow]:
         if wanted.keys() - slides.keys():
             raise SlideError(f"The slides of {entry.name} changed since they were scored: score them again.")
         result = read_kept(folder / KEPT_NAME, {key: slide.slide_id for key, slide in slides.items()})
+        load_tables()
         stack.pop_all()  # kept open: whoever takes them closes them
-    return OpenedRow(tuple(slides[key] for key in wanted), result)
+    ended = None if item.started is None else datetime.fromtimestamp(item.started + (item.seconds or 0), UTC)
+    return OpenedRow(tuple(slides[key] for key in wanted), result, ended)
 
 
 def _filled(day: Day) -> Generator[Progress, None, None]:

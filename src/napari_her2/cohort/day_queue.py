@@ -164,6 +164,10 @@ class DayQueue:
         """How every case stands with every model."""
         return tuple(self._items)
 
+    def item(self, number: int) -> Item:
+        """Return how a case stands with a model, by the number of the item."""
+        return self._items[number]
+
     @property
     def settings(self) -> DaySettings:
         """How its slides are scored."""

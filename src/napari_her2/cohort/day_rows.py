@@ -104,7 +104,7 @@ def reading_rows(
     found: dict[int, RowFacts | None] = {}
     for done, number in enumerate(numbers):
         yield Progress("Reading results", done, len(numbers), "results")
-        item = queue.items[number]
+        item = queue.item(number)
         folder = queue.folder_of(item) if item.state == "done" else None
         found[number] = None if folder is None else row_facts(folder)
     return found

@@ -141,7 +141,7 @@ _WIDE = frozenset({"doubt", "reason", "note", "own note", "warnings", "notice", 
 def _record(
     queue: DayQueue, number: int, facts: RowFacts | None, own: Callable[[RowFacts], OwnScore] | None
 ) -> dict[str, object]:
-    item = queue.items[number]
+    item = queue.item(number)
     entry, folder = queue.entry_of(item), queue.folder_of(item)
     record: dict[str, object] = {
         "case": entry.name,

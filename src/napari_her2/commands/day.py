@@ -162,7 +162,7 @@ def _work(queue: DayQueue, workers: Any) -> None:  # noqa: ANN401 - Workers, imp
 
 
 def _print_item(queue: DayQueue, number: int, title: str) -> None:
-    item = queue.items[number]
+    item = queue.item(number)
     done = sum(each.state in ("done", "failed", "skipped") for each in queue.items)
     model = queue.model_of(item).name
     if item.state == "failed":

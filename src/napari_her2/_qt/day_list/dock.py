@@ -13,6 +13,7 @@ from napari_her2._napari.day_work import DayBegun, opening_day, opening_row, run
 from napari_her2._napari.judging import demands_of
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.opening import add_slides
+from napari_her2._napari.settings import ALWAYS, NEVER
 from napari_her2._napari.work import ModelsFound, finding_equipment
 from napari_her2._qt.day_list.cases import Cases
 from napari_her2._qt.day_list.cluster_form import ClusterForm
@@ -277,6 +278,8 @@ class DayListDock(Dock):
             batch_size=self.settings.batch_size or None,
             coverage=demands.coverage,
             min_familiarity=demands.min_familiarity,
+            leave_out_poor={ALWAYS: True, NEVER: False}.get(self.settings.leave_out_poor),
+            quality_limits=self.settings.quality_limits,
         )
         settings = DaySettings(options, self.settings.device)
         models = [(entry.name, entry.card) for entry in self.models.chosen()]
@@ -362,7 +365,8 @@ class DayListDock(Dock):
                 slide.close()
             return
         add_slides(viewer, opened.slides)
-        self.session.set_result(opened.result, OverlayLook(opacity=self.settings.default_opacity))
+        look = OverlayLook(opacity=self.settings.default_opacity)
+        self.session.set_result(opened.result, look, when=opened.when)
         layer = self.session.layer_of(opened.result.slide_id)
         if layer is not None:
             viewer.layers.selection.active = layer

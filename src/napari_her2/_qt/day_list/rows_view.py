@@ -159,7 +159,7 @@ class RowsView(QWidget):
     def marked(self) -> list[int]:
         """Return the numbers of the items whose rows are marked."""
         rows = self.view.selectionModel().selectedRows()
-        return sorted(self.shown.mapToSource(index).row() for index in rows)
+        return sorted(map(self.shown.number_at, rows))
 
     def current(self) -> int:
         """Return the number of the one item that is marked; -1 where it is none, or several."""
@@ -170,7 +170,7 @@ class RowsView(QWidget):
         """Show the marked row in words, for what its columns are too narrow for."""
         number, rows = self.current(), self.rows
         day = rows.day
-        item = None if day is None or number < 0 else day.queue.items[number]
+        item = None if day is None or number < 0 else day.queue.item(number)
         if item is None:
             self.details.setText("")
         else:
@@ -200,7 +200,7 @@ class RowsView(QWidget):
 
     def _any_marked(self, *states: str) -> bool:
         day = self.rows.day
-        return day is not None and any(day.queue.items[number].state in states for number in self.marked())
+        return day is not None and any(day.queue.item(number).state in states for number in self.marked())
 
     def _open_current(self) -> None:
         number = self.current()

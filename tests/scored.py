@@ -19,6 +19,7 @@ from napari_her2.inference.doubt import Doubt, SlideFamiliarity
 from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
 from napari_her2.models.answer_sets import AnswerSet
 from napari_her2.models.bags import BagUncertainty
+from napari_her2.slide.frame import SlideFrame
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.thumbnail import Thumbnail
 from napari_her2.slide.tissue import TissueMask
@@ -53,6 +54,7 @@ class HandSlide:
         self.fingerprint = f"fingerprint of {name}"
         self.identity = SimpleNamespace(known=self.fingerprint, head=f"head of {name}")
         self.warnings = ()
+        self.frame = SlideFrame()
         self.closed = False
 
     def pyramid(self) -> list[np.ndarray]:

@@ -260,7 +260,7 @@ class OverlaySet:
         if viewer is not None:
             remove_overlays(viewer, self.slide_id)
 
-    def refresh(self, result: SlideResult) -> None:
+    def refresh(self, result: SlideResult, turns: Turns = at_once) -> None:
         """Show the same slide judged anew: layers are changed in place, and none is made or removed.
 
         What the user chose stays: which layers are visible, how opaque, in which order.
@@ -269,14 +269,22 @@ class OverlaySet:
         ----------
         result : SlideResult
             Of the same slide, with overlays of the same kinds.
+        turns : callable
+            Changes the layers, one a step, those that are visible first; a newer result ends it.
         """
         self.result = result
         self.overlays = {overlay.kind: overlay for overlay in result.overlays}
-        for layer in self.layers():
+        turns(self._refreshing(result))
+
+    def _refreshing(self, result: SlideResult) -> Iterator[None]:
+        for layer in sorted(self.layers(), key=lambda of: not of.visible):
+            if self.result is not result or self._replaced:
+                return
             info = _info_of(layer)
             overlay = None if info is None else self.overlays.get(info.kind)
             if overlay is not None and not overlay.info.on_request:
                 self._redraw(layer, chosen_drawing(overlay, result, self.look))
+                yield
 
     def made_anew(self, viewer: ViewerModel, slide_layer: Image, result: SlideResult) -> OverlaySet:
         """Replace the set by one with other overlays; what stays, stays as visible as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +25,41 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.regions import Region
 
+OF_FILE = "of file"
+"""Column of the features: what the file says of a region beyond kind and name."""
 _ELLIPSE_CORNERS = 72
 _FAR = 2.0**14  # of points that an affine is found by: far apart, so that no digits are lost
+
+
+@dataclass(frozen=True, slots=True)
+class FromFile:
+    """What a file says of a region that napari does not show.
+
+    Parameters
+    ----------
+    number : int
+        Of the region in the file: a region of several parts is several shapes.
+    kind, class_name, colour, locked
+        As of `napari_her2.inference.regions.Region`.
+    """
+
+    number: int
+    kind: str
+    class_name: str
+    colour: tuple[int, int, int] | None
+    locked: bool
+
+    @classmethod
+    def of(cls, region: Region, number: int) -> FromFile:
+        """Note what a region has."""
+        return cls(number, region.kind, region.class_name, region.colour, region.locked)
+
+
+def from_files(layer: Shapes) -> list[FromFile | None]:
+    """Return what the file has of each shape; None of those that were drawn."""
+    held = list(layer.features[OF_FILE]) if OF_FILE in layer.features.columns else []
+    padded = (held + [None] * layer.nshapes)[: layer.nshapes]
+    return [of if isinstance(of, FromFile) else None for of in padded]
 
 
 def region_layers(viewer: ViewerModel, slide_id: str) -> list[Shapes]:
@@ -72,18 +106,38 @@ def show_regions(
     """
     layer = _add_layer(viewer, slide_layer, name or f"regions · {slide_layer.name}")
     # napari counts from the centre of the first pixel, and (y, x).
-    drawn = [(ring_of(part)[:, ::-1] - 0.5, of) for of in regions for part in _parts(of.area)]
+    drawn = [
+        (ring_of(part)[:, ::-1] - 0.5, of, number)
+        for number, of in enumerate(regions)
+        for part in _parts(of.area)
+    ]
     if drawn:
         with layer.block_thumbnail_update():
-            layer.add([ring for ring, _ in drawn], shape_type="polygon")
+            layer.add([ring for ring, _, _ in drawn], shape_type="polygon")
         layer.features = {
-            "kind": np.array([PROPOSED if proposed else of.kind for _, of in drawn], object),
-            "name": np.array([of.name for _, of in drawn], object),
+            "kind": np.array([PROPOSED if proposed else of.kind for _, of, _ in drawn], object),
+            "name": np.array([of.name for _, of, _ in drawn], object),
+            OF_FILE: np.array([FromFile.of(of, number) for _, of, number in drawn], object),
         }
         give_kinds(layer)
         layer.selected_data = set()
     layer.mode = "pan_zoom"
     return layer
+
+
+def add_region(layer: Shapes, region: Region) -> None:
+    """Add a region to a layer of the slide that it is of; it is of the kind that is drawn next.
+
+    Parameters
+    ----------
+    layer : Shapes
+        With the slide's own pixels as its data, as `add_region_layer` makes it.
+    region : Region
+    """
+    rings = [ring_of(part)[:, ::-1] - 0.5 for part in _parts(region.area)]
+    with layer.block_thumbnail_update():
+        layer.add(rings, shape_type="polygon")
+    give_kinds(layer)
 
 
 def drawn_regions(layer: Shapes, slide_layer: Image) -> list[Region]:
@@ -104,21 +158,44 @@ def drawn_regions(layer: Shapes, slide_layer: Image) -> list[Region]:
     JobFailed
         If the layer holds no closed shape, or nothing but proposals.
     """
-    from napari_her2.inference.regions import Region
-
     outlines = _outlines(layer, slide_layer)
     if not outlines:
         raise JobFailed(
             f'The layer "{layer.name}" holds no closed region: draw one, or choose the whole slide.'
         )
-    kinds, names = kinds_of(layer), names_of(layer)
+    kinds, names, held = kinds_of(layer), names_of(layer), from_files(layer)
     counted = [(number, outline) for number, outline in outlines if kinds[number] != PROPOSED]
     if not counted:
         raise JobFailed(
             f'The regions of the layer "{layer.name}" are only proposed: check them, then accept them under '
             f"Region, or choose another layer."
         )
-    return [Region(polygon_of(of[:, ::-1]), names[number], kinds[number]) for number, of in counted]
+    regions: dict[object, list[Any]] = {}
+    for number, outline in counted:
+        known = held[number]
+        # Parts of one region of a file are one again, as long as nothing else was made of one of them.
+        key = (kinds[number], known.number) if known is not None else number
+        regions.setdefault(key, []).append((number, polygon_of(outline[:, ::-1])))
+    return [_joined(parts, kinds, names, held) for parts in regions.values()]
+
+
+def _joined(
+    parts: list[Any], kinds: Sequence[str], names: Sequence[str], held: Sequence[FromFile | None]
+) -> Region:
+    """Region of the shapes that are parts of it, as (number, polygon)."""
+    import shapely
+
+    from napari_her2.inference.regions import Region
+
+    number, known = parts[0][0], held[parts[0][0]]
+    area = parts[0][1]
+    if len(parts) > 1:
+        each = [piece for _, part in parts for piece in shapely.get_parts(part)]
+        area = shapely.multipolygons(each)
+        area = area if area.is_valid else shapely.union_all(each)
+    if known is None or known.kind != kinds[number]:
+        return Region(area, names[number], kinds[number])
+    return Region(area, names[number], kinds[number], known.class_name, known.colour, known.locked)
 
 
 def outlines_px0(layer: Layer, slide_layer: Image) -> list[NDArray[np.float64]]:

@@ -53,12 +53,16 @@ class Session:
         Any result of the slide was added, judged anew, chosen or dropped.
     result_dropped : Signal(str, str)
         The result of a model, by its name, was dropped on purpose, not for want of memory.
+    result_followed : Signal(str)
+        The result of the slide is that of regions which are being drawn: its maps change in place, and soon
+        again.
     """
 
     slides_changed = Signal()
     result_changed = Signal(str)
     results_changed = Signal(str)
     result_dropped = Signal(str, str)
+    result_followed = Signal(str)
     look_changed = Signal(str)
     manual_changed = Signal(str)
     pairing_changed = Signal()
@@ -265,6 +269,17 @@ class Session:
             Of slides that have one of the model; those that were closed, or never scored, are left out.
         """
         self._announce(self._shown.refresh(result))
+
+    def follow_result(self, result: SlideResult) -> None:
+        """Keep and show the answer for regions that are being drawn; `refresh_result` once that rests.
+
+        Parameters
+        ----------
+        result : SlideResult
+            Of slides that have one of the model.
+        """
+        for slide_id in self._shown.follow(result).shown:
+            self.result_followed.emit(slide_id)
 
     def _announce(self, changed: Changed) -> None:
         self._show_pairing()

@@ -120,6 +120,22 @@ class ShownResults:
                 self._sets[slide_id] = shown.made_anew(viewer, layer, own)
         return Changed(tuple(changed), tuple(refreshed))
 
+    def follow(self, result: SlideResult) -> Changed:
+        """Keep a result that follows regions which are being drawn, and change its overlays one a turn.
+
+        Where it has fewer or more overlays than before they wait for `refresh`, once drawing rests.
+        """
+        refreshed, seen = self.kept.refresh(result), without_answer(result)
+        changed = []
+        for slide_id in self._layers_of(result):
+            shown, own = self._sets.get(slide_id), seen.seen_from(slide_id)
+            if shown is None or slide_id not in refreshed or not self.kept.is_chosen(slide_id, result.model):
+                continue
+            if shown.overlays.keys() == {overlay.kind for overlay in own.overlays}:
+                shown.refresh(own, self.turns)
+                changed.append(slide_id)
+        return Changed(tuple(changed), tuple(refreshed))
+
     def close(self, slide_id: str) -> None:
         """Forget all of a slide that is open no more."""
         # Before its layers go: whoever hears of that finds nothing left to do.

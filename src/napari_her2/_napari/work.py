@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_her2._napari.settings import Settings
     from napari_her2._napari.tile import TileView
     from napari_her2.desk.own_score import ManualScore
+    from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.registry import ModelEntry
     from napari_her2.registration.automatic import Registration
@@ -56,6 +57,7 @@ def scoring(
     demands: Demands,
     calibration: str = "",
     leave_out_poor: bool | None = None,
+    kept: list[KeptScoring] | None = None,
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, as the dock asks for it."""
     load_torch()
@@ -77,6 +79,7 @@ def scoring(
             min_familiarity=demands.min_familiarity,
             leave_out_poor=leave_out_poor,
             quality_limits=settings.quality_limits,
+            kept=kept,
             **chosen,
         )
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from shapely.geometry import box, mapping
 
+from napari_her2.inference.region_frame import NO_FRAME
 from napari_her2.inference.region_kinds import KINDS
 from napari_her2.whole_files import whole_file
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from napari_her2.inference.region_frame import RegionFrame
     from napari_her2.inference.regions import Region
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.grid import TileGrid
@@ -52,12 +54,14 @@ def regions_geojson(result: SlideResult, *, most: int = MOST_TILES) -> Json:
     return {"type": "FeatureCollection", "features": features}
 
 
-def drawn_geojson(regions: Iterable[Region]) -> Json:
-    """Drawn regions as annotations with the class and the colour of their kind.
+def drawn_geojson(regions: Iterable[Region], frame: RegionFrame = NO_FRAME) -> Json:
+    """Drawn regions as annotations with their class and colour, by default those of their kind.
 
     Parameters
     ----------
     regions : iterable of Region
+    frame : RegionFrame
+        Of the slide that they were drawn on: QuPath may count from elsewhere than its corner.
 
     Returns
     -------
@@ -70,27 +74,32 @@ def drawn_geojson(regions: Iterable[Region]) -> Json:
         kind, area = KINDS[region.kind], region.area  # valid, also where it was drawn across itself
         if area.is_empty:
             continue
-        feature = _feature(mapping(area), kind.qupath_class, region.name, kind.colour, {})
+        outline = mapping(frame.to_qupath(area))
+        class_name, colour = region.class_name or kind.qupath_class, region.colour or kind.colour
+        feature = _feature(outline, class_name, region.name, colour, {})
+        if region.locked:
+            feature["properties"]["isLocked"] = True
         if not region.name:
             del feature["properties"]["name"]
         features.append(feature)
     return {"type": "FeatureCollection", "features": features}
 
 
-def write_drawn_regions(path: Path, regions: Iterable[Region]) -> None:
+def write_drawn_regions(path: Path, regions: Iterable[Region], frame: RegionFrame = NO_FRAME) -> None:
     """Write drawn regions as a GeoJSON file, whole or not at all; see `drawn_geojson`.
 
     Parameters
     ----------
     path : Path
     regions : iterable of Region
+    frame : RegionFrame
 
     Raises
     ------
     JobFailed
         If it cannot be written.
     """
-    text = json.dumps(drawn_geojson(regions), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(drawn_geojson(regions, frame), ensure_ascii=False, allow_nan=False)
     with whole_file(path) as file:
         file.write_text(text + "\n", encoding="utf-8")
 

@@ -21,19 +21,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.cell_reading import ReadCells
-    from napari_her2.inference.cell_scope import CellScope
-    from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.cell_scope import CellGround, CellScope
+    from napari_her2.inference.options import ScoringOptions
     from napari_her2.inference.result import ScoredSlide
 
 OFF_TISSUE = "The drawn tumour lies outside the tissue: draw it on tissue of this slide."
 
 
-def reading_of(job: ScoringJob, scope: CellScope, read: ReadCells) -> tuple[CellReading, tuple[str, ...]]:
+def reading_of(
+    ground: CellGround, options: ScoringOptions, scope: CellScope, read: ReadCells
+) -> tuple[CellReading, tuple[str, ...]]:
     """Say which cells count, what they are judged by, and what speaks against a score.
 
     Parameters
     ----------
-    job : ScoringJob
+    ground : CellGround
+    options : ScoringOptions
     scope : CellScope
     read : ReadCells
 
@@ -47,12 +50,12 @@ def reading_of(job: ScoringJob, scope: CellScope, read: ReadCells) -> tuple[Cell
     SlideError
         If much of what should be read is damaged.
     """
-    slide, cells = job.slide, read.cells
-    squares = _squares(scope, read, slide.known_mpp)
+    slide, cells, mpp = ground.slide, read.cells, ground.mpp
+    squares = _squares(scope, read, mpp)
     lost = len(read.damaged)
     refuse_damage(slide, lost / max(1, len(squares)))
     if scope.drawn:
-        region = labelled(cells.centre_um.astype(np.float64) / slide.known_mpp, scope.drawn)
+        region = labelled(cells.centre_um.astype(np.float64) / mpp, scope.drawn)
     else:
         region = np.zeros(len(cells), np.int16)
     region[_in_poor(scope, cells.centre_um)] = -1
@@ -63,7 +66,7 @@ def reading_of(job: ScoringJob, scope: CellScope, read: ReadCells) -> tuple[Cell
     blur = read.focus[tuple(judged.T)]
     facts = QualityFacts(
         cells=int(((region >= 0) & ~left_out).sum()),
-        mpp=slide.known_mpp,
+        mpp=mpp,
         nucleus_h=read.fit.stains.nucleus_h,
         blur_um=blur[None],
         brown=read.fit.brown,
@@ -76,8 +79,8 @@ def reading_of(job: ScoringJob, scope: CellScope, read: ReadCells) -> tuple[Cell
         region,
         scope.names,
         left_out,
-        job.options.cell_rules(),
-        job.options.calibration,
+        options.cell_rules(),
+        options.calibration,
         (*((OFF_TISSUE,) if scope.off_tissue else ()), *quality_reasons(facts)),
         overall_blur(blur),
     )
@@ -92,12 +95,12 @@ def reading_of(job: ScoringJob, scope: CellScope, read: ReadCells) -> tuple[Cell
     return reading, warnings
 
 
-def scored_cells(job: ScoringJob, scope: CellScope, read: ReadCells, reading: CellReading) -> ScoredSlide:
+def scored_cells(ground: CellGround, scope: CellScope, read: ReadCells, reading: CellReading) -> ScoredSlide:
     """Put together what is shown of the cells of a slide.
 
     Parameters
     ----------
-    job, scope, read, reading
+    ground, scope, read, reading
 
     Returns
     -------
@@ -109,7 +112,7 @@ def scored_cells(job: ScoringJob, scope: CellScope, read: ReadCells, reading: Ce
     middle = (read.damaged + 0.5) * np.array(read.square_um) / grid.tile_um
     corrupt = np.unique(np.floor(middle).astype(np.int64), axis=0)
     return scored_slide(
-        job.slide,
+        ground.slide,
         stain="IHC",
         looks_like=scope.looks_like,
         table=TileTable(index, grid.origins_px0(index), attention=None, evidence=None),

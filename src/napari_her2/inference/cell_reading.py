@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,6 +80,50 @@ class ReadCells:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredPieces:
+    """All that was measured of a slide, piece by piece, whatever area a piece was measured for.
+
+    Parameters
+    ----------
+    grid : PixelGrid
+    places : (P, 2) int64
+        (row, column) of the pieces.
+    every : ReadCells
+        Their cells, blur and damage.
+    """
+
+    grid: PixelGrid
+    places: NDArray[np.int64]
+    every: ReadCells
+
+    def missing(self, area: Area) -> NDArray[np.int64]:
+        """(row, column) of the pieces that an area has a part in, and that were not measured."""
+        held = set(map(tuple, self.places.tolist()))
+        wanted = [place for place in self.grid.pieces_in(area).tolist() if tuple(place) not in held]
+        return np.array(wanted, np.int64).reshape(-1, 2)
+
+    def boxes_px0(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(N, 4) float64, (y0, x0, y1, x1) of pieces, level-0 pixels."""
+        side = PIECE_PX * np.array(self.grid.pixel_px0)
+        return np.concatenate([places * side, (places + 1) * side], axis=1)
+
+    def within(self, area: Area) -> ReadCells:
+        """Return the cells of an area, as if it alone had been read."""
+        every, side = self.every, FOCUS_PX * np.array(self.grid.pixel_px0)
+        inside = np.zeros(every.focus.shape, np.bool_)
+        for row, col in (self.grid.pieces_in(area) * _SQUARES).tolist():
+            inside[row : row + _SQUARES, col : col + _SQUARES] = True
+        damaged = every.damaged
+        boxes = np.concatenate([damaged * side, (damaged + 1) * side], axis=1)
+        return replace(
+            every,
+            cells=every.cells.pick(area.holds(every.cells.centre_um / np.array(self.grid.mpp0))),
+            focus=np.where(inside, every.focus, np.float32(np.nan)),
+            damaged=damaged[area.meets(boxes)] if len(damaged) else damaged,
+        )
+
+
 def read_cells(
     slide: Slide,
     area: Area,
@@ -113,6 +157,38 @@ def read_cells(
 
     Raises
     ------
+    JobFailed, SlideChanged, SlideError
+        As of `measured_pieces`.
+    """
+    steps = measured_pieces(slide, area, preset=preset, cache=cache, threads=threads)
+    return (yield from steps).within(area)
+
+
+def measured_pieces(
+    slide: Slide,
+    area: Area,
+    *,
+    preset: Preset = "auto",
+    cache: bool = True,
+    threads: int | None = None,
+) -> Generator[Progress, None, MeasuredPieces]:
+    """Measure all cells of the pieces of a slide that an area has a part in; see `read_cells`.
+
+    Parameters
+    ----------
+    slide, area, preset, cache, threads
+        As of `read_cells`.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    MeasuredPieces
+
+    Raises
+    ------
     JobFailed
         If there is neither tissue nor anything drawn on the slide.
     SlideChanged
@@ -123,7 +199,7 @@ def read_cells(
     yield from identified(slide)
     grid, tissue = PixelGrid.of(slide), slide.tissue(preset)
     wanted = {(row, col) for row, col in grid.pieces_in(area).tolist()}
-    found = _Found(grid, area)
+    found = _Found(grid)
     # Without tissue the stains are those of what was drawn, and hold for nothing else.
     key = _key(slide, preset) if cache and tissue.mask.any() else None
     with CellStore(key) as store, _one_slide(slide, store):
@@ -232,11 +308,11 @@ class _Workers:
 
 
 class _Found:
-    """What was found so far, of the area alone."""
+    """What was found so far."""
 
-    def __init__(self, grid: PixelGrid, area: Area) -> None:
+    def __init__(self, grid: PixelGrid) -> None:
         self.places: list[tuple[int, int]] = []
-        self._grid, self._area = grid, area
+        self._grid = grid
         self._parts: list[Cells] = []
         self._focus = np.full(grid.focus_shape, np.nan, np.float32)
         self._damaged: list[NDArray[np.int64]] = []
@@ -244,24 +320,20 @@ class _Found:
     def add(self, piece: Piece) -> None:
         """Take a piece."""
         self.places.append(piece.place)
-        cells = piece.cells
-        self._parts.append(cells.pick(self._area.holds(cells.centre_um / np.array(self._grid.mpp0))))
+        self._parts.append(piece.cells)
         corner = np.array(piece.place) * _SQUARES
         rows, cols = (np.minimum(corner + _SQUARES, self._focus.shape) - corner).tolist()
         y, x = corner.tolist()
         self._focus[y : y + rows, x : x + cols] = piece.focus[:rows, :cols]
         if piece.damaged.any():
-            squares = np.argwhere(piece.damaged) + corner
-            side = FOCUS_PX * np.array(self._grid.pixel_px0)
-            boxes = np.concatenate([squares * side, (squares + 1) * side], axis=1)
-            self._damaged.append(squares[self._area.meets(boxes)])
+            self._damaged.append(np.argwhere(piece.damaged) + corner)
 
     def read(
         self, fit: SlideFit, measured: int, kept: int, seconds: dict[str, float], problem: str
-    ) -> ReadCells:
+    ) -> MeasuredPieces:
         """Put everything together; what was found is given away."""
         damaged = np.concatenate([np.empty((0, 2), np.int64), *self._damaged])
-        return ReadCells(
+        every = ReadCells(
             cells=joined_cells(self._parts),
             fit=fit,
             focus=self._focus,
@@ -272,3 +344,4 @@ class _Found:
             seconds=seconds,
             problem=problem,
         )
+        return MeasuredPieces(self._grid, np.array(self.places, np.int64).reshape(-1, 2), every)

@@ -14,11 +14,12 @@ from napari_her2.errors import ModelMisfit, SlideError
 from napari_her2.explain.cells import cell_grid
 from napari_her2.inference.fit import check_grid, refuse_or_warn, refuse_unstained, slide_stain
 from napari_her2.inference.regions import as_regions, inside_mask, region_names, region_words
+from napari_her2.inference.slide_record import SlideRecord
 
 if TYPE_CHECKING:
     from napari_her2.cells.areas import Area
     from napari_her2.inference.job import ScoringJob
-    from napari_her2.inference.regions import Region
+    from napari_her2.inference.regions import Region, Regions
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.quality import Quality
     from napari_her2.slide.stain import Stain
@@ -68,8 +69,30 @@ class CellScope:
     quality: Quality | None = None
 
 
-def cell_scope(job: ScoringJob) -> CellScope:
-    """Say where the cells of a slide are read.
+@dataclass(frozen=True, slots=True, eq=False)
+class CellGround:
+    """A slide on which cells can be read, whatever is drawn on it.
+
+    Parameters
+    ----------
+    slide : SlideRecord
+    mpp : tuple of float
+        (y, x) µm per level-0 pixel.
+    grid, tissue, looks_like, dark, warnings
+        As of `CellScope`.
+    """
+
+    slide: SlideRecord
+    mpp: tuple[float, float]
+    grid: TileGrid
+    tissue: TissueMask
+    looks_like: Stain
+    dark: bool
+    warnings: tuple[str, ...]
+
+
+def cell_ground(job: ScoringJob) -> CellGround:
+    """Check that the cells of a slide can be read.
 
     Parameters
     ----------
@@ -77,19 +100,18 @@ def cell_scope(job: ScoringJob) -> CellScope:
 
     Returns
     -------
-    CellScope
+    CellGround
 
     Raises
     ------
     ModelMisfit
         If no membrane can be seen on the slide, or it is no IHC, and the user does not want the reading all
         the same; there is no score then either.
-    SlideError, JobFailed
-        If its µm/px is not known, there is no tissue, or the regions cannot be read.
+    SlideError
+        If its µm/px is not known.
     """
     slide, options = job.slide, job.options
     mpp = slide.known_mpp
-    drawn = () if job.regions is None else as_regions(job.regions)
     coarse = _too_coarse(slide.name, mpp)
     if coarse and not options.override_fit:
         raise ModelMisfit(coarse)
@@ -100,6 +122,37 @@ def cell_scope(job: ScoringJob) -> CellScope:
     seen = slide_stain(slide, tissue, options.preset)
     override = options.override_fit or options.stain == "IHC"
     stain = refuse_or_warn(slide, job.card, seen, wanted="IHC", override=override, any_scale=True)
+    return CellGround(
+        slide=SlideRecord.of(slide),
+        mpp=mpp,
+        grid=grid,
+        tissue=tissue,
+        looks_like=seen,
+        dark=bool(light),
+        warnings=(*slide.warnings, *((coarse,) if coarse else ()), *light, *stain),
+    )
+
+
+def cell_scope(ground: CellGround, regions: Regions | None) -> CellScope:
+    """Say where the cells of a slide are read.
+
+    Parameters
+    ----------
+    ground : CellGround
+    regions : Regions or None
+        What was drawn on it.
+
+    Returns
+    -------
+    CellScope
+
+    Raises
+    ------
+    SlideError, JobFailed
+        If there is no tissue, or the regions cannot be read.
+    """
+    slide, mpp, tissue = ground.slide, ground.mpp, ground.tissue
+    drawn = () if regions is None else as_regions(regions)
     names = region_names(drawn)
     if not names and not tissue.mask.any():
         raise SlideError(
@@ -112,14 +165,14 @@ def cell_scope(job: ScoringJob) -> CellScope:
         area=DrawnArea(shapely.union_all(tumour)) if tumour else TissueArea(tissue),
         drawn=drawn,
         names=names,
-        grid=grid,
+        grid=ground.grid,
         tissue=tissue,
         tissue_mm2=float(scored.sum()) * float(np.prod(tissue.downsample)) * mpp[0] * mpp[1] / 1e6,
         off_tissue=bool(tumour) and not scored.any() and not _on_tissue(tumour, tissue),
-        looks_like=seen,
-        dark=bool(light),
-        words=region_words(job.regions, drawn),
-        warnings=(*slide.warnings, *((coarse,) if coarse else ()), *light, *stain),
+        looks_like=ground.looks_like,
+        dark=ground.dark,
+        words=region_words(regions, drawn),
+        warnings=ground.warnings,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.explain.quality import share_in_words
+from napari_her2.inference.kept_scoring import NotComputed
 from napari_her2.inference.regions import tiles_inside
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import LEFT_OUT
@@ -122,10 +123,7 @@ def without_known(chosen: Chosen, known: Quality | None, card: ModelCard) -> Cho
         return chosen
     left = _left_out(chosen, outside_marked(known, chosen.keep, chosen.share > 0), card)
     if left.quality is not None and not left.keep.any():
-        raise JobFailed(
-            f"No tile in the regions is good enough to be scored ({share_in_words(left.quality)}): draw them "
-            f"elsewhere, or score without leaving poor tissue out."
-        )
+        raise _nothing_inside(left.quality)
     return left
 
 
@@ -158,15 +156,58 @@ def without_poor_cells(job: ScoringJob, scope: CellScope) -> Generator[Progress,
     """
     if not job.options.leaves_out_poor(job.card):
         return scope
-    counted = scope.tissue.keep(scope.grid)
-    if scope.drawn:
-        counted &= tiles_inside(scope.drawn, scope.grid)
+    counted = _counted(scope)
     limits = job.options.quality_limits
     found = yield from looking_at_quality(job.slide, scope.grid, scope.tissue, limits, counted)
     quality = replace(found, left_out=True)
     if counted.any() and not (counted & ~quality.poor).any():
         raise nothing_left(job.slide, quality)
     return replace(scope, quality=quality)
+
+
+def without_known_cells(scope: CellScope, known: Quality | None) -> CellScope:
+    """Let cells not count in tiles that are known to be poor; nothing is looked at again.
+
+    Parameters
+    ----------
+    scope : CellScope
+    known : Quality or None
+        None where nothing is to be left out.
+
+    Returns
+    -------
+    CellScope
+
+    Raises
+    ------
+    JobFailed
+        If tiles were not looked at, or none is left.
+    """
+    if known is None:
+        return scope
+    counted = _counted(scope)
+    missing = int((counted & ~known.counted).sum())
+    if missing:
+        raise NotComputed(
+            f"The quality of {missing:,} places in the regions is not known yet: press Score to look at them."
+        )
+    quality = outside_marked(known, counted, scope.tissue.fraction(scope.grid) > 0)
+    if counted.any() and not (counted & ~quality.poor).any():
+        raise _nothing_inside(quality)
+    return replace(scope, quality=quality)
+
+
+def _counted(scope: CellScope) -> NDArray[np.bool_]:
+    """Tiles whose cells would count if all were good."""
+    counted = scope.tissue.keep(scope.grid)
+    return tiles_inside(scope.drawn, scope.grid, counted) if scope.drawn else counted
+
+
+def _nothing_inside(quality: Quality) -> JobFailed:
+    return JobFailed(
+        f"No tile in the regions is good enough to be scored ({share_in_words(quality)}): draw them "
+        f"elsewhere, or score without leaving poor tissue out."
+    )
 
 
 def without_poor_tissue(

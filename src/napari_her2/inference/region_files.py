@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import shapely
 
 from napari_her2.errors import JobFailed
+from napari_her2.inference.region_frame import NO_FRAME
 from napari_her2.inference.region_kinds import LONGEST_NAME, Region, kind_of_class, name_by_class, valid_area
+from napari_her2.inference.region_xml import read_xml_regions
 from napari_her2.outside import MiB, Reading, shown
 
 if TYPE_CHECKING:
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2.inference.region_frame import RegionFrame
+
+XML_ENDINGS = (".xml", ".ndpa")
 MAX_POINTS, MAX_CROSSINGS = 2_000_000, 500_000
 """Of all regions of a file together."""
 FARTHEST_PX = 1e9
@@ -29,14 +35,17 @@ _HOLDERS = {"FeatureCollection": "features", "Feature": "geometry", "GeometryCol
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
 
 
-def read_named_regions(path: Path | str) -> list[Region]:
-    """Regions of a GeoJSON file with their names and kinds.
+def read_named_regions(path: Path | str, frame: RegionFrame = NO_FRAME) -> list[Region]:
+    """Regions of a file with their names and kinds.
 
     Parameters
     ----------
     path : Path or str
-        A FeatureCollection, a Feature, a geometry or a list of these, as QuPath writes them; coordinates are
-        (x, y) in level-0 pixels. It may be compressed (.geojson.gz).
+        GeoJSON, or by its ending .xml of ImageScope or .ndpa of NDP.view (`read_xml_regions`). GeoJSON is a
+        FeatureCollection, a Feature, a geometry or a list of these, as QuPath writes them; coordinates are
+        (x, y) in level-0 pixels, from where QuPath counts. It may be compressed (.geojson.gz).
+    frame : RegionFrame
+        Of the slide that they were drawn on.
 
     Returns
     -------
@@ -50,6 +59,8 @@ def read_named_regions(path: Path | str) -> list[Region]:
     JobFailed
         If the file cannot be read, holds no polygon, or something that is none.
     """
+    if Path(path).suffix.lower() in XML_ENDINGS:
+        return read_xml_regions(path, frame)
     content = REGION_FILES.parsed_json(REGION_FILES.text_of(REGION_FILES.raw(path), path, gzipped=True), path)
     try:
         shapes = [
@@ -65,7 +76,7 @@ def read_named_regions(path: Path | str) -> list[Region]:
         raise REGION_FILES.refusal(path, f"holds {count:,} points, more than {MAX_POINTS:,}")
     if rings and _crossings(rings) > MAX_CROSSINGS:
         raise REGION_FILES.refusal(path, f"has lines that cross each other in over {MAX_CROSSINGS:,} places")
-    regions = _regions(shapes)
+    regions = [replace(of, polygon=frame.from_qupath(of.polygon)) for of in _regions(shapes)]
     if not regions:
         raise JobFailed(f"{shown(Path(path).name)} holds no polygon: draw at least one closed region.")
     return regions
@@ -129,7 +140,27 @@ def _region(properties: Mapping[str, Any], polygons: list[Any]) -> Region:
     class_name = _class_of(properties)
     name = _text(properties.get("name")) or name_by_class(class_name)
     area = polygons[0] if len(polygons) == 1 else _one(polygons)
-    return Region(area, name, kind_of_class(class_name))
+    return Region(
+        area,
+        name,
+        kind_of_class(class_name),
+        class_name=class_name,
+        colour=_colour_of(properties),
+        locked=properties.get("isLocked") is True,
+    )
+
+
+def _colour_of(properties: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    """Colour of the class, or of the annotation itself, as QuPath writes it: three numbers, or one."""
+    held = properties.get("classification")
+    for of in (properties, held if isinstance(held, dict) else {}):
+        value = of.get("color", of.get("colorRGB"))
+        if type(value) is int and abs(value) < 2**32:
+            return (value >> 16 & 255, value >> 8 & 255, value & 255)
+        if isinstance(value, list) and len(value) == 3 and all(type(part) is int for part in value):
+            red, green, blue = (min(max(part, 0), 255) for part in value)
+            return red, green, blue
+    return None
 
 
 def _one(polygons: list[Any]) -> Any:  # noqa: ANN401 - shapely geometries

@@ -77,6 +77,12 @@ class Region:
         Empty where none was given.
     kind : str
         A key of `KINDS`.
+    class_name : str
+        Class that it has in the file that it is from; empty for that of its kind.
+    colour : tuple of int or None
+        (red, green, blue), 0 to 255, in that file; None for that of its kind.
+    locked : bool
+        Whether it is locked in QuPath.
 
     Raises
     ------
@@ -87,6 +93,9 @@ class Region:
     polygon: Any
     name: str = ""
     kind: str = "tumour"
+    class_name: str = ""
+    colour: tuple[int, int, int] | None = None
+    locked: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

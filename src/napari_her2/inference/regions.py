@@ -17,6 +17,7 @@ from napari_her2.inference.region_files import (
     read_named_regions,
     read_regions,
 )
+from napari_her2.inference.region_frame import RegionFrame
 from napari_her2.inference.region_kinds import (
     KINDS,
     Region,
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.slide.grid import TileGrid
+    from napari_her2.slide.reader import Slide
 
 __all__ = [
     "KINDS",
     "MAX_CROSSINGS",
     "MAX_POINTS",
     "REGION_FILES",
+    "FileRegions",
     "Region",
     "RegionKind",
     "Regions",
@@ -46,6 +49,7 @@ __all__ = [
     "joined",
     "kind_of_class",
     "labelled",
+    "placed",
     "read_named_regions",
     "read_regions",
     "region_names",
@@ -56,6 +60,38 @@ __all__ = [
 Regions: TypeAlias = "Path | str | Sequence[Any]"
 """A GeoJSON file, or `Region` and shapely polygons (then tumour) in level-0 px (x, y)."""
 MOST_REGIONS = int(np.iinfo(np.int16).max)
+
+
+class FileRegions(tuple[Region, ...]):
+    """Regions of a file, in level-0 pixels of the slide that they were placed on.
+
+    Attributes
+    ----------
+    file_name : str
+    """
+
+    file_name: str = ""
+
+
+def placed(regions: Regions | None, slide: Slide) -> Regions | None:
+    """Read a file of regions as drawn on a slide; regions that were read already stay as they are.
+
+    Parameters
+    ----------
+    regions : Regions or None
+    slide : Slide
+        Some files count from elsewhere than its corner.
+
+    Raises
+    ------
+    JobFailed
+        If the file cannot be read.
+    """
+    if not isinstance(regions, str | Path):
+        return regions
+    found = FileRegions(read_named_regions(regions, RegionFrame.of(slide)))
+    found.file_name = Path(regions).name
+    return found
 
 
 def as_regions(regions: Regions) -> tuple[Region, ...]:
@@ -71,6 +107,8 @@ def as_regions(regions: Regions) -> tuple[Region, ...]:
     JobFailed
         If the file cannot be read.
     """
+    if isinstance(regions, FileRegions):
+        return regions
     if isinstance(regions, str | Path):
         return tuple(read_named_regions(regions))
     return tuple(region if isinstance(region, Region) else Region(region) for region in regions)
@@ -219,15 +257,15 @@ def region_words(regions: Regions | None, drawn: Sequence[Region] | None = None)
     known = as_regions(regions) if drawn is None else drawn
     included = sum(region.included for region in known)
     excluded = excluded_words(known)
+    name = regions.file_name if isinstance(regions, FileRegions) else ""
     if isinstance(regions, str | Path):
-        limits = Path(regions).name
-    else:
-        limits = f"{included} drawn region{'s' if included != 1 else ''}"
+        name = Path(regions).name
+    limits = name or f"{included} drawn region{'s' if included != 1 else ''}"
     if not excluded:
         return limits
     if included:
         return f"{limits}, without {excluded}"
-    return f"all but {excluded}" + (f" of {limits}" if isinstance(regions, str | Path) else "")
+    return f"all but {excluded}" + (f" of {limits}" if name else "")
 
 
 class _ByRow:

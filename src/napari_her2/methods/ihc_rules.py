@@ -8,7 +8,7 @@ percentages of all cells and no score; without a calibration every score is call
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from napari_her2.methods.method import Bars, Method
 from napari_her2.models.card import NOTICE
@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
     from napari_her2.cells.reading import CellReading
     from napari_her2.cells.rules import Rules
+    from napari_her2.inference.cell_reading import MeasuredPieces, ReadCells
+    from napari_her2.inference.cell_scope import CellGround, CellScope
     from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.kept_cells import KeptCells
+    from napari_her2.inference.kept_scoring import KeptScoring
+    from napari_her2.inference.regions import Regions
     from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
+    from napari_her2.inference.terms import Terms
     from napari_her2.models.card import ModelCard
 
 BASIS = "measured by rules, thresholds chosen on few images, not validated"
@@ -91,24 +97,49 @@ class IHCRulesMethod(Method):
 
     def score(self, job: ScoringJob) -> Generator[Progress, None, SlideResult]:
         """Read the cells of a slide and judge them; see `Method.score`."""
-        from napari_her2.inference.assemble import Answer, assemble
-        from napari_her2.inference.cell_answer import reading_of, scored_cells
-        from napari_her2.inference.cell_reading import read_cells
-        from napari_her2.inference.cell_scope import cell_scope
+        from napari_her2.inference.cell_reading import measured_pieces
+        from napari_her2.inference.cell_scope import cell_ground, cell_scope
+        from napari_her2.inference.kept_cells import KeptCells
+        from napari_her2.inference.kept_scoring import open_slide_or_none
         from napari_her2.inference.leaving_out import without_poor_cells
-        from napari_her2.inference.precision import FLOAT32
         from napari_her2.inference.result import Progress
 
         yield Progress("Finding tissue")
-        scope = yield from without_poor_cells(job, cell_scope(job))
+        ground = cell_ground(job)
+        scope = yield from without_poor_cells(job, cell_scope(ground, job.regions))
         job.clock.lap("tissue")
-        read = yield from read_cells(
+        measured = yield from measured_pieces(
             job.slide, scope.area, preset=job.options.preset, cache=job.options.cache
         )
         job.clock.lap("cells")
         yield Progress("Judging cells")
-        reading, warnings = reading_of(job, scope, read)
-        slide = scored_cells(job, scope, read, reading)
+        if job.kept is not None:
+            slides = (open_slide_or_none(job.slide),)
+            of = job.terms, slides, (job.slide.slide_id,)
+            job.kept.append(KeptCells(*of, ground, measured, scope.quality))
+        return self._answered(job.terms, ground, scope, measured.within(scope.area))
+
+    def again(self, kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
+        """Judge the same cells for other regions; see `Method.again`.
+
+        Places without tissue that a region reaches into are measured with ``pixels``, else left out.
+        """
+        from napari_her2.inference.cell_scope import cell_scope
+        from napari_her2.inference.leaving_out import without_known_cells
+
+        held = cast("KeptCells", kept)
+        scope = without_known_cells(cell_scope(held.ground, regions), held.quality)
+        measured = _measured_too(held, scope, pixels=pixels)
+        return self._answered(held.anew(), held.ground, scope, measured.within(scope.area))
+
+    def _answered(self, terms: Terms, ground: CellGround, scope: CellScope, read: ReadCells) -> SlideResult:
+        """Judge cells that were read, and assemble the result."""
+        from napari_her2.inference.assemble import Answer, assemble
+        from napari_her2.inference.cell_answer import reading_of, scored_cells
+        from napari_her2.inference.precision import FLOAT32
+
+        reading, warnings = reading_of(ground, terms.options, scope, read)
+        slide = scored_cells(ground, scope, read, reading)
         answer = Answer(
             None,
             (slide,),
@@ -118,9 +149,9 @@ class IHCRulesMethod(Method):
             warnings=(*scope.warnings, *warnings),
             doubt="not judged yet",
         )
-        result = self._judged(assemble(job, answer), reading)
-        job.clock.lap("judge")
-        return replace(result, device="cpu", seconds=job.clock.seconds)
+        result = self._judged(assemble(terms, answer), reading)
+        terms.clock.lap("judge")
+        return replace(result, device="cpu", seconds=terms.clock.seconds)
 
     def rejudged(self, result: SlideResult, rules: Rules, calibration: str) -> SlideResult:
         """Judge the same cells by other rules; see `Method.rejudged`."""
@@ -160,3 +191,25 @@ class IHCRulesMethod(Method):
                 *(warning for warning in result.warnings if warning not in known),
             ),
         )
+
+
+def _measured_too(held: KeptCells, scope: CellScope, *, pixels: bool) -> MeasuredPieces:
+    """Return what was measured, with the places that regions reach into and that hold no tissue."""
+    from napari_her2.cells.areas import TissueArea
+    from napari_her2.inference.cell_reading import measured_pieces
+    from napari_her2.inference.kept_scoring import NotComputed
+    from napari_her2.steps import finished
+
+    measured, tissue, options = held.measured, held.ground.tissue, held.terms.options
+    missing = measured.missing(scope.area)
+    if not len(missing):
+        return measured
+    if not tissue.mask.any() or TissueArea(tissue).meets(measured.boxes_px0(missing)).any():
+        raise NotComputed(
+            f"The cells of {len(missing):,} places in the regions were not measured yet: press Score to "
+            f"measure them."
+        )
+    slide = held.slides[0]()
+    if slide is None or not pixels or not options.cache:
+        return measured
+    return finished(measured_pieces(slide, scope.area, preset=options.preset))

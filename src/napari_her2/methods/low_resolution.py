@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from napari_her2.errors import JobFailed
 from napari_her2.methods.method import Method
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.images import ImageKind, SlideImages
     from napari_her2.inference.job import ScoringJob
+    from napari_her2.inference.kept_scoring import KeptScoring
+    from napari_her2.inference.regions import Regions
     from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
     from napari_her2.models.card import ModelCard
     from napari_her2.models.low_resolution import LowResolution
@@ -65,6 +68,7 @@ class LowResolutionMethod(Method):
         from napari_her2.inference.head import refuse_nonsense
         from napari_her2.inference.image_fit import doubt_of
         from napari_her2.inference.images import choose_tissue, read_images
+        from napari_her2.inference.kept_scoring import KeptScoring, open_slide_or_none
         from napari_her2.inference.leaving_out import without_poor_tissue
         from napari_her2.inference.precision import FLOAT32
         from napari_her2.inference.result import Progress
@@ -74,6 +78,9 @@ class LowResolutionMethod(Method):
         every = choose_tissue(job, kind)
         chosen, quality = yield from without_poor_tissue(job, every, whiten=kind.whiten)
         job.clock.lap("tissue")
+        if job.kept is not None:
+            slides = (open_slide_or_none(job.slide),)
+            job.kept.append(KeptScoring(job.terms, slides, (job.slide.slide_id,)))
         seen = yield from read_images(job, kind, chosen)
         job.clock.lap("read")
         probabilities, signed, features = yield from _predictions(job, seen.thumbnails)
@@ -94,6 +101,24 @@ class LowResolutionMethod(Method):
             warnings=(*job.slide.warnings, *seen.warnings),
         )
         return assemble(job, answer)
+
+    def again(self, kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
+        """Score the image of other regions, which is another image, of another scale: it is read anew.
+
+        Raises
+        ------
+        JobFailed
+            If the slide was closed.
+        """
+        from napari_her2.inference.job import ScoringJob
+        from napari_her2.steps import finished
+
+        slide, terms = kept.slides[0](), kept.anew()
+        del pixels
+        if slide is None:
+            raise JobFailed("The slide was closed, and the image of a region is read from it: open it again.")
+        job = ScoringJob(slide, None, terms.bundle, regions, terms.device, terms.options, terms.clock)
+        return finished(self.score(job))
 
 
 def images_in_words(thumbnails: Sequence[Thumbnail]) -> str:

@@ -12,6 +12,7 @@ from napari_her2.inference.device import choose_device
 from napari_her2.inference.job import ScoringJob
 from napari_her2.inference.loaded import loaded_bundle
 from napari_her2.inference.options import ScoringOptions
+from napari_her2.inference.regions import placed
 from napari_her2.inference.result import Progress, SlideResult
 from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.methods.catalogue import method_of, model_named
@@ -93,7 +94,7 @@ def score_steps(
         second = ihc if ihc is None or isinstance(ihc, Slide) else stack.enter_context(open_slide(ihc))
         yield from identified(first, second)
         stack.enter_context(unchanged(first, second))
-        job = ScoringJob(first, second, bundle, regions, runs_on, chosen, kept=kept)
+        job = ScoringJob(first, second, bundle, placed(regions, first), runs_on, chosen, kept=kept)
         return (yield from method.score(job))
 
 

@@ -12,6 +12,7 @@ from PIL.ImageCms import PyCMSError
 from napari_her2.errors import SlideError
 from napari_her2.slide.facts import TIFF_RESOLUTION, SlideFacts, as_float, ome_facts, stated_facts
 from napari_her2.slide.files import DamagedTile
+from napari_her2.slide.frame import frame_of
 from napari_her2.slide.header_scale import aperio_fields, leica_scale, tag_scale
 from napari_her2.slide.openslide_levels import LevelWindows
 from napari_her2.slide.sources import BackendTiles
@@ -54,6 +55,7 @@ class OpenSlideBackend:
             BackendTiles((height, width), _tile_shape(found, number, (height, width)), self._reader(number))
             for number, (width, height) in enumerate(self._slide.level_dimensions)
         )
+        self.frame = frame_of(found)
         self.facts = _facts(found, self.levels[0].shape, headers, self._icc_profile())
         self.associated_images: tuple[str, ...] = tuple(self._slide.associated_images)
         self._probe()

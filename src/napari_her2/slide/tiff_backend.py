@@ -19,6 +19,7 @@ from napari_her2.errors import SlideError
 from napari_her2.slide.decode import JPEG
 from napari_her2.slide.facts import SlideFacts, stated_facts
 from napari_her2.slide.files import ByteFile, DamagedTile, NotBrightfield
+from napari_her2.slide.frame import frame_of
 from napari_her2.slide.same_picture import shows_the_same
 from napari_her2.slide.tiff_images import find_images
 from napari_her2.slide.tiff_levels import all_fail, level_of
@@ -86,6 +87,7 @@ class TiffBackend:
                 )
             self.levels: tuple[TileSource, ...] = tuple(level.source for level in self._found)
             self.associated_images: tuple[str, ...] = tuple(self._contents.associated)
+            self.frame = frame_of(self._properties)
             self.facts = self._find_facts()
         except SlideError:
             self.close()

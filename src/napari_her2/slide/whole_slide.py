@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_her2.errors import SlideError
 from napari_her2.slide.facts import GIVEN_BY_USER
+from napari_her2.slide.frame import SlideFrame
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.names import slide_name
 from napari_her2.slide.pyramid import CorruptRegion, PixelLevel, build_levels, dask_pyramid, small_image
@@ -119,6 +120,7 @@ class Slide:
         self.warnings = (*notes, *(words for words in facts.warnings if words not in settled))
         self.level_shapes = tuple(level.shape for level in backend.levels)
         self.shape = self.level_shapes[0]
+        self.frame: SlideFrame = getattr(backend, "frame", SlideFrame())
         self.level_downsamples = tuple((self.shape[0] / h, self.shape[1] / w) for h, w in self.level_shapes)
         self.identity = identity
         self.slide_id = identity.key

@@ -34,6 +34,7 @@ from napari_her2._qt.scoring.model_picker import ModelPicker
 from napari_her2._qt.scoring.proposal_panel import ProposalPanel
 from napari_her2._qt.scoring.quality_row import QualityRow
 from napari_her2._qt.scoring.reader_questions import ReaderQuestions
+from napari_her2._qt.scoring.region_follower import RegionFollower
 from napari_her2._qt.scoring.result_panel import ResultPanel
 from napari_her2._qt.scoring.slide_picker import SlidePicker
 from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
     from napari_her2._qt.parts.theme import Colours
     from napari_her2.desk.kept_slide import GivenScale
+    from napari_her2.inference.kept_scoring import KeptScoring
+    from napari_her2.inference.regions import Region
     from napari_her2.inference.result import Progress, SlideResult
     from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
@@ -66,6 +69,8 @@ class ScoringDock(Dock):
         super().__init__(napari_viewer)
         self.session.use_turns(one_a_turn)
         self._scored_ids: tuple[str, ...] = ()
+        self._kept: list[KeptScoring] = []
+        self._scored_regions: list[Region] | None = None
         self._added_path = Path()
         self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
         self.message = MessageBox()
@@ -75,6 +80,7 @@ class ScoringDock(Dock):
         self.kept = KeptRow(self.keeper)
         self.models = ModelPicker()
         self.regions = DrawnRegions(self.session)
+        self.follower = RegionFollower(self.session, self.regions, self.settings)
         self.proposal = ProposalPanel(self.session, self.regions)
         self.calibration = CalibrationPanel(self.session, self.regions)
         self.quality = QualityRow(self.session, self.settings, self.regions)
@@ -95,7 +101,7 @@ class ScoringDock(Dock):
         parts = (self.case, self.regions, self.quality, self.result, *self._models_own)
         self.live_with(
             (self.score_job, self.look_job, self.add_job, *self.slides.jobs, *self.questions.jobs),
-            others=[job for part in parts for job in part.jobs],
+            others=[self.follower.job, *(job for part in parts for job in part.jobs)],
         )
         self._show_slides()
         self._look_around()
@@ -143,6 +149,8 @@ class ScoringDock(Dock):
         self.case.failed.connect(self._show_failure)
         self.models.add_wanted.connect(self._choose_model_file)
         self.regions.failed.connect(self._show_failure)
+        self.follower.followed.connect(self.regions.show_followed)
+        self.follower.noted.connect(self.regions.sides.set_note)
         self.progress.start_wanted.connect(self.score)
         self.progress.cancel_wanted.connect(self.score_job.cancel)
         self.message.action_wanted.connect(self._take_action)
@@ -184,6 +192,7 @@ class ScoringDock(Dock):
         except Her2Error as error:
             self._show_failure(Failure(str(error)))
             return
+        self._kept, self._scored_regions = [], regions
         self._scored_ids = tuple(key for key in (self.slides.slide_id, self.case.ihc_id) if key)
         self.score_job.start(
             partial(
@@ -198,6 +207,7 @@ class ScoringDock(Dock):
                 calibration=self.calibration.used,
                 leave_out_poor=self.quality.wish,
                 demands=demands_of(self.session, self.settings),
+                kept=self._kept,
             )
         )
 
@@ -240,6 +250,7 @@ class ScoringDock(Dock):
         super().shutdown()
         if self.keeper is not None:
             self.keeper.release(self)
+        self.follower.shutdown()
         self.result.shutdown()
         for part in self._models_own:
             part.shutdown()
@@ -274,6 +285,7 @@ class ScoringDock(Dock):
         self.slides.set_slides(slides)
         known = [key for key, _, _ in slides]
         self.regions.keep_only(known)
+        self.follower.keep_only(known)
         if self.score_job.running and not set(self._scored_ids) <= set(known):
             self.score_job.cancel()
         self._show_regions()
@@ -360,6 +372,7 @@ class ScoringDock(Dock):
         if before is not None:
             look = replace(before.look, class_names={})
         self.session.set_result(result, look)
+        self.follower.keep(self._kept, self._scored_regions)
         if self.result.isVisibleTo(self):
             # After the layout has made room for it.
             QTimer.singleShot(0, self._scroll_to_result)

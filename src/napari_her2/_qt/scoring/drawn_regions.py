@@ -5,25 +5,40 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_her2._napari.region_files import loading_regions, saving_regions
+from napari_her2._napari.region_files import loading_regions, saving_regions, taking_piece
 from napari_her2._napari.region_kinds import PROPOSED, accept, kinds_of
-from napari_her2._napari.regions import add_region_layer, drawn_regions, region_layers, show_regions
+from napari_her2._napari.regions import (
+    add_region,
+    add_region_layer,
+    drawn_regions,
+    region_layers,
+    show_regions,
+)
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.scoring.region_picker import RegionPicker
 from napari_her2.errors import Her2Error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.layers import Image, Shapes
 
+    from napari_her2._napari.following import Followed
     from napari_her2._napari.session import Session
     from napari_her2.inference.regions import Region
 
-FILE_ENDINGS = (".geojson", ".geojson.gz", ".json")
-_FILES = "GeoJSON (*.geojson *.geojson.gz *.json);;All files (*)"
+SAVED_ENDINGS = (".geojson", ".geojson.gz", ".json")
+FILE_ENDINGS = (*SAVED_ENDINGS, ".xml", ".ndpa")
+_FILES = (
+    "Regions (*.geojson *.geojson.gz *.json *.xml *.ndpa);;GeoJSON (*.geojson *.geojson.gz *.json);;"
+    "ImageScope (*.xml);;NDP.view (*.ndpa);;All files (*)"
+)
+_SAVED_FILES = "GeoJSON (*.geojson *.geojson.gz *.json);;All files (*)"
 
 
 def is_region_file(path: Path) -> bool:
@@ -49,8 +64,9 @@ class DrawnRegions(RegionPicker):
         super().__init__(parent)
         self._session = session
         self._slide_id = self._loaded_for = ""
-        self.load_job, self.save_job = Job(), Job()
-        self.jobs = (self.load_job, self.save_job)
+        self._wand_layer: Callable[[], Shapes | None] = lambda: None
+        self.load_job, self.save_job, self.wand_job = Job(), Job(), Job()
+        self.jobs = (self.load_job, self.save_job, self.wand_job)
         self.changed.connect(self._on_changed)
         self.add_wanted.connect(self.add_layer)
         self.load_wanted.connect(self._choose_file)
@@ -58,8 +74,15 @@ class DrawnRegions(RegionPicker):
         self.editor.accept_wanted.connect(self._accept)
         self.editor.discard_wanted.connect(self._discard)
         self.load_job.returned.connect(self._on_loaded)
+        self.tools.wand_used.connect(self._use_wand)
+        self.wand_job.returned.connect(self._on_piece)
         for job in self.jobs:
             job.failed.connect(self.failed)
+
+    @property
+    def slide_id(self) -> str:
+        """Slide that the regions are of; empty where there is none."""
+        return self._slide_id
 
     @property
     def layer(self) -> Shapes | None:
@@ -117,7 +140,7 @@ class DrawnRegions(RegionPicker):
             self.failed.emit(Failure("Open the slide first: regions of a file are shown over it."))
             return
         self._loaded_for = self._slide_id
-        self.load_job.start(partial(loading_regions, path))
+        self.load_job.start(partial(loading_regions, path, self._session.slide_of(self._slide_id)))
 
     def save_file(self, path: Path) -> None:
         """Write the regions of the chosen layer, in a thread."""
@@ -127,7 +150,9 @@ class DrawnRegions(RegionPicker):
             self.failed.emit(Failure(str(error)))
             return
         if regions is not None:
-            self.save_job.start(partial(saving_regions, regions, path))
+            self.save_job.start(
+                partial(saving_regions, regions, path, self._session.slide_of(self._slide_id))
+            )
 
     def take(self, regions: list[Region], name: str, *, proposed: bool = False) -> Shapes | None:
         """Show regions in a layer of their own over the slide, and choose it."""
@@ -138,12 +163,38 @@ class DrawnRegions(RegionPicker):
         self.show_slide(self._slide_id, layer.name)
         return layer
 
+    def show_followed(self, followed: Followed) -> None:
+        """Show the answer inside the regions, and beside it that of the rest once it is known."""
+        from napari_her2.inference.sides import side_of
+
+        if followed.sides is None and self.layer_name:
+            self.sides.set_inside(side_of(followed.result))
+        else:
+            self.sides.set_sides(followed.sides)
+
     @property
     def _slide_layer(self) -> Image | None:
         return self._session.layer_of(self._slide_id)
 
     def _on_changed(self) -> None:
         self.editor.set_layer(self.layer)
+        self.tools.set_layer(self.layer)
+
+    def _use_wand(self, y: float, x: float) -> None:
+        """Take the piece of tissue at a place of the world, in a thread."""
+        slide, slide_layer, layer = self._session.slide_of(self._slide_id), self._slide_layer, self.layer
+        if slide is not None and slide_layer is not None and layer is not None:
+            there = slide_layer.world_to_data((y, x))[-2:]
+            at_px0 = (float(there[0]) + 0.5, float(there[1]) + 0.5)  # napari counts from the first centre
+            self._wand_layer = ref(layer)
+            self.wand_job.start(partial(taking_piece, slide, self.preset, at_px0))
+
+    def _on_piece(self, piece: Region | None) -> None:
+        layer = self._wand_layer()
+        if piece is None:
+            self.failed.emit(Failure("There is no tissue at that place: click inside its outline."))
+        elif layer is not None and layer is self.layer:
+            add_region(layer, piece)
 
     def _on_loaded(self, loaded: tuple[str, list[Region]]) -> None:
         name, regions = loaded
@@ -176,7 +227,9 @@ class DrawnRegions(RegionPicker):
     def _choose_target(self) -> None:
         slide = self._session.slide_of(self._slide_id)
         name = "" if slide is None else str(slide.path.with_name(f"{slide.path.stem} regions.geojson"))
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save regions", name, _FILES)
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save regions", name, _SAVED_FILES)
         if chosen:
             path = Path(chosen)
-            self.save_file(path if is_region_file(path) else path.with_name(f"{path.name}.geojson"))
+            self.save_file(
+                path if path.name.lower().endswith(SAVED_ENDINGS) else path.with_name(f"{path.name}.geojson")
+            )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._qt.parts.text import Combo, Label
 from napari_her2._qt.scoring.region_editor import RegionEditor
+from napari_her2._qt.scoring.region_tools import RegionTools
+from napari_her2._qt.scoring.side_answers import SideAnswers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_her2._qt.parts.theme import Colours
+    from napari_her2.slide.tissue import Preset
 
 WHOLE_SLIDE = "Whole slide"
 _DELETED = " (deleted)"
@@ -33,8 +36,12 @@ class RegionPicker(QWidget):
         Another layer is chosen, or none.
     add_wanted, load_wanted, save_wanted : Signal()
         The user wants a layer to draw regions in, regions of a file, or a file of the regions.
+    tools : RegionTools
+        What regions are drawn with.
     editor : RegionEditor
         Of the regions of the chosen layer.
+    sides : SideAnswers
+        The answer inside them beside that of the rest.
     """
 
     changed = Signal()
@@ -52,13 +59,18 @@ class RegionPicker(QWidget):
         self.add.clicked.connect(self.add_wanted)
         self.load = QPushButton("Load…")
         self.load.setAccessibleName("Load regions")
-        self.load.setToolTip("Regions of a GeoJSON file, with their names and kinds; or drop the file here")
+        self.load.setToolTip(
+            "Regions of a file of QuPath (GeoJSON), ImageScope (.xml) or NDP.view (.ndpa), with their names "
+            "and kinds; or drop the file here"
+        )
         self.load.clicked.connect(self.load_wanted)
         self.save = QPushButton("Save…")
         self.save.setAccessibleName("Save regions")
         self.save.setToolTip("Writes the regions of this layer as GeoJSON, which QuPath opens")
         self.save.clicked.connect(self.save_wanted)
+        self.tools = RegionTools()
         self.editor = RegionEditor()
+        self.sides = SideAnswers()
         self.tissue = Combo()
         self.tissue.setAccessibleName("Kind of tissue")
         self.tissue.setToolTip("How tissue is told from glass; try another where the outline is wrong")
@@ -76,7 +88,9 @@ class RegionPicker(QWidget):
         layout.setSpacing(4)
         layout.addWidget(self.combo)
         layout.addLayout(where)
+        layout.addWidget(self.tools)
         layout.addWidget(self.editor)
+        layout.addWidget(self.sides)
         layout.addLayout(how)
         self._of = ""
         self._chosen_for: dict[str, str] = {}  # what was chosen for each slide
@@ -89,9 +103,9 @@ class RegionPicker(QWidget):
         return str(self.combo.currentData() or "")
 
     @property
-    def preset(self) -> str:
+    def preset(self) -> Preset:
         """Preset of the tissue mask: "auto", "resection" or "biopsy"."""
-        return str(self.tissue.currentData())
+        return cast("Preset", str(self.tissue.currentData()))
 
     def set_layers(self, names: Sequence[str], chosen: str = "", *, of: str = "") -> None:
         """Show the layers that hold regions; what was chosen stays chosen, also where it was deleted.
@@ -125,10 +139,12 @@ class RegionPicker(QWidget):
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self.editor.set_colours(colours)
+        self.sides.set_colours(colours)
 
     def shutdown(self) -> None:
         """Let go of the layers."""
         self.editor.shutdown()
+        self.tools.shutdown()
 
     def _on_choice(self) -> None:
         self._chosen_for[self._of] = self.layer_name

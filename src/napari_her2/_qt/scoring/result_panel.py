@@ -109,6 +109,7 @@ class ResultPanel(QWidget):
         self._subscriptions = Subscriptions(self)
         self._subscriptions.add(self._session.result_changed, self._on_result)
         self._subscriptions.add(self._session.results_changed, self._on_results)
+        self._subscriptions.add(self._session.result_followed, self._on_followed)
         self._subscriptions.add(self._session.look_changed, self._on_look)
         self._subscriptions.add(self._session.demands_changed, self._show_demands)
         self._subscriptions.add(self._session.slides_changed, self._on_slides)
@@ -213,6 +214,14 @@ class ResultPanel(QWidget):
         """Show the table of models as soon as there is a choice."""
         if slide_id == self._slide_id:
             self.several_models.setVisible(self.models.count > 1)
+
+    def _on_followed(self, slide_id: str) -> None:
+        """Show the answer for regions that are being drawn; pictures of tiles come once that rests."""
+        if slide_id == self._slide_id:
+            result = self._session.shown(slide_id)
+            self.card.set_result(result)
+            self.demands.set_result(result)
+            self._show_category()
 
     def _on_look(self, slide_id: str) -> None:
         """Show in the controls what another part of the dock did to the overlays."""

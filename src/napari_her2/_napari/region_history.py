@@ -9,7 +9,7 @@ from weakref import ref
 import numpy as np
 from psygnal import Signal
 
-from napari_her2._napari.region_kinds import KIND, NAME, give_kinds, kinds_of, names_of
+from napari_her2._napari.region_kinds import KIND, NAME, give_kinds, is_dressed, kinds_of, names_of
 
 if TYPE_CHECKING:
     from napari.layers import Shapes
@@ -105,8 +105,8 @@ class RegionHistory:
         layer = self._layer()
         if layer is None or self._restoring or action not in _SETTLED:
             return
-        if layer.nshapes != len(layer.features):
-            return  # in the midst of a change: the next event has both
+        if layer.nshapes != len(layer.features) or not is_dressed(layer):
+            return  # in the midst of a change: a further event comes with the rest
         state = _state(layer)
         if state.same(self._states[self._at]):
             return

@@ -157,6 +157,12 @@ def dress(layer: Shapes) -> None:
             layer.text = {**_TEXT, "string": words}
 
 
+def is_dressed(layer: Shapes) -> bool:
+    """Whether every shape has a name that goes with its kind: within a change some have not yet."""
+    named = zip(kinds_of(layer), names_of(layer), strict=True)
+    return all(name and not _is_of_another(kind, name) for kind, name in named)
+
+
 def _differ(held: NDArray[np.floating], wanted: NDArray[np.float64]) -> bool:
     """Whether colours differ; those of shapes that napari took back stay at the end of what it holds."""
     return len(held) < len(wanted) or not np.allclose(held[: len(wanted)], wanted)

@@ -144,7 +144,7 @@ def _hamamatsu_outline(drawn: Element, points: _Points) -> NDArray[np.float64] |
     kind = drawn.get("type")
     if kind == "circle":
         circle = points.of([(drawn.findtext("x"), drawn.findtext("y")), (drawn.findtext("radius"), "0")])
-        return circle[0] + circle[1, 0] * _unit_circle()
+        return np.asarray(circle[0] + circle[1, 0] * _unit_circle(), np.float64)
     if kind != "freehand" or (drawn.findtext("closed") or "1").strip() != "1":
         return None
     return points.of((of.findtext("x"), of.findtext("y")) for of in drawn.iter("point"))

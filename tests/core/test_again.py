@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +21,14 @@ from napari_her2 import open_slide, score_slide, score_steps
 from napari_her2.errors import JobFailed
 from napari_her2.inference.kept_scoring import NotComputed, stored
 from napari_her2.inference.regions import Region
+from napari_her2.inference.sides import outer_side, side_of
 from napari_her2.methods.scoring import again
 from napari_her2.models.bundle import load_bundle, save_bundle
 from napari_her2.models.registry import load_model
 from napari_her2.models.weights_file import weights_digest
 from napari_her2.models.wsmcl import WSMCL
 from napari_her2.steps import finished
+from scored import with_doubt
 
 if TYPE_CHECKING:
     from napari_her2.inference.kept_scoring import KeptScoring
@@ -262,16 +265,46 @@ def test_what_is_large_is_kept_on_disk() -> None:
         assert np.array_equal(part[[2, 0]], wanted[[2, 0]])
 
 
-def test_poor_tiles_stay_left_out(slides, bundles) -> None:
+@pytest.mark.parametrize("name", ["tiny", "rules"])
+def test_poor_tiles_stay_left_out(name, kept_of) -> None:
     found: list[KeptScoring] = []
+    slide, model, *_ = kept_of.given_to(name)
     options = {"device": "cpu", "leave_out_poor": True}
-    whole = finished(score_steps(slides[0], bundles["tiny"], kept=found, **options))
-    quality = whole.slides[0].quality
-    assert quality is not None
-    new = score_slide(slides[0], bundles["tiny"], regions=DRAWN, **options)
+    whole = finished(score_steps(slide, model, kept=found, **options))
+    assert whole.slides[0].quality is not None
+    new = score_slide(slide, model, regions=DRAWN, **options)
     own = again(found[0], DRAWN)
     assert_same(own, new)
     left, wanted = own.slides[0].quality, new.slides[0].quality
     assert np.array_equal(left.counted, wanted.counted)
     assert np.array_equal(left.reasons, wanted.reasons)
     assert left.shares == wanted.shares
+
+
+@pytest.mark.parametrize("name", ["tiny", "rules", "pair"])
+def test_outside_is_the_rest_of_the_tissue(name, kept_of) -> None:
+    """By tiles counted here: what is excluded by its kind is on neither side."""
+    whole, kept = kept_of(name)
+    side = outer_side(partial(again, kept), DRAWN)
+    inside = side_of(again(kept, DRAWN))
+    if name != "rules":
+        index, pitch = whole.table.index, whole.grid.tile_px0
+        x, y = (index[:, 1] + 0.5) * pitch[1], (index[:, 0] + 0.5) * pitch[0]
+        within = shapely.contains_xy(DRAWN[0].polygon, x, y)
+        excluded = shapely.contains_xy(DRAWN[1].polygon, x, y)
+        assert inside.counted == (within & ~excluded).sum()
+        # A tile whose centre lies on an outline to the last digit is on neither side.
+        on_either = shapely.intersects_xy(shapely.union_all([of.polygon for of in DRAWN]), x, y)
+        assert side.counted == (~on_either).sum()
+    assert side.unit == ("cells" if name == "rules" else "tiles")
+    assert inside.tissue_mm2 + side.tissue_mm2 < whole.tissue_mm2
+    assert outer_side(partial(again, kept), DRAWN[1:]).answer.startswith("no tumour region is drawn")
+    everything = [Region(shapely.box(0, 0, SIDE, SIDE))]
+    assert "No tile of tissue" in outer_side(partial(again, kept), everything).answer or name == "rules"
+
+
+def test_a_side_that_is_withheld_says_nothing_of_its_answer(kept_of) -> None:
+    whole, _ = kept_of("tiny")
+    side = side_of(with_doubt(whole, "unlike"))
+    assert side.answer.startswith("withheld")
+    assert not any(name in side.answer for name in whole.classes)

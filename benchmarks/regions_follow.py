@@ -1,0 +1,127 @@
+"""How fast the score follows a region: from polygon to result, over slides of so many tiles, by demo model.
+
+Features are random numbers of the right width, and the tissue is a disc in the middle of a slide that has no
+pixels. Timed is what happens while a vertex is dragged: tiles inside, head, familiarity, maps, result.
+
+    python benchmarks/regions_follow.py [--tiles 5000 20000 50000] [--repeats 11]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+import torch
+
+from napari_her2.inference.device import choose_device
+from napari_her2.inference.embed import Embeddings
+from napari_her2.inference.familiarity import placed_in
+from napari_her2.inference.kept_scoring import KeptTiles, ReadSlide
+from napari_her2.inference.options import ScoringOptions
+from napari_her2.inference.regions import Region
+from napari_her2.inference.selection import Chosen
+from napari_her2.inference.slide_record import SlideRecord
+from napari_her2.inference.terms import Terms
+from napari_her2.methods.catalogue import method_of
+from napari_her2.models.familiarity import APPEARANCE, FEATURES
+from napari_her2.models.registry import list_models, load_model
+from napari_her2.slide.grid import TileGrid
+from napari_her2.slide.tissue import TissueMask
+
+SLIDE_MPP = 0.25
+DOWNSAMPLE = 64.0
+
+
+def chosen_tiles(tiles: int, tile_px: int, mpp: float, stain: str) -> Chosen:
+    """Make a disc of tissue that holds about so many tiles, on a slide twice as large."""
+    radius = np.sqrt(tiles / np.pi)
+    side_px0 = int(np.ceil(2 * radius * 1.4)) * tile_px * mpp / SLIDE_MPP
+    shape = (int(side_px0), int(side_px0))
+    grid = TileGrid(shape, (SLIDE_MPP, SLIDE_MPP), tile_px, mpp)
+    pixels = int(side_px0 / DOWNSAMPLE)
+    y, x = np.mgrid[:pixels, :pixels]
+    middle, far = pixels / 2, radius * tile_px * mpp / SLIDE_MPP / DOWNSAMPLE
+    tissue = TissueMask(np.hypot(y - middle, x - middle) < far, (DOWNSAMPLE, DOWNSAMPLE))
+    return Chosen(grid, tissue.keep(grid), tissue, tissue.fraction(grid), stain, stain, None, ())
+
+
+def kept_scoring(model: str, tiles: int) -> KeptTiles:
+    """Return what a scoring of random features would have kept."""
+    bundle = load_model(model)
+    card, method = bundle.card, method_of(bundle.card)
+    stains = ("H&E", "IHC") if method.takes_pair else (card.stain,)
+    terms = Terms(bundle, choose_device("cpu"), ScoringOptions())
+    rng, read = np.random.default_rng(0), []
+    for stain in stains:
+        chosen = chosen_tiles(tiles, card.tile_px, card.mpp, stain)
+        index = np.argwhere(chosen.keep)
+        known = None if bundle.familiarity is None else bundle.familiarity.of(stain)
+        width = card.encoder.dim if card.encoder is not None else 2 * (len(card.classes) + 1)
+        features = rng.standard_normal((len(index), width), np.float32).astype(np.float16)
+        embeddings = Embeddings(features, index, np.empty((0, 2), np.int64), 0, "", "", "float32")
+        record = SlideRecord(
+            f"slide {stain}", Path(f"{stain}.svs"), stain, stain, "0" * 64, (SLIDE_MPP,) * 2, "invented"
+        )
+        slide = ReadSlide(record, chosen, embeddings)
+        placed = {}
+        for kind, space in (known or {}).items():
+            count = len(index) if kind == FEATURES else 64
+            described = rng.standard_normal((count, len(space.mean)), np.float32) * 0.1 + space.mean
+            given = {FEATURES: None, APPEARANCE: None} | {kind: described}
+            placed |= placed_in(bundle.familiarity, stain, given[FEATURES], given[APPEARANCE])
+        read.append(replace(slide, numbers=method.numbers(terms, slide), placed=placed).kept())
+    nothing = tuple(lambda: None for _ in stains)
+    return KeptTiles(terms, nothing, stains, whole=read[0].chosen, read=tuple(read))
+
+
+def dragged(kept: KeptTiles, step: int) -> list[Region]:
+    """Draw a polygon of 60 corners over most of the tissue, one of which has been dragged, without a square."""
+    height, width = kept.whole.grid.slide_shape_px0
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    far = np.full(60, 0.34 * width)
+    far[7] *= 1 - 0.02 * step
+    outline = np.stack([width / 2 + far * np.cos(angle), height / 2 + far * np.sin(angle)], axis=1)
+    square = shapely.box(0.45 * width, 0.45 * height, 0.5 * width, 0.5 * height)
+    return [Region(shapely.Polygon(outline), "tumour 1"), Region(square, kind="necrosis")]
+
+
+def main() -> None:
+    """Print the median and the spread for each model and size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tiles", type=int, nargs="+", default=[5_000, 20_000, 50_000])
+    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"{os.cpu_count()} cores, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
+    print("| model | tiles | in the region | ms, median (least to most) | processor ms, median |")
+    print("|---|---|---|---|---|")
+    for entry in list_models():
+        if method_of(entry.card).takes not in ("tiles", "fields", "patches"):
+            continue  # images are read anew, cells are measured
+        for tiles in options.tiles:
+            kept = kept_scoring(entry.name, tiles)
+            method = method_of(entry.card)
+            method.again(kept, dragged(kept, 0), pixels=False)  # what is imported and compiled once
+            wall, cpu, count = [], [], 0
+            for step in range(options.repeats):
+                regions = dragged(kept, step + 1)
+                began, busy = time.perf_counter(), time.process_time()
+                result = method.again(kept, regions, pixels=False)
+                wall.append(1000 * (time.perf_counter() - began))
+                cpu.append(1000 * (time.process_time() - busy))
+                count = len(result.table)
+            print(
+                f"| {entry.name} | {len(kept.read[0].embeddings.index):,} | {count:,} | "
+                f"{np.median(wall):.0f} ({min(wall):.0f} to {max(wall):.0f}) | {np.median(cpu):.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

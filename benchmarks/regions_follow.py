@@ -80,7 +80,7 @@ def kept_scoring(model: str, tiles: int) -> KeptTiles:
 
 
 def dragged(kept: KeptTiles, step: int) -> list[Region]:
-    """Draw a polygon of 60 corners over most of the tissue, one of which has been dragged, without a square."""
+    """Draw 60 corners over most of the tissue, one of which has been dragged, without a square."""
     height, width = kept.whole.grid.slide_shape_px0
     angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     far = np.full(60, 0.34 * width)

@@ -6,6 +6,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_her2._napari.blinding import add_case_slide, hashing_case, opening_case, remove_case
+from napari_her2._napari.keeping import keeping_of
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
@@ -27,7 +28,10 @@ def test_no_result_is_laid_over_a_slide_that_is_blinded_and_all_is_after_it_was_
     assert [shown.name for shown in viewer.layers] == ["Case 3"]
     assert (session.blinded, session.slide_layers(), session.shown(slide.slide_id)) == (True, [], None)
     assert (session.slide_of(slide.slide_id), tag_of(layer)) == (None, None)
+    keeping = keeping_of(session)
+    assert keeping.unsought() == []  # nothing that is kept of it is brought back
     session.reveal(layer)
+    assert keeping.unsought() == [slide]
     session.set_result(make_result(slide), OverlayLook())
     assert (session.blinded, layer.name) == (False, "case-1")
     assert len(viewer.layers) > 1

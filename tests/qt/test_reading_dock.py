@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QWidget
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QLineEdit, QWidget
 
 from napari_her2._napari.session import session_of
 from napari_her2._qt.reading.dock import ReadingDock
@@ -330,6 +330,15 @@ def test_the_time_stands_while_another_program_is_active(qtbot, dock, make_study
         monkeypatch.setattr(QGuiApplication, "applicationState", lambda state=state: state)
         QGuiApplication.instance().applicationStateChanged.emit(state)
         assert dock.watch.running == (state == Qt.ApplicationState.ApplicationActive)
+
+
+def test_enter_in_a_field_of_napari_saves_nothing(qtbot, dock, make_study):
+    start(qtbot, dock, make_study(reveal="never"))
+    elsewhere, ours = QLineEdit(), dock.panel.form.comment
+    qtbot.addWidget(elsewhere)
+    for field, saves in ((elsewhere, False), (ours, True), (elsewhere, False), (None, True)):
+        QApplication.instance().focusChanged.emit(None, field)
+        assert [shortcut.isEnabled() for shortcut in dock.panel.enter] == [saves, saves]
 
 
 def test_another_slide_under_the_name_of_a_case_is_noticed(qtbot, dock, make_study):

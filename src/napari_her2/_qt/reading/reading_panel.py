@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
     QFrame,
     QHBoxLayout,
     QLineEdit,
+    QPlainTextEdit,
     QProgressBar,
     QPushButton,
+    QTextEdit,
     QVBoxLayout,
     QWidget,
 )
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
     from napari_her2._qt.parts.theme import Colours
     from napari_her2.reading.readings import Reading
+
+
+_TEXT = (QLineEdit, QPlainTextEdit, QTextEdit, QAbstractSpinBox)
 
 
 class ReadingPanel(QWidget):
@@ -47,7 +54,7 @@ class ReadingPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._after = False
+        self._after = self._enter_wanted = self._typing_elsewhere = False
         self.title = Label()
         self.title.setStyleSheet("font-weight: bold;")
         self.bar = QProgressBar()
@@ -78,6 +85,9 @@ class ReadingPanel(QWidget):
         self.correct.clicked.connect(self._on_correct)
         self.skip.clicked.connect(self._ask_reason)
         self.skip_now.clicked.connect(self._on_skip)
+        app = QApplication.instance()
+        if app is not None:
+            app.focusChanged.connect(self._on_focus)
         self.set_open(False)
 
     def _arrange(self) -> None:
@@ -189,8 +199,14 @@ class ReadingPanel(QWidget):
         self.form.scores.setFocus()
 
     def _set_enter(self, enabled: bool) -> None:
+        self._enter_wanted = enabled
         for shortcut in self.enter:
-            shortcut.setEnabled(enabled)
+            shortcut.setEnabled(enabled and not self._typing_elsewhere)
+
+    def _on_focus(self, _old: QWidget | None, now: QWidget | None) -> None:
+        """Leave Enter to a field of text that is none of ours: the name of a layer, napari's palette."""
+        self._typing_elsewhere = isinstance(now, _TEXT) and not self.isAncestorOf(now)
+        self._set_enter(self._enter_wanted)
 
     def _enter(self, key: str) -> QShortcut:
         shortcut = QShortcut(QKeySequence(key), self)

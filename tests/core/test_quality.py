@@ -270,3 +270,18 @@ def test_the_command_line_leaves_out_and_takes_limits(half_blurred, mpp, tiny_mo
     )
     assert run.exit_code != 0
     assert "most_blur_um" in run.output
+
+
+def test_a_damaged_slide_is_judged_where_it_can_be_read(damaged_slide) -> None:
+    with open_slide(damaged_slide) as slide:
+        quality = finished(quality_steps(slide, slide.tile_grid(96, 0.5), slide.tissue(), QualityLimits()))
+    assert quality.share <= 0.02
+
+
+def test_looking_stops_when_it_is_closed_and_the_slide_stays_usable(he_slide) -> None:
+    with open_slide(he_slide) as slide:
+        steps = quality_steps(slide, slide.tile_grid(96, 0.5), slide.tissue(), QualityLimits())
+        seen = [next(steps) for _ in range(3)]
+        steps.close()
+        assert all(0 <= done <= total for _, done, total in seen)
+        assert slide.read(0, 0, 0, 8, 8).shape == (8, 8, 3)

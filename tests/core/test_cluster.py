@@ -21,6 +21,8 @@ from napari_her2.cli import app
 from napari_her2.cohort import cluster as cluster_room
 from napari_her2.cohort import dispatch, knock, score_cohort_steps, worker
 from napari_her2.cohort.answer import NotWanted, WorkerUnfit
+from napari_her2.cohort.day_queue import DayQueue, Workers
+from napari_her2.cohort.entry import Entry
 from napari_her2.cohort.loop import running_loop
 from napari_her2.cohort.sources import ModelSource
 from napari_her2.cohort.worker import Needs, prepare
@@ -28,6 +30,7 @@ from napari_her2.errors import ClusterLost, JobFailed
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.card import NOTICE
 from napari_her2.phantom import make_pair
+from napari_her2.steps import finished
 
 distributed = pytest.importorskip("distributed")
 WAIT_S = 300.0
@@ -113,6 +116,31 @@ def finish(steps):
         except StopIteration as end:
             return end.value, told
         told += [step.outcome] if step.outcome is not None else []
+
+
+def test_a_day_list_is_scored_by_the_workers_as_on_this_machine(address, slides, alone, tiny_model, tmp_path):
+    models = [(tiny_model, ModelSource(tiny_model).card())]
+    gone = slides[0].with_name("gone.svs")
+    entries = [Entry(path.stem, path) for path in (*slides, gone)]
+    queue = DayQueue.begin(tmp_path / "out", entries, models)
+    running = set()
+    for step in queue.steps(Workers(address, retries=0)):
+        running |= {number for number, item in enumerate(queue.items) if item.state == "running"}
+        if step.outcome is not None and queue.counts()["done"] == 2:
+            queue.pause()
+    assert running
+    paused = queue.counts()
+    assert paused["running"] == 0
+    finished(queue.steps(Workers(address, retries=0)))
+    assert [item.state for item in queue.items] == ["done"] * 4 + ["failed"]
+    assert "no file" in queue.items[4].reason
+    for path in slides:
+        ours = result_of(tmp_path / "out/tiny" / path.stem)
+        assert ours["probabilities"] == result_of(alone / path.stem)["probabilities"]
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text("utf-8"))
 
 
 def assert_same_result(one, other):

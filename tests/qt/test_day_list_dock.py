@@ -264,9 +264,11 @@ def test_a_marked_row_is_left_out_or_waits_again(qtbot: QtBot, ready: DayListDoc
     assert ready.rows.retry.isEnabled()
     assert not ready.rows.open.isEnabled()
     assert "It is damaged" in ready.rows.details.text()
-    ready.rows.retry.click()
+    with qtbot.waitSignal(ready.change_job.returned):
+        ready.rows.retry.click()
     assert shown(ready, rows_model.STATE)[1] == "waiting"
-    ready.rows.leave.click()
+    with qtbot.waitSignal(ready.change_job.returned):
+        ready.rows.leave.click()
     assert shown(ready, rows_model.STATE)[1] == "skipped"
 
 

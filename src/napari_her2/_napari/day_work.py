@@ -129,6 +129,12 @@ def opening_day(folder: Path) -> Generator[Progress, None, Day]:
     return day
 
 
+def changing_day(change: Callable[[], object]) -> Generator[Progress, None, None]:
+    """Change which rows of a list wait: its file is written anew, which takes a moment."""
+    yield Progress("Changing the list")
+    change()
+
+
 def writing_day(day: Day, path: Path, numbers: Sequence[int]) -> Generator[Progress, None, Path]:
     """Write the rows of a list as CSV or XLSX, in the order in which they are shown."""
     yield Progress("Writing")

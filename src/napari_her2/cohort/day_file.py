@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +21,20 @@ from napari_her2.cohort.day_items import (
     item_from,
     settings_from,
 )
+from napari_her2.cohort.sources import absolute
 from napari_her2.errors import JobFailed
+from napari_her2.inference.locks import FileLock
 from napari_her2.outside import MiB, Reading
 from napari_her2.whole_files import not_written, whole_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from napari_her2.cohort.entry import Entry
 
 DAY_FILE = "day_list.jsonl"
+LOCK_FILE = ".day_list.lock"
 _FORMAT, _VERSION = "napari-her2 day list", 1
 _LISTS = Reading(limit=256 * MiB, advice="choose another folder, or take the file away and begin anew")
 
@@ -155,3 +160,65 @@ def append_item(folder: Path, number: int, item: Item) -> None:
 def _line(values: dict[str, Any]) -> str:
     # Half a character of a file name that is no UTF-8 goes as its number.
     return json.dumps(values, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def going_on(new: DayState, old: DayState) -> DayState:
+    """Keep what a list did already of the same case and model; with other settings all is asked anew.
+
+    Parameters
+    ----------
+    new, old : DayState
+        As it is asked for, and as it stands in the file.
+
+    Returns
+    -------
+    DayState
+    """
+    if old.settings.values() != new.settings.values():
+        return new
+    known = {(_key(old.entries[item.entry]), old.models[item.model]): item for item in old.items}
+    items = []
+    for item in new.items:
+        before = known.get((_key(new.entries[item.entry]), new.models[item.model]))
+        if before is not None and before.state != "skipped" and item.state != "skipped":
+            item = replace(before, entry=item.entry, model=item.model)
+        items.append(item)
+    return replace(new, items=tuple(items))
+
+
+def _key(entry: Entry) -> tuple[object, ...]:
+    """Return what makes a case the same: its files, and what was given for them."""
+    files = (entry.he, entry.ihc, entry.regions)
+    paths = tuple(None if path is None else str(absolute(path)) for path in files)
+    return (*paths, entry.mpp, entry.ihc_mpp, entry.place)
+
+
+@contextmanager
+def held_day(folder: Path) -> Iterator[None]:
+    """Hold the list in a folder; the operating system lets go of it when the program ends.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+
+    Raises
+    ------
+    JobFailed
+        If somebody else holds it, or the folder cannot be written to.
+    """
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = lock.acquire()
+    except OSError as error:
+        raise not_written(folder, error) from error
+    if not free:
+        raise JobFailed(
+            f"The list in {folder} is being worked on: pause it first, here or in the other window or "
+            f"command."
+        )
+    try:
+        yield
+    finally:
+        lock.release()

@@ -10,23 +10,30 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_her2.cohort.day_file import DAY_FILE, DayState, append_item, read_day, write_day
+from napari_her2.cohort.day_file import (
+    DAY_FILE,
+    DayState,
+    append_item,
+    going_on,
+    held_day,
+    read_day,
+    write_day,
+)
 from napari_her2.cohort.day_items import STATES, DayModel, DaySettings, Item, planned
+from napari_her2.cohort.outcome import reason_of
 from napari_her2.cohort.run import RETRIES, anywhere, score_jobs_steps
 from napari_her2.cohort.score_job import ScoreJob
 from napari_her2.cohort.sources import ModelSource, absolute
-from napari_her2.errors import Her2Error, JobFailed, file_problem
+from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.export.result_files import RESULT_FILE
-from napari_her2.inference.locks import FileLock
 from napari_her2.inference.result import Progress
-from napari_her2.whole_files import check_writable, not_written
+from napari_her2.whole_files import check_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
     from napari_her2.cohort.day_items import State
@@ -38,7 +45,6 @@ if TYPE_CHECKING:
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.card import ModelCard
 
-_LOCK_FILE = ".day_list.lock"
 _MOST_LOST = 2
 _LOST = (
     f"The program ended {_MOST_LOST} times while this was being scored: score it by itself, which tells why, "
@@ -153,9 +159,9 @@ class DayQueue:
         chosen = replace(chosen, options=chosen.options.calibrated())
         items = planned(entries, [card for _, card in cards.values()])
         state = DayState(entries, tuple(model for model, _ in cards.values()), items, chosen)
-        with _held(target):
+        with held_day(target):
             if (target / DAY_FILE).is_file():
-                state = _going_on(state, read_day(target))
+                state = going_on(state, read_day(target))
             write_day(target, state)
         return cls(target)
 
@@ -226,7 +232,7 @@ class DayQueue:
         for number in again:
             at = self._items[number].entry
             entries[at] = replace(entries[at], problem="")  # whoever opens the slide will see
-        with _held(self.folder):
+        with held_day(self.folder):
             self.entries = tuple(entries)
             for number in again:
                 self._items[number] = self._items[number].again()
@@ -236,7 +242,7 @@ class DayQueue:
 
     def leave_out(self, numbers: Iterable[int]) -> None:
         """Skip items that wait."""
-        with _held(self.folder):
+        with held_day(self.folder):
             for number in numbers:
                 item = self._items[number]
                 if item.state == "waiting":
@@ -267,7 +273,7 @@ class DayQueue:
             What concerns all slides: the folder, the cluster; what is finished is kept.
         """
         try:
-            with _held(self.folder):
+            with held_day(self.folder):
                 write_day(self.folder, self._state())
                 for number, item in enumerate(self._items):
                     if item.state == "waiting" and item.lost >= _MOST_LOST:
@@ -388,18 +394,6 @@ class DayQueue:
         )
 
 
-def reason_of(error: Exception) -> str:
-    """Say why a slide failed, for a person."""
-    if isinstance(error, Her2Error):
-        return str(error)
-    if isinstance(error, OSError):
-        return file_problem(error)
-    if isinstance(error, MemoryError):
-        return "The memory is too short: close other programs and try it again."
-    what = f"{type(error).__name__}: {error}"[:500]
-    return f"An error that was not foreseen ({what}): score this slide by itself with --debug and report it."
-
-
 def _progress(step: CohortProgress, about: Sequence[int]) -> DayProgress:
     number = about[0] if len(about) == 1 else -1
     return DayProgress(
@@ -412,49 +406,3 @@ def _progress(step: CohortProgress, about: Sequence[int]) -> DayProgress:
         outcome=step.outcome,
         warning=step.warning,
     )
-
-
-def _going_on(new: DayState, old: DayState) -> DayState:
-    """Keep what a list did already of the same case and model; with other settings all is asked anew."""
-    if old.settings.values() != new.settings.values():
-        return new
-    known = {(_key(old.entries[item.entry]), old.models[item.model]): item for item in old.items}
-    items = []
-    for item in new.items:
-        before = known.get((_key(new.entries[item.entry]), new.models[item.model]))
-        if before is not None and before.state != "skipped" and item.state != "skipped":
-            item = replace(before, entry=item.entry, model=item.model)
-        items.append(item)
-    return replace(new, items=tuple(items))
-
-
-def _key(entry: Entry) -> tuple[object, ...]:
-    """Return what makes a case the same: its files, and what was given for them."""
-    files = (entry.he, entry.ihc, entry.regions)
-    paths = tuple(None if path is None else str(absolute(path)) for path in files)
-    return (*paths, entry.mpp, entry.ihc_mpp, entry.place)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the list in a folder; the operating system lets go of it when the program ends.
-
-    Raises
-    ------
-    JobFailed
-        If somebody else holds it, or the folder cannot be written to.
-    """
-    lock = FileLock(folder / _LOCK_FILE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = lock.acquire()
-    except OSError as error:
-        raise not_written(folder, error) from error
-    if not free:
-        raise JobFailed(
-            f"The list in {folder} is being worked on, by another window or command: wait, or pause it there."
-        )
-    try:
-        yield
-    finally:
-        lock.release()

@@ -6,6 +6,7 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from napari_her2.errors import Her2Error, file_problem
 from napari_her2.inference.result import Progress
 
 if TYPE_CHECKING:
@@ -107,3 +108,15 @@ def forget_locals(error: BaseException) -> None:
     while link is not None:
         traceback.clear_frames(link.__traceback__)
         link = link.__cause__ or link.__context__
+
+
+def reason_of(error: Exception) -> str:
+    """Say why a slide failed, for a person."""
+    if isinstance(error, Her2Error):
+        return str(error)
+    if isinstance(error, OSError):
+        return file_problem(error)
+    if isinstance(error, MemoryError):
+        return "The memory is too short: close other programs and try it again."
+    what = f"{type(error).__name__}: {error}"[:500]
+    return f"An error that was not foreseen ({what}): score this slide by itself with --debug and report it."

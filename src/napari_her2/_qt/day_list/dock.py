@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QToolButton, QVBoxLayout, QWidget
 
-from napari_her2._napari.day_work import DayBegun, opening_day, opening_row, running_day, writing_day
+from napari_her2._napari.day_work import (
+    DayBegun,
+    changing_day,
+    opening_day,
+    opening_row,
+    running_day,
+    writing_day,
+)
 from napari_her2._napari.judging import demands_of
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.opening import add_slides
@@ -71,11 +78,10 @@ class DayListDock(Dock):
         self.cluster = ClusterForm()
         self.run, self.rows = RunBar(), RowsView()
         self.look_job, self.list_job, self.run_job = Job(), Job(), Job()
-        self.open_job, self.row_job, self.table_job = Job(), Job(), Job()
+        self.open_job, self.row_job, self.table_job, self.change_job = Job(), Job(), Job(), Job()
         self._arrange()
         self._connect()
-        jobs = (self.look_job, self.list_job, self.run_job, self.open_job, self.row_job, self.table_job)
-        self.live_with(jobs)
+        self.live_with(self._all_jobs())
         self.cases.set_entries(())
         self.new.setChecked(True)
         self._update_ready()
@@ -138,10 +144,15 @@ class DayListDock(Dock):
         self.row_job.progressed.connect(self._on_row_progress)
         self.row_job.returned.connect(self._on_row)
         self.table_job.returned.connect(self._on_table)
-        for job in (self.look_job, self.list_job, self.run_job, self.open_job, self.row_job, self.table_job):
+        self.change_job.running_changed.connect(self._catch_up)
+        for job in self._all_jobs():
             job.failed.connect(self._show_failure)
         self.subscriptions.add(self.session.models_changed, self._look_around)
         self.subscriptions.add(self.session.manual_changed, self._on_manual)
+
+    def _all_jobs(self) -> tuple[Job, ...]:
+        own = (self.look_job, self.list_job, self.run_job)
+        return (*own, self.open_job, self.row_job, self.table_job, self.change_job)
 
     # -- the user's wishes
 
@@ -291,16 +302,11 @@ class DayListDock(Dock):
         self.run_job.start(partial(running_day, begin, cluster, retry=retry))
 
     def _change(self, change: Callable[[DayQueue], object]) -> None:
-        if self.day is None:
-            return
-        self.message.clear()
-        try:
-            change(self.day.queue)
-        except Her2Error as error:
-            self._show_failure(Failure(str(error)))
-        self._catch_up()
+        if self.day is not None:
+            self.message.clear()
+            self.change_job.start(partial(changing_day, partial(change, self.day.queue)))
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, _running: bool = False) -> None:
         if self.day is not None:
             self.rows.rows.catch_up()
             self.run.set_counts(self.day.queue.counts())

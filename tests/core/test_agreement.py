@@ -137,11 +137,11 @@ def test_nothing_is_made_up_where_agreement_is_not_defined():
 
 
 def test_few_cases_have_a_value_and_no_interval():
-    first = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3])
+    first = np.arange(19) % 5
     found = estimate(pair_tables(first, np.roll(first, 1), 5), kappa_of)
     assert np.isfinite(found.value)
     assert np.isnan(found.low)
-    assert "9 cases are fewer than 10" in found.note
+    assert "19 cases are fewer than 20" in found.note
 
 
 def test_an_interval_is_not_known_where_nearly_every_case_is_alike():
@@ -207,28 +207,28 @@ def test_no_model_predicts_ultralow():
 
 
 def test_a_study_is_compared_between_readers_rounds_and_models(tmp_path):
-    study = make_study(12, ("Anna", "Ben", "Clara"), rounds=2)
-    anna, ben = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1], [0, 0, 2, 3, 4, 0, 1, 2, 2, 4, 1, 1]
-    again = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 2]
+    study = make_study(24, ("Anna", "Ben", "Clara"), rounds=2)
+    anna, ben = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1] * 2, [0, 0, 2, 3, 4, 0, 1, 2, 2, 4, 1, 1] * 2
+    again = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 2] * 2
     readings = [*readings_of({"Anna": anna, "Ben": [*ben[:-1], None]}), *readings_of({"Anna": again}, "2")]
     answers = AnswersFound(
         tuple(
-            ModelAnswer("m", "", "" if n == 12 else "3+", {}, frozenset({f"print {n}"}), tmp_path)
-            for n in range(1, 13)
+            ModelAnswer("m", "", "" if n == 24 else "3+", {}, frozenset({f"print {n}"}), tmp_path)
+            for n in range(1, 25)
         )
     )
     table = LevelTable(study, readings, LEVELS["five"])
     rows = {(row.who, row.measure): row.estimate for row in agreements(table, answers)}
     expected = cohen_kappa_score(anna[:-1], ben[:-1], weights="quadratic")
     assert rows["Anna / Ben, round 1", KAPPA].value == pytest.approx(expected)
-    assert rows["Anna / Ben, round 1", KAPPA].cases == 11
-    assert rows["Anna / Ben, round 1", PERCENT].value == pytest.approx(100 * 8 / 11)
-    assert rows["all readers, round 1", FLEISS].cases == 11
+    assert rows["Anna / Ben, round 1", KAPPA].cases == 23
+    assert rows["Anna / Ben, round 1", PERCENT].value == pytest.approx(100 * 17 / 23)
+    assert rows["all readers, round 1", FLEISS].cases == 23
     assert np.isfinite(rows["all readers, round 1", ALPHA].low)
     own = cohen_kappa_score(anna, again, weights="quadratic")
     assert rows["Anna, round 1 / round 2", KAPPA].value == pytest.approx(own)
-    assert rows["Anna, round 1 / m (model)", PERCENT].value == pytest.approx(100 * 2 / 11)
-    assert rows["Anna, round 1 / m (model)", PERCENT].cases == 11  # one answer is withheld
+    assert rows["Anna, round 1 / m (model)", PERCENT].value == pytest.approx(100 * 4 / 23)
+    assert rows["Anna, round 1 / m (model)", PERCENT].cases == 23  # one answer is withheld
     assert not any("Clara" in who for who, _measure in rows)
 
 

@@ -180,12 +180,12 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _filled(folder: Path) -> object:
-    study = make_study(12, ("Anna", "=Ben"), results=(folder / "results",))
+    study = make_study(24, ("Anna", "=Ben"), results=(folder / "results",))
     odd = StudyCase("=cmd|' /C calc'!A0", (StudySlide(Path("/slides/-x.svs")),))
     study = replace(study, cases=(*study.cases[:-1], odd))
     write_study(folder, study)
     _write_result(folder / "results" / "s", slide_sha256="print 1")
-    levels = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0]
+    levels = [number % 5 for number in range(23)]
     given = readings_of({"Anna": levels, "=Ben": [*levels[:-1], 1]})
     given.append(Reading("Anna", odd.case_id, "1", "2+", percentage=12.5, comment="+SUM(1)", ish="negative"))
     given.append(Reading("Anna", "case-1", "1", "3+", changed=True, model_seen=True))
@@ -200,18 +200,18 @@ def test_a_study_is_exported_whole_and_runs_nothing_in_a_spreadsheet(tmp_path):
     paths = export_study(tmp_path, tmp_path / "out")
     assert [path.name for path in paths] == ["readings.csv", "wide.csv", "agreement.csv", "disagreements.csv"]
     readings, wide, agreement, apart = map(_rows, paths)
-    assert len(readings) == 24
+    assert len(readings) == 48
     assert [
         (of["score"], of["counts"]) for of in readings if of["case"] == "case-1" and of["reader"] == "Anna"
     ] == [
         ("0, no staining", "yes"),
         ("3+", "no"),
     ]
-    assert (wide[0]["Anna, round 1"], wide[11]["Anna, round 1, %"]) == ("0, no staining", "12.5")
+    assert (wide[0]["Anna, round 1"], wide[23]["Anna, round 1, %"]) == ("0, no staining", "12.5")
     kappa = next(of for of in agreement if of["measure"].startswith("quadratic") and of["levels"] == "five")
     assert float(kappa["low_95"]) <= float(kappa["value"]) <= float(kappa["high_95"]) <= 1
     assert any("(model)" in of["who"] for of in agreement)
-    assert [of["case"] for of in apart] == ["case-11"]
+    assert [of["case"] for of in apart] == ["case-23"]
     lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     cells = [cell.strip('"') for line in lines for cell in line.split(",")]
     assert not [cell for cell in cells if cell[:1] in "=+-@" and cell and not cell[1:2].isdigit()]

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     Coefficient: TypeAlias = Callable[[Tables], NDArray[np.float64]]
 
 MISSING = -1
-LEAST_CASES = 10
-"""With fewer cases no interval is given: resampling a handful of cases understates what is not known."""
+LEAST_CASES = 20
+"""With fewer cases no interval is given: of ten cases, the 95 % interval held the truth in 84 to 87 of
+100 simulated studies (`benchmarks/reading_intervals.py`)."""
 RESAMPLES, LEVEL = 2000, 0.95
 _MOST_UNDEFINED = 0.05  # of the resamples: the interval of the others would be that of luckier cases
 _CHUNK = 1 << 22  # numbers at a time
@@ -185,7 +186,12 @@ def alpha_of(
 
 
 def estimate(
-    tables: Tables, coefficient: Coefficient, *, seed: int = 0, resamples: int = RESAMPLES
+    tables: Tables,
+    coefficient: Coefficient,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    least_cases: int = LEAST_CASES,
 ) -> Estimate:
     """Work out a coefficient with its percentile interval by bootstrap over cases.
 
@@ -198,6 +204,8 @@ def estimate(
     seed : int
         The same seed gives the same interval.
     resamples : int
+    least_cases : int
+        With fewer cases there is no interval.
 
     Returns
     -------
@@ -210,8 +218,8 @@ def estimate(
     if not np.isfinite(value):
         why = "no level but one was given" if cases else "no case was read by those who are compared"
         return Estimate(np.nan, np.nan, np.nan, cases, f"not defined: {why}")
-    if cases < LEAST_CASES:
-        note = f"the interval is not known: {cases} cases are fewer than {LEAST_CASES}"
+    if cases < least_cases:
+        note = f"the interval is not known: {cases} cases are fewer than {least_cases}"
         return Estimate(value, np.nan, np.nan, cases, note)
     drawn = _resampled(flat, seed, resamples)
     values = coefficient(drawn.reshape(resamples, *shape))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from napari_her2._napari.curtain import Curtain
 from napari_her2._napari.sample_data import PhantomCase, phantom_layers
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
@@ -52,6 +53,28 @@ def test_the_slider_fades_one_slide_into_the_other(viewer: Viewer) -> None:
     between = (pictures[0.0] + pictures[1.0]) / 2
     assert np.abs(pictures[0.5] - between).mean() < 3
     assert np.abs(pictures[0.0] - pictures[1.0]).mean() > 5
+
+
+def test_the_curtain_shows_one_slide_left_and_the_other_right(viewer: Viewer) -> None:
+    he, ihc = viewer.layers
+    session = session_of(viewer)
+    session._on_layers()
+    pairing = session.pair(*[tag_of(layer).slide_id for layer in (he, ihc)])
+    pairing.set_arrangement("stacked")
+    pairing.set_fade(0.0)
+    left = shot(viewer)
+    pairing.set_fade(1.0)
+    right = shot(viewer)
+    curtain = Curtain(viewer, pairing)
+    curtain.move_to(float(he.data_to_world((0, 768))[-1]))
+    both = shot(viewer)
+    middle = both.shape[1] // 2
+    # Beside the line, which is drawn in the middle of the picture.
+    np.testing.assert_allclose(both[:, : middle - 12], left[:, : middle - 12], atol=3)
+    np.testing.assert_allclose(both[:, middle + 12 :], right[:, middle + 12 :], atol=3)
+    assert np.abs(left - right).mean() > 5
+    curtain.stop()
+    np.testing.assert_allclose(shot(viewer), right, atol=3)
 
 
 @pytest.mark.slow

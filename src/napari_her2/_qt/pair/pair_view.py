@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
+from napari_her2._napari.curtain import Curtain
 from napari_her2._napari.landmarks import Landmarks
+from napari_her2._napari.linked_cursor import LinkedCursor
+from napari_her2._napari.viewer_keys import ViewerKeys
 from napari_her2._napari.work import identifying
 from napari_her2._qt.pair.automatic import AutomaticAlignment
 from napari_her2._qt.pair.slide_drag import SlideDrag
@@ -48,12 +51,23 @@ class PairView(QWidget):
         self._drag: SlideDrag | None = None
         self._marks: Landmarks | None = None
         self._pointer: Pointer | None = None
+        self._curtain: Curtain | None = None
+        self._cursor: LinkedCursor | None = None
+        self._keys: ViewerKeys | None = None
         self.beside = _toggle("Side by side", "The IHC slide to the right of the H&E slide")
         self.stacked = _toggle("Stacked", "The IHC slide on the H&E slide, with a slider between them")
         self.fade = QSlider(Qt.Orientation.Horizontal)
         self.fade.setRange(0, 100)
         self.fade.setAccessibleName("Between the H&E and the IHC slide")
         self.fade.setToolTip("Left shows the H&E slide, right the IHC slide, each with its overlays")
+        self.curtain = _toggle(
+            "Curtain",
+            "The H&E slide left and the IHC slide right of a line: drag it, or move it with Shift-Left and "
+            "Shift-Right in the picture",
+        )
+        self.cursor = _toggle(
+            "Linked cursor", "A cross on the other slide shows where the cursor is, side by side"
+        )
         self.move = _toggle("Move IHC slide", "Drag the IHC slide with the mouse; with Shift held it turns")
         self.points = _toggle("Align by 3 points…", "Click the same three places on both slides")
         self.reset = QPushButton("Reset")
@@ -103,6 +117,8 @@ class PairView(QWidget):
         grid.addWidget(self.beside, 0, 0, 1, 3)
         grid.addWidget(self.stacked, 0, 3, 1, 3)
         grid.addWidget(self.fader, 1, 0, 1, 6)
+        grid.addWidget(self.curtain, 3, 0, 1, 3)
+        grid.addWidget(self.cursor, 3, 3, 1, 3)
         grid.addWidget(self.move, 2, 0, 1, 2)
         grid.addWidget(self.points, 2, 2, 1, 3)
         grid.addWidget(self.reset, 2, 5)
@@ -117,6 +133,8 @@ class PairView(QWidget):
         self.beside.clicked.connect(self._on_arrangement)
         self.stacked.clicked.connect(self._on_arrangement)
         self.fade.valueChanged.connect(self._on_fade)
+        self.curtain.toggled.connect(self._on_curtain)
+        self.cursor.toggled.connect(self._on_cursor)
         self.move.toggled.connect(self._on_move)
         self.points.toggled.connect(self._on_points)
         self.reset.clicked.connect(self._on_reset)
@@ -127,6 +145,8 @@ class PairView(QWidget):
     def _set_arrangement(self, arrangement: Arrangement) -> None:
         if self._pairing is not None:
             self.points.setChecked(False)
+            if arrangement == "side by side":
+                self.curtain.setChecked(False)
             self._pairing.set_arrangement(arrangement)
             self._show_all()
 
@@ -172,14 +192,15 @@ class PairView(QWidget):
 
     def _show(self) -> None:
         pairing = self._pairing
-        for widget in (self.beside, self.stacked, self.fader, self.move, self.points, self.reset):
+        tools = (self.curtain, self.cursor, self.move, self.points, self.reset)
+        for widget in (self.beside, self.stacked, self.fader, *tools):
             widget.setEnabled(pairing is not None)
         if pairing is None:
             return
         stacked = pairing.arrangement == "stacked"
         self.beside.setChecked(not stacked)
         self.stacked.setChecked(stacked)
-        self.fader.setEnabled(stacked)
+        self.fader.setEnabled(stacked and self._curtain is None)
         self.fade.blockSignals(True)
         self.fade.setValue(round(100 * pairing.fade))
         self.fade.blockSignals(False)
@@ -202,6 +223,44 @@ class PairView(QWidget):
     def _on_fade(self, value: int) -> None:
         if self._pairing is not None:
             self._pairing.set_fade(value / 100)
+
+    def _on_curtain(self, wanted: bool) -> None:
+        viewer = self._session.viewer
+        if self._curtain is not None:
+            self._curtain.stop()
+            self._curtain = None
+        if self._keys is not None:
+            self._keys.release()
+            self._keys = None
+        if wanted and viewer is not None and self._pairing is not None:
+            self.points.setChecked(False)
+            self.move.setChecked(False)
+            if self._pairing.arrangement != "stacked":
+                self._set_arrangement("stacked")
+            self._curtain = Curtain(viewer, self._pairing)
+            self._keys = ViewerKeys(
+                viewer, {"Shift-Left": self._curtain_left, "Shift-Right": self._curtain_right}
+            )
+            self._keys.bind()
+        self._show()
+
+    def _curtain_left(self) -> None:
+        if self._curtain is not None:
+            self._curtain.step(-1)
+
+    def _curtain_right(self) -> None:
+        if self._curtain is not None:
+            self._curtain.step(1)
+
+    def _on_cursor(self, wanted: bool) -> None:
+        viewer = self._session.viewer
+        if self._cursor is not None:
+            self._cursor.stop()
+            self._cursor = None
+        if wanted and viewer is not None and self._pairing is not None:
+            if self._pairing.arrangement == "stacked":
+                self._set_arrangement("side by side")
+            self._cursor = LinkedCursor(viewer, self._pairing)
 
     def _on_move(self, wanted: bool) -> None:
         viewer = self._session.viewer
@@ -271,6 +330,8 @@ class PairView(QWidget):
             self._marks = None
 
     def _stop_tools(self) -> None:
+        self.curtain.setChecked(False)
+        self.cursor.setChecked(False)
         self.move.setChecked(False)
         self.points.setChecked(False)
 

@@ -11,7 +11,9 @@ import pytest
 import tifffile
 import torch
 
+from every_method import NAMES, asked_of
 from napari_her2 import score_slide
+from napari_her2.cells import quality
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2.models.bundle import load_bundle, save_bundle
 from napari_her2.models.card import ModelCard
@@ -20,6 +22,9 @@ from napari_her2.phantom import make_pair
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from every_method import Asked
+    from napari_her2.inference.result import SlideResult
 
 
 def make_bundle(path: Path, **changes) -> Path:
@@ -75,6 +80,22 @@ def he_slide(small_pair) -> Path:
 def scored(he_slide, tiny_model):
     """The H&E slide scored on the CPU."""
     return score_slide(he_slide, tiny_model, device="cpu", cache=False)
+
+
+@pytest.fixture(scope="session")
+def asked(small_pair, tiny_model, tmp_path_factory) -> dict[str, Asked]:
+    """What is asked of a model of every method, by the names of `every_method.NAMES`."""
+    folder = tmp_path_factory.mktemp("models")
+    return {name: asked_of(name, small_pair, tiny_model, folder) for name in NAMES}
+
+
+@pytest.fixture(scope="session")
+def results(asked, tmp_path_factory) -> dict[str, SlideResult]:
+    """What comes of it; features are embedded once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_HER2_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(quality, "MOST_BLUR_UM", 1.0)  # a phantom at 0.5 µm/px is softer than a scan
+        return {name: score_slide(**of.arguments(), device="cpu") for name, of in asked.items()}
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,8 @@ def test_help_tells_every_command_with_what_it_does_and_suggests_one_for_a_typo(
         "open": "Open napari with slides",
         "bench": "Run a benchmark",
         "train": "Train a model",
-        "report": "Write the report",
+        "report": "Write one page about a result",
+        "replay": "Score again as it was recorded",
         "export": "Make one model of a training",
         "models": "List, show, add and verify models",
     }.items():

@@ -15,9 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from every_method import NAMES, asked_of
-from napari_her2 import score_slide
-from napari_her2.cells import quality
+from every_method import NAMES
 from napari_her2.errors import JobFailed
 from napari_her2.explain.cells import CellBorders
 from napari_her2.explain.overlays import OverlayInfo
@@ -33,17 +31,6 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
 
 FIXTURES = [HealthCheck.function_scoped_fixture]
-
-
-@pytest.fixture(scope="module")
-def results(small_pair, tiny_model, tmp_path_factory) -> dict[str, SlideResult]:
-    """A scoring of each kind; features are embedded once."""
-    folder = tmp_path_factory.mktemp("models")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAPARI_HER2_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(quality, "MOST_BLUR_UM", 1.0)  # a phantom at 0.5 µm/px is softer than a scan
-        asked = {name: asked_of(name, small_pair, tiny_model, folder) for name in NAMES}
-        return {name: score_slide(**of.arguments(), device="cpu") for name, of in asked.items()}
 
 
 def differences(a: Any, b: Any, place: str = "result") -> list[str]:

@@ -1,4 +1,4 @@
-"""``napari-her2 report`` and ``napari-her2 export``: what comes of a finished training."""
+"""``napari-her2 export``: one model of a finished training."""
 
 from __future__ import annotations
 
@@ -7,32 +7,10 @@ from typing import Annotated
 
 import typer
 
-from napari_her2.commands.bars import drive
 from napari_her2.commands.console import JSON_HELP, tell
-from napari_her2.commands.score import DEVICE_HELP
 from napari_her2.commands.training_extra import training
 
 RUN_HELP = "Folder of a finished training."
-
-
-def report(
-    run: Annotated[Path, typer.Argument(help=RUN_HELP, metavar="RUN")],
-    cases: Annotated[
-        int, typer.Option(min=0, help="So many failed cases are scored again and shown with their maps.")
-    ] = 12,
-    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
-    strange: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of slides that the model was not made for: does it tell them from the judged ones?",
-            metavar="FOLDER",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
-) -> None:
-    """Write the report of a training: report.html, and its numbers as CSV. Research use only."""
-    page = drive(training().report(run, cases=cases, device=device, strange=strange), "report")
-    tell("report", f"The report was written to {page}", as_json=as_json, path=str(page))
 
 
 def export(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from napari_her2.explain.overlays import Drawing
 from napari_her2.methods.catalogue import METHODS
 from napari_her2.models.familiarity import Verdict
+from napari_her2.slide.tissue import Preset
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -33,6 +34,10 @@ _OURS = (
     "inference.result.ScoredSlide",
     "inference.result.TileTable",
     "inference.result.AnswerLimits",
+    "inference.asked.Asked",
+    "inference.asked.AskedSlide",
+    "inference.asked.AskedRegion",
+    "inference.options.ScoringOptions",
     "inference.doubt.Doubt",
     "inference.doubt.Spread",
     "inference.doubt.SlideFamiliarity",
@@ -188,6 +193,6 @@ def _ours(name: str) -> Kind:
 def _hints(kind: Kind) -> dict[str, Any]:
     known: dict[str, Any] = {_ours(name).__name__: _ours(name) for name in _NAMES}
     known |= {"np": np, "NDArray": NDArray, "Mapping": Mapping, "Sequence": Sequence, "Path": Path}
-    known |= {"Any": Any, "Drawing": Drawing, "Verdict": Verdict}
+    known |= {"Any": Any, "Drawing": Drawing, "Verdict": Verdict, "Preset": Preset}
     hints = get_type_hints(kind, localns=known)
     return {field.name: hints[field.name] for field in fields(kind)}

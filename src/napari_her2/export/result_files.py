@@ -26,11 +26,13 @@ KEPT_NAME = "result.her2"
 """The whole result, from which all the others can be written again (`napari_her2.export.kept_result`)."""
 QUALITY_FILE = "quality.csv"
 """Of slides whose quality was looked at: the tiles that are poor."""
+REPORTS = ("her2-report.html", "her2-report.pdf")
+"""Pages about a result: of an older one they would speak of another answer."""
 OF_A_SLIDE = (TILES_FILE, MAPS_FILE, REGIONS_FILE)
 """What every scored slide has: the first in the folder of the result, another in one named by its stain."""
 OF_A_METHOD = ("cells.csv", "cells.geojson", "cells.geojson.zip")
 """What a method may add for a slide."""
-_OURS = frozenset((RESULT_FILE, KEPT_NAME, QUALITY_FILE, *OF_A_SLIDE, *OF_A_METHOD))
+_OURS = frozenset((RESULT_FILE, KEPT_NAME, QUALITY_FILE, *REPORTS, *OF_A_SLIDE, *OF_A_METHOD))
 _IMAGE = re.compile(r"image-[0-9]+\.png")
 _MOST_BYTES = 64 << 20
 """Of a result.json: it holds no tiles, so that one of more is none of ours."""

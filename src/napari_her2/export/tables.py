@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_her2.explain.maps import tile_columns
 from napari_her2.explain.quality import reasons_in_words
+from napari_her2.export.asked import asked_values
 from napari_her2.export.atomic import whole_folder
 from napari_her2.export.cells import cell_files
 from napari_her2.export.csv_cells import write_table
@@ -153,6 +154,7 @@ def _common_values(result: SlideResult) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "version": result.version,
         "notice": result.notice,
+        "asked": None if result.asked is None else asked_values(result.asked),
     }
 
 

@@ -69,7 +69,10 @@ def redoubted(
         spread=result.doubt.spread,
     )
     doubt = replace(doubt, shown_anyway=show_withheld and doubt.withheld)
-    judged = replace(result, slides=slides, doubt=doubt, answer_sets=sets)
+    asked = result.asked and result.asked.with_options(
+        coverage=coverage, min_familiarity=min_familiarity, show_withheld=show_withheld
+    )
+    judged = replace(result, slides=slides, doubt=doubt, answer_sets=sets, asked=asked)
     label, reason = doubted_label(judged)
     return replace(judged, label=label, reason=reason, abstained=bool(reason))
 

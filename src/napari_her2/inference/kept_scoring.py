@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2.inference.asked import Asked
     from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.selection import Chosen
     from napari_her2.inference.slide_record import SlideRecord
@@ -111,11 +112,14 @@ class KeptScoring:
     slides : tuple of callable
         Each returns an open slide, or None once it is gone or closed; in the order of the result.
     slide_ids : tuple of str
+    asked : Asked or None
+        What was asked; whoever scores adds it.
     """
 
     terms: Terms
     slides: tuple[Callable[[], Slide | None], ...]
     slide_ids: tuple[str, ...]
+    asked: Asked | None = field(default=None, kw_only=True)
 
     def anew(self) -> Terms:
         """Return the terms with a clock of its own."""

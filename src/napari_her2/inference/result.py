@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_her2.cells.reading import CellReading
     from napari_her2.explain.maps import TileMap
     from napari_her2.explain.overlays import Drawing, Overlay, OverlayInfo
+    from napari_her2.inference.asked import Asked
     from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.bags import BagUncertainty
     from napari_her2.slide.grid import TileGrid
@@ -283,6 +284,8 @@ class SlideResult:
         Of the model, so that the same result can be judged for another coverage; None where it has none.
     limits : AnswerLimits
         What the answer has to reach, for the same reason.
+    asked : Asked or None
+        What was asked, so that it can be asked again; None of older results.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -315,6 +318,7 @@ class SlideResult:
     doubt: Doubt = NO_DOUBT_KNOWN
     answer_sets: AnswerSets | None = None
     limits: AnswerLimits = NO_LIMITS
+    asked: Asked | None = None
 
     @property
     def slide(self) -> str:

@@ -176,9 +176,12 @@ class IHCRulesMethod(Method):
         label, reason = score_label(summary.score, " ".join(summary.reasons), self.own_card())
         if summary.alternatives and not reason:
             label = f"{label}, borderline with {' or '.join(summary.alternatives)}"
+        gain = reading.rules.gain if reading.calibration else None
         return replace(
             result,
             slides=(slide, *result.slides[1:]),
+            asked=result.asked
+            and result.asked.with_options(rules=reading.rules, calibration=reading.calibration, gain=gain),
             task=task_in_words(task_words(TASK, reading), (slide,)),
             score=summary.score,
             label=label,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError
+from napari_her2.inference.asked import asked_of
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.job import ScoringJob
 from napari_her2.inference.loaded import loaded_bundle
@@ -95,7 +97,11 @@ def score_steps(
         yield from identified(first, second)
         stack.enter_context(unchanged(first, second))
         job = ScoringJob(first, second, bundle, placed(regions, first), runs_on, chosen, kept=kept)
-        return (yield from method.score(job))
+        result = yield from method.score(job)
+        asked = asked_of([of for of in (first, second) if of is not None], job.terms, job.regions)
+        if kept is not None:
+            kept[:] = [replace(of, asked=asked) for of in kept]
+        return replace(result, asked=asked)
 
 
 def again(kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
@@ -112,7 +118,8 @@ def again(kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) ->
     -------
     SlideResult
     """
-    return method_of(kept.terms.card).again(kept, regions, pixels=pixels)
+    result = method_of(kept.terms.card).again(kept, regions, pixels=pixels)
+    return replace(result, asked=kept.asked and kept.asked.limited_to(regions))
 
 
 def score_slide(

@@ -30,12 +30,13 @@ class ResultCard(QWidget):
 
     Attributes
     ----------
-    export_wanted : Signal()
+    export_wanted, report_wanted : Signal()
     show_wanted : Signal(bool)
         The user wants to see an answer that is withheld, or to have it withheld again.
     """
 
     export_wanted = Signal()
+    report_wanted = Signal()
     show_wanted = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -59,10 +60,14 @@ class ResultCard(QWidget):
         self.export = QPushButton("Export…")
         self.export.setToolTip("Write the result, tile table, maps and regions to a folder")
         self.export.clicked.connect(self.export_wanted)
+        self.report = QPushButton("Report…")
+        self.report.setToolTip("Write one page about this result, as PDF or for a browser")
+        self.report.clicked.connect(self.report_wanted)
         beside, bottom = QHBoxLayout(), QHBoxLayout()
-        for row, button in ((beside, self.show_anyway), (bottom, self.export)):
+        for row, buttons in ((beside, [self.show_anyway]), (bottom, [self.report, self.export])):
             row.addStretch()
-            row.addWidget(button)
+            for button in buttons:
+                row.addWidget(button)
         self._place = QVBoxLayout()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

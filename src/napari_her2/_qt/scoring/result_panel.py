@@ -20,6 +20,14 @@ from napari_her2._qt.scoring.how_sure import HowSure
 from napari_her2._qt.scoring.manual_score import ManualScoreForm
 from napari_her2._qt.scoring.model_table import ModelTable
 from napari_her2._qt.scoring.overlay_controls import OverlayControls
+from napari_her2._qt.scoring.report_job import (
+    FILTERS,
+    PDF,
+    open_slides,
+    reporting,
+    session_regions,
+    with_ending,
+)
 from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2._qt.scoring.seen_image import SeenImages
 from napari_her2._qt.scoring.strange_tiles import strange_strips
@@ -71,8 +79,8 @@ class ResultPanel(QWidget):
         self.tiles = TilePanel(session)
         self.exported = Label(wrap=True)
         self.exported.setVisible(False)
-        self.export_job = Job()
-        self.jobs = (*self.tiles.jobs, self.strange.job, self.export_job)
+        self.export_job, self.report_job = Job(), Job()
+        self.jobs = (*self.tiles.jobs, self.strange.job, self.export_job, self.report_job)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
@@ -95,6 +103,7 @@ class ResultPanel(QWidget):
         self.manual.changed.connect(self._on_manual)
         self.cells.failed.connect(self.failed)
         self.card.export_wanted.connect(self._choose_folder)
+        self.card.report_wanted.connect(self._choose_report)
         self.card.show_wanted.connect(self._on_show_wanted)
         self.strange.chosen.connect(self.tiles.lead_to)
         self.demands.changed.connect(self._on_demands)
@@ -106,6 +115,9 @@ class ResultPanel(QWidget):
         controls.held.connect(self._on_held)
         self.export_job.returned.connect(self._on_exported)
         self.export_job.failed.connect(self.failed)
+        self.report_job.returned.connect(self._on_exported)
+        self.report_job.failed.connect(self.failed)
+        self.report_job.running_changed.connect(self.card.report.setDisabled)
         self._subscriptions = Subscriptions(self)
         self._subscriptions.add(self._session.result_changed, self._on_result)
         self._subscriptions.add(self._session.results_changed, self._on_results)
@@ -151,6 +163,18 @@ class ResultPanel(QWidget):
             manual = self._session.manual(self._read_id)
             self.export_job.start(lambda: exporting(result, manual, folder))
 
+    def report_to(self, path: Path) -> None:
+        """Write one page about the result, in a thread."""
+        result = self._session.result(self._slide_id)
+        if result is None:
+            return
+        from napari_her2.reports.of_result import Desk
+
+        slides = open_slides(self._session, result)
+        regions = session_regions(self._session, result.slide_id)
+        desk = Desk(self._session.manual(self._read_id), regions)
+        self.report_job.start(lambda: reporting(result, slides, desk, path))
+
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""
         self.models.shutdown()
@@ -158,6 +182,7 @@ class ResultPanel(QWidget):
         self.tiles.shutdown()
         self.strange.shutdown()
         self.export_job.shutdown()
+        self.report_job.shutdown()
         self._subscriptions.end()
 
     @property
@@ -268,6 +293,13 @@ class ResultPanel(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Folder to write the result to")
         if chosen:
             self.export_to(Path(chosen))
+
+    def _choose_report(self) -> None:
+        result = self._session.shown(self._slide_id)
+        name = "" if result is None else f"{result.slide}-her2-report{PDF}"
+        chosen, _ = QFileDialog.getSaveFileName(self, "Where to write the report", name, FILTERS)
+        if chosen:
+            self.report_to(with_ending(Path(chosen)))
 
     def _on_exported(self, folder: Path) -> None:
         self.exported.setText(f"Written to {folder}")

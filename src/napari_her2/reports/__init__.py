@@ -1,0 +1,1 @@
+"""Pages about a slide, a case or a study of readers; and a scoring done again."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 _FASTER = ("batch_size", "cache")
-"""Options that only make it faster: the kept result has them, and answers that differ in them alone are one."""
+"""Options that only make it faster: only the kept result has them."""
 
 
 def asked_values(asked: Asked) -> dict[str, Any]:

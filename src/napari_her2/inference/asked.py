@@ -134,7 +134,7 @@ def asked_of(slides: Iterable[Slide], terms: Terms, regions: Regions | None) -> 
         terms.bundle.path,
         terms.bundle.sha256,
         _written(regions),
-        terms.options,
+        replace(terms.options, leave_out_poor=terms.options.leaves_out_poor(terms.card)),
         str(terms.device.torch_device),
         wanted_precision(),
         str(torch.__version__),

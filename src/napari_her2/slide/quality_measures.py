@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 VERSION = 1
 """Rises with every change of what is measured."""
 OVERVIEW_MPP = 4.0
-MOST_OVERVIEW_PX = 24_000_000
-"""Tissue of more is looked at coarser: 24 million pixels of 4 µm are 384 mm²."""
+MOST_OVERVIEW_PX = 12_000_000
+"""Tissue of more is looked at coarser: 12 million pixels of 4 µm are 192 mm², and take 1 GB while looked at."""
 MARGIN_UM = 400.0
 PEN_MPP = 16.0
 """Pens are looked for as coarsely as the tissue mask does it, and so are the same marks."""

@@ -42,7 +42,7 @@ VERSION = 1
 """Rises with every change of what is measured."""
 OVERVIEW_MPP = 4.0
 MOST_OVERVIEW_PX = 12_000_000
-"""Tissue of more is looked at coarser: 12 million pixels of 4 µm are 192 mm², and take 1 GB while looked at."""
+"""Tissue of more is looked at coarser: so many pixels of 4 µm are 192 mm², and take 1 GB while looked at."""
 MARGIN_UM = 400.0
 PEN_MPP = 16.0
 """Pens are looked for as coarsely as the tissue mask does it, and so are the same marks."""

@@ -260,7 +260,7 @@ class OverlaySet:
         if viewer is not None:
             remove_overlays(viewer, self.slide_id)
 
-    def refresh(self, result: SlideResult, turns: Turns = at_once) -> None:
+    def refresh(self, result: SlideResult, turns: Turns = at_once, *, drawing: bool = False) -> None:
         """Show the same slide judged anew: layers are changed in place, and none is made or removed.
 
         What the user chose stays: which layers are visible, how opaque, in which order.
@@ -271,18 +271,23 @@ class OverlaySet:
             Of the same slide, with overlays of the same kinds.
         turns : callable
             Changes the layers, one a step, those that are visible first; a newer result ends it.
+        drawing : bool
+            Whether a newer result is about to come: then visible maps are changed alone, since frames and
+            tables take napari a tenth of a second each.
         """
         self.result = result
         self.overlays = {overlay.kind: overlay for overlay in result.overlays}
-        turns(self._refreshing(result))
+        turns(self._refreshing(result, drawing=drawing))
 
-    def _refreshing(self, result: SlideResult) -> Iterator[None]:
+    def _refreshing(self, result: SlideResult, *, drawing: bool) -> Iterator[None]:
         for layer in sorted(self.layers(), key=lambda of: not of.visible):
             if self.result is not result or self._replaced:
                 return
             info = _info_of(layer)
             overlay = None if info is None else self.overlays.get(info.kind)
-            if overlay is not None and not overlay.info.on_request:
+            if overlay is None or overlay.info.on_request:
+                continue
+            if not drawing or (overlay.info.is_map and layer.visible):
                 self._redraw(layer, chosen_drawing(overlay, result, self.look))
                 yield
 

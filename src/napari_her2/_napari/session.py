@@ -270,15 +270,21 @@ class Session:
         """
         self._announce(self._shown.refresh(result))
 
-    def follow_result(self, result: SlideResult) -> None:
-        """Keep and show the answer for regions that are being drawn; `refresh_result` once that rests.
+    def follow_result(self, result: SlideResult, *, drawing: bool) -> None:
+        """Keep and show the answer for regions.
 
         Parameters
         ----------
         result : SlideResult
             Of slides that have one of the model.
+        drawing : bool
+            Whether they are being drawn, and a newer answer is about to come.
         """
-        for slide_id in self._shown.follow(result).shown:
+        changed = self._shown.follow(result, drawing=drawing)
+        if not drawing:
+            self._announce(changed)
+            return
+        for slide_id in changed.shown:
             self.result_followed.emit(slide_id)
 
     def _announce(self, changed: Changed) -> None:

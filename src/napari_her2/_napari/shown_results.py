@@ -120,10 +120,11 @@ class ShownResults:
                 self._sets[slide_id] = shown.made_anew(viewer, layer, own)
         return Changed(tuple(changed), tuple(refreshed))
 
-    def follow(self, result: SlideResult) -> Changed:
-        """Keep a result that follows regions which are being drawn, and change its overlays one a turn.
+    def follow(self, result: SlideResult, *, drawing: bool) -> Changed:
+        """Keep a result that follows regions, and change its overlays one a turn.
 
-        Where it has fewer or more overlays than before they wait for `refresh`, once drawing rests.
+        While they are being drawn visible maps are changed alone, where it has the same overlays as before;
+        all is shown once drawing rests.
         """
         refreshed, seen = self.kept.refresh(result), without_answer(result)
         changed = []
@@ -132,8 +133,12 @@ class ShownResults:
             if shown is None or slide_id not in refreshed or not self.kept.is_chosen(slide_id, result.model):
                 continue
             if shown.overlays.keys() == {overlay.kind for overlay in own.overlays}:
-                shown.refresh(own, self.turns)
-                changed.append(slide_id)
+                shown.refresh(own, self.turns, drawing=drawing)
+            elif drawing:
+                continue
+            else:
+                return self.refresh(result)
+            changed.append(slide_id)
         return Changed(tuple(changed), tuple(refreshed))
 
     def close(self, slide_id: str) -> None:

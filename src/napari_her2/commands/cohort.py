@@ -60,7 +60,10 @@ def regions_of_slide(regions: Path | None, slide: Path) -> Path | None:
     from napari_her2.errors import JobFailed
     from napari_her2.slide.names import slide_name
 
-    names = [f"{slide_name(slide)}{ending}" for ending in (".geojson", ".geojson.gz", ".json")]
+    names = [
+        f"{slide_name(slide)}{ending}" for ending in (".geojson", ".geojson.gz", ".json", ".xml", ".ndpa")
+    ]
+    names.append(f"{slide.name}.ndpa")  # as NDP.view names it
     found = [regions / name for name in names if (regions / name).is_file()]
     if not found:
         raise JobFailed(f"{regions} holds no {names[0]}: put the regions of {slide.name} there.")

@@ -70,8 +70,8 @@ def score(
     regions: Annotated[
         Path | None,
         typer.Option(
-            help="GeoJSON; only what lies inside is scored (one slide). Or a folder with such a file for "
-            "each slide, case-7.geojson for case-7.svs."
+            help="GeoJSON, .xml of ImageScope or .ndpa of NDP.view; only what lies inside is scored (one "
+            "slide). Or a folder with such a file for each slide, case-7.geojson for case-7.svs."
         ),
     ] = None,
     mpp: Annotated[float | None, typer.Option(help=MPP_HELP)] = None,

@@ -18,7 +18,7 @@ from napari_her2.cells.rules import CLASSES, Rules, completeness, membrane_mass
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.cell_reading import read_cells
 from napari_her2.inference.fit import refuse_unstained, slide_stain
-from napari_her2.inference.regions import Region, as_regions, joined, labelled
+from napari_her2.inference.regions import Region, as_regions, joined, labelled, placed
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def calibrating(
         If the slide or the controls allow no calibration.
     """
     name = checked_name(name)
-    drawn = as_regions(regions)
+    drawn = as_regions(placed(regions, slide))
     controls = controls_of(drawn)
     _check(slide)
     # The controls take the place of the tumour, and what is excluded otherwise is left out of them.

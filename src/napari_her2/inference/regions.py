@@ -73,12 +73,12 @@ class FileRegions(tuple[Region, ...]):
     file_name: str = ""
 
 
-def placed(regions: Regions | None, slide: Slide) -> Regions | None:
+def placed(regions: Regions, slide: Slide) -> Regions:
     """Read a file of regions as drawn on a slide; regions that were read already stay as they are.
 
     Parameters
     ----------
-    regions : Regions or None
+    regions : Regions
     slide : Slide
         Some files count from elsewhere than its corner.
 

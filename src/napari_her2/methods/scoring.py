@@ -96,7 +96,8 @@ def score_steps(
         second = ihc if ihc is None or isinstance(ihc, Slide) else stack.enter_context(open_slide(ihc))
         yield from identified(first, second)
         stack.enter_context(unchanged(first, second))
-        job = ScoringJob(first, second, bundle, placed(regions, first), runs_on, chosen, kept=kept)
+        drawn = None if regions is None else placed(regions, first)
+        job = ScoringJob(first, second, bundle, drawn, runs_on, chosen, kept=kept)
         result = yield from method.score(job)
         asked = asked_of([of for of in (first, second) if of is not None], job.terms, job.regions)
         if kept is not None:

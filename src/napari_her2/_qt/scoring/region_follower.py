@@ -151,10 +151,7 @@ class RegionFollower(QObject):
             return
         self._answered = self._asked
         self.noted.emit("")
-        if exact:
-            self._session.refresh_result(followed.result)
-        else:
-            self._session.follow_result(followed.result)
+        self._session.follow_result(followed.result, drawing=not exact)
         self.followed.emit(followed)
         if not self._go_on() and not exact:
             self._rest.start()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import weakref
 from typing import TYPE_CHECKING
@@ -73,6 +74,24 @@ def test_a_result_that_comes_after_its_slide_was_closed_is_dropped() -> None:
     session_of(viewer).set_result(make_result(slide), OverlayLook())
     assert len(viewer.layers) == 0
     assert session_of(viewer).result(slide.slide_id) is None
+
+
+def test_closing_a_slide_with_many_overlays_takes_no_call_inside_another_for_each() -> None:
+    viewer = ViewerModel()
+    slide = make_slide()
+    layer = add(viewer, slide)
+    session = session_of(viewer)
+    session.set_result(make_result(slide), OverlayLook())
+    depths, heard = [], []
+    viewer.layers.events.removed.connect(lambda event: depths.append(len(inspect.stack(0))))
+    session.slides_changed.connect(lambda: heard.append(len(viewer.layers)))
+    viewer.layers.remove(layer)
+    assert not viewer.layers
+    assert len(depths) > 3
+    assert max(depths[:-1]) - min(depths[:-1]) < 5, (
+        "each was taken out within the taking out of the one before"
+    )
+    assert heard == [0]
 
 
 def test_an_overlay_that_the_user_deleted_stays_away() -> None:

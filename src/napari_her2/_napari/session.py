@@ -76,6 +76,7 @@ class Session:
         self._manual: dict[str, ManualScore] = {}
         self._scales: dict[str, GivenScale] = {}
         self._demands: Demands | None = None
+        self._layers_changed = self._following_layers = False
         self._followed: weakref.WeakSet[Image] = weakref.WeakSet()
         self._pairing: Pairing | None = None
         self._follow(self.slide_layers())
@@ -365,6 +366,23 @@ class Session:
             self.manual_changed.emit(slide_id)
 
     def _on_layers(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
+        """Follow what was put in or taken out; what that takes out in turn is followed in the same call.
+
+        A call inside a call for each overlay of a slide that is closed would be too deep for Python.
+        """
+        self._layers_changed = True
+        if self._following_layers or self.viewer is None:
+            return
+        self._following_layers = True
+        try:
+            while self._layers_changed:
+                self._layers_changed = False
+                self._follow_layers()
+        finally:
+            self._following_layers = False
+        self.slides_changed.emit()
+
+    def _follow_layers(self) -> None:
         viewer = self.viewer
         if viewer is None:
             return
@@ -383,7 +401,6 @@ class Session:
             show_scale_bar(viewer)  # once: then it is the user's own choice
         if self._pairing is not None and self._pairing.layers is None:
             self.unpair()
-        self.slides_changed.emit()
 
     def _follow(self, layers: list[Image]) -> None:
         for layer in layers:

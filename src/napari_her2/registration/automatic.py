@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from napari_her2.slide.whole_slide import Slide
 
 LEAST_AGREEMENT = 0.4
-"""Share of the blocks of tissue that have to be found near their place. In trials sections of one block had
-0.64 to 1, tissue of different cases at most 0.19."""
+"""Share of the blocks of tissue that have to be found near their place. In trials serial sections of one
+block had 0.50 to 1.00 and phantoms of different cases at most 0.25 (`benchmarks/registration.py`)."""
 CHANCE = 0.15
 """Share that is found near its place where there is nothing in common."""
 SURE = 1e-3

@@ -16,6 +16,7 @@ from napari_her2._napari.region_kinds import set_kind, set_name
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.scoring import region_follower
 from napari_her2._qt.scoring.region_tools import WAND
+from napari_her2.errors import Her2Error
 from napari_her2.inference.result import Progress
 from napari_her2.inference.sides import Side, Sides
 from scored import make_result, make_slide
@@ -217,3 +218,18 @@ def test_the_wand_takes_the_tissue_under_a_click(answers, qtbot) -> None:
     tools.buttons["add_polygon_lasso"].click()
     assert not tools.wand_in_hand
     assert str(layer.mode) == "add_polygon_lasso"
+
+
+@pytest.mark.parametrize("goes", ["the layer", "the slide"])
+def test_regions_that_go_are_asked_for_once(answers, goes, qtbot) -> None:
+    """Asking for them tells that they are gone, which must not ask for them again and again."""
+    dock, _ = answers
+    layer = drawn(dock)
+    qtbot.waitUntil(lambda: settled(dock))
+    viewer = dock.session.viewer
+    viewer.layers.remove(layer if goes == "the layer" else dock.session.slide_layers()[0])
+    if goes == "the layer":
+        with pytest.raises(Her2Error, match="is gone"):
+            dock.regions.regions()
+    dock.follower.wish()
+    qtbot.waitUntil(lambda: settled(dock))

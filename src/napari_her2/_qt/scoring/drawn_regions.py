@@ -119,9 +119,12 @@ class DrawnRegions(RegionPicker):
         if not self.layer_name:
             return None
         layer, slide_layer = self.layer, self._slide_layer
-        if layer is None or slide_layer is None:
+        if slide_layer is None:
+            raise Her2Error("The slide of these regions was closed: choose another slide.")
+        if layer is None:
             name = self.layer_name
-            self.show_slide(self._slide_id)
+            if not self.shown_as_gone:  # whoever hears of the change may ask again
+                self.show_slide(self._slide_id)
             raise Her2Error(
                 f'The layer "{name}" is gone: choose another region, or the whole slide, under Region.'
             )

@@ -132,6 +132,11 @@ class RegionPicker(QWidget):
         self.combo.blockSignals(False)
         self._on_choice()
 
+    @property
+    def shown_as_gone(self) -> bool:
+        """Whether the layer that is chosen is shown as one that was deleted."""
+        return bool(self.layer_name) and self.combo.currentText() == self.layer_name + _DELETED
+
     def keep_only(self, slide_ids: Sequence[str]) -> None:
         """Forget what was chosen for slides that are closed."""
         self._chosen_for = {key: name for key, name in self._chosen_for.items() if key in slide_ids}

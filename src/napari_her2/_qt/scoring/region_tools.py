@@ -50,7 +50,7 @@ class RegionTools(QWidget):
         group.setExclusive(False)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(4)
+        row.setSpacing(2)
         for mode, title, tip in _TOOLS:
             button = QPushButton(title)
             button.setCheckable(True)
@@ -63,7 +63,7 @@ class RegionTools(QWidget):
         for button, name, key in ((self.undo, "Undo", "Ctrl+Z"), (self.redo, "Redo", "Ctrl+Shift+Z")):
             button.setAccessibleName(f"{name} the last change of the regions")
             button.setToolTip(f"{name} the last change of the regions ({key} while their layer is active)")
-            button.setFixedWidth(30)
+            button.setFixedWidth(24)
             row.addWidget(button)
         self.undo.clicked.connect(self.take_back)
         self.redo.clicked.connect(self.bring_again)

@@ -60,7 +60,7 @@ def shapes_of(viewer: ViewerModel, slide_layer: Image, slide_id: str) -> tuple[K
 
 
 def show_shapes(viewer: ViewerModel, slide_layer: Image, shapes: Sequence[KeptShape]) -> Iterator[None]:
-    """Put kept shapes back over a slide, a layer at each step.
+    """Put kept shapes back over a slide, a part of a layer at each step: napari takes its time for each.
 
     Parameters
     ----------
@@ -73,8 +73,12 @@ def show_shapes(viewer: ViewerModel, slide_layer: Image, shapes: Sequence[KeptSh
     None
     """
     for name, of in groupby(shapes, key=lambda shape: shape.layer):
+        drawn = list(of)
         with active_kept(viewer, slide_layer):
-            _show_layer(viewer, slide_layer, name, list(of))
+            layer = show_regions(viewer, slide_layer, (), name=name or _usual_name(slide_layer))
+        yield
+        if layer in viewer.layers:
+            _draw(layer, drawn)
         yield
 
 
@@ -99,8 +103,7 @@ def _usual_name(slide_layer: Image) -> str:
     return f"regions · {slide_layer.name}"
 
 
-def _show_layer(viewer: ViewerModel, slide_layer: Image, name: str, shapes: Sequence[KeptShape]) -> None:
-    layer = show_regions(viewer, slide_layer, (), name=name or _usual_name(slide_layer))
+def _draw(layer: Shapes, shapes: Sequence[KeptShape]) -> None:
     with layer.block_thumbnail_update():
         layer.add([_corners(shape) for shape in shapes], shape_type=[shape.shape for shape in shapes])
     layer.features = {

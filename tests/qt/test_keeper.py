@@ -66,6 +66,7 @@ def reopened(qtbot: QtBot, make_dock: Callable[[], ScoringDock], monkeypatch: py
     from napari_her2._qt.scoring.dock import ScoringDock
 
     docks: list[ScoringDock] = []
+    viewers: list[ViewerModel] = []  # a dock holds its viewer weakly
 
     def reopen() -> ScoringDock:
         viewer = ViewerModel()
@@ -74,14 +75,17 @@ def reopened(qtbot: QtBot, make_dock: Callable[[], ScoringDock], monkeypatch: py
         docks.append(dock)
         data, options, _ = slide_layer(make_slide())
         viewer.add_image(data, **options)
-        dock.test_viewer = viewer
+        viewers.append(viewer)
         settled(qtbot, dock)
         return dock
 
     yield reopen
-    for dock in docks:
-        dock.shutdown()
-    docks.clear()
+    while docks:
+        docks.pop().shutdown()
+    for viewer in viewers:
+        viewer.layers.clear()
+    del viewer
+    viewers.clear()
     gc.collect()
 
 

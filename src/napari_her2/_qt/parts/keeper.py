@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -73,13 +72,13 @@ class Keeper(QObject):
         self._step_timer.timeout.connect(self._step)
         self.find_job.returned.connect(self._on_found)
         self.find_job.failed.connect(self._on_find_failed)
-        self.find_job.running_changed.connect(self._on_running)
+        self.find_job.cancelled.connect(self._seek)
         self.write_job.returned.connect(self._on_written)
         self.write_job.failed.connect(self._on_not_written)
         self.write_job.cancelled.connect(self._on_cancelled)
-        self.write_job.running_changed.connect(self._on_running)
         self.forget_job.failed.connect(self.failed)
-        self.forget_job.running_changed.connect(self._on_running)
+        self.forget_job.failed.connect(self._forget)
+        self.forget_job.returned.connect(self._forget)
         keeping.changed.connect(self._on_change)
         keeping.brought_back.connect(self._on_brought_back)
         app = QApplication.instance()
@@ -104,8 +103,14 @@ class Keeper(QObject):
         self._holders.discard(holder)
         if self._holders:
             self.flush()
-        else:
-            self.shutdown()
+            return
+        self.shutdown()
+        QTimer.singleShot(0, partial(_drop, id(self.keeping)))
+
+    @property
+    def held(self) -> bool:
+        """Whether any dock needs it."""
+        return bool(self._holders)
 
     @property
     def busy(self) -> bool:
@@ -174,8 +179,7 @@ class Keeper(QObject):
     def _on_found(self, found: list[Found]) -> None:
         self._seeking = []
         self._steps += [self.keeping.bring_back(of) for of in found]
-        if self._steps:
-            self._step_timer.start(0)
+        self._step_timer.start(0)
 
     def _on_find_failed(self, failure: Failure) -> None:
         problems = (failure.message,)
@@ -207,6 +211,7 @@ class Keeper(QObject):
         self.keeping.set_sizes(sizes)
         for slide_id in sizes:
             self.noted.emit(slide_id)
+        self._forget()
 
     def _on_not_written(self, failure: Failure) -> None:
         self._on_cancelled()
@@ -217,13 +222,9 @@ class Keeper(QObject):
     def _on_cancelled(self) -> None:
         self.keeping.give_back(self._parcels)
         self._parcels = []
+        self._forget()
 
-    def _on_running(self, running: bool) -> None:
-        if not running:
-            self._seek()
-            self._forget()
-
-    def _forget(self) -> None:
+    def _forget(self, _outcome: object = None) -> None:
         if self._to_forget and not self.write_job.running and not self.forget_job.running:
             self.forget_job.start(partial(forgetting, self._to_forget.pop(0)))
 
@@ -250,20 +251,32 @@ def keeper_of(session: Session, settings: Settings, dock: QWidget) -> Keeper | N
     keeping = keeping_of(session) if settings.keep_work else None
     if keeping is None:
         return None
-    keeper = _KEEPERS.get(id(keeping))
+    key = id(keeping)
+    keeper = _KEEPERS.get(key)
     if keeper is None or keeper.keeping is not keeping:
-        keeper = _KEEPERS[id(keeping)] = Keeper(session, settings, keeping)
+        keeper = _KEEPERS[key] = Keeper(session, settings, keeping)
     keeper.hold(dock)
     # A window that closes takes its docks along without closing them one by one.
-    dock.destroyed.connect(partial(_let_go, keeper, id(dock)))
+    dock.destroyed.connect(partial(_let_go, key, id(dock)))
     return keeper
 
 
-def _let_go(keeper: Keeper, holder: int, _dock: object = None) -> None:
+def _let_go(key: int, holder: int, _dock: object = None) -> None:
+    keeper = _KEEPERS.get(key)
+    if keeper is None:
+        return
     try:
         keeper.release_of(holder)
     except RuntimeError:  # the whole program ends, and Qt has taken timers and jobs away already
         keeper.write_rest()
 
 
-_KEEPERS: weakref.WeakValueDictionary[int, Keeper] = weakref.WeakValueDictionary()
+def _drop(key: int) -> None:
+    keeper = _KEEPERS.get(key)
+    if keeper is not None and not keeper.held:
+        del _KEEPERS[key]
+
+
+_KEEPERS: dict[int, Keeper] = {}
+"""By the id of what they drive. None goes with its dock: Qt objects that are freed while another one is being
+destroyed take PyQt down."""

@@ -53,7 +53,9 @@ class RegionFollower(QObject):
     noted = Signal(str)
 
     def __init__(self, session: Session, regions: DrawnRegions, settings: Settings) -> None:
-        super().__init__(regions)
+        # No child of the regions that it holds: such a circle lets Python's search for garbage free what Qt
+        # still calls when the dock is destroyed.
+        super().__init__()
         self._session, self._regions, self._settings = session, regions, settings
         self._scorings = Scorings()
         self._subscriptions = Subscriptions(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari.layers import Shapes
+    from qtpy.QtWidgets import QAbstractButton
 
 WAND = "wand"
 _TOOLS = (
@@ -56,9 +56,11 @@ class RegionTools(QWidget):
             button.setCheckable(True)
             button.setToolTip(tip)
             button.setAccessibleName(f"Draw regions: {title}")
-            button.clicked.connect(partial(self._use, mode))
+            group.addButton(button)
             row.addWidget(button, 1)
             self.buttons[mode] = button
+        # A method, which PyQt holds weakly: tools that held themselves would be freed while Qt destroys them.
+        group.buttonClicked.connect(self._on_tool)
         self.undo, self.redo = QPushButton("↶"), QPushButton("↷")
         for button, name, key in ((self.undo, "Undo", "Ctrl+Z"), (self.redo, "Redo", "Ctrl+Shift+Z")):
             button.setAccessibleName(f"{name} the last change of the regions")
@@ -118,6 +120,9 @@ class RegionTools(QWidget):
             layer.bind_key(_UNDO, _calling(known.undo), overwrite=True)
             layer.bind_key(_REDO, _calling(known.redo), overwrite=True)
         return known
+
+    def _on_tool(self, button: QAbstractButton) -> None:
+        self._use(next(mode for mode, of in self.buttons.items() if of is button), button.isChecked())
 
     def _use(self, mode: str, checked: bool = True) -> None:
         layer = self.layer

@@ -58,8 +58,10 @@ class Desk:
 
     def picture(self, name: str) -> Generator[float, None, None]:
         """Save the window, once it has drawn what changed."""
-        yield 0.6
         self.heart.stop()
+        if "HER2 Scoring" in self.docks:
+            self.docks["HER2 Scoring"].questions.hide()  # asked of whoever sits before a window
+        yield 0.6
         self.viewer.screenshot(str(self.out / f"{name}.png"), canvas_only=False, flash=False)
 
     def show(self, widget: Any) -> None:  # noqa: ANN401 - a widget of the scoring dock
@@ -199,11 +201,33 @@ def look_at_quality(desk: Desk) -> Iterator[Any]:
 def read_by_hand(desk: Desk) -> Iterator[Any]:
     """Enter a score of one's own."""
     dock = desk.dock("HER2 Scoring")
-    dock.result.manual.score.value = "2+"
-    dock.result.manual.note.value = "weak to moderate, complete in 20 %"
+    dock.result.manual.fields.score.value = "2+"
+    dock.result.manual.fields.note.value = "weak to moderate, complete in 20 %"
     yield 0.3
     desk.show(dock.result.manual)
     yield from desk.picture("own_score")
+
+
+def align(desk: Desk) -> Iterator[Any]:
+    """Let the IHC slide be laid on the H&E slide, and look through the curtain."""
+    dock = desk.dock("HER2 Scoring")
+    view = dock.case.view
+    view.automatic.start.click()
+    yield 0.3
+    yield idle(view.automatic.job)
+    yield 1.5
+    desk.show(dock.case)
+    yield from desk.picture("aligned")
+
+
+def report(desk: Desk) -> Iterator[Any]:
+    """Write a page about the case."""
+    dock = desk.dock("HER2 Scoring")
+    target = desk.out / "report.pdf"
+    dock.result.report_to(target)
+    yield 0.2
+    yield idle(*dock.result.jobs)
+    yield 0.5
 
 
 def second_model(desk: Desk) -> Iterator[Any]:
@@ -315,6 +339,8 @@ PARTS: dict[str, Any] = {
         look_at_quality,
         read_by_hand,
         second_model,
+        align,
+        report,
         come_back,
         list_of_a_day,
         blinded_reading,

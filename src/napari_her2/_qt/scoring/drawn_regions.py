@@ -102,6 +102,9 @@ class DrawnRegions(RegionPicker):
         chosen : str
             Name of the layer to choose; by default the choice for the slide stays.
         """
+        if slide_id != self._slide_id:
+            self.sides.set_sides(None)  # they were those of another slide
+            self.sides.set_note("")
         self._slide_id = slide_id
         viewer = self._session.viewer
         layers = region_layers(viewer, slide_id) if viewer is not None else []

@@ -52,8 +52,9 @@ class ModelTable(QWidget):
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setTabKeyNavigation(False)  # Tab leaves the table
         self.table.setWordWrap(False)
+        # Model and answer are read without scrolling at the width of the dock; the rest is in the tip too.
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.table.horizontalHeader().setStretchLastSection(True)
         self.show_result = QPushButton("Show")
         self.show_result.setToolTip("Show the overlays and the card of the chosen model (Enter)")
         self.show_result.setAccessibleName("Show the result of the chosen model")
@@ -112,6 +113,7 @@ class ModelTable(QWidget):
             if row.shown:
                 self.table.setCurrentCell(at, 0)
         height = self.table.horizontalHeader().sizeHint().height() + 2 * self.table.frameWidth()
+        height += self.table.horizontalScrollBar().sizeHint().height()
         row_px = self.table.verticalHeader().defaultSectionSize()
         self.table.setFixedHeight(height + row_px * min(max(self.count, 1), _ROWS_SHOWN) + 2)
 

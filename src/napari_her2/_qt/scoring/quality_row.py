@@ -15,7 +15,7 @@ from napari_her2._qt.parts.progress_row import ProgressRow
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import Colours
 from napari_her2.errors import Her2Error
-from napari_her2.explain.quality import share_in_words
+from napari_her2.explain.quality import QUALITY, share_in_words
 from napari_her2.models.card import LEFT_OUT
 
 if TYPE_CHECKING:
@@ -144,5 +144,9 @@ class QualityRow(QWidget):
         except Her2Error as error:
             self.failed.emit(Failure(str(error)))
             return
+        shown = self._session.overlays(self._asked_id)
+        if shown is not None:
+            shown.show_only(QUALITY.kind)  # two maps over each other cannot be read
+            self._session.look_changed.emit(self._asked_id)
         self.found.setText(f"Quality: {share_in_words(quality)}.")
         self.found.setVisible(True)

@@ -16,7 +16,7 @@ _ROWS = (("Inside", "inside the regions"), ("Outside", "in the rest of the tissu
 
 
 class SideAnswers(QWidget):
-    """Two rows: where, the answer with its set, what was counted, and how much tissue that is."""
+    """Two sides: where, the answer with its set, and below it what was counted and how much tissue it is."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -29,9 +29,10 @@ class SideAnswers(QWidget):
             answer, amount = Label(wrap=True), Label()
             answer.setAccessibleName(f"Answer {where}")
             amount.setAccessibleName(f"Tissue {where}")
-            grid.addWidget(Label(title), at, 0)
-            grid.addWidget(answer, at, 1)
-            grid.addWidget(amount, at, 2)
+            # Below each other: beside each other they would be wider than the dock.
+            grid.addWidget(Label(title), 2 * at, 0)
+            grid.addWidget(answer, 2 * at, 1)
+            grid.addWidget(amount, 2 * at + 1, 1)
             self.rows.append((answer, amount))
         grid.setColumnStretch(1, 1)
         self.table = QWidget()

@@ -277,7 +277,7 @@ def _use_record(path: Path) -> None:
     import os
     import shutil
 
-    from napari_her2._napari import alignment_store
+    from napari_her2.registration import kept as alignment_store
     from napari_her2.training_runs import log as training_log
     from napari_her2.training_runs import processes as training_runs
     from napari_her2_training.files import OWN_FILES

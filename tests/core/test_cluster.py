@@ -59,7 +59,7 @@ def two_workers(shared):
             loop=loop,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
             env=environment,
         ) as cluster,
     ):
@@ -76,7 +76,7 @@ def no_workers():
     with (
         running_loop(WAIT_S) as loop,
         dask.config.set({"distributed.comm.timeouts.connect": WAIT_S}),
-        distributed.LocalCluster(n_workers=0, loop=loop, dashboard_address=None, processes=False) as cluster,
+        distributed.LocalCluster(n_workers=0, loop=loop, dashboard_address=":0", processes=False) as cluster,
     ):
         yield cluster
 

@@ -52,7 +52,7 @@ def scheduler(certificates):
             n_workers=0,
             loop=loop,
             processes=False,
-            dashboard_address=None,
+            dashboard_address=":0",
             protocol="tls://",
             host="127.0.0.1",
             security=security,

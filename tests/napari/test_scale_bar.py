@@ -52,7 +52,9 @@ def test_the_scale_bar_comes_with_a_size_that_was_given(monkeypatch: pytest.Monk
     session = session_of(viewer)
     slide = make_slide(mpp=None)
     add(viewer, slide)
-    monkeypatch.setattr("napari_her2.slide.reader.open_slide", lambda path, mpp: make_slide(mpp=(mpp, mpp)))
+    monkeypatch.setattr(
+        "napari_her2.slide.reader.open_slide", lambda path, mpp, mpp_source: make_slide(mpp=mpp)
+    )
     session.give_mpp(slide.slide_id, 0.25)
     assert is_shown(viewer)
 

@@ -6,6 +6,7 @@ import csv
 import gc
 import json
 import threading
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,8 @@ def go(monkeypatch: pytest.MonkeyPatch, card: ModelCard) -> threading.Event:
 
     def steps(job: ScoreJob, bundle: object) -> Iterator[Progress]:
         yield Progress("Embedding tiles", 1, 4, "tiles")
-        while not may.wait(0.01):
+        while not may.is_set():
+            time.sleep(0.01)
             yield Progress("Embedding tiles", 2, 4, "tiles")
         if job.path.name.startswith("bad"):
             raise JobFailed("It is damaged: copy it again.")

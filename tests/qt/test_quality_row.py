@@ -83,7 +83,7 @@ def test_quality_is_shown_without_a_score(make_row, viewer, card, qtbot, half_bl
         viewer.add_layer(make_slide_layer(slide))
         row = make_row(viewer, Settings())
         row.set_slide(slide.slide_id)
-        with qtbot.waitSignal(row.look_job.returned, timeout=20_000):
+        with qtbot.waitSignal(row.look_job.returned, timeout=60_000):
             row.progress.start.click()
         qtbot.waitUntil(lambda: quality_layer(viewer, slide.slide_id) is not None)
         layer = quality_layer(viewer, slide.slide_id)
@@ -97,7 +97,7 @@ def test_quality_is_shown_without_a_score(make_row, viewer, card, qtbot, half_bl
         assert quality_words(viewer, slide.slide_id, None) == "poor: out of focus"
         viewer.cursor.position = (250.0, 450.0)
         assert quality_words(viewer, slide.slide_id, None) == ""
-        with qtbot.waitSignal(row.look_job.returned, timeout=20_000):
+        with qtbot.waitSignal(row.look_job.returned, timeout=60_000):
             row.look()
         assert sum(QUALITY.layer_name in other.name for other in viewer.layers) == 1
         viewer.layers.clear()

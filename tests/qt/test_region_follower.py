@@ -40,7 +40,7 @@ class Answers:
     def answering(self, kept: object, regions: object, demands: object, **how: bool) -> object:
         yield Progress("Following the regions")
         self.asked.append((regions, how["exact"]))
-        self.free.wait(10)
+        self.free.wait(60)
         count = 0 if regions is None else len(regions)
         result = with_tissue(replace(make_result(self.slide), regions=f"{count} drawn regions"))
         side = Side(result.label, "", len(result.table), "tiles", 0.1)

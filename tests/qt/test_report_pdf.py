@@ -118,7 +118,7 @@ def panel(qtbot: QtBot):
 @pytest.mark.parametrize("ending", [".pdf", ".html"])
 def test_the_button_writes_it_in_a_thread(panel, qtbot: QtBot, tmp_path: Path, ending: str) -> None:
     target = tmp_path / f"report{ending}"
-    with qtbot.waitSignal(panel.report_job.returned, timeout=30000):
+    with qtbot.waitSignal(panel.report_job.returned, timeout=60_000):
         panel.report_to(target)
         assert not panel.card.report.isEnabled()
     assert panel.card.report.isEnabled()
@@ -136,6 +136,6 @@ def test_a_name_without_an_ending_is_a_pdf(tmp_path: Path) -> None:
 
 def test_a_report_that_cannot_be_written_is_said(panel, qtbot: QtBot, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with qtbot.waitSignal(panel.failed, timeout=30000) as failed:
+    with qtbot.waitSignal(panel.failed, timeout=60_000) as failed:
         panel.report_to(tmp_path / "file" / "a.pdf")
     assert "cannot be written" in failed.args[0].message

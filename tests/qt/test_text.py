@@ -181,7 +181,7 @@ def test_the_scoring_dock_shows_hostile_text_as_text(
     dock.result.tiles.gallery._reading = (0, [0]) if dock.result.tiles.gallery.lists else None
     dock.result.tiles.gallery._on_failed(Failure(EVIL))
     dock.result._on_exported(f"/out/{EVIL}")
-    dock.cam.told.setText(EVIL)
+    dock.cam.cautions.setText(EVIL)
     assert_plain(dock)
     read = shown_in(dock)
     assert read.count("<h1>HER2 3+ (positive)</h1>") > 8

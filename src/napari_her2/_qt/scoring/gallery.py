@@ -125,7 +125,7 @@ class Gallery(QWidget):
                 widget.hide()  # it goes when the event loop comes round, and would be drawn until then
                 widget.deleteLater()
         for strip in self.strips:
-            title = Label(f"{strip.title} ({len(strip.tiles)})")
+            title = Label(f"{strip.title} ({len(strip.tiles)})", wrap=True)
             title.setStyleSheet(f"color: {self._colours.muted};")
             self._layout.addWidget(title)
             self.lists.append(self._list(strip))

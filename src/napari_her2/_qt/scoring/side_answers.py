@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from napari_her2._qt.parts.text import Label
@@ -43,6 +44,9 @@ class SideAnswers(QWidget):
         layout.setSpacing(4)
         layout.addWidget(self.table)
         layout.addWidget(self.note)
+        self._settle = QTimer(self)
+        self._settle.setSingleShot(True)
+        self._settle.timeout.connect(self._on_settled)
         self.set_colours(Colours())
         self.set_sides(None)
         self.set_note("")
@@ -61,6 +65,7 @@ class SideAnswers(QWidget):
                 answer.setText(side.answer)
                 answer.setToolTip(side.trust)
                 amount.setText(_amount(side))
+        self._settle.start()
 
     def set_inside(self, side: Side) -> None:
         """Show another answer inside, and that the one outside is not known yet."""
@@ -73,6 +78,13 @@ class SideAnswers(QWidget):
         outer.setText("once you stop drawing")
         outer.setToolTip("")
         outer_amount.setText("")
+        self._settle.start()
+
+    def _on_settled(self) -> None:
+        """Ask again for the height of answers of several lines, now that they have their width."""
+        for answer, _ in self.rows:
+            answer.setMinimumHeight(max(answer.heightForWidth(answer.width()), 0))
+        self.updateGeometry()
 
     def set_note(self, note: str) -> None:
         """Say what keeps the score from following the regions; empty for nothing."""

@@ -93,13 +93,14 @@ def test_a_case_is_scored_from_the_dock(viewer: Viewer, qtbot: QtBot, random_pai
     assert result.head == "fusion"
     assert dock.result.card.head.text() == "from both slides"
     for scored in result.slides:
-        roles = {
-            getattr(tag_of(layer), "kind", None)
-            for layer in viewer.layers
-            if tag_of(layer).slide_id == scored.slide_id
-        }
-        assert {"attention", "tissue", "top tiles", "tiles"} <= roles
-        assert "evidence" not in roles
+
+        def roles(slide_id: str = scored.slide_id) -> set[str | None]:
+            own = [tag_of(layer) for layer in viewer.layers if tag_of(layer).slide_id == slide_id]
+            return {getattr(tag, "kind", None) for tag in own}
+
+        # They come one a turn of the event loop.
+        qtbot.waitUntil(lambda: {"attention", "tissue", "top tiles", "tiles"} <= roles(), timeout=300_000)
+        assert "evidence" not in roles()
     gallery = dock.result.tiles.gallery
     qtbot.waitUntil(lambda: len(gallery.strips[3].unread) == 0, timeout=300_000)
     with qtbot.waitSignal(dock.result.tiles.tile_read, timeout=300_000):

@@ -103,8 +103,13 @@ def test_a_slide_is_scored_from_the_dock(
     result = dock.session.result(dock.slides.slide_id)
     assert result is not None
     assert sum(result.probabilities.values()) == pytest.approx(1, abs=1e-4)
-    roles = {getattr(tag_of(layer), "kind", None) for layer in viewer.layers}
-    assert {"attention", "evidence", "tissue", "top tiles", "tiles"} <= roles
+
+    def roles() -> set[str | None]:
+        return {getattr(tag_of(layer), "kind", None) for layer in viewer.layers}
+
+    # They come one a turn of the event loop.
+    expected = {"attention", "evidence", "tissue", "top tiles", "tiles"}
+    qtbot.waitUntil(lambda: expected <= roles(), timeout=300_000)
     assert dock.result.card.task.text() == "H&E-based prediction of the HER2 IHC score"
     with qtbot.waitSignal(dock.result.tiles.tile_job.returned, timeout=300_000):
         dock.result.tiles.inspect(dock.result.tiles.first_tile)

@@ -73,6 +73,7 @@ class Session:
         self._viewer = weakref.ref(viewer)
         self._shown = ShownResults(viewer)
         self._shown.whole = self.look_changed.emit
+        self.look_changed.connect(self._on_status)  # a mouse that rests sees the values at once
         self._manual: dict[str, ManualScore] = {}
         self._scales: dict[str, GivenScale] = {}
         self._demands: Demands | None = None
@@ -294,6 +295,7 @@ class Session:
             self.result_changed.emit(slide_id)
         for slide_id in changed.kept:
             self.results_changed.emit(slide_id)
+        self._on_status()  # a mouse that rests sees the values at once
 
     def overlay_sets(self, result: SlideResult) -> list[OverlaySet]:
         """Overlays of all slides of a result, as it is `shown`, that were not scored anew since."""

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -137,7 +135,7 @@ def pan_and_zoom(viewer: Viewer, steps: int, centre: tuple[float, float], reach:
         yield 0.03
 
 
-def window_walk(viewer: Viewer, heart: Heart, folder: Path, size_px: int) -> Steps:
+def window_walk(viewer: Viewer, heart: Heart, size_px: int) -> Steps:
     """Open, pan, score, pan while scoring, look at the result."""
     from napari_her2._napari.sample_data import PhantomCase, phantom_layers
 
@@ -204,9 +202,8 @@ def main() -> None:
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1600, 1000)
     heart = Heart()
-    with tempfile.TemporaryDirectory() as folder:
-        walk = Walk(window_walk(viewer, heart, Path(folder), options.size), viewer.close)
-        napari.run()
+    walk = Walk(window_walk(viewer, heart, options.size), viewer.close)
+    napari.run()
     if walk.failure is not None:
         raise walk.failure
     print("| part | median gap, ms | 95 % | longest | longest of the processor | over 50 ms |")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
-    from qtpy.QtGui import QDragEnterEvent, QDropEvent
+    from qtpy.QtGui import QDropEvent
 
     from napari_her2._napari.day_work import Day, OpenedRow
     from napari_her2._napari.work import Equipment
@@ -219,11 +219,6 @@ class DayListDock(Dock):
         self.out.edit.setText(str(day.queue.folder))
         self.new.setChecked(False)
         self._update_ready()
-
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        """Take files and folders."""
-        if event is not None and holds_files(event.mimeData()):
-            event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
         """Make a list of what is dropped; a folder that holds a list is opened."""

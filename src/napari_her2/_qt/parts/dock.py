@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import apply_settings, read_settings
+from napari_her2._qt.parts.file_drop import holds_files
 from napari_her2._qt.parts.jobs import stop_all
 from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Label
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.components import ViewerModel
-    from qtpy.QtGui import QCloseEvent, QShowEvent
+    from qtpy.QtGui import QCloseEvent, QDragEnterEvent, QShowEvent
 
     from napari_her2._qt.parts.jobs import Job
     from napari_her2._qt.parts.theme import Colours
@@ -67,6 +68,11 @@ class Dock(QWidget):
         self._jobs: tuple[Job, ...] = ()
         self._was_docked = False
         self._has_place = False
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Take files, where a dock says what it does with them."""
+        if event is not None and holds_files(event.mimeData()):
+            event.acceptProposedAction()
 
     def put_on_top(self, part: QWidget) -> None:
         """Show something between the banner and what scrolls."""

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari.components import ViewerModel
-    from qtpy.QtGui import QDragEnterEvent, QDropEvent
+    from qtpy.QtGui import QDropEvent
 
     from napari_her2._qt.parts.theme import Colours
     from napari_her2.desk.kept_slide import GivenScale
@@ -223,11 +223,6 @@ class ScoringDock(Dock):
         self.message.clear()
         self._added_path = path
         self.add_job.start(partial(adding_model, path, force=force))
-
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        """Take files."""
-        if event is not None and holds_files(event.mimeData()):
-            event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
         """Open what is dropped as slides, and GeoJSON as regions of the chosen slide."""

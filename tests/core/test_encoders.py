@@ -10,10 +10,11 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
+from torch import nn
 from torchvision.transforms import v2
 
 from napari_her2.errors import ModelError
-from napari_her2.models import encoders
+from napari_her2.models import backbones
 from napari_her2.models.encoders import NORMALISATIONS, build_encoder, save_encoder
 
 
@@ -205,7 +206,7 @@ def test_pretrained_timm_that_cannot_be_had_says_what_to_do(monkeypatch):
 
 
 def test_pretrained_alexnet_takes_the_normalisation_of_imagenet(monkeypatch, alexnet_state):
-    monkeypatch.setattr(encoders, "fetch", lambda download, name: alexnet_state)
+    monkeypatch.setattr(backbones, "fetch", lambda download, name: alexnet_state)
     spec = build_encoder("alexnet", weights="pretrained").spec
     assert spec.mean == (0.485, 0.456, 0.406)
     assert spec.std == (0.229, 0.224, 0.225)
@@ -236,10 +237,13 @@ def test_foreign_weights_are_refused(alexnet_state, tmp_path, how, message):
         build_encoder("alexnet", weights=path)
 
 
-def test_pickled_weights_are_refused(alexnet_state, tmp_path):
+def test_a_checkpoint_with_tensors_alone_is_taken_and_one_with_code_refused(alexnet_state, tmp_path):
     path = tmp_path / "weights.pth"
-    torch.save(alexnet_state, path)
-    with pytest.raises(ModelError, match="pickle"):
+    torch.save({"state_dict": alexnet_state}, path)
+    encoder = build_encoder("alexnet", weights=path)
+    assert torch.equal(encoder.backbone.features[0].weight, alexnet_state["features.0.weight"])
+    torch.save({"state_dict": alexnet_state, "loss": nn.MSELoss()}, path)
+    with pytest.raises(ModelError, match=r"more than tensors \(torch\.nn\..*MSELoss"):
         build_encoder("alexnet", weights=path)
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from napari_her2.errors import ModelError
 from napari_her2.models import card_checks as check
@@ -41,6 +41,10 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
 _TAKEN = re.compile(r".*\.(?:encoder|safetensors|pt|pth|bin|ckpt|pkl|sha256)")
 
 ArgumentValue = str | int | float | bool | None
+Pooling = Literal["pooled", "class", "class+mean", "token mean"]
+POOLINGS: tuple[Pooling, ...] = ("pooled", "class", "class+mean", "token mean")
+"""How one vector is made of a tile: as the network pools by itself, the class token, that joined with the
+mean of the patch tokens, or the mean of the patch tokens."""
 _Card = TypeVar("_Card", bound="EncoderSpec | ModelCard | FamiliarityCard | AnswerSetsCard")
 
 
@@ -51,7 +55,7 @@ class EncoderSpec:
     Parameters
     ----------
     name : str
-        "alexnet", or "timm:" and the name of a timm model.
+        "alexnet", "timm:" and the name of a timm model, or "transformers:" and the class of a model there.
     tile_px : int
         Side of the tiles it takes, pixels.
     mean, std : tuple of 3 float
@@ -63,6 +67,16 @@ class EncoderSpec:
         `napari_her2.models.encoders.weights_digest`) or "random" (nothing learnt).
     arguments : mapping
         What else the encoder is built with.
+    contract : str
+        Under which name of `napari_her2.models.encoder_contracts` it is known; empty for any other.
+    pooling : str
+        How one vector is made of what it gives, of `POOLINGS`.
+    input_px : int or None
+        Side of what the network sees, pixels; None: the tile as it is.
+    resized_px : int or None
+        Side that a tile is brought to before its middle, ``input_px`` wide, is taken; None: ``input_px``.
+    hub : str
+        Where the weights once came from, "id@revision", for people to read: nothing ever opens it.
     """
 
     name: str
@@ -72,6 +86,11 @@ class EncoderSpec:
     dim: int
     weights: str = "bundled"
     arguments: Mapping[str, ArgumentValue] = field(default_factory=dict)
+    contract: str = ""
+    pooling: str = POOLINGS[0]
+    input_px: int | None = None
+    resized_px: int | None = None
+    hub: str = ""
 
     def __post_init__(self) -> None:
         check.line(self, "name")
@@ -86,6 +105,30 @@ class EncoderSpec:
                 "encoder.weights", "must be bundled, random or sha256: and 64 hexadecimal digits"
             )
         _set(self, "arguments", check.arguments("encoder.arguments", self.arguments))
+        self._check_contract()
+
+    def _check_contract(self) -> None:
+        for name in ("contract", "hub"):
+            if getattr(self, name) != "":
+                check.line(self, name)
+        if self.pooling not in POOLINGS:
+            raise check.wrong("encoder.pooling", f"must be one of {', '.join(POOLINGS)}")
+        for name in ("input_px", "resized_px"):
+            if getattr(self, name) is not None:
+                check.integer(self, name, 8, 4096)
+        if self.resized_px is not None and self.resized_px < (self.input_px or 4097):
+            raise check.wrong("encoder.resized_px", "must not be smaller than input_px")
+
+    def to_values(self) -> dict[str, Any]:
+        """Return its fields for a card: without those of later versions where they say nothing."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if _UNSET.get(name, ...) != value}
+
+
+_UNSET: Mapping[str, object] = {
+    "contract": "", "pooling": POOLINGS[0], "input_px": None, "resized_px": None, "hub": "",
+}  # fmt: skip
+"""Fields that came later, and what they say nothing with: a card without them stays the text it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +274,7 @@ class ModelCard:
         """Return the card as JSON, always the same text for the same card."""
         values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
         if self.encoder is not None:
-            values["encoder"] = {item.name: getattr(self.encoder, item.name) for item in fields(self.encoder)}
+            values["encoder"] = self.encoder.to_values()
         for name in _PARTS:
             part = values.pop(name)
             if part is not None:  # so that the card of a model without them stays the text it was

@@ -99,7 +99,7 @@ def arguments(name: str, value: object) -> Mapping[str, str | int | float | bool
     """Return what a network is built with: short texts, numbers, true, false and null."""
     checked: dict[str, str | int | float | bool | None] = {}
     for key, item in _items(name, value).items():
-        if isinstance(item, str) and not _is_short(item, _MAX_LINE):
+        if isinstance(item, str) and item != "" and not _is_short(item, _MAX_LINE):
             raise wrong(f"{name}.{key}", "must be a short text")
         if isinstance(item, int | float) and not abs(item) < _MAX_NUMBER:
             raise wrong(f"{name}.{key}", "must be a number below 10^18")

@@ -2,7 +2,8 @@
 
 ``alexnet`` is the convolutional part of AlexNet (Krizhevsky, One weird trick for parallelizing
 convolutional neural networks, 2014, arXiv:1404.5997) on 96 px tiles, 1024 features, as in Abdulsadig et
-al. (arXiv:2411.05028). ``timm:NAME`` is any model of timm, pooled as timm pools it.
+al. (arXiv:2411.05028). ``timm:NAME`` is any model of timm. Encoders of tissue that are known by a name of
+their own ("uni", "virchow2") are built as `napari_her2.models.encoder_contracts` has it.
 
 Tiles stay uint8 until they are on the device and are normalised there, in float32. The normalisation is
 not folded into the first convolution: that pads with zeros after normalisation, which in raw pixels means
@@ -21,21 +22,27 @@ import torch
 from torch import Tensor, nn
 
 from napari_her2.errors import ModelError
-from napari_her2.models.card import EncoderSpec
-from napari_her2.models.timm_backbones import build_timm, fetch
+from napari_her2.models.backbones import (
+    build_backbone,
+    load_backbone,
+    loaded_backbone,
+    measured,
+    own_tensors,
+)
+from napari_her2.models.encoder_contracts import EncoderContract, alias_of, contract_of, with_pooling
+from napari_her2.models.foreign_weights import PICKLES, read_checkpoint
+from napari_her2.models.known_encoders import check_as_known, check_built_here, published_tensors
+from napari_her2.models.known_encoders import spec_of as spec_of
+from napari_her2.models.token_pooling import pooled, prefix_tokens, to_input
 from napari_her2.models.weights_file import check_tensors, read_weights, weights_digest, write_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import TypeVar
 
-    from napari_her2.models.card import ArgumentValue
+    from napari_her2.models.card import ArgumentValue, EncoderSpec, Pooling
     from napari_her2.models.weights_header import TensorClaim
 
-    _Of = TypeVar("_Of")
-
-ALEXNET_TILE_PX = 96
-ALEXNET_DIM = 1024
+Weights = Literal["random", "pretrained", "installed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class PatchEncoder(nn.Module):
     ----------
     spec : EncoderSpec
     backbone : nn.Module
-        Takes normalised (B, 3, t, t) float, gives (B, D).
+        Takes normalised (B, 3, t, t) float, gives (B, D), or tokens (B, T, D) that the spec says how to pool.
 
     Attributes
     ----------
@@ -114,12 +121,13 @@ class PatchEncoder(nn.Module):
                 f"The encoder {self.spec.name} takes RGB tiles of {size} x {size} pixels, not of shape "
                 f"{tuple(images.shape)}: read the tiles at {size} px."
             )
-        features: Tensor = self.backbone(self.normalise(images))
-        return features.float()
+        output: Tensor = self.backbone(self.normalise(images))
+        return pooled(output, self.spec.pooling, prefix_tokens(self.backbone)).float()
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Prepare pixels: (B, 3, t, t) uint8 to float32, normalised, channels_last."""
+        """Prepare pixels: (B, 3, t, t) uint8 to float32, as large as the network wants, channels_last."""
         pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        pixels = to_input(pixels, self.spec.input_px, self.spec.resized_px)
         return pixels.sub_(self.shift).mul_(self.gain)
 
     def train(self, mode: bool = True) -> PatchEncoder:
@@ -143,47 +151,19 @@ class PatchEncoder(nn.Module):
         """SHA-256 over the spec and the weights, in hexadecimal: two encoders that share it agree."""
         spec = self.spec
         salt = f"{spec.name} {spec.tile_px} {spec.mean} {spec.std} {sorted(spec.arguments.items())}"
+        if (spec.pooling, spec.input_px) != ("pooled", None):
+            salt += f" {spec.pooling} {spec.input_px} {spec.resized_px}"
         return weights_digest(self.backbone.state_dict(), salt)
-
-
-class _AlexNetFeatures(nn.Module):
-    """The convolutional part of AlexNet, flattened channel by channel; layers named as in torchvision.
-
-    Built here because importing torchvision takes longer than scoring a small slide; it is needed for its
-    pretrained weights alone.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(kernel_size=3, stride=2),
-            nn.Conv2d(64, 192, kernel_size=5, padding=2),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(kernel_size=3, stride=2),
-            nn.Conv2d(192, 384, kernel_size=3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(384, 256, kernel_size=3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, 256, kernel_size=3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(kernel_size=3, stride=2),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        # flatten() follows the axes (C, H, W) whatever the memory layout is.
-        features: Tensor = self.features(images)
-        return features.flatten(1)
 
 
 def build_encoder(
     name: str,
     *,
-    weights: Literal["random", "pretrained"] | Path = "random",
+    weights: Weights | Path = "random",
     tile_px: int | None = None,
     normalisation: str | None = None,
     arguments: Mapping[str, ArgumentValue] | None = None,
+    pooling: Pooling | None = None,
     seed: int = 0,
 ) -> PatchEncoder:
     """Build a patch encoder.
@@ -191,17 +171,21 @@ def build_encoder(
     Parameters
     ----------
     name : str
-        "alexnet" or "timm:NAME" ("timm:resnet18.a1_in1k").
-    weights : "random", "pretrained" or Path
-        "pretrained" may download through torchvision or timm: nothing else ever does. A path is a local
-        .safetensors file.
+        A name of `napari_her2.models.encoder_contracts` ("uni"), "alexnet" or "timm:NAME"
+        ("timm:resnet18.a1_in1k").
+    weights : "random", "pretrained", "installed" or Path
+        "installed" takes those in the folder of encoders. "pretrained" may download: nothing else ever does.
+        A path is a local file, ``.safetensors`` or a checkpoint of PyTorch with tensors alone.
     tile_px : int, optional
-        Side of the tiles; by default 96 for AlexNet and what timm says of the model.
+        Side of the tiles; by default that of the contract, 96 for AlexNet, what timm says of its model.
     normalisation : str, optional
-        Key of `NORMALISATIONS`; by default what the file with the weights says (`save_encoder`), else what
-        timm says of the model; for AlexNet that of ImageNet, and none with random weights.
+        Key of `NORMALISATIONS`; by default that of the contract, or what the file with the weights says
+        (`save_encoder`), else what timm says of the model; for AlexNet that of ImageNet, and none with random
+        weights.
     arguments : mapping, optional
         Handed to ``timm.create_model``.
+    pooling : str, optional
+        Another pooling than that of the contract; for a model of timm, how its tokens are pooled.
     seed : int, default 0
         Of random weights.
 
@@ -215,21 +199,23 @@ def build_encoder(
     ModelError
         If the name is unknown, the tile size does not fit, or the weights cannot be had.
     """
-    backbone, spec = _build(
-        name, tile_px, pretrained=weights == "pretrained", arguments=dict(arguments or {}), seed=seed
-    )
-    if isinstance(weights, Path):
-        file = read_weights(weights)
-        load_backbone(backbone, file.tensors, weights.name)
-        spec = _as_stated(spec, file.metadata, weights.name)
-    elif weights not in ("random", "pretrained"):
-        raise ModelError(f"Encoder weights are random, pretrained or a path, not {weights!r}.")
+    if not isinstance(weights, Path) and weights not in ("random", "pretrained", "installed"):
+        raise ModelError(
+            f"Encoder weights are installed, random, pretrained or a path, not {str(weights)!r:.80}."
+        )
+    if _has_contract(name):
+        if arguments:
+            raise ModelError(
+                f"{name} is built as it is known: leave its arguments out, or name it timm:NAME."
+            )
+        encoder = _by_contract(contract_of(name), weights, tile_px, pooling, seed)
+        spec, backbone = encoder.spec, encoder.backbone
+    else:
+        spec, backbone = _by_network(name, weights, tile_px, dict(arguments or {}), pooling, seed)
     if normalisation is None and name == "alexnet" and weights == "random":
         normalisation = "none"
     if normalisation is not None:
         spec = _with_normalisation(spec, normalisation)
-    if weights != "random":
-        spec = replace(spec, weights=f"sha256:{weights_digest(backbone.state_dict())}")
     return PatchEncoder(spec, backbone)
 
 
@@ -252,13 +238,14 @@ def check_encoder_fits(spec: EncoderSpec, claims: Mapping[str, TensorClaim], sou
         If it cannot be built, or needs other tensors.
     """
     with torch.device("meta"):
-        backbone, built = _build(spec.name, spec.tile_px, arguments=spec.arguments)
-    if built.dim != spec.dim:
+        backbone, _ = build_backbone(spec.name, spec.tile_px, arguments=spec.arguments)
+        dim = measured(backbone, spec).dim
+    if dim != spec.dim:
         raise ModelError(
-            f"The card says that {spec.name} gives {spec.dim} features, but it gives {built.dim}: "
+            f"The card says that {spec.name} gives {spec.dim} features, but it gives {dim}: "
             f"the model is damaged, or made for another version of the encoder."
         )
-    check_tensors(backbone.state_dict(), _own(backbone, claims), source)
+    check_tensors(backbone.state_dict(), own_tensors(backbone, claims), source)
 
 
 def encoder_from_spec(spec: EncoderSpec, tensors: Mapping[str, Tensor], source: str) -> PatchEncoder:
@@ -275,9 +262,7 @@ def encoder_from_spec(spec: EncoderSpec, tensors: Mapping[str, Tensor], source: 
     -------
     PatchEncoder
     """
-    backbone, _ = _build(spec.name, spec.tile_px, arguments=spec.arguments, dim=spec.dim)
-    load_backbone(backbone, tensors, source)
-    return PatchEncoder(spec, backbone)
+    return PatchEncoder(spec, loaded_backbone(spec, tensors, source))
 
 
 def save_encoder(path: Path, encoder: PatchEncoder) -> None:
@@ -300,80 +285,65 @@ def save_encoder(path: Path, encoder: PatchEncoder) -> None:
     write_weights(path, encoder.backbone.state_dict(), stated)
 
 
-def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load weights into a backbone, strictly, whoever saved them.
-
-    Accepts the names of the backbone itself, of the whole torchvision AlexNet (its classifier is left
-    out), of a timm model with its classifier, and any of these below "module." as DataParallel saves.
-
-    Parameters
-    ----------
-    backbone : nn.Module
-    tensors : mapping of str to Tensor
-    source : str
-        Named in messages.
-
-    Raises
-    ------
-    ModelError
-        If they are not the weights of this encoder.
-    """
-    given = _own(backbone, tensors)
-    check_tensors(backbone.state_dict(), given, source)
-    backbone.load_state_dict(given)
+def _has_contract(name: str) -> bool:
+    return name != "alexnet" and ":" not in name and bool(alias_of(name))
 
 
-def _own(backbone: nn.Module, tensors: Mapping[str, _Of]) -> dict[str, _Of]:
-    """Tensors by the names of the backbone, without those of a classifier that it has no use for."""
-    wanted, heads = backbone.state_dict().keys(), _head_prefixes(backbone)
-    given = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
-    return {key: value for key, value in given.items() if key in wanted or not key.startswith(heads)}
-
-
-def _build(
-    name: str,
+def _by_contract(
+    known: EncoderContract,
+    weights: Weights | Path,
     tile_px: int | None,
-    *,
-    arguments: Mapping[str, ArgumentValue],
-    pretrained: bool = False,
-    seed: int = 0,
-    dim: int | None = None,
-) -> tuple[nn.Module, EncoderSpec]:
-    """Backbone and spec of a name; a length of the features that is known need not be measured."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if name == "alexnet":
-            return _build_alexnet(tile_px, pretrained=pretrained, arguments=arguments)
-        if name.startswith("timm:") and len(name) > 5:
-            return build_timm(name, tile_px, pretrained=pretrained, arguments=arguments, dim=dim)
-    raise ModelError(f"There is no encoder called {name!r}: use alexnet, or timm: and a model of timm.")
+    pooling: Pooling | None,
+    seed: int,
+) -> PatchEncoder:
+    contract = known if pooling is None else with_pooling(known, pooling)
+    check_built_here(contract)
+    if weights == "random":
+        spec = spec_of(contract, tile_px=tile_px)
+        backbone, _ = build_backbone(spec.name, spec.tile_px, arguments=spec.arguments, seed=seed)
+        check_as_known(contract, measured(backbone, spec), prefix_tokens(backbone))
+        return PatchEncoder(spec, backbone)
+    from napari_her2.models.encoder_folder import installed_weights
+
+    if isinstance(weights, Path):
+        tensors, hub, source = published_tensors(contract, weights), "", weights.name
+    else:
+        found = installed_weights(contract.name, may_fetch=weights == "pretrained")
+        tensors, hub, source = dict(read_weights(found.path).tensors), found.provenance, found.path.name
+    backbone = loaded_backbone(spec_of(contract, tile_px=tile_px), tensors, source)
+    digest = weights_digest(backbone.state_dict())
+    spec = spec_of(contract, digest, tile_px=tile_px, hub=hub)
+    check_as_known(contract, measured(backbone, spec), prefix_tokens(backbone))
+    return PatchEncoder(spec, backbone)
 
 
-def _head_prefixes(backbone: nn.Module) -> tuple[str, ...]:
-    """Names below which the original model keeps its classifier, which an encoder has no use for."""
-    named = getattr(backbone, "pretrained_cfg", {}).get("classifier") or "classifier"
-    names = (named,) if isinstance(named, str) else tuple(named)
-    return tuple(f"{name}." for name in names)
-
-
-def _build_alexnet(
-    tile_px: int | None, *, pretrained: bool, arguments: Mapping[str, ArgumentValue]
-) -> tuple[nn.Module, EncoderSpec]:
-    size = ALEXNET_TILE_PX if tile_px is None else tile_px
-    if not 95 <= size <= 112:
+def _by_network(
+    name: str,
+    weights: Weights | Path,
+    tile_px: int | None,
+    arguments: dict[str, ArgumentValue],
+    pooling: Pooling | None,
+    seed: int,
+) -> tuple[EncoderSpec, nn.Module]:
+    if pooling in ("class+mean", "token mean") and name.startswith("timm:"):
+        arguments.setdefault("global_pool", "")  # so that it gives its tokens
+    backbone, spec = build_backbone(
+        name, tile_px, pretrained=weights == "pretrained", arguments=arguments, seed=seed
+    )
+    spec = measured(backbone, spec if pooling is None else replace(spec, pooling=pooling))
+    if weights == "installed":
         raise ModelError(
-            f"AlexNet gives {ALEXNET_DIM} features on tiles of 95 to 112 px, not on {size} px: use 96 px."
+            f"{name} is not among the encoders that are known by name: give the file of its weights, or take "
+            f"pretrained ones."
         )
-    if arguments:
-        raise ModelError(f"AlexNet takes no arguments, but was given {', '.join(sorted(arguments))}.")
-    backbone = _AlexNetFeatures()
-    if pretrained:
-        from torchvision.models import AlexNet_Weights  # seconds to import: only for those who need it
-
-        state = fetch(lambda: AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True), "alexnet")
-        load_backbone(backbone, state, "the weights of torchvision")
-    chosen = NORMALISATIONS["imagenet"]
-    return backbone, EncoderSpec("alexnet", size, chosen.mean, chosen.std, ALEXNET_DIM, "random")
+    if isinstance(weights, Path):
+        foreign = weights.suffix.lower() in PICKLES
+        file = None if foreign else read_weights(weights)
+        load_backbone(backbone, read_checkpoint(weights) if file is None else file.tensors, weights.name)
+        spec = _as_stated(spec, {} if file is None else file.metadata, weights.name)
+    if weights != "random":
+        spec = replace(spec, weights=f"sha256:{weights_digest(backbone.state_dict())}")
+    return spec, backbone
 
 
 def _as_stated(spec: EncoderSpec, metadata: Mapping[str, str], source: str) -> EncoderSpec:

@@ -7,10 +7,8 @@ file. Names and arguments may come from a model card of unknown origin, so both 
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-import torch
 from torch import nn
 
 from napari_her2.errors import ModelError
@@ -33,11 +31,17 @@ _NUMBERS: Mapping[str, tuple[float, float]] = {
     "num_heads": (1, 128),
     "mlp_ratio": (0.1, 16),
 }
-_SWITCHES = frozenset({"dynamic_img_size", "no_embed_class", "class_token", "global_pool"})
-_CANNOT = (
+_SWITCHES = frozenset({"dynamic_img_size", "no_embed_class", "class_token"})
+_NAMES: Mapping[str, Mapping[str, object]] = {
+    "global_pool": {name: name for name in ("", "token", "avg", "map", "max", "avgmax")},
+    "act_layer": {"SiLU": nn.SiLU, "GELU": nn.GELU, "ReLU": nn.ReLU},
+    "mlp_layer": dict.fromkeys(("SwiGLUPacked", "SwiGLU", "GluMlp", "Mlp")),
+}
+"""What may be asked for by name, and what it stands for; None: a layer of timm, looked up there."""
+CANNOT = (
     RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, LookupError, AttributeError,
 )  # fmt: skip
-"""What timm raises on arguments that make no network."""
+"""What libraries raise on arguments that make no network."""
 _Fetched = TypeVar("_Fetched")
 
 
@@ -47,7 +51,6 @@ def build_timm(
     *,
     pretrained: bool,
     arguments: Mapping[str, ArgumentValue],
-    dim: int | None = None,
 ) -> tuple[nn.Module, EncoderSpec]:
     """Build a timm model without classifier, and the spec of its preparation.
 
@@ -60,13 +63,12 @@ def build_timm(
     pretrained : bool
         Whether timm may download weights.
     arguments : mapping
-        Handed to ``timm.create_model``; only sizes and switches are allowed.
-    dim : int, optional
-        Length of the features where it is known; otherwise a tile is encoded to see it.
+        Handed to ``timm.create_model``; only sizes, switches and some layers by their names are allowed.
 
     Returns
     -------
     tuple of nn.Module and EncoderSpec
+        With the length of the features not known yet.
 
     Raises
     ------
@@ -77,21 +79,21 @@ def build_timm(
 
     model_name = name.removeprefix("timm:")
     _check_timm(model_name, arguments, known=timm.list_models(), pretrained=pretrained)
+    built_with = {key: _meant(key, value) for key, value in arguments.items()}
 
     def create() -> nn.Module:
-        model: nn.Module = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **arguments)
+        model: nn.Module = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **built_with)
         return model
 
     try:
         backbone = fetch(create, name) if pretrained else create()
-    except _CANNOT as error:
-        raise ModelError(f"timm cannot build {model_name!r}: {_first_line(error)}.") from error
+    except CANNOT as error:
+        raise ModelError(f"timm cannot build {model_name!r}: {first_line(error)}.") from error
     data = timm.data.resolve_model_data_config(backbone)
     size = data["input_size"][-1] if tile_px is None else tile_px
-    spec = EncoderSpec(
+    return backbone, EncoderSpec(
         name, size, tuple(data["mean"]), tuple(data["std"]), dim=1, weights="random", arguments=arguments
     )
-    return backbone, replace(spec, dim=_measure_dim(backbone, spec) if dim is None else dim)
 
 
 def _check_timm(
@@ -108,36 +110,54 @@ def _check_timm(
         near = difflib.get_close_matches(model_name.partition(".")[0], known, n=3)
         hint = f" Close names: {', '.join(near)}." if near else ""
         raise ModelError(f"timm has no model called {model_name!r}.{hint}")
+    check_arguments(arguments, _NUMBERS, _SWITCHES, _NAMES)
+
+
+def check_arguments(
+    arguments: Mapping[str, ArgumentValue],
+    numbers: Mapping[str, tuple[float, float]],
+    switches: frozenset[str],
+    names: Mapping[str, Mapping[str, object]],
+) -> None:
+    """Refuse arguments that are not on the lists: numbers with their range, switches, values by name.
+
+    Raises
+    ------
+    ModelError
+    """
     for key, value in arguments.items():
-        if key not in _NUMBERS and key not in _SWITCHES:
+        if key not in numbers and key not in switches and key not in names:
             raise ModelError(
                 f"The encoder argument {key}={value!r:.40} is not allowed; allowed are "
-                f"{', '.join(sorted({*_NUMBERS, *_SWITCHES}))}."
+                f"{', '.join(sorted({*numbers, *switches, *names}))}."
             )
-        if key in _SWITCHES or value is None:
+        if value is None:
             continue
-        low, high = _NUMBERS[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ModelError(
-                f"The encoder argument {key}={value!r:.40} is not allowed: it must be from {low:g} to "
-                f"{high:g}."
-            )
+        if key in names:
+            if not isinstance(value, str) or value not in names[key]:
+                allowed = ", ".join(repr(name) for name in names[key])
+                raise ModelError(f"The encoder argument {key}={value!r:.40} is not allowed: use {allowed}.")
+        elif key in switches:
+            if not isinstance(value, bool):
+                raise ModelError(
+                    f"The encoder argument {key}={value!r:.40} is not allowed: use true or false."
+                )
+        else:
+            low, high = numbers[key]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise ModelError(
+                    f"The encoder argument {key}={value!r:.40} is not allowed: it must be from {low:g} to "
+                    f"{high:g}."
+                )
 
 
-def _measure_dim(backbone: nn.Module, spec: EncoderSpec) -> int:
-    """Length of the features, from one black tile: what models state and give is not always the same."""
-    backbone.eval()
-    try:
-        with torch.inference_mode():
-            features = backbone(torch.zeros(1, 3, spec.tile_px, spec.tile_px))
-    except _CANNOT as error:
-        raise ModelError(
-            f"{spec.name} does not take tiles of {spec.tile_px} px ({_first_line(error)}): "
-            f"use the size it was made for."
-        ) from error
-    if features.ndim != 2:
-        raise ModelError(f"{spec.name} gives no feature vector a tile, but shape {tuple(features.shape)}.")
-    return int(features.shape[1])
+def _meant(key: str, value: ArgumentValue) -> object:
+    """Return what timm is handed for a value that stands in a card."""
+    if key == "mlp_layer" and isinstance(value, str):
+        from timm import layers
+
+        return getattr(layers, value)
+    return _NAMES[key][value] if key in _NAMES and isinstance(value, str) else value
 
 
 def fetch(download: Callable[[], _Fetched], name: str) -> _Fetched:
@@ -146,10 +166,11 @@ def fetch(download: Callable[[], _Fetched], name: str) -> _Fetched:
         return download()
     except Exception as error:  # the network libraries below raise types of their own
         raise ModelError(
-            f"The pretrained weights of {name} could not be downloaded ({_first_line(error)}). Check the "
+            f"The pretrained weights of {name} could not be downloaded ({first_line(error)}). Check the "
             f"network, or download them as .safetensors elsewhere and give that file."
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says, short enough for a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

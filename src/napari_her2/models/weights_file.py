@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from napari_her2.models.weights_header import (
 from napari_her2.whole_files import replaced_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -108,19 +109,21 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """
     # The library writes metadata in the order of a hash table, which changes from run to run.
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    blobs, offset = [], 0
-    for name in sorted(tensors, key=lambda key: (-tensors[key].element_size(), key)):
-        blob = _tensor_bytes(tensors[name])
+    names, offset = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key)), 0
+    for name in names:
+        tensor = tensors[name]
+        end = offset + tensor.numel() * tensor.element_size()
         header[name] = {
-            "dtype": _TYPE_NAMES[tensors[name].dtype],
-            "shape": list(tensors[name].shape),
-            "data_offsets": [offset, offset + len(blob)],
+            "dtype": _TYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, end],
         }
-        offset += len(blob)
-        blobs.append(blob)
+        offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    write_whole(path, len(text).to_bytes(LENGTH_BYTES, "little") + text + b"".join(blobs))
+    start = len(text).to_bytes(LENGTH_BYTES, "little") + text
+    # One tensor at a time: the largest encoders have 5 GB, and need not be held twice.
+    _write(path, itertools.chain([start], (_tensor_bytes(tensors[name]) for name in names)))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -137,10 +140,15 @@ def write_whole(path: Path, data: bytes) -> None:
     ModelError
         If it cannot be written; what was there before stays.
     """
+    _write(path, [data])
+
+
+def _write(path: Path, parts: Iterable[bytes]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(path) as file, file.open("wb") as out:
-            out.write(data)
+            for part in parts:
+                out.write(part)
             out.flush()
             os.fsync(out.fileno())
     except OSError as error:

@@ -56,7 +56,8 @@ ARCHITECTURES = {"ABMIL": "abmil-plain", "gated ABMIL": "abmil"}
 def write_fold(folder: Path, bags: list[Bag], part: list[str]) -> Path:
     """Write features, standardised by the bags that teach, and the manifest of a fold."""
     seen = np.concatenate([bag.features for bag, own in zip(bags, part, strict=True) if own == "train"])
-    mean, deviation = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-8)
+    mean, deviation = seen.mean(axis=0), seen.std(axis=0)
+    deviation = np.where(deviation > 1e-8, deviation, 1.0)
     path = folder / "manifest.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -103,6 +103,14 @@ def test_batches_of_large_tiles_are_small_on_a_cpu():
     assert default_batch(EXACT, 16) == 256
 
 
+def test_batches_of_large_tiles_are_small_on_a_gpu():
+    gpu = replace(EXACT, torch_device=torch.device("cuda:0"))
+    pixels = [default_batch(gpu, tile) * tile**2 for tile in (96, 224, 256, 512, 1024)]
+    assert max(pixels) <= 256 * 256**2
+    assert default_batch(gpu, 224) == 256
+    assert default_batch(gpu, 1024) == 16
+
+
 def test_a_larger_region_embeds_only_what_is_new(he_slide, tiny_bundle, device):
     with open_slide(he_slide) as slide:
         counting = CountingSlide(slide)

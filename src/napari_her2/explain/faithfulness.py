@@ -34,6 +34,7 @@ import torch
 from napari_her2.errors import JobFailed
 from napari_her2.explain.gradcam import evaluating, grad_cam, upsample_maps
 from napari_her2.explain.masks import move_maps, pixel_ranks, unit_maps
+from napari_her2.models.shortage import Portions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -264,8 +265,9 @@ def faithfulness_steps(
     total = 2 + 2 * steps * (1 + draws)
     found: list[NDArray[np.float64]] = []
     yield 0, total
+    portions = Portions(predict, "a single field")
     for batch in _batched(variants, batch_size):
-        found.append(predict(batch).double().cpu().numpy())
+        found.append(portions(batch).cpu().double().numpy())
         yield sum(map(len, found)), total
     probabilities = np.concatenate(found)
     explained, predicted = probabilities[:, class_index], probabilities.argmax(axis=1)

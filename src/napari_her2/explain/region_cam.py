@@ -28,6 +28,7 @@ from napari_her2.explain.fields import REGION_CAM
 from napari_her2.explain.geometries import PlacedImage
 from napari_her2.explain.gradcam import grad_cam, upsample_maps
 from napari_her2.explain.maps import limits_of
+from napari_her2.models.shortage import Portions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -322,6 +323,10 @@ def region_cam_steps(
     canvas = Canvas(layout)
     damaged = [np.empty(0, np.int64)]
     device = next(model.parameters()).device
+    portions = Portions(
+        lambda tiles: grad_cam(model, preparation(tiles), class_index, layer),
+        "a single field",
+    )
     done = 0
     yield done, len(corners)
     squares = slide.squares(corners / cells, tile_px=tile_px, mpp=mpp, batch_size=batch_size, threads=threads)
@@ -329,8 +334,7 @@ def region_cam_steps(
         for batch in batches:
             if len(batch.images):
                 tiles = torch.from_numpy(batch.images).to(device)
-                cams = grad_cam(model, preparation(tiles), class_index, layer)
-                values = upsample_maps(cams, (cells, cells)).cpu().numpy()
+                values = upsample_maps(portions(tiles), (cells, cells)).cpu().numpy()
                 for number, one in zip(batch.number, values, strict=True):
                     canvas.add(corners[number], one)
             damaged.append(batch.corrupt)

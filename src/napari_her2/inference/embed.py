@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_her2.slide.tiles import TileBatch
 
 STAGE = "Embedding tiles"
-_GPU_BATCH = 256
+_GPU_BATCH_PIXELS = 256 * 256 * 256
 # On a CPU reading and computing share the cores, and every change from one to the other costs: large
 # batches for small tiles. But a batch is also what a cancel waits for, so it is bounded in pixels.
 _CPU_BATCH_PIXELS = 256 * 96 * 96
@@ -128,11 +128,10 @@ def default_batch(device: Device, tile_px: int) -> int:
     Returns
     -------
     int
-        256 on a GPU and for tiles of 96 px on a CPU, fewer of larger tiles there.
+        256, or fewer of tiles above 256 px on a GPU and above 96 px on a CPU.
     """
-    if device.torch_device.type != "cpu":
-        return _GPU_BATCH
-    return max(8, min(256, _CPU_BATCH_PIXELS // tile_px**2))
+    pixels = _CPU_BATCH_PIXELS if device.torch_device.type == "cpu" else _GPU_BATCH_PIXELS
+    return max(8, min(256, pixels // tile_px**2))
 
 
 def embed_steps(

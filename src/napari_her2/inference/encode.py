@@ -15,6 +15,7 @@ from torch import nn
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.precision import VARIABLE, name_of
+from napari_her2.models.shortage import is_out_of_memory, release
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 MIN_COSINE = 0.999
 MAX_RELATIVE_ERROR = 0.05
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
-_OUT_OF_MEMORY_TEXTS = (
-    "out of memory",  # CUDA, HIP and MPS
-    "can't allocate memory",  # the CPU allocator on Linux and macOS
-    "not enough memory",  # the CPU allocator on Windows
-    "alloc_failed",  # cuBLAS and cuDNN
-)
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _moving = threading.Lock()
@@ -222,7 +217,7 @@ class EncoderRunner:
         # Outside the handler: only now are the frames that hold the failed attempt's tensors gone.
         self.batch_limit = max(1, len(batch) // 2)
         self._memory_note = f"memory was short: {self.batch_limit} tiles at once"
-        _release(self.device)
+        release(self.device.torch_device)
         return None
 
     def _forward(self, batch: torch.Tensor, autocast: torch.dtype | None) -> torch.Tensor:
@@ -254,7 +249,7 @@ class EncoderRunner:
             try:
                 _compared[key] = self._compare(wanted)
             except (RuntimeError, MemoryError) as error:
-                _release(self.device)
+                release(self.device.torch_device)
                 if is_out_of_memory(error):
                     return "memory was too short to try a lower precision"
                 return f"{name_of(wanted)} does not work with this encoder here"
@@ -320,6 +315,7 @@ def agreement(exact: torch.Tensor, rough: torch.Tensor) -> tuple[float, float]:
     """
     if not bool(torch.isfinite(exact).all()) or not bool(torch.isfinite(rough).all()):
         return 0.0, float("inf")
+    exact, rough = exact.cpu(), rough.cpu()  # not every device has float64
     peak = float(exact.abs().max())
     if peak == 0.0:
         return (1.0, 0.0) if not bool(rough.any()) else (0.0, float("inf"))
@@ -327,14 +323,6 @@ def agreement(exact: torch.Tensor, rough: torch.Tensor) -> tuple[float, float]:
     # A tile without any activation has no direction; the relative error alone speaks for it.
     cosine[(exact.abs().amax(1) == 0) & (rough.abs().amax(1) == 0)] = 1.0
     return float(cosine.min()), float((exact - rough).abs().max()) / peak
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of the computation says that memory ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY_TEXTS)
 
 
 def _copy_back(parts: list[torch.Tensor]) -> PendingFeatures:
@@ -346,14 +334,6 @@ def _copy_back(parts: list[torch.Tensor]) -> PendingFeatures:
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(parts[0].device))
     return PendingFeatures(tuple(copies), event)
-
-
-def _release(device: Device) -> None:
-    """Give unused memory back to the device before the next attempt."""
-    if device.torch_device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.torch_device.type == "mps":
-        torch.mps.empty_cache()
 
 
 def _memory_advice(device: Device, what: str) -> str:

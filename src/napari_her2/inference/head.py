@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.encode import is_out_of_memory, placed
+from napari_her2.inference.encode import placed
 from napari_her2.models.architectures import ARCHITECTURES
+from napari_her2.models.shortage import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

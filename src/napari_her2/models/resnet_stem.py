@@ -124,7 +124,7 @@ class ResNetStem(nn.Module):
         if not int(below[0, -1]):
             raise ModelError("There is no image to measure the stem on: give at least one training image.")
         # The upper edge of the bin in which the quantile falls.
-        rank = torch.ceil(quantile * below[:, -1:].double()).long()
+        rank = torch.ceil(quantile * below[:, -1:].cpu().double()).long().to(below.device)
         ceiling = (torch.searchsorted(below, rank).squeeze(1) + 1) * width
         self.ceiling.copy_(ceiling.clamp_min(_LOWEST_CEILING * float(ceiling.max())))
 

@@ -182,8 +182,8 @@ def patch_probabilities(
     with torch.inference_mode():
         for first in range(0, len(patches.labels), size):
             pixels = torch.from_numpy(patches.images[first : first + size]).permute(0, 3, 1, 2).float()
-            logits = task(pixels.to(device.torch_device)).double()
-            found.append(torch.softmax(logits, dim=1).cpu())
+            logits = task(pixels.to(device.torch_device)).cpu().double()
+            found.append(torch.softmax(logits, dim=1))
             report(first + len(pixels))
     task.cpu()
     return torch.cat(found).numpy()

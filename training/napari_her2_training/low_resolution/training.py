@@ -207,8 +207,8 @@ def predict_images(
             batch = images.batch(range(first, min(first + at_once, len(images)))).float()
             pixels = _prepared(batch.to(device.torch_device))
             seen = [one for _, one in zip(range(min(views, VIEWS)), dihedral(pixels), strict=False)]
-            probabilities = [torch.softmax(model(one).double(), dim=1) for one in seen]
-            parts.append(torch.stack(probabilities).mean(dim=0).cpu())
+            probabilities = [torch.softmax(model(one).cpu().double(), dim=1) for one in seen]
+            parts.append(torch.stack(probabilities).mean(dim=0))
             report(min(first + at_once, len(images)))
     model.cpu()
     joined = per_slide(torch.cat(parts), images)

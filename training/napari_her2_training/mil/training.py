@@ -112,7 +112,7 @@ class MILTask(Task):
         """Loss and probabilities of a slide."""
         features, label = batch
         output = self.head(features)
-        return mil_loss(output, label, self.options).total, output.probabilities.double().cpu()
+        return mil_loss(output, label, self.options).total, output.probabilities.cpu().double()
 
     def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
         """Mean loss and macro F1 over the validation slides."""

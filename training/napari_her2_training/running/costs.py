@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.encode import is_out_of_memory
+from napari_her2.models.shortage import is_out_of_memory
 from napari_her2_training.findings import Cost
 
 if TYPE_CHECKING:

@@ -104,7 +104,7 @@ class WSMCLTask(Task):
         he, ihc, label = batch
         output = self.model(he, ihc)
         terms = wsmcl_loss(output, label, self.model.log_scale, self.options)
-        return terms.total, output.probabilities.double().cpu()
+        return terms.total, output.probabilities.cpu().double()
 
     def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
         """Mean loss and macro AUC of the head for both slides."""

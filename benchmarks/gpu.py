@@ -48,14 +48,15 @@ if TYPE_CHECKING:
 
 Found = tuple["NDArray[np.floating]", int]
 """What a path computed, flattened, and of how many tiles, fields or epochs."""
-HEAD = '[model]\nname = "gpu"\ntraining_data = "phantom"\n[data]\nvalidation = 0.5\n'
+HEAD = '[model]\nname = "gpu"\ntraining_data = "phantom"\n[data]\nvalidation = 0.5\ncheck_stains = false\n'
 TINY = HEAD + 'test = 0\nclasses = "scores"\n'
 TRAININGS = {
     "attention-mil": HEAD + "[pretraining]\nepochs = 1\npatches_per_slide = 40\n[head]\nepochs = 2\n",
     "wsmcl": HEAD + 'tile_px = 96\n[encoder]\nname = "alexnet"\n[head]\nepochs = 2\nk = 50\n',
     "mil": TINY + "[tiles]\ntile_px = 96\n[head]\nepochs = 2\n",
-    "corr-a-net": HEAD + "tile_px = 512\nfield_px = 128\n[network]\ndim = 16\nepochs = 1\n",
-    "predictor": HEAD + 'tile_px = 512\nfield_px = 128\n[predictor]\ninput = "H&E"\nepochs = 1\n',
+    "corr-a-net": HEAD + "tile_px = 128\nfield_px = 32\n[network]\ndim = 8\nepochs = 1\n",
+    "predictor": HEAD
+    + 'tile_px = 128\nfield_px = 32\n[predictor]\narchitecture = "tinynet-e"\ninput = "H&E"\nepochs = 1\n',
     "low-resolution": TINY + '[image]\nsize_px = 128\n[network]\nvariant = "atto"\n[learning]\nepochs = 2\n',
     "patches": TINY + '[patches]\nper_slide = 16\n[network]\nvariant = "atto"\n[learning]\nepochs = 2\n',
 }

@@ -237,9 +237,23 @@ class DoubtConfig:
         return self.familiarity or self.sets
 
 
+@dataclass(frozen=True, slots=True)
+class StoppingConfig:
+    """[stopping]: when learning ends before its last epoch. The weights are those of the best epoch anyway.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs in a row that are no better than the best, after which learning ends; 0: it never does, as in
+        all published protocols of these methods. A schedule of the learning rate is cut off then.
+    """
+
+    patience: int = key(0, low=0, high=100_000)
+
+
 NO_DOUBT = DoubtConfig(familiarity=False, sets=False)
 """Of models that are only compared."""
-PUBLISHED, DOUBT = "published", "doubt"
+PUBLISHED, DOUBT, STOPPING = "published", "doubt", "stopping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +276,8 @@ class RunConfig:
         """
         values = self.sections()
         values.pop(DOUBT, None)  # it changes no weight
+        if values.get(STOPPING) == asdict(StoppingConfig()):
+            del values[STOPPING]  # as before there was the section
         del values["data"]["manifest"], values["compute"]["device"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -308,6 +324,7 @@ class CasesRunConfig(RunConfig):
 
     data: CasesConfig
     doubt: DoubtConfig
+    stopping: StoppingConfig
 
     @property
     def needed(self) -> tuple[Literal["he", "ihc"], ...]:

@@ -54,6 +54,11 @@ class AggregatorConfig:
     max_tiles : int
         A slide is thinned to this many tiles, drawn anew each time it is learnt from; 0 takes all.
     learning_rate, weight_decay : float
+    optimiser : str
+        "adam", or "sgd" with a momentum of 0.9, as ABMIL learnt the classical sets.
+    keep : str
+        Which epoch is kept by the validation slides: that of the best "macro F1", a later one of equals, or
+        that with the fewest wrong answers and of those the lowest loss, "error and loss" (ABMIL).
     balance : str
         "sampler", "weights" or "none", as in [learning].
     """
@@ -67,6 +72,8 @@ class AggregatorConfig:
     max_tiles: int = key(0, low=0)
     learning_rate: float = key(2e-4, above=0.0)
     weight_decay: float = key(1e-5, low=0.0)
+    optimiser: str = key("adam", choices=("adam", "sgd"))
+    keep: str = key("macro F1", choices=("macro F1", "error and loss"))
     balance: str = key("sampler", choices=("sampler", "weights", "none"))
 
     def check(self) -> None:

@@ -118,6 +118,7 @@ class ArmRun(Generic[Config]):
         alike: Hashable = None,
     ) -> Generator[Progress, None, None]:
         """Train the network of a task in a folder of the run, or count it; see `learn_steps`."""
+        task.patience = self.config.stopping.patience
         yield from learn_steps(
             task,
             folder,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
 from napari_her2.errors import JobFailed
@@ -80,7 +80,9 @@ def _fit(
     )
     if task.whole and isinstance(device, Machines) and not device.alone:
         _freeze_unmoved(task.to(device.torch_device))
-    trainer = _trainer(task, device, [keeper, latest, _Reporter(task, stage, report)])
+    stopping = [_Patience(task)] if task.patience else []
+    # Its count of epochs is in the checkpoint of the epoch, so it comes before what writes that.
+    trainer = _trainer(task, device, [*stopping, keeper, latest, _Reporter(task, stage, report)])
     learner = Learner(task)
     with warnings.catch_warnings(), closing(EpochBatches(learner, device.torch_device)) as batches:
         # Batches are drawn ahead by a thread of ours: workers would only copy them.
@@ -160,6 +162,19 @@ class _Keeper(ModelCheckpoint):
         known = moved.get("best_k_models", {})
         moved["best_k_models"] = {str(here / Path(path).name): score for path, score in known.items()}
         super().load_state_dict(moved)
+
+
+class _Patience(EarlyStopping):
+    """Ends learning after so many epochs that were no better; a resumed run does not begin another one."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(
+            task.monitor, mode=task.mode, patience=task.patience, min_delta=0.0, check_finite=False
+        )
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: object) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class _LastOfBest(_Keeper):

@@ -34,6 +34,8 @@ class Task(nn.Module, ABC):
 
     Attributes
     ----------
+    patience : int
+        Epochs in a row without a better measure after which learning ends; 0: it never does.
     monitor, mode, ties : str
         The measure by which the best epoch is kept, whether "min" or "max" of it is best, and whether the
         "first" or the "last" of equals.
@@ -51,14 +53,15 @@ class Task(nn.Module, ABC):
         otherwise, which takes time.
     """
 
-    monitor: ClassVar[str] = "validation_loss"
-    mode: ClassVar[str] = "min"
-    ties: ClassVar[str] = "first"
+    monitor: str = "validation_loss"
+    mode: str = "min"
+    ties: str = "first"
     clip: ClassVar[float | None] = 1.0
     channels_last: ClassVar[bool] = False
     any_side: ClassVar[bool] = False
     stream: ClassVar[int] = 1
     whole: bool = True
+    patience: int = 0
 
     def __init__(
         self, *, seed: int, epochs: int, train_batches: int, validation_batches: int, accumulate: int = 1

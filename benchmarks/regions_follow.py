@@ -74,7 +74,9 @@ def kept_scoring(model: str, tiles: int) -> KeptTiles:
             described = rng.standard_normal((count, len(space.mean)), np.float32) * 0.1 + space.mean
             given = {FEATURES: None, APPEARANCE: None} | {kind: described}
             placed |= placed_in(bundle.familiarity, stain, given[FEATURES], given[APPEARANCE])
-        read.append(replace(slide, numbers=method.numbers(terms, slide), placed=placed).kept())
+        slide = replace(slide, numbers=method.numbers(terms, slide), placed=placed)
+        slide = replace(slide, alone=method.alone(terms, slide)).kept()
+        read.append(slide.settled() if read else slide)
     nothing = tuple(lambda: None for _ in stains)
     return KeptTiles(terms, nothing, stains, whole=read[0].chosen, read=tuple(read))
 

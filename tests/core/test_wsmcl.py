@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_her2.errors import ModelError
-from napari_her2.models import nystrom
+from napari_her2.models import nystrom, nystrom_scoring
 from napari_her2.models.nystrom import (
     NystromAttention,
     exact_attention,
@@ -17,6 +19,7 @@ from napari_her2.models.nystrom import (
     landmark_means,
     nystrom_attention,
 )
+from napari_her2.models.nystrom_scoring import along_bag, only_scored
 from napari_her2.models.wsmcl import WSMCL
 
 
@@ -144,6 +147,43 @@ def test_pieces_do_not_change_the_attention_received(monkeypatch):
     pieces = [exact_attention(q, k, v)[1], nystrom_attention(q, k, v, landmarks=8)[1]]
     for one, other in zip(whole, pieces, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("n", [17, 31, 64, 65, 200])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_bag_that_is_only_scored_gets_the_numbers_of_one_that_is_learnt_from(n, dtype):
+    """The way of learning is that of the dense matrices above, and of PyTorch's own convolution."""
+    torch.manual_seed(3)
+    attend = NystromAttention(width=12, heads=3, landmarks=8).to(dtype).eval()
+    tiles = 2 * bag(n).to(dtype)
+    learnt_from = attend(tiles.clone().requires_grad_())
+    assert learnt_from[0].requires_grad
+    with torch.inference_mode():
+        assert only_scored(tiles, attend.qkv.weight, 8)
+        scored = attend(tiles)
+    near = {"atol": 2e-6, "rtol": 0} if dtype == torch.float32 else {"atol": 1e-12, "rtol": 0}
+    for one, other in zip(scored, learnt_from, strict=True):
+        assert one.dtype == other.dtype
+        torch.testing.assert_close(one, other.detach(), **near)
+
+
+@given(n=st.integers(1, 300), size=st.integers(0, 20))
+@settings(max_examples=20, deadline=None)
+def test_the_convolution_along_a_bag_is_that_of_numpy(n, size):
+    rng = np.random.default_rng(n)
+    value, kernel = rng.normal(size=(n, 3)), rng.normal(size=2 * size + 1)
+    wanted = [np.convolve(column, kernel[::-1])[size : size + n] for column in value.T]
+    found = along_bag(torch.from_numpy(value), torch.from_numpy(kernel))
+    np.testing.assert_allclose(found.numpy(), np.stack(wanted, axis=1), atol=1e-12)
+
+
+def test_what_is_too_large_or_learnt_goes_the_other_way(monkeypatch):
+    weight = torch.zeros(36, 12)
+    assert only_scored(torch.zeros(50, 12), weight, 8)
+    assert not only_scored(torch.zeros(50, 12), weight.clone().requires_grad_(), 8)
+    assert not only_scored(torch.zeros(50, 12, dtype=torch.bfloat16), weight, 8)
+    monkeypatch.setattr(nystrom_scoring, "MOST_VALUES", 799)
+    assert not only_scored(torch.zeros(50, 12), weight, 8)
 
 
 def test_pseudo_inverse_is_that_of_linear_algebra():

@@ -145,11 +145,17 @@ def refuse_nonsense(card: ModelCard, *numbers: Tensor) -> None:
 
 def to_cpu(value: Any) -> Any:  # noqa: ANN401 - of the type that was given
     """Bring a tensor, or the tensors of a tuple or a dataclass, to the CPU; floats become float32."""
+    return on_device(value, torch.device("cpu"))
+
+
+def on_device(value: Any, place: torch.device) -> Any:  # noqa: ANN401 - of the type that was given
+    """Bring a tensor, or the tensors of a tuple or a dataclass, to a device; floats become float32."""
     if isinstance(value, tuple):
-        return tuple(map(to_cpu, value))
+        return tuple(on_device(part, place) for part in value)
     if isinstance(value, torch.Tensor):
-        value = value.cpu()
+        value = value.to(place)
         return value.float() if value.is_floating_point() else value
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{item.name: to_cpu(getattr(value, item.name)) for item in fields(value)})
+        moved = {item.name: on_device(getattr(value, item.name), place) for item in fields(value)}
+        return replace(value, **moved)
     return value

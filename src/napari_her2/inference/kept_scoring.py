@@ -53,6 +53,8 @@ class ReadSlide:
         What the model made of each tile by itself.
     placed : mapping of str to PlacedTiles
         Where its tiles, and squares of its pixels, lie in the spaces of the model.
+    alone : object
+        What the method made of all its tiles together; None for nothing.
     """
 
     slide: SlideRecord
@@ -60,11 +62,16 @@ class ReadSlide:
     embeddings: Embeddings
     numbers: tuple[NDArray[np.floating], ...] = ()
     placed: Mapping[str, PlacedTiles] = field(default_factory=dict)
+    alone: object = None
 
     def kept(self) -> ReadSlide:
         """Return it without features, and on disk where it is large."""
         bare = self.embeddings.features[:, :0].copy()
         return replace(self, embeddings=replace(self.embeddings, features=bare), numbers=stored(self.numbers))
+
+    def settled(self) -> ReadSlide:
+        """Return it without the numbers of its tiles, if something speaks for all of them together."""
+        return self if self.alone is None else replace(self, numbers=())
 
     def limited_to(self, chosen: Chosen) -> ReadSlide:
         """Return the part of it that a choice of its tiles leaves.
@@ -99,7 +106,8 @@ class ReadSlide:
             corrupt=known.corrupt[chosen.keep[tuple(known.corrupt.T)]],
         )
         placed = {kind: of.pick(rows) if kind == FEATURES else of for kind, of in self.placed.items()}
-        return ReadSlide(self.slide, chosen, left, tuple(part[rows] for part in self.numbers), placed)
+        alone = self.alone if len(rows) == len(known.index) else None
+        return ReadSlide(self.slide, chosen, left, tuple(part[rows] for part in self.numbers), placed, alone)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

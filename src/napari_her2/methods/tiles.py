@@ -74,6 +74,7 @@ class TileMethod(Method):
             job.clock.lap("familiarity")
         yield Progress("Scoring", note=job.device.name)
         read = [replace(of, numbers=self.numbers(job.terms, of)) for of in read]
+        read = [replace(of, alone=self.alone(job.terms, of)) for of in read]
         if job.kept is not None:
             job.kept.append(_kept(job, given, whole[0], read, after))
         return self._answered(job.terms, read, given.warnings, after)
@@ -91,7 +92,10 @@ class TileMethod(Method):
         refuse_ruins(first.slide, first.embeddings)
         if pixels:
             first = _pixels_read(held, first)
-        return self._answered(held.anew(), [first, *held.read[1:]], held.before, held.after)
+        terms = held.anew()
+        if first.alone is None:
+            first = replace(first, alone=self.alone(terms, first))
+        return self._answered(terms, [first, *held.read[1:]], held.before, held.after)
 
     def _answered(
         self, terms: Terms, read: Sequence[ReadSlide], before: tuple[str, ...], after: tuple[str, ...]
@@ -156,6 +160,25 @@ class TileMethod(Method):
         tuple of (N, any) float
         """
 
+    def alone(self, terms: Terms, read: ReadSlide) -> object:
+        """Return what the model makes of all tiles of a slide, whatever the other slide of the case is.
+
+        It is kept, and made again for the slide alone whose tiles changed; by default nothing.
+
+        Parameters
+        ----------
+        terms : Terms
+        read : ReadSlide
+            With its `numbers`.
+
+        Returns
+        -------
+        object
+            On the CPU, and for `join` alone; None for nothing.
+        """
+        del terms, read
+        return None
+
     @abstractmethod
     def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
         """Join the numbers of the tiles to an answer.
@@ -164,7 +187,8 @@ class TileMethod(Method):
         ----------
         terms : Terms
         read : sequence of ReadSlide
-            In the order of `given`, with their `numbers`; features are not there when it is done again.
+            In the order of `given`, with their `numbers` and what `alone` made of them. When it is done
+            again, features are not there, nor are the numbers of a second slide that `alone` speaks for.
 
         Returns
         -------
@@ -197,6 +221,7 @@ class TileMethod(Method):
             cache=job.options.cache,
             batch_size=job.options.batch_size,
             stage=f"{self.stage} ({chosen.stain})" if self.takes_pair else self.stage,
+            stored_only=job.stored_only,
         )
         refuse_ruins(slide, embeddings)
         return ReadSlide(SlideRecord.of(slide), chosen, embeddings)
@@ -239,7 +264,7 @@ def _kept(
         slides=tuple(open_slide_or_none(slide) for slide, _ in given.slides),
         slide_ids=tuple(slide.slide_id for slide, _ in given.slides),
         whole=whole,
-        read=tuple(of.kept() for of in read),
+        read=(read[0].kept(), *(of.kept().settled() for of in read[1:])),
         before=given.warnings,
         after=after,
     )

@@ -59,19 +59,32 @@ class WSMCLMethod(TileMethod):
 
         return tile_numbers(terms.bundle, terms.device, read.embeddings.features, read.chosen.stain)
 
-    def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
-        """Apply the head to the bags that there are; see `TileMethod.join`."""
+    def alone(self, terms: Terms, read: ReadSlide) -> tuple[BranchOutput, ...]:
+        """Let the tiles of a slide attend to each other; see `TileMethod.alone`."""
         import torch
 
-        from napari_her2.inference.assemble import Answer
-        from napari_her2.inference.head import refuse_nonsense, run_head
+        from napari_her2.inference.head import run_head
 
-        tiles = {of.chosen.stain: [torch.from_numpy(part) for part in of.numbers] for of in read}
+        tiles = [torch.from_numpy(part) for part in read.numbers]
+
+        def attended(head: Any, place: torch.device) -> tuple[BranchOutput, ...]:  # noqa: ANN401 - one of two
+            found: tuple[BranchOutput, ...] = head.branches(
+                read.chosen.stain, [part.to(place) for part in tiles]
+            )
+            return found
+
+        return run_head(terms.bundle, terms.device, attended)
+
+    def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
+        """Fuse the slides that there are; see `TileMethod.join`."""
+        from napari_her2.inference.assemble import Answer
+        from napari_her2.inference.head import on_device, refuse_nonsense, run_head
+
+        slides = {of.chosen.stain: of.alone for of in read}
 
         def joined(head: Any, place: torch.device) -> WSMCLOutput:  # noqa: ANN401 - one of two classes
-            bags = (tiles.get(stain) for stain in (HE, IHC))
-            found: WSMCLOutput = head.of_tiles(
-                *(None if bag is None else [part.to(place) for part in bag] for bag in bags)
+            found: WSMCLOutput = head.of_branches(
+                *(on_device(slides.get(stain), place) for stain in (HE, IHC))
             )
             return found
 

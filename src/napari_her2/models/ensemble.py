@@ -112,13 +112,21 @@ class WSMCLEnsemble(nn.Module):
         """Return what each member makes of the tiles of a slide, see there."""
         return tuple(part for member in self.members for part in member.tiles(stain, bag))  # type: ignore[operator]
 
-    def of_tiles(
-        self, he: Sequence[Tensor] | None = None, ihc: Sequence[Tensor] | None = None
+    def branches(self, stain: str, tiles: Sequence[Tensor]) -> tuple[BranchOutput, ...]:
+        """Let the tiles of a slide attend to each other, in each member; see there."""
+        return tuple(
+            part
+            for at, member in enumerate(self.members)
+            for part in member.branches(stain, tiles[at : at + 1])  # type: ignore[operator]
+        )
+
+    def of_branches(
+        self, he: Sequence[BranchOutput] | None = None, ihc: Sequence[BranchOutput] | None = None
     ) -> WSMCLOutput:
-        """Score a case of whose slides `tiles` was taken."""
+        """Score a case of whose slides `branches` was taken."""
         return self._joined(
             [
-                member.of_tiles(*(None if of is None else of[at : at + 1] for of in (he, ihc)))  # type: ignore[operator]
+                member.of_branches(*(None if of is None else of[at : at + 1] for of in (he, ihc)))  # type: ignore[operator]
                 for at, member in enumerate(self.members)
             ]
         )

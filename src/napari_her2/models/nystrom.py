@@ -10,7 +10,8 @@ With m landmarks, the means of consecutive segments of the queries and keys (q~,
     attention(q, k) ~ A1 pinv(A2) A3
 
 No N x N matrix exists anywhere, and neither do A1 and A3 as a whole: A1 (pinv(A2) (A3 v)) is two calls of
-fused attention with a small product between them, so memory grows with N alone, in training too.
+fused attention with a small product between them, so memory grows with N alone, in training too. On a CPU
+bags that are only scored go another way to the same numbers (`napari_her2.models.nystrom_scoring`).
 
 Besides its output, attention tells how much of it each tile *received*: the mean of its column in the
 N x N matrix. It serves to rank tiles, carries no gradient and is computed in float32, since in float16
@@ -35,6 +36,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_her2.errors import ModelError
+from napari_her2.models.landmarks import iterative_pinv as iterative_pinv
+from napari_her2.models.landmarks import landmark_means as landmark_means
+from napari_her2.models.nystrom_scoring import head_by_head, only_scored
 
 Attention = Literal["auto", "nystrom", "exact"]
 
@@ -109,8 +113,17 @@ class NystromAttention(nn.Module):
             Attention received, without gradient; sums to about one. float64 in a float64 model.
         """
         n = len(tiles)
-        query, key, value = self.qkv(tiles).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)
         exact = self.attention == "exact" or (self.attention == "auto" and n <= self.landmarks)
+        if not (exact or self.faithful) and only_scored(tiles, self.qkv.weight, self.landmarks):
+            joined, received = head_by_head(
+                tiles,
+                self.qkv.weight,
+                self.along_bag.weight,
+                landmarks=self.landmarks,
+                iterations=self.iterations,
+            )
+            return self.dropout(self.project(joined)), received
+        query, key, value = self.qkv(tiles).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)
         with torch.autocast(tiles.device.type, enabled=False):
             query, key, value = (at_least_float32(part) for part in (query, key, value))
             query = query / math.sqrt(query.shape[-1])
@@ -182,59 +195,6 @@ def nystrom_attention(
         shares = _mean_of_rows(query, key_marks).unsqueeze(-2) @ inverse
         received = weighted_rows(shares, query_marks, key)[:, -n:].mean(dim=0)
     return mixed, received
-
-
-def landmark_means(tokens: Tensor, landmarks: int, *, masked: bool = True) -> Tensor:
-    """Means over consecutive segments of equal length, with the padding in front.
-
-    Parameters
-    ----------
-    tokens : (H, N, d) float
-    landmarks : int
-    masked : bool, default True
-        Mean over the tokens that are there, segments without any left out; False: padding counts as zeros.
-
-    Returns
-    -------
-    (H, m, d) float
-        m is ``landmarks``, or fewer when masked.
-    """
-    n = tokens.shape[-2]
-    length = -(-n // landmarks)
-    pad = length * landmarks - n
-    padded = F.pad(tokens, (0, 0, pad, 0))
-    sums = padded.reshape(len(tokens), landmarks, length, -1).sum(dim=-2)
-    if not masked:
-        return sums / length
-    counts = sums.new_full((landmarks - pad // length, 1), length)
-    counts[0] -= pad % length
-    return sums[:, pad // length :] / counts
-
-
-def iterative_pinv(matrix: Tensor, iterations: int = 6) -> Tensor:
-    """Pseudo-inverse by a third-order iteration of matrix products (Razavi and others, 2014).
-
-    Parameters
-    ----------
-    matrix : (H, m, m) float
-        Rows that sum to one.
-    iterations : int, default 6
-
-    Returns
-    -------
-    (H, m, m) float
-
-    Notes
-    -----
-    The start is scaled by the largest sums over all heads together, as published.
-    """
-    sizes = matrix.abs()
-    inverse = matrix.mT / (sizes.sum(dim=-2).max() * sizes.sum(dim=-1).max())
-    one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    for _ in range(iterations):
-        product = matrix @ inverse
-        inverse = 0.25 * inverse @ (13 * one - product @ (15 * one - product @ (7 * one - product)))
-    return inverse
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ Differences from the published code
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -86,6 +86,17 @@ class BranchOutput:
     def probabilities(self) -> Tensor:
         """(C,) softmax of the logits."""
         return torch.softmax(self.logits, dim=-1)
+
+    def limited(self, k: int) -> BranchOutput:
+        """Return it with the k uppermost of its top tiles, and the k lowest of its bottom tiles."""
+        low = len(self.bottom) - k
+        return replace(
+            self,
+            top=self.top[:k],
+            bottom=self.bottom[low:],
+            top_features=self.top_features[:k],
+            bottom_features=self.bottom_features[low:],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -297,8 +308,9 @@ class WSMCL(nn.Module):
         ModelError
             If both slides are missing, or features do not fit the model.
         """
-        return self.of_tiles(
-            None if he is None else self.tiles("H&E", he), None if ihc is None else self.tiles("IHC", ihc)
+        return self.of_branches(
+            None if he is None else self.branches("H&E", self.tiles("H&E", he)),
+            None if ihc is None else self.branches("IHC", self.tiles("IHC", ihc)),
         )
 
     def tiles(self, stain: str, bag: Tensor) -> tuple[Tensor]:
@@ -323,35 +335,57 @@ class WSMCL(nn.Module):
         _check(bag, branch.features, stain)
         return (branch.tiles(bag),)
 
-    def of_tiles(
-        self, he: Sequence[Tensor] | None = None, ihc: Sequence[Tensor] | None = None
-    ) -> WSMCLOutput:
-        """Score a case of whose slides `tiles` was taken; a missing slide is None."""
-        if he is None and ihc is None:
-            raise ModelError("There is nothing to score: give the H&E slide, the IHC slide, or both.")
-        k = min([self.k, *(len(of[0]) // 2 for of in (he, ihc) if of is not None)])
-        of_he = None if he is None else self._branch_output(self.he, he[0], k)
-        of_ihc = None if ihc is None else self._branch_output(self.ihc, ihc[0], k)
-        fused = None
-        if of_he is not None and of_ihc is not None:
-            fused = self.fuse(of_he.token, of_ihc.token)
-        return WSMCLOutput(fused=fused, he=of_he, ihc=of_ihc)
+    def branches(self, stain: str, tiles: Sequence[Tensor]) -> tuple[BranchOutput]:
+        """Let the tiles of a slide attend to each other, whatever the other slide is.
 
-    def _branch_output(self, branch: Branch, vectors: Tensor, k: int) -> BranchOutput:
-        tiles, received = branch.mixed(vectors)
-        tiles = self.norm(tiles)
+        Parameters
+        ----------
+        stain : {"H&E", "IHC"}
+        tiles : sequence of (N, W) Tensor
+            From `tiles`.
+
+        Returns
+        -------
+        tuple of BranchOutput
+            One; of an ensemble one a member. With as many top and bottom tiles as the slide alone allows.
+        """
+        branch = self.he if stain == "H&E" else self.ihc
+        vectors, received = branch.mixed(tiles[0])
+        vectors = self.norm(vectors)
         order = received.argsort(descending=True, stable=True)
+        k = min(self.k, len(order) // 2)
         top, bottom = order[:k], order[len(order) - k :]
-        token = tiles.mean(dim=0)
-        return BranchOutput(
+        token = vectors.mean(dim=0)
+        found = BranchOutput(
             logits=branch.classify(token),
             token=token,
             attention=received,
             top=top,
             bottom=bottom,
-            top_features=tiles[top],
-            bottom_features=tiles[bottom],
+            top_features=vectors[top],
+            bottom_features=vectors[bottom],
         )
+        return (found,)
+
+    def of_branches(
+        self, he: Sequence[BranchOutput] | None = None, ihc: Sequence[BranchOutput] | None = None
+    ) -> WSMCLOutput:
+        """Score a case of whose slides `branches` was taken; a missing slide is None.
+
+        Raises
+        ------
+        ModelError
+            If both slides are missing.
+        """
+        given = [of[0] for of in (he, ihc) if of is not None]
+        if not given:
+            raise ModelError("There is nothing to score: give the H&E slide, the IHC slide, or both.")
+        k = min(len(of.top) for of in given)
+        of_he, of_ihc = (None if of is None else of[0].limited(k) for of in (he, ihc))
+        fused = None
+        if of_he is not None and of_ihc is not None:
+            fused = self.fuse(of_he.token, of_ihc.token)
+        return WSMCLOutput(fused=fused, he=of_he, ihc=of_ihc)
 
 
 def _check(bag: Tensor, features: int, name: str) -> None:

@@ -19,9 +19,11 @@ from low_resolution_bundles import make_low_resolution_bundle
 from method_bundles import make_mil_bundle, make_patch_bundle
 from napari_her2 import open_slide, score_slide, score_steps
 from napari_her2.errors import JobFailed
+from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.kept_scoring import NotComputed, stored
 from napari_her2.inference.regions import Region
 from napari_her2.inference.sides import outer_side, side_of
+from napari_her2.methods.rebuilding import rebuilt
 from napari_her2.methods.scoring import again
 from napari_her2.models.bundle import load_bundle, save_bundle
 from napari_her2.models.registry import load_model
@@ -221,6 +223,74 @@ def test_any_polygons_give_the_answer_of_a_new_scoring(name, corners, hole, kept
         return
     assume(len(new.table) > 1 or name == "rules")
     assert_same(again(kept, drawn), new)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_of_a_pair_the_slide_without_regions_is_not_looked_at_again(
+    precision, slides, bundles, monkeypatch
+) -> None:
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", precision)
+    found: list[KeptScoring] = []
+    he, ihc = slides
+    whole = finished(score_steps(he, bundles["pair"], ihc, None, "cpu", kept=found, cache=False))
+    assert whole.precision == precision
+    assert not found[0].read[1].numbers
+    looked_at = []
+    original = WSMCL.branches
+    monkeypatch.setattr(
+        WSMCL,
+        "branches",
+        lambda head, stain, tiles: looked_at.append((stain, len(tiles[0]))) or original(head, stain, tiles),
+    )
+    own, same = again(found[0], DRAWN), again(found[0], None)
+    assert looked_at == [("H&E", len(own.table))]
+    assert_same(own, score_slide(he, bundles["pair"], ihc, DRAWN, "cpu", cache=False))
+    assert_same(same, whole)
+
+
+@pytest.mark.parametrize("name", ["tiny", "pair", "fields", "demo", "rules", "low"])
+def test_what_a_scoring_kept_is_made_again_from_the_disk(name, slides, kept_of, monkeypatch) -> None:
+    whole, kept = kept_of(name)
+    given = slides if name == "pair" else [kept_of.given_to(name)[0]]
+    with monkeypatch.context() as nothing_new:
+        nothing_new.setattr(EncoderRunner, "run", None)
+        nothing_new.setattr("napari_her2.inference.cell_reading.measure_piece", None)
+        made = finished(rebuilt(whole, given))
+    assert made.asked == whole.asked
+    assert_same(again(made, DRAWN), again(kept, DRAWN))
+    assert_same(again(made, None), whole)
+
+
+def test_of_a_region_that_alone_was_scored_what_it_kept_is_made_again(slides, bundles, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_HER2_CACHE", str(tmp_path))
+    part = score_slide(slides[0], bundles["tiny"], None, DRAWN, "cpu")
+    made = finished(rebuilt(part, slides[:1]))
+    assert_same(again(made, DRAWN), part)
+    with pytest.raises(NotComputed, match=r"were not computed yet: press Score"):
+        again(made, None)
+
+
+@pytest.mark.parametrize("name", ["tiny", "rules"])
+def test_without_the_cache_only_a_new_scoring_can_answer(name, kept_of, tmp_path, monkeypatch) -> None:
+    whole, _ = kept_of(name)
+    monkeypatch.setenv("NAPARI_HER2_CACHE", str(tmp_path))
+    with pytest.raises(NotComputed, match=r"not kept on disk: press Score"):
+        finished(rebuilt(whole, [kept_of.given_to(name)[0]]))
+
+
+def test_what_has_changed_since_is_not_made_again(slides, kept_of) -> None:
+    whole, _ = kept_of("tiny")
+    with pytest.raises(NotComputed, match="of other slides"):
+        finished(rebuilt(whole, slides[1:]))
+    with pytest.raises(NotComputed, match="older version"):
+        finished(rebuilt(replace(whole, asked=None), slides[:1]))
+    other = replace(whole, asked=replace(whole.asked, model_sha256="0" * 64))
+    with pytest.raises(NotComputed, match="not among the models any more"):
+        finished(rebuilt(other, slides[:1]))
+    first = replace(whole.asked.slides[0], mpp=(0.3, 0.3))
+    other = replace(whole, asked=replace(whole.asked, slides=(first,)))
+    with pytest.raises(NotComputed, match=r"µm/px of .* has changed"):
+        finished(rebuilt(other, slides[:1]))
 
 
 def test_regions_without_any_tile_are_refused_in_a_sentence(kept_of) -> None:

@@ -17,6 +17,7 @@ from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.scoring import region_follower
 from napari_her2._qt.scoring.region_tools import WAND
 from napari_her2.errors import Her2Error
+from napari_her2.inference.kept_scoring import NotComputed
 from napari_her2.inference.result import Progress
 from napari_her2.inference.sides import Side, Sides
 from scored import make_result, make_slide
@@ -146,8 +147,6 @@ def test_a_failure_is_a_sentence_beside_the_regions(answers, qtbot, monkeypatch)
     dock, _ = answers
 
     def refusing(*args: object, **how: object) -> object:
-        from napari_her2.inference.kept_scoring import NotComputed
-
         yield Progress("Following the regions")
         raise NotComputed(
             "3 of the 9 tiles in the regions were not computed yet: press Score to compute them."
@@ -156,6 +155,55 @@ def test_a_failure_is_a_sentence_beside_the_regions(answers, qtbot, monkeypatch)
     monkeypatch.setattr(region_follower, "answering", refusing)
     drawn(dock)
     qtbot.waitUntil(lambda: "press Score" in dock.regions.sides.note.text())
+
+
+@pytest.fixture
+def brought_back(answers, qtbot, monkeypatch):
+    """A dock with a result that came back from the desk: nothing of its scoring is kept."""
+    dock, found = answers
+    found.rebuilt = []
+    scored = dock.session.result(dock.slides.slide_id)
+    slides = tuple(SimpleNamespace(fingerprint=of.fingerprint) for of in scored.slides)
+    result = replace(scored, asked=SimpleNamespace(slides=slides, regions=None))
+    dock.follower.keep_only([])
+    dock.session.refresh_result(result)
+
+    def rebuilding(result: object, slides: list[object], regions: object, demands: object) -> object:
+        found.rebuilt.append([of.slide_id for of in slides])
+        if found.refusal:
+            yield Progress("Looking")
+            raise NotComputed(found.refusal)
+        followed = yield from found.answering(None, regions, demands, exact=False)
+        kept = SimpleNamespace(slide_ids=(result.slide_id,), terms=SimpleNamespace(card=SimpleNamespace()))
+        kept.terms.card.name = result.model
+        return replace(followed, rebuilt=kept)
+
+    found.refusal = ""
+    monkeypatch.setattr(region_follower, "rebuilding", rebuilding)
+    return dock, found
+
+
+def test_a_result_that_came_back_follows_from_the_first_region_on(brought_back, qtbot) -> None:
+    dock, found = brought_back
+    layer = drawn(dock)
+    qtbot.waitUntil(lambda: settled(dock) and bool(found.asked) and found.asked[-1][1])
+    layer.add(SQUARE + 20, shape_type="polygon")
+    qtbot.waitUntil(lambda: settled(dock) and len(found.asked[-1][0]) == 2)
+    assert found.rebuilt == [[dock.slides.slide_id]]  # once, in the background
+    assert dock.session.result(dock.slides.slide_id).regions == "2 drawn regions"
+
+
+def test_where_the_features_are_gone_it_says_once_that_score_is_needed(brought_back, qtbot) -> None:
+    dock, found = brought_back
+    found.refusal = "9 of 9 tiles are not kept on disk: press Score to compute them."
+    layer = drawn(dock)
+    note = dock.regions.sides.note
+    qtbot.waitUntil(lambda: settled(dock) and note.text() == found.refusal)
+    layer.add(SQUARE + 20, shape_type="polygon")
+    qtbot.waitUntil(lambda: settled(dock))
+    assert len(found.rebuilt) == 1
+    assert note.text() == found.refusal
+    assert not found.asked
 
 
 def states_of(layer: Shapes) -> list[object]:

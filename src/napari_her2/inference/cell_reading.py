@@ -23,6 +23,7 @@ from napari_her2.errors import SlideChanged
 from napari_her2.inference.cache import shrink_cache
 from napari_her2.inference.cell_samples import SlideFit, fit_slide
 from napari_her2.inference.cell_store import CellKey, CellStore
+from napari_her2.inference.kept_scoring import NotComputed
 from napari_her2.inference.prefetch import prefetched
 from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged
@@ -171,6 +172,7 @@ def measured_pieces(
     preset: Preset = "auto",
     cache: bool = True,
     threads: int | None = None,
+    stored_only: bool = False,
 ) -> Generator[Progress, None, MeasuredPieces]:
     """Measure all cells of the pieces of a slide that an area has a part in; see `read_cells`.
 
@@ -178,6 +180,8 @@ def measured_pieces(
     ----------
     slide, area, preset, cache, threads
         As of `read_cells`.
+    stored_only : bool
+        Whether nothing is measured.
 
     Yields
     ------
@@ -190,7 +194,8 @@ def measured_pieces(
     Raises
     ------
     JobFailed
-        If there is neither tissue nor anything drawn on the slide.
+        If there is neither tissue nor anything drawn on the slide; `NotComputed` if places are missing that
+        must not be measured.
     SlideChanged
         If the file was changed meanwhile: what was measured is not kept.
     SlideError
@@ -205,6 +210,11 @@ def measured_pieces(
     with CellStore(key) as store, _one_slide(slide, store):
         store.load(wanted.__contains__, found.add)
         kept = frozenset(found.places)
+        if stored_only and len(kept) < len(wanted):
+            raise NotComputed(
+                f"The cells of {len(wanted) - len(kept):,} of {len(wanted):,} places are not kept on disk: "
+                f"press Score to measure them."
+            )
         fit = yield from _fitted(slide, tissue, area, store)
         windows = windows_of(wanted - kept)
         note = f"{len(kept):,} of {len(wanted):,} places from the cache" if kept else ""

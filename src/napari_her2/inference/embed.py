@@ -12,6 +12,7 @@ import numpy as np
 from napari_her2.errors import JobFailed, SlideChanged, SlideError
 from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache, stored_tiles
 from napari_her2.inference.encode import EncoderRunner
+from napari_her2.inference.kept_scoring import NotComputed
 from napari_her2.inference.prefetch import prefetched
 from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged
@@ -144,6 +145,7 @@ def embed_steps(
     cache: bool = True,
     batch_size: int | None = None,
     stage: str = STAGE,
+    stored_only: bool = False,
 ) -> Generator[Progress, None, Embeddings]:
     """Embed tiles of a slide, those that the cache lacks.
 
@@ -161,6 +163,8 @@ def embed_steps(
         Tiles read and computed together; see `default_batch`.
     stage : str
         What the progress calls it.
+    stored_only : bool
+        Whether nothing is embedded.
 
     Yields
     ------
@@ -174,7 +178,8 @@ def embed_steps(
     Raises
     ------
     JobFailed
-        If memory does not suffice for a single tile, or the encoder gives no numbers.
+        If memory does not suffice for a single tile, or the encoder gives no numbers; `NotComputed` if tiles
+        are missing that must not be embedded.
     SlideChanged
         If the file was changed meanwhile: what was embedded is not kept.
     SlideError
@@ -193,6 +198,11 @@ def embed_steps(
         note = f"{cached:,} of {total:,} tiles from the cache" if cached else runner.note
         yield Progress(stage, cached, total, "tiles", note)
         if not bag.present.all():
+            if stored_only:
+                raise NotComputed(
+                    f"{total - cached:,} of {total:,} tiles are not kept on disk: press Score to compute "
+                    f"them."
+                )
             size = batch_size or default_batch(device, grid.tile_px)
             tiles = slide.tiles(tile_px=grid.tile_px, mpp=grid.mpp, batch_size=size, keep=bag.missing())
             with closing(_encoded(tiles, runner)) as batches:

@@ -37,6 +37,8 @@ class ScoringJob:
         Takes what each slide looks like to the model, where somebody collects it.
     kept : list of KeptScoring or None
         Takes what is needed to answer again for other regions, where somebody wants to.
+    stored_only : bool
+        Whether nothing may be embedded or measured: what the disk lacks is `NotComputed`.
     """
 
     slide: Slide
@@ -48,6 +50,7 @@ class ScoringJob:
     clock: Clock = field(default_factory=Clock)
     signatures: list[Signature] | None = None
     kept: list[KeptScoring] | None = None
+    stored_only: bool = False
 
     @property
     def card(self) -> ModelCard:

@@ -109,7 +109,11 @@ class IHCRulesMethod(Method):
         scope = yield from without_poor_cells(job, cell_scope(ground, job.regions))
         job.clock.lap("tissue")
         measured = yield from measured_pieces(
-            job.slide, scope.area, preset=job.options.preset, cache=job.options.cache
+            job.slide,
+            scope.area,
+            preset=job.options.preset,
+            cache=job.options.cache,
+            stored_only=job.stored_only,
         )
         job.clock.lap("cells")
         yield Progress("Judging cells")

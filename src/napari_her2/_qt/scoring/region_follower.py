@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_her2._napari.following import Followed, Scorings, answering
+from napari_her2._napari.following import Followed, Scorings, answering, rebuilding
 from napari_her2._napari.judging import demands_of
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.subscriptions import Subscriptions
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.region_kinds import Region
     from napari_her2.inference.result import SlideResult
+    from napari_her2.slide.reader import Slide
 
 BETWEEN_MS = 100
 """At most ten answers a second."""
@@ -60,6 +61,7 @@ class RegionFollower(QObject):
         self._scorings = Scorings()
         self._subscriptions = Subscriptions(self)
         self._wanted = self._exact = False
+        self._rebuilt: SlideResult | None = None  # that came back, while what its scoring kept is made again
         self._answered: object = None  # the regions that the answer on the screen is of
         self.job = Job()
         self.job.returned.connect(self._on_answer)
@@ -120,7 +122,8 @@ class RegionFollower(QObject):
         self._wanted = False
         result = self._result
         kept = self._scorings.of(result)
-        if kept is None or result is None:
+        slides = () if kept is not None or result is None else self._slides_of(result)
+        if result is None or (kept is None and not slides):
             self.noted.emit("")
             return
         try:
@@ -131,26 +134,41 @@ class RegionFollower(QObject):
         except Her2Error:
             return  # the layer is gone, which is said where it is chosen
         apart = _apart(regions)
-        if not exact and apart == self._answered:
+        if not exact and apart == (_asked_apart(result) if kept is None else self._answered):
             return
+        demands = demands_of(self._session, self._settings)
+        if kept is None:
+            if lost := self._scorings.lost(result):
+                self.noted.emit(lost)
+                return
+            self._rebuilt = result
+            steps = partial(rebuilding, result, slides, regions, demands)
+            exact = False
+        else:
+            shown_anyway = result.doubt.shown_anyway
+            steps = partial(answering, kept, regions, demands, shown_anyway=shown_anyway, exact=exact)
         self._exact, self._asked = exact, apart
         self._pause.start()
-        self.job.start(
-            partial(
-                answering,
-                kept,
-                regions,
-                demands_of(self._session, self._settings),
-                shown_anyway=result.doubt.shown_anyway,
-                exact=exact,
-            )
-        )
+        self.job.start(steps)
+
+    def _slides_of(self, result: SlideResult) -> list[Slide]:
+        """Slides of a result that came back, as it was asked; none where they are not all open."""
+        asked = result.asked
+        if asked is None or [of.fingerprint for of in asked.slides] != [
+            of.fingerprint for of in result.slides
+        ]:
+            return []
+        slides = [self._session.slide_of(of.slide_id) for of in result.slides]
+        return [slide for slide in slides if slide is not None] if None not in slides else []
 
     def _on_answer(self, followed: Followed) -> None:
         exact = self._exact
         if self._wanted and exact:  # of regions that have changed meanwhile: the newer ones come first
             self._go_on()
             return
+        if followed.rebuilt is not None and self._scorings.of(followed.result) is None:
+            self._scorings.keep([followed.rebuilt])
+        self._rebuilt = None
         self._answered = self._asked
         self.noted.emit("")
         self._session.follow_result(followed.result, drawing=not exact)
@@ -160,6 +178,9 @@ class RegionFollower(QObject):
 
     def _on_failed(self, failure: Failure) -> None:
         self._answered = self._asked
+        if self._rebuilt is not None:
+            self._scorings.lose(self._rebuilt, failure.message)
+            self._rebuilt = None
         self.noted.emit(failure.message)
         self._go_on()
 
@@ -173,6 +194,12 @@ class RegionFollower(QObject):
 def _apart(regions: Sequence[Region] | None) -> object:
     """Return what tells regions apart, whatever they are called in the viewer."""
     return None if regions is None else tuple((of.kind, of.name, of.polygon.wkb) for of in regions)
+
+
+def _asked_apart(result: SlideResult) -> object:
+    """Return what tells the regions of a result apart."""
+    asked = None if result.asked is None else result.asked.regions
+    return None if asked is None else _apart([region.region() for region in asked])
 
 
 def _timer(parent: QObject, interval_ms: int, called: Any) -> QTimer:  # noqa: ANN401 - a slot

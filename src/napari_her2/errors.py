@@ -51,3 +51,7 @@ def file_problem(error: OSError) -> str:
     """Return what a person is told where the operating system refuses a file."""
     where = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror or error}{where}: check the path, its permissions and the space on the disk."
+
+
+class NotComputed(JobFailed):
+    """What is asked for was not computed yet, or is kept no more: only a new scoring can answer."""

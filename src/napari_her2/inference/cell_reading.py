@@ -19,11 +19,10 @@ from napari_her2.cells.windows import (
     read_windows,
     windows_of,
 )
-from napari_her2.errors import SlideChanged
+from napari_her2.errors import NotComputed, SlideChanged
 from napari_her2.inference.cache import shrink_cache
 from napari_her2.inference.cell_samples import SlideFit, fit_slide
 from napari_her2.inference.cell_store import CellKey, CellStore
-from napari_her2.inference.kept_scoring import NotComputed
 from napari_her2.inference.prefetch import prefetched
 from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged

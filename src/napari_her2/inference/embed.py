@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.errors import JobFailed, SlideChanged, SlideError
+from napari_her2.errors import JobFailed, NotComputed, SlideChanged, SlideError
 from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache, stored_tiles
 from napari_her2.inference.encode import EncoderRunner
-from napari_her2.inference.kept_scoring import NotComputed
 from napari_her2.inference.prefetch import prefetched
 from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged

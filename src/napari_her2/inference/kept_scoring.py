@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.errors import JobFailed
+from napari_her2.errors import NotComputed as NotComputed
 from napari_her2.inference.terms import Clock, Terms
 from napari_her2.models.familiarity import FEATURES
 from napari_her2.own_files import cache_base, private_folder
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 500_000_000
 """Of what is kept of the tiles of a slide in memory; more is kept on disk."""
-
-
-class NotComputed(JobFailed):
-    """Regions hold what was not scored yet: only a new scoring can answer for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,7 @@ from napari_her2_training.encoder.counting import encoder_to_learn
 from napari_her2_training.encoder.embedded import EmbeddedSlides
 from napari_her2_training.encoder.patches import MadeUpPatches
 from napari_her2_training.encoder.pretraining import STAGE as PRETRAINING
-from napari_her2_training.encoder.pretraining import PatchTask, prepared_encoder
+from napari_her2_training.encoder.pretraining import PatchTask, check_scale, prepared_encoder
 from napari_her2_training.findings import noted
 from napari_her2_training.running.arm import on_cases, run_arm
 from napari_her2_training.running.cards import ModelFacts
@@ -127,6 +127,7 @@ def _pretrained(
     """Let the encoder learn from patches of the slides of a fold."""
     config, seed, own = run.config, run.config.compute.seed, run.config.pretraining
     encoder = encoder_to_learn(config.encoder, config.data.tile_px, seed, run.findings)
+    check_scale(encoder, config.data.mpp, own.scale_jitter)
     classes = len(class_names(config.data.classes)) + bool(own.regions)
     most, few = own.patches_per_slide, min(own.patches_per_slide, _VALIDATION_PATCHES)
 
@@ -146,7 +147,8 @@ def _pretrained(
     validation = yield from patches(split.validation, few, seed + 1, "check with")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        task = PatchTask(prepared_encoder(encoder, train), train, validation, own, classes=classes, seed=seed)
+        prepared = prepared_encoder(encoder, train, blocks=own.blocks)
+        task = PatchTask(prepared, train, validation, own, classes=classes, seed=seed)
     yield from run.learn(task, run.step(number, "encoder"), PRETRAINING, what="pre-training", alike=own)
     return task.rounded()
 

@@ -29,6 +29,9 @@ class PretrainingConfig:
     regions : str
         GeoJSON of the tumour of each case, relative to the manifest, with {case_id} in it: patches
         outside become a class "normal". Empty: every patch inherits the score of its slide.
+    blocks : int
+        Only so many of the encoder's last blocks learn: fine-tuning, for an encoder that was pretrained.
+        0: all of it, and its normalisation follows the patches.
     batch_size : int
     learning_rate, weight_decay : float
         Of AdamW, with warm-up and cosine decay.
@@ -42,11 +45,14 @@ class PretrainingConfig:
         Largest share of the difference to a blurred patch that is added or taken away.
     noise : float
         Largest standard deviation of added noise, grey levels.
+    scale_jitter : float
+        Largest relative change of the µm/px of a patch, for encoders that are used at several.
     """
 
     epochs: int = key(0, low=0, high=1000)
     patches_per_slide: int = key(200, low=1)
     regions: str = key("")
+    blocks: int = key(0, low=0, high=1000)
     batch_size: int = key(256, low=1)
     learning_rate: float = key(1e-4, above=0.0)
     weight_decay: float = key(1e-2, low=0.0)
@@ -55,6 +61,7 @@ class PretrainingConfig:
     colour_jitter: float = key(0.05, low=0.0, high=0.5)
     sharpness_jitter: float = key(0.5, low=0.0, high=1.0)
     noise: float = key(2.0, low=0.0, high=50.0)
+    scale_jitter: float = key(0.0, low=0.0, high=0.5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from napari_her2.errors import JobFailed
+from napari_her2.models.encoder_contracts import contract_of
 from napari_her2.models.encoders import PatchEncoder
-from napari_her2_training.encoder.augment import orient, vary_light, vary_sharpness, vary_stain
+from napari_her2_training.encoder.augment import orient, vary_light, vary_place, vary_sharpness, vary_stain
+from napari_her2_training.encoder.last_blocks import freeze_all_but_last, keep_frozen_still
 from napari_her2_training.measures.metrics import macro_auc
 from napari_her2_training.running.cards import round_weights
 from napari_her2_training.running.draws import EpochOrder
@@ -60,6 +63,8 @@ class PatchTask(Task):
             validation_batches=-(-len(validation.labels) // config.batch_size),
         )
         self.encoder = encoder.unfreeze()
+        if config.blocks:
+            freeze_all_but_last(encoder, config.blocks)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(encoder.spec.dim, classes)
         self.config = config
@@ -70,6 +75,13 @@ class PatchTask(Task):
         weights = np.where(counts > 0, len(train.labels) / np.maximum(counts, 1), 0.0) ** 0.5
         self.register_buffer("weights", torch.tensor(weights / weights.max()).float(), persistent=False)
         self._order = EpochOrder(train.labels, balanced=False, seed=seed)
+
+    def train(self, mode: bool = True) -> PatchTask:
+        """Enter training mode; blocks that do not learn keep their running statistics."""
+        super().train(mode)
+        if self.config.blocks:
+            keep_frozen_still(self.encoder)
+        return self
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, classes) of patches (B, 3, t, t) float on [0, 255]."""
@@ -89,6 +101,8 @@ class PatchTask(Task):
             pixels = vary_stain(pixels, config.stain_jitter, draw)
         if config.colour_jitter:
             pixels = vary_light(pixels, config.colour_jitter, draw)
+        if config.scale_jitter:
+            pixels = vary_place(pixels, 0.0, config.scale_jitter, draw)
         if config.sharpness_jitter or config.noise:
             pixels = vary_sharpness(pixels, config.sharpness_jitter, config.noise, draw)
         return pixels, torch.from_numpy(self._train.labels[index])
@@ -121,7 +135,9 @@ class PatchTask(Task):
     def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """AdamW with one tenth of the steps for warm-up and cosine decay after it."""
         optimiser = torch.optim.AdamW(
-            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+            [parameter for parameter in self.parameters() if parameter.requires_grad],
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
         )
         steps = self.config.epochs * steps_an_epoch(self.train_batches, self.accumulate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -142,10 +158,32 @@ class PatchTask(Task):
         return self.encoder.freeze()
 
 
-def prepared_encoder(encoder: PatchEncoder, train: LabelledPatches) -> PatchEncoder:
-    """Give an encoder the mean and standard deviation of the patches it will learn from."""
+def prepared_encoder(encoder: PatchEncoder, train: LabelledPatches, *, blocks: int = 0) -> PatchEncoder:
+    """Give an encoder the mean and standard deviation of the patches it will learn from.
+
+    Where only its last blocks learn, the first go on seeing pixels as they learnt to.
+    """
+    if blocks:
+        return PatchEncoder(replace(encoder.spec, weights="bundled"), encoder.backbone)
     mean, std = train.mean_std()
     return PatchEncoder(replace(encoder.spec, mean=mean, std=std, weights="bundled"), encoder.backbone)
+
+
+def check_scale(encoder: PatchEncoder, mpp: float, jitter: float) -> None:
+    """Refuse patches of a µm/px that the encoder was not made for, as its contract has it.
+
+    Raises
+    ------
+    JobFailed
+    """
+    if not jitter or not encoder.spec.contract:
+        return
+    low, high = contract_of(encoder.spec.contract).mpp_range
+    if mpp * (1 - jitter) < low - 1e-9 or mpp * (1 + jitter) > high + 1e-9:
+        raise JobFailed(
+            f"{encoder.spec.contract} was made for {low:g} to {high:g} µm/px: with patches of {mpp:g} µm/px, "
+            f"[pretraining] scale_jitter {jitter:g} leaves that. Lower it."
+        )
 
 
 def start_well(encoder: PatchEncoder, seed: int) -> None:

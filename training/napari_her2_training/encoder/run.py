@@ -116,7 +116,7 @@ def new_task(
     seed = config.compute.seed
     encoder = encoder_to_learn(config.encoder, config.data.tile_px, seed, findings)
     if config.encoder.normalisation == "auto":
-        encoder = prepared_encoder(encoder, train)
+        encoder = prepared_encoder(encoder, train, blocks=config.pretraining.blocks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return PatchTask(

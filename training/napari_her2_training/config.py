@@ -359,7 +359,12 @@ def read_config(path: Path | str, kind: type[Config]) -> Config:
     JobFailed
         Naming the key and what is wrong with it.
     """
-    return kind.parse(_CONFIGS.toml(expanded(path)))
+    return kind.parse(config_values(path))
+
+
+def config_values(path: Path | str) -> dict[str, Any]:
+    """Read the sections of a configuration file as they stand there; errors as `read_config`."""
+    return dict(_CONFIGS.toml(expanded(path)))
 
 
 def _published(given: object) -> tuple[Published, ...]:

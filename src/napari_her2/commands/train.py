@@ -44,6 +44,12 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Train with each of several values: section.key=value,value. Given again: all combinations."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check cases, files and splits and estimate time; train nothing."),
@@ -65,12 +71,17 @@ def train(
         raise typer.BadParameter("--out is missing: the folder for the run and its model.")
     settings: dict[str, Any] = {"config": None if config is None else Path(config), "data": data}
     settings |= {"out": out, "device": device}
+    if sweep and dry_run:
+        raise typer.BadParameter("check the configuration without --sweep: each run takes about as long.")
     with _ending_on_sigterm():
         if dry_run:
             _check(method, settings, as_json=as_json)
             return
         try:
-            steps = training("command").train_steps(method, resume=resume, **settings)
+            if sweep:
+                steps = training("sweep").sweep_steps(method, sweep, resume=resume, **settings)
+            else:
+                steps = training("command").train_steps(method, resume=resume, **settings)
             written = drive(steps, f"train {method}")
         except JobStopped as stopped:
             say(f"{stopped} Go on with --resume.")

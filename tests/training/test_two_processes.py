@@ -268,6 +268,29 @@ def test_two_processes_end_with_the_weights_of_one(
     assert json.loads((two / "process.json").read_text())["state"] == "finished"
 
 
+def test_two_processes_keep_the_slides_of_a_case_in_one_bag(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partners: list[subprocess.Popen[bytes]]
+) -> None:
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", "float32")
+    lines = ["case_id,he,ihc,score,split"]
+    for n in range(24):  # two slides a case, of one score
+        part = "validation" if n % 12 >= 8 else "train"
+        lines.append(f"c{n % 12},{n}-he.h5,{n}-ihc.h5,{n % 4},{part}")
+    manifest = data / "features" / "cases.csv"
+    manifest.write_text("\n".join(lines) + "\n")
+    text = CONFIGS["mil"][0] + '[cases]\nslides = "joined bags"\n'
+    one, two = train_both("mil", text, manifest, tmp_path, monkeypatch)
+    assert [partner.returncode for partner in partners] == [0]
+    expected, found = weights(one), weights(two)
+    for file, tensors in expected.items():
+        for name, value in tensors.items():
+            assert float((found[file][name].float() - value.float()).abs().max()) <= 1e-3, (file, name)
+    for out in (one, two):
+        with (out / "predictions.csv").open(newline="") as file:
+            cases = [row["case_id"] for row in csv.DictReader(file)]
+        assert sorted(cases) == sorted({f"c{n}" for n in range(12)})
+
+
 ENDLESS = CONFIGS["mil"][0].replace("epochs = 2", "epochs = 5000")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_type_hints
 
 from napari_her2.errors import JobFailed
+from napari_her2.models.case_slides import EACH, JOINED_BAGS, MEAN, RULES, WAYS
 from napari_her2.outside import MiB, Reading, expanded, shown
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.config_keys import key, near, read_section
@@ -253,7 +254,26 @@ class StoppingConfig:
 
 NO_DOUBT = DoubtConfig(familiarity=False, sets=False)
 """Of models that are only compared."""
-PUBLISHED, DOUBT, STOPPING = "published", "doubt", "stopping"
+PUBLISHED, DOUBT, STOPPING, CASES = "published", "doubt", "stopping", "cases"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSlidesConfig:
+    """[cases]: what several slides of one case are to the model.
+
+    Parameters
+    ----------
+    slides : str
+        "each": every row of the manifest by itself, with the score of its case. "joined bags": all tiles of
+        the slides of a case are one bag. "joined answers": each row is learnt from by itself, and what is
+        said of the rows of a case is joined where the model is judged, calibrated and used.
+    rule : str
+        How answers are joined: "mean" of the probabilities, or "highest", the slide that lies highest. See
+        `napari_her2.models.case_slides.joined_probabilities`.
+    """
+
+    slides: str = key(EACH, choices=WAYS)
+    rule: str = key(MEAN, choices=tuple(RULES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +298,8 @@ class RunConfig:
         values.pop(DOUBT, None)  # it changes no weight
         if values.get(STOPPING) == asdict(StoppingConfig()):
             del values[STOPPING]  # as before there was the section
+        if values.get(CASES) == asdict(CaseSlidesConfig()):  # runs of before go on
+            del values[CASES]
         del values["data"]["manifest"], values["compute"]["device"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -325,6 +347,19 @@ class CasesRunConfig(RunConfig):
     data: CasesConfig
     doubt: DoubtConfig
     stopping: StoppingConfig
+    cases: CaseSlidesConfig
+
+    def __post_init__(self) -> None:
+        if self.cases.slides == JOINED_BAGS and not self.joins_bags:
+            raise JobFailed(
+                "[cases] slides is 'joined bags', which only methods over features of tiles can learn from: "
+                "use 'joined answers'."
+            )
+
+    @property
+    def joins_bags(self) -> bool:
+        """Whether the tiles of several slides can be one bag of the method."""
+        return False
 
     @property
     def needed(self) -> tuple[Literal["he", "ihc"], ...]:
@@ -338,6 +373,11 @@ class EncoderRunConfig(CasesRunConfig):
 
     data: DataConfig
     encoder: EncoderConfig
+
+    @property
+    def joins_bags(self) -> bool:
+        """Whether the tiles of several slides can be one bag of the method."""
+        return True
 
 
 def read_config(path: Path | str, kind: type[Config]) -> Config:

@@ -123,8 +123,12 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
 def doubt_rows(card: ModelCard) -> list[tuple[str, object]]:
     """Return what a model knows of its own doubt as names and values."""
     from napari_her2.models.card_doubt import answer_sets_words, familiarity_words
+    from napari_her2.models.case_slides import EACH, in_words
 
-    rows: list[tuple[str, object]] = [("familiarity", familiarity_words(card.familiarity))]
+    rows: list[tuple[str, object]] = []
+    if card.case_slides != EACH:
+        rows.append(("slides of a case", in_words(card.case_slides, card.case_rule)))
+    rows.append(("familiarity", familiarity_words(card.familiarity)))
     if card.familiarity is not None:
         rows.append(("learnt from", card.familiarity.made_from))
     rows.append(("sets", answer_sets_words(card.answer_sets)))

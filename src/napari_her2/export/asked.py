@@ -36,6 +36,7 @@ def asked_values(asked: Asked) -> dict[str, Any]:
                 "slide_sha256": slide.fingerprint,
                 "mpp": list(slide.mpp),
                 "backend": slide.backend,
+                **({"further": slide.further} if slide.further else {}),
             }
             for slide in asked.slides
         ],

@@ -46,7 +46,7 @@ def _wrong(result: SlideResult) -> Iterator[str]:
     if not result.slides:
         yield "it holds no slide"
     known = set(result.classes)
-    chances = (result.probabilities, *result.heads.values())
+    chances = (result.probabilities, *result.heads.values(), *(slide.alone for slide in result.slides))
     if any(of and set(of) != known for of in chances) or (result.probabilities and result.score not in known):
         yield "its probabilities are not those of its classes"
     drawn = result.uncertainty

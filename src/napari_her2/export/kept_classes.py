@@ -34,6 +34,7 @@ _OURS = (
     "inference.result.ScoredSlide",
     "inference.result.TileTable",
     "inference.result.AnswerLimits",
+    "inference.result.CaseOf",
     "inference.asked.Asked",
     "inference.asked.AskedSlide",
     "inference.asked.AskedRegion",

@@ -13,7 +13,7 @@ from napari_her2.export.atomic import put_back
 from napari_her2.models.card import STAINS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from napari_her2.export.request import Request
@@ -34,6 +34,7 @@ OF_A_METHOD = ("cells.csv", "cells.geojson", "cells.geojson.zip")
 """What a method may add for a slide."""
 _OURS = frozenset((RESULT_FILE, KEPT_NAME, QUALITY_FILE, *REPORTS, *OF_A_SLIDE, *OF_A_METHOD))
 _IMAGE = re.compile(r"image-[0-9]+\.png")
+_FURTHER = re.compile(rf"(?:{'|'.join(map(re.escape, STAINS))}) [1-9][0-9]{{0,3}}")
 _MOST_BYTES = 64 << 20
 """Of a result.json: it holds no tiles, so that one of more is none of ours."""
 
@@ -41,6 +42,25 @@ _MOST_BYTES = 64 << 20
 def image_file(number: int) -> str:
     """Name an image that a model looked at, counted from 1."""
     return f"image-{number}.png"
+
+
+def slide_folder(number: int, stains: Sequence[str]) -> str:
+    """Name the folder of a slide of a result, within that of the result; empty of the first one.
+
+    Parameters
+    ----------
+    number : int
+        Of the slide.
+    stains : sequence of str
+        Of all slides of the result.
+
+    Examples
+    --------
+    >>> [slide_folder(number, ("H&E", "IHC", "H&E", "H&E")) for number in range(4)]
+    ['', 'IHC', 'H&E 2', 'H&E 3']
+    """
+    before = list(stains[: number + 1]).count(stains[number])
+    return "" if number == 0 else stains[number] if before == 1 else f"{stains[number]} {before}"
 
 
 def is_of_result(parts: tuple[str, ...]) -> bool:
@@ -55,9 +75,13 @@ def is_of_result(parts: tuple[str, ...]) -> bool:
     -------
     bool
     """
-    if len(parts) == 2 and parts[0] in STAINS:
+    if len(parts) == 2 and _is_folder_of_slide(parts[0]):
         return _is_file_of_result(parts[1])
-    return len(parts) == 1 and (parts[0] in STAINS or _is_file_of_result(parts[0]))
+    return len(parts) == 1 and (_is_folder_of_slide(parts[0]) or _is_file_of_result(parts[0]))
+
+
+def _is_folder_of_slide(name: str) -> bool:
+    return name in STAINS or _FURTHER.fullmatch(name) is not None
 
 
 def _is_file_of_result(name: str) -> bool:
@@ -180,11 +204,11 @@ def _files(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
     """Every file that goes with a result.json."""
     if values.get("kept") is not None:  # older results keep none
         yield folder / KEPT_NAME
+    stains = [slide["stain"] for slide in values["slides"]]
     for number, slide in enumerate(values["slides"]):
-        stain = slide["stain"]
-        if stain not in STAINS:
+        if (stain := stains[number]) not in STAINS:
             raise ValueError(f"there is no stain {stain!r:.40}")
-        own = folder / stain if number else folder
+        own = folder / slide_folder(number, stains)
         images = (image_file(image) for image in range(1, len(slide["images"]) + 1))
         added = slide.get("files", [])  # of which older results say nothing
         if not set(added) <= set(OF_A_METHOD):

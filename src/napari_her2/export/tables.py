@@ -14,6 +14,7 @@ from napari_her2.explain.maps import tile_columns
 from napari_her2.explain.quality import reasons_in_words
 from napari_her2.export.asked import asked_values
 from napari_her2.export.atomic import whole_folder
+from napari_her2.export.case import case_values
 from napari_her2.export.cells import cell_files
 from napari_her2.export.csv_cells import write_table
 from napari_her2.export.doubt import doubt_values, slide_doubt_values
@@ -30,6 +31,7 @@ from napari_her2.export.result_files import (
     image_file,
     is_of_result,
     result_folder,
+    slide_folder,
 )
 from napari_her2.inference.withheld import without_answer
 from napari_her2.methods.catalogue import METHODS
@@ -81,9 +83,11 @@ def write_result(result: SlideResult, out_dir: Path, request: Request | None = N
         _write_json(folder / RESULT_FILE, result_values(result) | asked | {"kept": KEPT_NAME})
         write_kept(result, folder / KEPT_NAME)
         _write_slide(folder, result)
-        for other in result.slides[1:]:
-            (folder / other.stain).mkdir()
-            _write_slide(folder / other.stain, result.seen_from(other.slide_id))
+        stains = [scored.stain for scored in result.slides]
+        for number, other in enumerate(result.slides[1:], start=1):
+            inside = folder / slide_folder(number, stains)
+            inside.mkdir()
+            _write_slide(inside, result.seen_from(other.slide_id))
     return target
 
 
@@ -155,6 +159,7 @@ def _common_values(result: SlideResult) -> dict[str, Any]:
         "version": result.version,
         "notice": result.notice,
         "asked": None if result.asked is None else asked_values(result.asked),
+        **case_values(result),
     }
 
 
@@ -174,6 +179,7 @@ def _slide_values(slide: ScoredSlide, method: str) -> dict[str, Any]:
         "images": [_image_values(thumbnail) for thumbnail in slide.thumbnails],
         "files": [name for name, _ in _added_files(slide, method)],
         **slide_doubt_values(slide),
+        **({"probabilities": dict(slide.alone)} if slide.alone else {}),
     }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from napari_her2.inference.further import FurtherSlide
     from napari_her2.inference.options import ScoringOptions
     from napari_her2.inference.regions import Regions
     from napari_her2.inference.terms import Terms
@@ -36,12 +37,18 @@ class AskedSlide:
         (y, x) µm per level-0 pixel that it was scored with.
     backend : str
         What read it: "tiffslide 2.5.0".
+    further : str
+        Of further slides of a case, in one bag with those before them: the stain; else empty.
+    regions : tuple of AskedRegion or None
+        On it, where it is one of these.
     """
 
     path: Path
     fingerprint: str
     mpp: tuple[float, float]
     backend: str
+    further: str = ""
+    regions: tuple[AskedRegion, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,9 @@ class Asked:
         return replace(self, options=replace(self.options, **changes))
 
 
-def asked_of(slides: Iterable[Slide], terms: Terms, regions: Regions | None) -> Asked:
+def asked_of(
+    slides: Iterable[Slide], terms: Terms, regions: Regions | None, further: Iterable[FurtherSlide] = ()
+) -> Asked:
     """Write down what is asked of a scoring.
 
     Parameters
@@ -127,9 +136,23 @@ def asked_of(slides: Iterable[Slide], terms: Terms, regions: Regions | None) -> 
     terms : Terms
     regions : Regions or None
         On the first slide.
+    further : iterable of FurtherSlide
+        In one bag with those.
     """
+    given = tuple(AskedSlide(each.path, each.fingerprint, each.known_mpp, each.backend) for each in slides)
+    more = tuple(
+        AskedSlide(
+            of.slide.path,
+            of.slide.fingerprint,
+            of.slide.known_mpp,
+            of.slide.backend,
+            of.stain,
+            _written(of.regions),
+        )
+        for of in further
+    )
     return Asked(
-        tuple(AskedSlide(each.path, each.fingerprint, each.known_mpp, each.backend) for each in slides),
+        (*given, *more),
         terms.card.name,
         terms.bundle.path,
         terms.bundle.sha256,

@@ -294,7 +294,7 @@ def assemble(job: ScoringJob | Terms, answer: Answer) -> SlideResult:
     if answer.logits is None:
         label, reason = score_label(answer.score, answer.doubt, card)
     else:
-        probabilities = _chances(answer.logits, card, answer.head)
+        probabilities = chances(answer.logits, card, answer.head)
         score = max(card.classes, key=lambda name: probabilities[name])
     found = SlideResult(
         slides=answer.slides,
@@ -323,11 +323,16 @@ def assemble(job: ScoringJob | Terms, answer: Answer) -> SlideResult:
         trust=answer.trust,
         measures=answer.measures,
         class_scores=card.class_scores,
-        heads={name: _chances(values, card, name) for name, values in answer.heads.items()},
+        heads={name: chances(values, card, name) for name, values in answer.heads.items()},
         doubt=replace(NO_DOUBT_KNOWN, spread=_spread(answer, card, score)),
         answer_sets=job.bundle.answer_sets,
         limits=AnswerLimits(
-            options.least_confidence(card), answer.min_tiles, answer.doubt, card.class_labels
+            options.least_confidence(card),
+            answer.min_tiles,
+            answer.doubt,
+            card.class_labels,
+            card.case_slides,
+            card.case_rule,
         ),
     )
     return redoubted(
@@ -370,9 +375,10 @@ def score_label(score: str, doubt: str, card: ModelCard) -> tuple[str, str]:
     return class_label(score, card.class_labels, card.class_scores), ""
 
 
-def _chances(logits: Tensor, card: ModelCard, head: str) -> dict[str, float]:
-    chances: list[float] = torch.softmax(logits.double() / card.temperature(head), dim=-1).tolist()
-    return dict(zip(card.classes, chances, strict=True))
+def chances(logits: Tensor, card: ModelCard, head: str = "") -> dict[str, float]:
+    """Return the probability of each class, at the temperature of a head, or of the slide."""
+    each: list[float] = torch.softmax(logits.double() / card.temperature(head), dim=-1).tolist()
+    return dict(zip(card.classes, each, strict=True))
 
 
 def _notice(own: str) -> str:

@@ -10,6 +10,7 @@ from napari_her2.inference.terms import Clock, Terms
 if TYPE_CHECKING:
     from napari_her2.inference.device import Device
     from napari_her2.inference.doubt import Signature
+    from napari_her2.inference.further import FurtherSlide
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.options import ScoringOptions
     from napari_her2.inference.regions import Regions
@@ -39,6 +40,8 @@ class ScoringJob:
         Takes what is needed to answer again for other regions, where somebody wants to.
     stored_only : bool
         Whether nothing may be embedded or measured: what the disk lacks is `NotComputed`.
+    further : tuple of FurtherSlide
+        More slides of the case, for methods that join bags.
     """
 
     slide: Slide
@@ -51,6 +54,7 @@ class ScoringJob:
     signatures: list[Signature] | None = None
     kept: list[KeptScoring] | None = None
     stored_only: bool = False
+    further: tuple[FurtherSlide, ...] = ()
 
     @property
     def card(self) -> ModelCard:

@@ -11,7 +11,8 @@ from napari_her2.explain.unfamiliar import UNFAMILIAR
 from napari_her2.inference.doubt import Doubt
 from napari_her2.inference.familiarity import judged_by
 from napari_her2.inference.presentation import doubted_label
-from napari_her2.models.answer_sets import answer_set
+from napari_her2.models.answer_sets import AnswerSet, answer_set
+from napari_her2.models.case_slides import EACH, JOINED_ANSWERS, promise_refusal
 from napari_her2.models.class_scores import in_order
 from napari_her2.models.familiarity import FAMILIAR, IN_PART, NOT_KNOWN, UNLIKE
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.doubt import SlideFamiliarity
     from napari_her2.inference.result import ScoredSlide, SlideResult
-    from napari_her2.models.answer_sets import AnswerSet, AnswerSets
+    from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.familiarity import Verdict
 
 _SEVERITY: tuple[Verdict, ...] = (FAMILIAR, NOT_KNOWN, IN_PART, UNLIKE)
@@ -81,9 +82,21 @@ def _promised(result: SlideResult, sets: AnswerSets | None, coverage: float) -> 
     known = None if sets is None else sets.of(result.head)
     if known is None:
         return None
+    if reason := _other_way(result):
+        return AnswerSet((), coverage, len(known.scores), reason=reason)
     chances = np.array([result.probabilities[name] for name in result.classes])
     ordered = in_order(result.classes, result.class_scores)
     return answer_set(chances, result.classes, known, coverage, ordered=ordered)
+
+
+def _other_way(result: SlideResult) -> str:
+    """Why what the model was calibrated on says nothing of how this answer came about."""
+    case, limits = result.case, result.limits
+    if case is None:
+        return ""
+    # Answers are joined of results like this one: by itself it is that of a slide.
+    way = EACH if case.way == JOINED_ANSWERS else case.way
+    return promise_refusal((limits.case_slides, limits.case_rule), (way, case.rule), case.scorings)
 
 
 def _rejudged(scored: ScoredSlide, min_familiarity: float) -> ScoredSlide:

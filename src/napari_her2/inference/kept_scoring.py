@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.asked import Asked
     from napari_her2.inference.embed import Embeddings
+    from napari_her2.inference.result import CaseOf
     from napari_her2.inference.selection import Chosen
     from napari_her2.inference.slide_record import SlideRecord
     from napari_her2.models.familiarity import PlacedTiles
@@ -118,12 +119,15 @@ class KeptScoring:
     slide_ids : tuple of str
     asked : Asked or None
         What was asked; whoever scores adds it.
+    case : CaseOf or None
+        Whose slides these are; likewise.
     """
 
     terms: Terms
     slides: tuple[Callable[[], Slide | None], ...]
     slide_ids: tuple[str, ...]
     asked: Asked | None = field(default=None, kw_only=True)
+    case: CaseOf | None = field(default=None, kw_only=True)
 
     def anew(self) -> Terms:
         """Return the terms with a clock of its own."""

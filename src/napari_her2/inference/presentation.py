@@ -153,7 +153,10 @@ def _unscorable(result: SlideResult) -> str:
         least = 0.0  # how probable the most probable class is would be a part of the answer
     elif least is None:
         least = 0.0 if _promised(result) else MIN_CONFIDENCE
-    tiles = {scored.name: len(scored.table) for scored in result.slides}
+    tiles: dict[str, int] = {}
+    for scored in result.slides:  # slides of one stain are one bag
+        first = next(of.name for of in result.slides if of.stain == scored.stain)
+        tiles[first] = tiles.get(first, 0) + len(scored.table)
     return abstention(result.confidence, tiles, min_confidence=least, min_tiles=limits.min_tiles)
 
 
@@ -267,9 +270,11 @@ def _likeness(result: SlideResult) -> str:
     if len(result.slides) == 1 or not same:
         words = likeness(verdict)
     elif len(same) == len(result.slides):
-        words = likeness(verdict, "both slides", several=True)
+        words = likeness(verdict, "both slides" if len(same) == 2 else "all slides", several=True)
     else:
-        words = likeness(verdict, f"the {same[0].stain} slide")
+        stains = [scored.stain for scored in result.slides]
+        alone = stains.count(same[0].stain) == 1
+        words = likeness(verdict, f"the {same[0].stain} slide" if alone else same[0].name)
     return f"{words}: {reason}" if reason else words
 
 

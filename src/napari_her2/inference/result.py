@@ -11,6 +11,7 @@ from napari_her2.explain.overlays import RAW, grouped
 from napari_her2.inference.class_words import class_name, with_ish
 from napari_her2.inference.doubt import NO_DOUBT_KNOWN, NOTHING_KNOWN, Doubt, SlideFamiliarity
 from napari_her2.models.card import BOTH, NOTICE
+from napari_her2.models.case_slides import EACH, MEAN
 from napari_her2.models.class_scores import findings_of
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class ScoredSlide:
         How much the slide looks like what the model learnt from; "not known" where the model cannot tell.
     quality : Quality or None
         What is wrong with which tiles, and whether they were left out; None where nobody looked.
+    alone : mapping of str to float
+        Where several slides are one bag: the probabilities that the model gives this one by itself.
     """
 
     name: str
@@ -172,6 +175,7 @@ class ScoredSlide:
     cells: CellReading | None = None
     familiarity: SlideFamiliarity = NOTHING_KNOWN
     quality: Quality | None = None
+    alone: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ranks(self) -> TileMap | None:
@@ -204,15 +208,38 @@ class AnswerLimits:
         Why the method itself gives no answer; empty where nothing speaks against it.
     class_labels : mapping of str to str
         How the card of the model words its classes.
+    case_slides, case_rule : str
+        What several slides of a case were when the model was calibrated, as its card has it.
     """
 
     min_confidence: float | None = None
     min_tiles: int = 0
     reason: str = ""
     class_labels: Mapping[str, str] = field(default_factory=dict)
+    case_slides: str = EACH
+    case_rule: str = MEAN
 
 
 NO_LIMITS = AnswerLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class CaseOf:
+    """The case that a scored slide is of, where somebody named it.
+
+    Parameters
+    ----------
+    case_id : str
+    scorings : int
+        Slides of the case of one stain, or pairs of slides: as many answers it has, unless they are joined.
+    way, rule : str
+        Of `napari_her2.models.case_slides.WAYS` and `RULES`: how one answer comes of them.
+    """
+
+    case_id: str
+    scorings: int = 1
+    way: str = EACH
+    rule: str = MEAN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,6 +313,8 @@ class SlideResult:
         What the answer has to reach, for the same reason.
     asked : Asked or None
         What was asked, so that it can be asked again; None of older results.
+    case : CaseOf or None
+        Whose slide it is; None where nobody named it.
     """
 
     slides: tuple[ScoredSlide, ...]
@@ -319,6 +348,7 @@ class SlideResult:
     answer_sets: AnswerSets | None = None
     limits: AnswerLimits = NO_LIMITS
     asked: Asked | None = None
+    case: CaseOf | None = None
 
     @property
     def slide(self) -> str:

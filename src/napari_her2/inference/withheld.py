@@ -41,6 +41,7 @@ def without_answer(result: SlideResult) -> SlideResult:
 def _without_answer(scored: ScoredSlide) -> ScoredSlide:
     return replace(
         scored,
+        alone={},
         table=replace(scored.table, evidence=None, probabilities=None),
         maps=tuple(of for of in scored.maps if _of_no_class(of)),
         extras=tuple(of for of in scored.extras if of.class_name is None and not of.info.of_classes),

@@ -14,7 +14,7 @@ from napari_her2.methods.method import Bars, Method
 from napari_her2.models.card import NOTICE
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from napari_her2.cells.reading import CellReading
     from napari_her2.cells.rules import Rules
@@ -156,6 +156,18 @@ class IHCRulesMethod(Method):
         result = self._judged(assemble(terms, answer), reading)
         terms.clock.lap("judge")
         return replace(result, device="cpu", seconds=terms.clock.seconds)
+
+    def joined_score(self, scores: Sequence[str], classes: Sequence[str]) -> str:
+        """Return the highest score: of several specimens that which stains most decides.
+
+        Parameters
+        ----------
+        scores, classes : sequence of str
+            See `Method.joined_score`.
+        """
+        return (
+            max(scores, key=list(classes).index) if scores and all(map(classes.__contains__, scores)) else ""
+        )
 
     def rejudged(self, result: SlideResult, rules: Rules, calibration: str) -> SlideResult:
         """Judge the same cells by other rules; see `Method.rejudged`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from napari_her2.models.card import PAIR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     from napari_her2.cells.rules import Rules
@@ -83,6 +83,8 @@ class Method(ABC):
         How its answers can be explained; `explains` says it for one model.
     drawings : tuple of type
         Geometries that it brings along: frozen dataclasses, which kept results may hold.
+    joins_bags : bool
+        Whether several slides of a case can be scored as one bag of tiles (`ScoringJob.further`).
     """
 
     name: ClassVar[str]
@@ -94,6 +96,7 @@ class Method(ABC):
     needs_weights: ClassVar[bool] = True
     explanations: ClassVar[frozenset[Explanation]] = frozenset()
     drawings: ClassVar[tuple[type[Any], ...]] = ()
+    joins_bags: ClassVar[bool] = False
 
     @property
     def takes_pair(self) -> bool:
@@ -214,6 +217,43 @@ class Method(ABC):
         spread = {result.named(name): sd for name, sd in sds.items()}
         named = {result.named(name): value for name, value in result.probabilities.items()}
         return Bars("Probabilities", named, tip, spread, whiskers=whiskers)
+
+    def joined_probabilities(self, slides: Sequence[Mapping[str, float]], rule: str) -> dict[str, float]:
+        """Join the answers of the slides of a case, each with probabilities of the same classes.
+
+        Parameters
+        ----------
+        slides : sequence of mapping of str to float
+            Class to probability, in the order of the classes.
+        rule : str
+            Of `napari_her2.models.case_slides.RULES`.
+
+        Returns
+        -------
+        dict of str to float
+        """
+        from napari_her2.models.case_slides import joined_probabilities
+
+        names = list(slides[0])
+        joined = joined_probabilities([[of[name] for name in names] for of in slides], rule)
+        return dict(zip(names, joined.tolist(), strict=True))
+
+    def joined_score(self, scores: Sequence[str], classes: Sequence[str]) -> str:
+        """Join the scores of the slides of a case, of a method without probabilities.
+
+        Parameters
+        ----------
+        scores : sequence of str
+            Of each slide a class, or nothing where it has no score.
+        classes : sequence of str
+
+        Returns
+        -------
+        str
+            A class; empty where they give none, as by default.
+        """
+        del scores, classes
+        return ""
 
     def rejudged(self, result: SlideResult, rules: Rules, calibration: str) -> SlideResult:
         """Judge the cells of a result by other rules; nothing is read or measured again.

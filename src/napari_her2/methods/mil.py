@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from napari_her2.methods.tiles import TileMethod
@@ -11,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.kept_scoring import ReadSlide
@@ -23,6 +27,7 @@ class BagMethod(TileMethod):
     """A method whose head takes the features of all tiles at once, and weighs them by attention."""
 
     explanations = frozenset({"tile gallery"})
+    joins_bags = True
 
     def numbers(self, terms: Terms, read: ReadSlide) -> tuple[NDArray[np.floating], ...]:
         """Let the head look at each tile; see `TileMethod.numbers`."""
@@ -34,12 +39,13 @@ class BagMethod(TileMethod):
         """Join the bag by its head; see `TileMethod.join`."""
         import torch
 
-        from napari_her2.inference.assemble import Answer, scored_tiles
+        from napari_her2.inference.assemble import Answer, chances, scored_tiles
+        from napari_her2.inference.bags import one_bag, parts_of
         from napari_her2.inference.head import head_on_cpu, refuse_nonsense, run_head
         from napari_her2.models.bags import tile_uncertainty
 
-        (slide,) = read
-        tiles = [torch.from_numpy(part) for part in slide.numbers]
+        of_slides = [[torch.from_numpy(part) for part in of.numbers] for of in read]
+        tiles = one_bag(of_slides)
         output: MILOutput = run_head(
             terms.bundle, terms.device, lambda head, place: head.of_tiles(*(part.to(place) for part in tiles))
         )
@@ -47,9 +53,25 @@ class BagMethod(TileMethod):
         # A few thousand tiles: on the CPU always, where a draw takes no longer.
         head = cast("SlideAggregator", head_on_cpu(terms.bundle))
         spread = tile_uncertainty(head, tiles, temperature=terms.card.temperature())
-        scored = scored_tiles(slide.slide, slide.chosen, slide.embeddings, terms.card.classes, output)
+        scored = [
+            scored_tiles(of.slide, of.chosen, of.embeddings, terms.card.classes, part)
+            for of, part in zip(read, parts_of(output, [len(part[0]) for part in of_slides]), strict=True)
+        ]
+        if len(read) > 1:
+            alone = [
+                run_head(terms.bundle, terms.device, partial(_logits_of, own)).logits for own in of_slides
+            ]
+            refuse_nonsense(terms.card, *alone)
+            scored = [
+                replace(of, alone=chances(logits, terms.card))
+                for of, logits in zip(scored, alone, strict=True)
+            ]
         members = {} if output.members is None else {SLIDE: output.members}
-        return Answer(output.logits, (scored,), spread=spread, members=members)
+        return Answer(output.logits, tuple(scored), spread=spread, members=members)
+
+
+def _logits_of(tiles: Sequence[Tensor], head: SlideAggregator, place: torch.device) -> MILOutput:
+    return head.of_tiles(*(part.to(place) for part in tiles))
 
 
 class ABMILMethod(BagMethod):

@@ -11,22 +11,27 @@ from typing import TYPE_CHECKING, Any
 from napari_her2.errors import ModelError
 from napari_her2.inference.asked import asked_of
 from napari_her2.inference.device import choose_device
+from napari_her2.inference.further import FurtherSlide
 from napari_her2.inference.job import ScoringJob
+from napari_her2.inference.judging import redoubted
 from napari_her2.inference.loaded import loaded_bundle
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.regions import placed
 from napari_her2.inference.result import Progress, SlideResult
 from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.methods.catalogue import method_of, model_named
+from napari_her2.models.card import PAIR
 from napari_her2.slide.reader import Slide, open_slide
 from napari_her2.steps import finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.regions import Regions
+    from napari_her2.inference.result import CaseOf
     from napari_her2.models.bundle import ModelBundle
+    from napari_her2.models.card import ModelCard
 
 
 def score_steps(
@@ -36,6 +41,8 @@ def score_steps(
     regions: Regions | None = None,
     device: str = "auto",
     kept: list[KeptScoring] | None = None,
+    further: Sequence[tuple[Slide | Path | str, str, Regions | None]] = (),
+    case: CaseOf | None = None,
     **options: Any,  # noqa: ANN401 - the fields of ScoringOptions
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, step by step.
@@ -55,6 +62,12 @@ def score_steps(
         of ``slide``. What was embedded before is not embedded again.
     device : str
         "auto", "cpu", "cuda", "cuda:0" or "mps".
+    further : sequence of (Slide or path, stain, regions or None), optional
+        More slides of the case, "H&E" or "IHC", each with regions of its own: the tiles of all slides of a
+        stain are one bag, in this order. For methods that join bags
+        (`napari_her2.methods.method.Method.joins_bags`).
+    case : CaseOf, optional
+        Whose slides these are; a promise that is none for such an answer is then not made.
     kept : list of KeptScoring, optional
         Takes what `again` needs; see `napari_her2.methods.method.Method.again`.
     **options
@@ -96,13 +109,67 @@ def score_steps(
         second = ihc if ihc is None or isinstance(ihc, Slide) else stack.enter_context(open_slide(ihc))
         yield from identified(first, second)
         stack.enter_context(unchanged(first, second))
+        more = yield from _opened(further, (first, second), card, stack)
         drawn = None if regions is None else placed(regions, first)
-        job = ScoringJob(first, second, bundle, drawn, runs_on, chosen, kept=kept)
+        job = ScoringJob(first, second, bundle, drawn, runs_on, chosen, kept=kept, further=more)
         result = yield from method.score(job)
-        asked = asked_of([of for of in (first, second) if of is not None], job.terms, job.regions)
+        asked = asked_of([of for of in (first, second) if of is not None], job.terms, job.regions, more)
         if kept is not None:
-            kept[:] = [replace(of, asked=asked) for of in kept]
-        return replace(result, asked=asked)
+            kept[:] = [replace(of, asked=asked, case=case) for of in kept]
+        return of_case(replace(result, asked=asked), case)
+
+
+def _opened(
+    further: Sequence[tuple[Slide | Path | str, str, Regions | None]],
+    known: Sequence[Slide | None],
+    card: ModelCard,
+    stack: ExitStack,
+) -> Generator[Progress, None, tuple[FurtherSlide, ...]]:
+    """Open further slides of a case, and refuse one that is there already."""
+    if further and not method_of(card).joins_bags:
+        raise ModelError(
+            f"{card.name} ({card.method}) cannot score several slides as one bag: score each by itself, and "
+            f"join the answers."
+        )
+    found: list[FurtherSlide] = []
+    seen = {slide.fingerprint: slide for slide in known if slide is not None} if further else {}
+    for given, stain, regions in further:
+        slide = given if isinstance(given, Slide) else stack.enter_context(open_slide(given))
+        yield from identified(slide)
+        stack.enter_context(unchanged(slide))
+        if slide.fingerprint in seen:
+            raise ModelError(
+                f"{slide.path.name} and {seen[slide.fingerprint].path.name} are the same slide: give each "
+                f"slide of a case once."
+            )
+        if card.stain not in (PAIR, stain):
+            raise ModelError(
+                f"{card.name} takes {card.stain} slides, and {slide.path.name} is given as {stain}: leave it "
+                f"out."
+            )
+        seen[slide.fingerprint] = slide
+        found.append(FurtherSlide(slide, stain, None if regions is None else placed(regions, slide)))
+    return tuple(found)
+
+
+def of_case(result: SlideResult, case: CaseOf | None) -> SlideResult:
+    """Return a result as that of a case, judged anew: what is promised hangs on how cases are answered.
+
+    Parameters
+    ----------
+    result : SlideResult
+    case : CaseOf or None
+        None leaves it as it is.
+    """
+    if case is None or result.asked is None:
+        return result
+    wishes = result.asked.options
+    return redoubted(
+        replace(result, case=case),
+        coverage=wishes.coverage,
+        min_familiarity=wishes.min_familiarity,
+        show_withheld=wishes.show_withheld,
+    )
 
 
 def again(kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
@@ -120,7 +187,7 @@ def again(kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) ->
     SlideResult
     """
     result = method_of(kept.terms.card).again(kept, regions, pixels=pixels)
-    return replace(result, asked=kept.asked and kept.asked.limited_to(regions))
+    return of_case(replace(result, asked=kept.asked and kept.asked.limited_to(regions)), kept.case)
 
 
 def score_slide(

@@ -58,8 +58,11 @@ class TileMethod(Method):
 
         yield Progress("Finding tissue", note=job.device.name)
         given = self.given(job)
+        given = replace(given, slides=(*given.slides, *((of.slide, of.stain) for of in job.further)))
         whole = yield from _tissue(job, given)
         chosen = [limited(whole[0], job.regions), *whole[1:]]
+        for at, further in enumerate(job.further, len(whole) - len(job.further)):
+            chosen[at] = limited(whole[at], further.regions)
         for at, (slide, _) in enumerate(given.slides):
             chosen[at] = yield from without_poor(job, slide, chosen[at])
         job.clock.lap("tissue")
@@ -113,7 +116,11 @@ class TileMethod(Method):
             slides=tuple(map(with_familiarity, answer.slides, familiar)),
             precision=joined([of.embeddings.precision for of in read]),
             regions=read[0].chosen.regions,
-            warnings=(*before, *(line for of in read for line in self._warnings(of)), *after),
+            warnings=(
+                *before,
+                *(line for of in read for line in self._warnings(of, named=len(read) > 1)),
+                *after,
+            ),
         )
         terms.clock.lap("model")
         result = assemble(terms, answer)
@@ -235,9 +242,9 @@ class TileMethod(Method):
         seen = Seen(slide, chosen.stain, features, chosen.tissue, chosen.grid, chosen.keep)
         return (yield from placed_steps(job, seen))
 
-    def _warnings(self, read: ReadSlide) -> tuple[str, ...]:
+    def _warnings(self, read: ReadSlide, *, named: bool) -> tuple[str, ...]:
         slide = read.slide
-        of = f"{slide.name}: " if self.takes_pair else ""
+        of = f"{slide.name}: " if named or self.takes_pair else ""
         own = tuple(f"{of}{line}" for line in slide.warnings)
         return (*own, *read.chosen.warnings, *read.embeddings.warnings(slide.name))
 

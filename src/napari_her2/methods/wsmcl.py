@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError, ModelMisfit
@@ -45,6 +47,7 @@ class WSMCLMethod(TileMethod):
     stains = (PAIR,)
     architectures = ("WSMCL",)
     explanations = frozenset({"tile gallery"})
+    joins_bags = True
 
     def given(self, job: ScoringJob) -> Given:
         """Recognise the slides, and refuse two that are no pair; see `TileMethod.given`."""
@@ -61,34 +64,20 @@ class WSMCLMethod(TileMethod):
 
     def alone(self, terms: Terms, read: ReadSlide) -> tuple[BranchOutput, ...]:
         """Let the tiles of a slide attend to each other; see `TileMethod.alone`."""
-        import torch
-
-        from napari_her2.inference.head import run_head
-
-        tiles = [torch.from_numpy(part) for part in read.numbers]
-
-        def attended(head: Any, place: torch.device) -> tuple[BranchOutput, ...]:  # noqa: ANN401 - one of two
-            found: tuple[BranchOutput, ...] = head.branches(
-                read.chosen.stain, [part.to(place) for part in tiles]
-            )
-            return found
-
-        return run_head(terms.bundle, terms.device, attended)
+        return _of_bag(terms, [read])
 
     def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
-        """Fuse the slides that there are; see `TileMethod.join`."""
+        """Fuse the slides that there are, several of one stain as one bag; see `TileMethod.join`."""
         from napari_her2.inference.assemble import Answer
-        from napari_her2.inference.head import on_device, refuse_nonsense, run_head
+        from napari_her2.inference.head import refuse_nonsense, run_head
 
-        slides = {of.chosen.stain: of.alone for of in read}
-
-        def joined(head: Any, place: torch.device) -> WSMCLOutput:  # noqa: ANN401 - one of two classes
-            found: WSMCLOutput = head.of_branches(
-                *(on_device(slides.get(stain), place) for stain in (HE, IHC))
-            )
-            return found
-
-        output = run_head(terms.bundle, terms.device, joined)
+        of_stain = {stain: [of for of in read if of.chosen.stain == stain] for stain in (HE, IHC)}
+        bags = {
+            stain: own[0].alone if len(own) == 1 else _of_bag(terms, own)
+            for stain, own in of_stain.items()
+            if own
+        }
+        output = run_head(terms.bundle, terms.device, partial(_fused, bags))
         refuse_nonsense(terms.card, output.logits)
         branches = {
             stain: branch for stain, branch in ((HE, output.he), (IHC, output.ihc)) if branch is not None
@@ -101,7 +90,7 @@ class WSMCLMethod(TileMethod):
             members[BOTH] = output.fused_members
         return Answer(
             output.logits,
-            tuple(_scored(item, branches[item.chosen.stain], terms.card.classes) for item in read),
+            _scored_slides(terms, read, branches),
             task=TASKS.get(output.head, ""),
             head=output.head,
             heads=heads,
@@ -125,12 +114,66 @@ class WSMCLMethod(TileMethod):
         return tuple(lines)
 
 
-def _scored(read: ReadSlide, branch: BranchOutput, classes: tuple[str, ...]) -> ScoredSlide:
+def _of_bag(terms: Terms, read: Sequence[ReadSlide]) -> tuple[BranchOutput, ...]:
+    """Let the tiles of slides of one stain attend to each other, as one bag."""
+    import torch
+
+    from napari_her2.inference.bags import one_bag
+    from napari_her2.inference.head import run_head
+
+    tiles = one_bag([[torch.from_numpy(part) for part in of.numbers] for of in read])
+    stain = read[0].chosen.stain
+
+    def attended(head: Any, place: torch.device) -> tuple[BranchOutput, ...]:  # noqa: ANN401 - one of two
+        found: tuple[BranchOutput, ...] = head.branches(stain, [part.to(place) for part in tiles])
+        return found
+
+    return run_head(terms.bundle, terms.device, attended)
+
+
+def _fused(
+    bags: Mapping[str, object],
+    head: Any,  # noqa: ANN401 - one of two classes
+    place: torch.device,
+) -> WSMCLOutput:
+    """Apply the head to the bag of each stain that there is."""
+    from napari_her2.inference.head import on_device
+
+    found: WSMCLOutput = head.of_branches(*(on_device(bags.get(stain), place) for stain in (HE, IHC)))
+    return found
+
+
+def _scored_slides(
+    terms: Terms, read: Sequence[ReadSlide], branches: Mapping[str, BranchOutput]
+) -> tuple[ScoredSlide, ...]:
+    """Give each slide its part of the bag of its stain; of several, what its branch makes of it alone."""
+    from napari_her2.inference.assemble import chances
+    from napari_her2.inference.head import refuse_nonsense, run_head
+
+    stains = [of.chosen.stain for of in read]
+    begun = dict.fromkeys(stains, 0)
+    found: list[ScoredSlide] = []
+    for item, stain in zip(read, stains, strict=True):
+        begin, end = begun[stain], begun[stain] + len(item.embeddings.index)
+        begun[stain] = end
+        branch = branches[stain]
+        scored = _scored(item, branch, branch.attention[begin:end], terms.card.classes)
+        if stains.count(stain) > 1:
+            alone = run_head(terms.bundle, terms.device, partial(_fused, {stain: item.alone}))
+            refuse_nonsense(terms.card, alone.logits)
+            scored = replace(scored, alone=chances(alone.logits, terms.card, stain))
+        found.append(scored)
+    return tuple(found)
+
+
+def _scored(
+    read: ReadSlide, branch: BranchOutput, attention: torch.Tensor, classes: tuple[str, ...]
+) -> ScoredSlide:
     from napari_her2.inference.assemble import scored_tiles
     from napari_her2.models.aggregator import MILOutput
 
     # Received attention ranks tiles and says nothing of the classes: there is no evidence to show.
-    output = MILOutput(branch.logits, scores=branch.attention, attention=branch.attention)
+    output = MILOutput(branch.logits, scores=attention, attention=attention)
     return scored_tiles(read.slide, read.chosen, read.embeddings, classes, output, compared=len(branch.top))
 
 

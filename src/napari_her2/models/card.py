@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from napari_her2.errors import ModelError
 from napari_her2.models import card_checks as check
 from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard, check_answer_sets
+from napari_her2.models.case_slides import EACH, MEAN, RULES, WAYS
 from napari_her2.number_words import size_in_words
 from napari_her2.outside import Reading, shown
 
@@ -188,6 +189,9 @@ class ModelCard:
         From what the bundle's familiarity was made; None where it keeps none.
     answer_sets : AnswerSetsCard or None
         From what its promise was made; likewise.
+    case_slides, case_rule : str
+        Of `napari_her2.models.case_slides.WAYS` and `RULES`: how several slides of a case gave one answer
+        when the model was judged and calibrated.
     """
 
     name: str
@@ -217,6 +221,8 @@ class ModelCard:
     quality: str = "off"
     familiarity: FamiliarityCard | None = None
     answer_sets: AnswerSetsCard | None = None
+    case_slides: str = EACH
+    case_rule: str = MEAN
 
     def __post_init__(self) -> None:
         if not check.matches(_NAME, self.name):
@@ -249,6 +255,9 @@ class ModelCard:
             raise check.wrong("precision", f"must be one of {', '.join(PRECISIONS)}, or null")
         if self.quality not in QUALITIES:
             raise check.wrong("quality", f"must be one of {', '.join(QUALITIES)}")
+        for name, known in (("case_slides", WAYS), ("case_rule", tuple(RULES))):
+            if getattr(self, name) not in known:
+                raise check.wrong(name, f"must be one of {', '.join(known)}")
         for name in ("min_confidence", "min_tissue"):
             given = getattr(self, name)
             _set(self, name, None if given is None else check.number(name, given, 0.0, 1.0))
@@ -281,6 +290,10 @@ class ModelCard:
                 values[name] = {item.name: getattr(part, item.name) for item in fields(part)}
         if self.quality == QUALITIES[0]:  # likewise
             del values["quality"]
+        if self.case_slides == EACH:  # likewise
+            del values["case_slides"]
+        if self.case_rule == MEAN:
+            del values["case_rule"]
         values["card_format"] = _CARD_FORMAT
         text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain)
         if len(text.encode()) > MAX_CARD_BYTES:

@@ -117,13 +117,19 @@ def replay_steps(
     wanted = asked.device if device == "recorded" else device
     with ExitStack() as stack:
         opened = yield from slides_steps(before, stack, slides)
-        given = [_opened(each.fingerprint, each.path, opened) for each in asked.slides]
+        given = [(_opened(each.fingerprint, each.path, opened), each) for each in asked.slides]
         stack.enter_context(_precision(asked.precision))
         bundle = _bundle(before, model, wanted)
         after = yield from score_steps(
-            given[0],
+            given[0][0],
             bundle,
-            given[1] if len(given) > 1 else None,
+            next((slide for slide, of in given[1:] if not of.further), None),
+            further=[
+                (slide, of.further, None if of.regions is None else [each.region() for each in of.regions])
+                for slide, of in given
+                if of.further
+            ],
+            case=before.case,
             regions=None if asked.regions is None else [region.region() for region in asked.regions],
             device=wanted,
             **_options(asked),

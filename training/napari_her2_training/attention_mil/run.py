@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from napari_her2.inference.result import Progress
+from napari_her2.models.case_slides import JOINED_BAGS
 from napari_her2_training.attention_mil.patches import gather_patches
 from napari_her2_training.attention_mil.training import (
     STAGE,
@@ -57,6 +58,7 @@ def attention_steps(run: ArmRun[AttentionConfig]) -> Generator[Progress, None, P
         if regions and config.head.guidance
         else None,
         least=config.bags.size,
+        joined=config.cases.slides == JOINED_BAGS,
     )
     learns = config.pretraining.epochs > 0
     if not learns or findings is not None:
@@ -74,7 +76,7 @@ def _check_regions(table: Table, config: AttentionConfig, folder: Path, findings
 
 
 def _check_sizes(cases: Sequence[Case], slides: EmbeddedSlides) -> None:
-    refuse_small(cases, {row: count for (_, row), count in slides.tiles.items()}, slides.least)
+    refuse_small(cases, slides.sizes(cases, "he"), slides.least)
 
 
 def _train_fold(
@@ -84,7 +86,7 @@ def _train_fold(
     if config.pretraining.epochs:
         encoder = yield from _pretrained(number, split, run, slides)
         if run.findings is None:
-            slides = replace(slides, made=encoder, bags={})
+            slides = replace(slides, made=encoder, bags={}, case_bags={})
             cases = [case for part in SPLITS for case in getattr(split, part)]
             yield from slides.prepare(cases, ("he",), run.device.reader)
             _check_sizes([*split.train, *split.validation], slides)

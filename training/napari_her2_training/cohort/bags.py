@@ -51,6 +51,34 @@ def precision_of(bags: Iterable[SlideBag]) -> str | None:
     return (found.pop() or None) if len(found) == 1 else None
 
 
+def joined_bag(bags: Sequence[SlideBag]) -> SlideBag:
+    """Return all tiles of the slides of a case as one bag, slide after slide in the order given.
+
+    Parameters
+    ----------
+    bags : sequence of SlideBag
+        Of one case; at least one.
+
+    Returns
+    -------
+    SlideBag
+        The very one that was given, where it is one. Tiles of slides without outlines count as no tumour
+        where others have some.
+    """
+    first, *others = bags
+    if not others:
+        return first
+    known = any(bag.tumour is not None for bag in bags)
+    outlined = [np.zeros(len(bag.features), np.bool_) if bag.tumour is None else bag.tumour for bag in bags]
+    return SlideBag(
+        first.case_id,
+        first.label,
+        np.concatenate([bag.features for bag in bags]),
+        np.concatenate(outlined) if known else None,
+        precision_of(bags) or "",
+    )
+
+
 def draw_batch(
     bags: Sequence[SlideBag], *, bags_per_batch: int, size: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:

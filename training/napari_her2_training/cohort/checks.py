@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
+from napari_her2.models.case_slides import EACH, in_words
 from napari_her2.models.class_scores import EQUIVOCAL, POSITIVE
+from napari_her2.number_words import counted
 from napari_her2_training.classes import ish_positive
-from napari_her2_training.cohort.manifest import PARTS
+from napari_her2_training.cohort.manifest import PARTS, in_cases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
+    from napari_her2_training.config import CaseSlidesConfig
+    from napari_her2_training.findings import Findings
 
 
 def ish_warnings(cases: Sequence[Case]) -> list[str]:
@@ -52,6 +56,21 @@ def ish_warnings(cases: Sequence[Case]) -> list[str]:
             f"{'positive' if positive else 'negative'} ISH: it happens, but check the row."
         )
     return found
+
+
+def add_case_slides(cases: Sequence[Case], config: CaseSlidesConfig, findings: Findings) -> None:
+    """Tell findings of cases with several rows, and what these are to the training."""
+    rows = [own for own in in_cases(cases) if len(own) > 1]
+    if not rows:
+        return
+    most = max(map(len, rows))
+    way = in_words(config.slides, config.rule)
+    findings.facts["Several slides"] = f"{counted(len(rows), 'case')} with up to {most} rows; {way}"
+    if config.slides == EACH:
+        findings.warn(
+            f"Cases with several rows: {len(rows):,}. Each row is learnt from and judged by itself: [cases] "
+            f"slides can give one answer a case."
+        )
 
 
 def split_warnings(cases: Sequence[Case], splits: Sequence[Split], mapping: ClassMapping) -> list[str]:

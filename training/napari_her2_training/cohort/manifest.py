@@ -159,6 +159,14 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     return cases
 
 
+def in_cases(cases: Sequence[Case]) -> list[tuple[Case, ...]]:
+    """Put the rows of a case together, in the order of the first row of each."""
+    rows: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        rows[case.case_id].append(case)
+    return [tuple(own) for own in rows.values()]
+
+
 def named_slides(cases: Sequence[Case]) -> Iterator[NamedSlide]:
     """Name the slides of cases by their row and column."""
     for case in cases:

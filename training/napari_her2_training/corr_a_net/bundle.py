@@ -83,6 +83,7 @@ def trained_fold(
         predictions={"": slides, FIELDS: fields} if of_slides else {"": fields},
         no_bundle="" if arm.deployable else "It looks at IHC too, and scoring gives it H&E alone.",
         uncalibrated=(FIELDS,),
+        of_parts=(FIELDS,) if of_slides else ("",),
         unit="slides" if of_slides else FIELDS,
         weights="predictor",
         counts=None if of_slides else counts,

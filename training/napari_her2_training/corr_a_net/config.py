@@ -191,6 +191,11 @@ class CorrANetConfig(EncoderRunConfig):
     predictor: PredictorConfig
     table: TableConfig
 
+    @property
+    def joins_bags(self) -> bool:
+        """Whether the tiles of several slides can be one bag: its fields are judged one by one."""
+        return False
+
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:
         """Check a configuration given as nested mappings; see `RunConfig.parse`."""

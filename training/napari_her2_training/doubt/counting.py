@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from napari_her2.models.answer_sets import COVERAGE
+from napari_her2.models.case_slides import EACH
 from napari_her2.models.familiarity import LEAST_SLIDES
 from napari_her2.number_words import counted
 from napari_her2_training.cohort.features import holds_features
@@ -98,7 +99,9 @@ def scored_again(split: Split, config: CasesRunConfig) -> int:
     wanted = config.doubt
     if not (wanted.wanted and split.train) or _without_slides(split.train):
         return 0  # of features, and of patches in a folder, no slide is scored
-    held = {case.case_id for case in (*split.validation, *split.calibration)}
+    rows = (*split.validation, *split.calibration)
+    # Of a case that is answered as a whole every slide is scored.
+    held = rows if config.cases.slides != EACH else {case.case_id for case in rows}
     return len(held) + (min(wanted.slides, len(split.train)) if wanted.familiarity else 0)
 
 

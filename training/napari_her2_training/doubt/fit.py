@@ -12,6 +12,7 @@ that chose nothing: the card says so.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from napari_her2.models.answer_sets import AnswerSets, CalibrationCases
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.card import SLIDE
 from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
+from napari_her2.models.case_slides import EACH
 from napari_her2.models.class_scores import in_order
 from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity
 from napari_her2_training.config import DoubtConfig
@@ -99,12 +101,20 @@ def doubt_steps(
     scorer = Scorer(load_bundle(bundle_path), mapping, device, any_stain=any_stain)
     parts = {
         TRAINING: draw_cases(train, wanted.slides, seed) if wanted.familiarity else (),
-        VALIDATION: one_a_case(validation, seed),
-        CALIBRATION: one_a_case(calibration, seed),
+        VALIDATION: tuple(validation),
+        CALIBRATION: tuple(calibration),
     }
+    whole = scorer.bundle.card.case_slides != EACH
     seen: dict[str, list[ScoredCase]] = {}
     for part, cases in parts.items():
-        seen[part] = (yield from scorer.steps(cases, part, remarks)) if cases else []
+        if not cases:
+            seen[part] = []
+        elif part == TRAINING:
+            seen[part] = yield from scorer.steps(cases, part, remarks)
+        elif whole:
+            seen[part] = one_look_a_case((yield from scorer.case_steps(cases, part, remarks)), seed)
+        else:
+            seen[part] = yield from scorer.steps(one_a_case(cases, seed), part, remarks)
     fitted = FittedDoubt()
     if wanted.familiarity:
         looks = {part: [one for case in own for one in case.signatures] for part, own in seen.items()}
@@ -131,6 +141,19 @@ def one_a_case(cases: Sequence[Case], seed: int) -> tuple[Case, ...]:
         rows.setdefault(case.case_id, []).append(case)
     rng = np.random.default_rng([seed, _HELD])
     return tuple(own[int(rng.integers(len(own)))] for own in rows.values())
+
+
+def one_look_a_case(scored: Sequence[ScoredCase], seed: int) -> list[ScoredCase]:
+    """Keep the looks of one slide of each stain of a case: limits are those of single slides."""
+    rng = np.random.default_rng([seed, _HELD])
+    found: list[ScoredCase] = []
+    for case in scored:
+        of = [
+            [one for one in case.signatures if one.stain == stain]
+            for stain in dict.fromkeys(one.stain for one in case.signatures)
+        ]
+        found.append(replace(case, signatures=tuple(own[int(rng.integers(len(own)))] for own in of)))
+    return found
 
 
 def fit_familiarity(

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from napari_her2.errors import Her2Error, JobFailed, JobStopped
+from napari_her2.inference.further import FurtherSlide
 from napari_her2.inference.job import ScoringJob
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.methods.catalogue import method_of
 from napari_her2.models.card import PAIR, SLIDE
+from napari_her2.models.case_slides import JOINED_BAGS, joined_probabilities
 from napari_her2.slide.reader import open_slide
 from napari_her2.steps import passed_on
+from napari_her2_training.cohort.contents import real
 from napari_her2_training.cohort.features import holds_features
-from napari_her2_training.cohort.manifest import STAINS, label_of
+from napari_her2_training.cohort.manifest import STAINS, in_cases, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -76,6 +79,47 @@ class Scorer:
     device: Device
     any_stain: bool = False
 
+    def case_steps(
+        self, cases: Sequence[Case], part: str, remarks: list[str]
+    ) -> Generator[Progress, None, list[ScoredCase]]:
+        """Score cases as whole, as the card of the model says that several slides give one answer.
+
+        Parameters
+        ----------
+        cases : sequence of Case
+            All rows of each.
+        part : str
+        remarks : list of str
+            Gets a sentence for each row that could not be scored; its whole case is left out.
+
+        Yields
+        ------
+        Progress
+
+        Returns
+        -------
+        list of ScoredCase
+            One a case, with the signatures of all its slides.
+        """
+        together = in_cases(cases)
+        if self.bundle.card.case_slides == JOINED_BAGS:
+            return (yield from self._each_steps(together, part, remarks))
+        rows = yield from self.steps(cases, part, remarks)
+        found: list[ScoredCase] = []
+        for own in together:
+            scored = [row for row in rows if row.case_id == own[0].case_id]
+            if len(scored) == len(own):
+                found.append(self._joined(scored))
+        return found
+
+    def _joined(self, rows: Sequence[ScoredCase]) -> ScoredCase:
+        first, rule = rows[0], self.bundle.card.case_rule
+        heads = [head for head in first.probabilities if all(head in row.probabilities for row in rows)]
+        of = {head: np.stack([row.probabilities[head] for row in rows]) for head in heads}
+        joined = {head: joined_probabilities(each, rule) for head, each in of.items()}
+        looks = tuple(one for row in rows for one in row.signatures)
+        return ScoredCase(first.case_id, first.label, looks, joined)
+
     def steps(
         self, cases: Sequence[Case], part: str, remarks: list[str]
     ) -> Generator[Progress, None, list[ScoredCase]]:
@@ -99,13 +143,20 @@ class Scorer:
         list of ScoredCase
             In the order of the cases.
         """
+        return (yield from self._each_steps([(case,) for case in cases], part, remarks))
+
+    def _each_steps(
+        self, cases: Sequence[Sequence[Case]], part: str, remarks: list[str]
+    ) -> Generator[Progress, None, list[ScoredCase]]:
+        """Score rows, those that are given together as one bag."""
         found: list[ScoredCase] = []
         stage = f"{STAGE}: {part} cases"
-        for number, case in enumerate(cases):
+        for number, rows in enumerate(cases):
+            case = rows[0]
             counted = partial(replace, stage=stage, done=number, total=len(cases), unit="cases", note="")
             yield Progress(stage, number, len(cases), "cases", case.case_id)
             try:
-                found.append((yield from passed_on(self._case(case), counted)))
+                found.append((yield from passed_on(self._case(rows), counted)))
             except JobStopped:
                 raise
             except Her2Error as error:
@@ -114,8 +165,10 @@ class Scorer:
         yield Progress(stage, len(cases), len(cases), "cases")
         return found
 
-    def _case(self, case: Case) -> Generator[Progress, None, ScoredCase]:
+    def _case(self, rows: Sequence[Case]) -> Generator[Progress, None, ScoredCase]:
+        case = rows[0]
         first, second, stain = slides_of(self.bundle.card, case)
+        more = further_slides(self.bundle.card, rows)
         options = ScoringOptions(stain=stain, override_fit=self.any_stain)
         signatures: list[Signature] = []
         with ExitStack() as stack:
@@ -125,7 +178,13 @@ class Scorer:
             assert he is not None
             yield from identified(he, ihc)
             stack.enter_context(unchanged(he, ihc))
-            job = ScoringJob(he, ihc, self.bundle, None, self.device, options, signatures=signatures)
+            further = tuple(FurtherSlide(stack.enter_context(open_slide(path)), of) for path, of in more)
+            for one in further:
+                yield from identified(one.slide)
+                stack.enter_context(unchanged(one.slide))
+            job = ScoringJob(
+                he, ihc, self.bundle, None, self.device, options, signatures=signatures, further=further
+            )
             result = yield from method_of(self.bundle.card).score(job)
         heads = result.heads or {SLIDE: result.probabilities}
         return ScoredCase(
@@ -156,6 +215,25 @@ def slides_of(card: ModelCard, case: Case) -> tuple[Path, Path | None, str]:
             raise JobFailed(f"{path.name} holds features, of which no slide can be scored: name the slide.")
     (column, first), *others = given
     return first, others[0][1] if others else None, STAINS[column]
+
+
+def further_slides(card: ModelCard, rows: Sequence[Case]) -> list[tuple[Path, str]]:
+    """Return the slides that a model takes of all rows of a case but the first, each once, with its stain.
+
+    Raises
+    ------
+    JobFailed
+        A row has no such slide, or features in its place.
+    """
+    different: dict[Path, tuple[Path, str]] = {}
+    known: set[Path] = set()
+    for number, row in enumerate(rows):
+        first, second, stain = slides_of(card, row)
+        own = [(path, of) for path, of in ((first, stain), (second, STAINS["ihc"])) if path is not None]
+        if number == 0:
+            known = {real(path) for path, _ in own}
+        different |= {real(path): (path, of) for path, of in own if real(path) not in {*known, *different}}
+    return [slide for path, slide in different.items() if path not in known]
 
 
 def _column(stain: str) -> Stain:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2_training.cohort.bags import SlideBag
+from napari_her2_training.cohort.bags import SlideBag, joined_bag
+from napari_her2_training.cohort.contents import real
 from napari_her2_training.cohort.counting import Counted, median_taken
 from napari_her2_training.cohort.embedding import embed_cases, read_cases
 from napari_her2_training.cohort.features import from_files
-from napari_her2_training.cohort.manifest import STAINS, label_of
+from napari_her2_training.cohort.manifest import STAINS, in_cases, label_of
 from napari_her2_training.encoder.counting import add_slide_facts, count_tiles, encoder_at_hand
 from napari_her2_training.encoder.make import frozen_encoder
 from napari_her2_training.findings import Enough
@@ -52,12 +53,16 @@ class EmbeddedSlides:
         The encoder, where it learnt before; otherwise that of the configuration is made where it is needed.
     least : int
         Tiles of a bag at least, where bags are made up because nothing is embedded.
+    joined : bool
+        Whether all slides of a case, of one stain, are one bag.
 
     Attributes
     ----------
     bags : dict of (stain, row of the manifest) to SlideBag
     tiles : dict of (stain, row of the manifest) to int
         How many the slide holds. Made-up bags have as many as a slide in the middle.
+    case_bags : dict of (stain, rows of the manifest) to SlideBag
+        Those of several slides; ``bags`` then holds views of them.
     from_files : bool
         Whether any features were read from files: then no slide can be scored with what learns from them.
     """
@@ -68,9 +73,11 @@ class EmbeddedSlides:
     regions: Callable[[Case], Path] | None = None
     made: PatchEncoder | None = None
     least: int = 1
+    joined: bool = False
     bags: dict[tuple[Stain, int], SlideBag] = field(default_factory=dict)
     tiles: dict[tuple[Stain, int], int] = field(default_factory=dict)
     from_files: bool = False
+    case_bags: dict[tuple[Stain, tuple[int, ...]], SlideBag] = field(default_factory=dict)
 
     @property
     def encoder(self) -> PatchEncoder | None:
@@ -132,8 +139,37 @@ class EmbeddedSlides:
         self.tiles = {key: len(bag.features) for key, bag in self.bags.items()}
 
     def of(self, cases: Sequence[Case], stain: Stain) -> list[SlideBag]:
-        """Return the bags of cases that were prepared."""
-        return [self.bags[stain, case.row] for case in cases]
+        """Return the bags of cases that were prepared: one a row, or one a case where they are joined."""
+        return [bag for own in self.together(cases) if (bag := self.bag_of(own, stain)) is not None]
+
+    def together(self, cases: Sequence[Case]) -> list[tuple[Case, ...]]:
+        """Return the rows whose slides are one bag."""
+        return in_cases(cases) if self.joined else [(case,) for case in cases]
+
+    def bag_of(self, rows: Sequence[Case], stain: Stain) -> SlideBag | None:
+        """Return the one bag of rows that are `together`; None where none of them has the stain."""
+        held = [row.row for row in _different(rows, stain) if (stain, row.row) in self.bags]
+        if len(held) < 2:
+            return self.bags[stain, held[0]] if held else None
+        key = (stain, tuple(held))
+        if key not in self.case_bags:
+            bag = self.case_bags[key] = joined_bag([self.bags[stain, row] for row in held])
+            end = 0
+            for row in held:  # views: the tiles are held once
+                one = self.bags[stain, row]
+                begin, end = end, end + len(one.features)
+                self.bags[stain, row] = replace(one, features=bag.features[begin:end])
+        return self.case_bags[key]
+
+    def sizes(self, cases: Sequence[Case], stain: Stain) -> dict[int, int]:
+        """Return by row how many tiles the bag holds that it is in; without rows that lack the stain."""
+        found: dict[int, int] = {}
+        for own in self.together(cases):
+            tiles = [
+                self.tiles[key] for row in _different(own, stain) if (key := (stain, row.row)) in self.tiles
+            ]
+            found |= {row.row: sum(tiles) for row in own if (stain, row.row) in self.tiles}
+        return found
 
     def width(self, stain: Stain) -> int:
         """Length of the features of a stain."""
@@ -187,3 +223,13 @@ class EmbeddedSlides:
             findings.memory_bytes += sum(one.taken for one in found) * widths[0] * 2
         findings.warn(UNKNOWN_ENCODER)
         return found, widths[0] if widths else 0
+
+
+def _different(rows: Sequence[Case], stain: Stain) -> list[Case]:
+    """Rows whose slide of a stain is no other row's: an IHC slide may serve several H&E slides of a case."""
+    found: dict[Path, Case] = {}
+    for row in rows:
+        path = row.he if stain == "he" else row.ihc
+        if path is not None:
+            found.setdefault(real(path), row)
+    return list(found.values())

@@ -20,6 +20,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 BINS = 10
@@ -59,9 +61,23 @@ def fit_temperature(labels: NDArray[np.integer], probabilities: NDArray[np.float
     """
     own = np.arange(len(labels))
 
+    def loss(temperature: float) -> float:
+        return float(-_log_scaled(np.asarray(probabilities, np.float64), temperature)[own, labels].sum())
+
+    return fit_log_temperature(loss)
+
+
+def fit_log_temperature(loss: Callable[[float], float]) -> float:
+    """Return the temperature of the least loss, held near 1 by as much as one slide weighs.
+
+    Parameters
+    ----------
+    loss : callable
+        Takes a temperature, returns minus the logarithm of the likelihood.
+    """
+
     def cost(log_temperature: float) -> float:
-        logs = _log_scaled(np.asarray(probabilities, np.float64), float(np.exp(log_temperature)))
-        return float(-logs[own, labels].sum() + log_temperature**2 / 2)
+        return loss(float(np.exp(log_temperature))) + log_temperature**2 / 2
 
     found = minimize_scalar(cost, bounds=(-_WIDEST, _WIDEST), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))

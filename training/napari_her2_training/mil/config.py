@@ -115,6 +115,11 @@ class MILConfig(ArmConfig):
         self.head.check()
 
     @property
+    def joins_bags(self) -> bool:
+        """Whether the tiles of several slides can be one bag of the method."""
+        return True
+
+    @property
     def embedding(self) -> DataConfig:
         """The sections [data] and [tiles] as one, which is what embedding slides needs to know."""
         data, tiles = self.data, self.tiles

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.inference.result import Progress
 from napari_her2.models.architectures import ARCHITECTURES
+from napari_her2.models.case_slides import JOINED_BAGS
 from napari_her2_training.cohort.bags import precision_of, predict_bags
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.encoder.embedded import EmbeddedSlides
@@ -31,7 +32,8 @@ STEP = "head"
 
 def slides_of(config: MILConfig) -> EmbeddedSlides:
     """Return the slides that slide models of a configuration learn from."""
-    return EmbeddedSlides(config.encoder, config.embedding, config.compute.seed)
+    joined = config.cases.slides == JOINED_BAGS
+    return EmbeddedSlides(config.encoder, config.embedding, config.compute.seed, joined=joined)
 
 
 def mil_steps(run: ArmRun[MILConfig], slides: EmbeddedSlides) -> Generator[Progress, None, Path]:

@@ -13,13 +13,17 @@ from napari_her2.explain.maps import TileMap, limits_of
 from napari_her2.inference.result import Progress
 from napari_her2.methods.scoring import score_steps
 from napari_her2.models.bundle import load_bundle
+from napari_her2.models.card import PAIR
+from napari_her2.models.case_slides import EACH, JOINED_BAGS
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.features import holds_features
+from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.reporting.plots import as_image, new_axes
 from napari_her2_training.reporting.slides import model_of_fold, row_of, rows_by_case, slides_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.models.bundle import ModelBundle
@@ -127,18 +131,19 @@ def _pictured(
         return without("Slides cannot be scored with this model, so there are no maps.")
     if not rows:
         return without("Its slides are not where the manifest was.")
-    case = row_of(miss.number, miss.among, rows, run)
+    whole = run.case_slides != EACH
+    case = rows[0] if whole else row_of(miss.number, miss.among, rows, run)
     if case is None:
         return without(f"Which of the {len(rows)} rows of its case it is cannot be told from the manifest.")
     try:
         if miss.fold not in bundles:
             bundles[miss.fold] = load_bundle(model_of_fold(run, miss.fold))
-        paths = slides_of(case, run.record["stain"])
-        if any(holds_features(path) for path in paths):
+        of_rows = [slides_of(row, run.record["stain"]) for row in (rows if whole else (case,))]
+        if any(holds_features(path) for paths in of_rows for path in paths):
             return without("It is given as features: there is no slide to draw on.")
-        ihc = paths[1] if len(paths) > 1 else None
-        result = yield from score_steps(paths[0], bundles[miss.fold], ihc, device=device)
-        pictures = tuple(draw_slide(slide, result) for slide in result.slides)
+        results = yield from _scored(of_rows, bundles[miss.fold], run, device)
+        result = results[0]
+        pictures = tuple(draw_slide(slide, each) for each in results for slide in each.slides)
     except Her2Error as error:
         return without(str(error))
     drawn = _shown_map(result.slides[0], result.score)
@@ -146,14 +151,32 @@ def _pictured(
     if drawn is not None:
         of = "" if drawn.class_name is None else f" {result.named(drawn.class_name)}"
         caption = f"{drawn.info.title}{of}: {drawn.description}"
-    which = f"{paths[0].name}. " if len(rows) > 1 else ""
-    kept_back = ""
-    if result.doubt.withheld:
+    shown = ", ".join(paths[0].name for paths in of_rows)
+    which = f"{shown}. " if len(rows) > 1 else ""
+    kept_back, withheld = "", any(each.doubt.withheld for each in results)
+    if withheld:
         kept_back = "A user does not see this answer: it is withheld, for the slide is unlike what the model "
         kept_back += f"learnt from ({result.doubt.reason}). " if result.doubt.reason else "learnt from. "
-    return replace(
-        miss, pictures=pictures, caption=f"{which}{kept_back}{caption}", withheld=result.doubt.withheld
-    )
+    return replace(miss, pictures=pictures, caption=f"{which}{kept_back}{caption}", withheld=withheld)
+
+
+def _scored(
+    rows: Sequence[tuple[Path, ...]], bundle: ModelBundle, run: FinishedRun, device: str
+) -> Generator[Progress, None, list[SlideResult]]:
+    """Score the slides of a row, or those of a case as the run did: in one bag, or one after the other."""
+    given = [(paths[0], paths[1] if len(paths) > 1 else None) for paths in rows]
+    if run.case_slides != JOINED_BAGS:
+        results = []
+        for first, ihc in given:
+            results.append((yield from score_steps(first, bundle, ihc, device=device)))
+        return results
+    (first, ihc), *others = given
+    stain = STAINS["he"] if bundle.card.stain == PAIR else bundle.card.stain
+    further: dict[Path, str] = {}
+    for one, other in others:
+        further |= {path: of for path, of in ((one, stain), (other, STAINS["ihc"])) if path is not None}
+    more = [(path, of, None) for path, of in further.items() if path not in (first, ihc)]
+    return [(yield from score_steps(first, bundle, ihc, further=more, device=device))]
 
 
 def draw_slide(scored: ScoredSlide, result: SlideResult) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed
+from napari_her2.models.case_slides import EACH
 from napari_her2.outside import expanded, is_regular
 from napari_her2.training_runs.files import PREDICTIONS_FILE
 from napari_her2_training.config import MeasureConfig
@@ -48,6 +49,11 @@ class FinishedRun:
     def reading(self) -> str:
         """How the bundle reads a slide."""
         return str(self.record.get("reading", ""))
+
+    @property
+    def case_slides(self) -> str:
+        """What several slides of a case were: one of `napari_her2.models.case_slides.WAYS`."""
+        return str(self.record.get("config", {}).get("cases", {}).get("slides", EACH))
 
     @property
     def named(self) -> dict[str, str]:

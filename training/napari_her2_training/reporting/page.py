@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import read_card
 from napari_her2.models.card import NOTICE
+from napari_her2.models.case_slides import EACH
+from napari_her2.models.case_slides import in_words as in_words_of_cases
 from napari_her2.models.familiarity import LEAST_FAMILIARITY
 from napari_her2.models.weights_header import read_header
 from napari_her2.outside import expanded
 from napari_her2.training_runs.files import REPORT_FILE
+from napari_her2_training.config import CaseSlidesConfig
 from napari_her2_training.reporting.cases import misses_of, picture_steps
 from napari_her2_training.reporting.curves import draw_learning
 from napari_her2_training.reporting.evaluation import evaluate, in_words, read_run
@@ -141,6 +144,7 @@ def _content(
     run: FinishedRun, card: ModelCard | None, evaluations: Sequence[Evaluation], misses: Sequence[Miss]
 ) -> dict[str, Any]:
     record, main = run.record, evaluations[0]
+    unit = record.get("unit", "slides")
     threshold = card.min_confidence if card else None
     return {
         "name": record["model"],
@@ -156,12 +160,14 @@ def _content(
         "interval_words": _interval_words(run),
         "published": _published(run, main),
         "plots": _plots(run, main, threshold),
-        "pooled_words": "All folds together" if len(run.folds) > 1 else f"The {run.judged} slides",
+        "pooled_words": "All folds together"
+        if len(run.folds) > 1
+        else f"The {run.judged} {run.record.get('unit', 'slides')}",
         "calibration_words": _calibration_words(run, main),
         "risk_words": _risk_words(main, threshold),
         "misses": misses,
         "named": run.named,
-        "slides": f"{main.pooled.slides} {run.judged} {record.get('unit', 'slides')}",
+        "slides": f"{main.pooled.slides} {run.judged} {unit}",
         "listed": LISTED,
         "facts": _facts(run),
         "config": json.dumps(record["config"], indent=1, ensure_ascii=False) if record.get("config") else "",
@@ -179,7 +185,7 @@ def _judged_words(run: FinishedRun) -> str:
 
 def _block(found: Evaluation, run: FinishedRun) -> dict[str, Any]:
     """Lay out the measures of one reading: a column for each fold, their mean, and all together."""
-    columns: dict[str, Measured] = {"all slides": found.pooled}
+    columns: dict[str, Measured] = {f"all {run.record.get('unit', 'slides')}": found.pooled}
     if len(found.folds) > 1:
         columns = {f"fold {fold + 1}": measured for fold, measured in found.folds.items()}
         columns |= {"mean": found.mean, "pooled": found.pooled}
@@ -288,12 +294,18 @@ def _risk_words(main: Evaluation, threshold: float | None) -> str:
 
 def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     record = run.record
+    cases = CaseSlidesConfig(**(record.get("config") or {}).get("cases", {}))
     facts = [
         ("folder", run.folder.name),
         ("manifest", Path(record["data"]).name),
         ("model", record["model"]),
         ("trained weights", f"{record['parameters']:,}"),
         ("device", record["device"]),
+        *(
+            [("slides of a case", in_words_of_cases(cases.slides, cases.rule))]
+            if cases.slides != EACH
+            else ()
+        ),
     ]
     if len(run.folds) > 1:
         facts.append(("fold of the bundle", f"{record['fold'] + 1}, the best by its validation cases"))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
+from napari_her2.models.case_slides import EACH, JOINED_ANSWERS, JOINED_BAGS
 from napari_her2.steps import passed_on
-from napari_her2_training.cohort.checks import split_warnings
+from napari_her2_training.cohort.checks import add_case_slides, split_warnings
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.cohort.table import Table, read_table
 from napari_her2_training.config import CasesRunConfig
@@ -23,7 +24,8 @@ from napari_her2_training.doubt.counting import count_doubt
 from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.arms import METRICS_FILE, measure_predictions
 from napari_her2_training.measures.calibration import fit_temperature
-from napari_her2_training.measures.predictions import Part
+from napari_her2_training.measures.joining import fit_joined_temperature, joined_in_cases
+from napari_her2_training.measures.predictions import Part, write_predictions
 from napari_her2_training.running.learning import learn_steps
 from napari_her2_training.running.machines import choose_machines
 from napari_her2_training.running.ranks import first_alone
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from napari_her2_training.running.machines import Machines
     from napari_her2_training.running.task import Task
 
+SLIDES_FILE = "slide_predictions.csv"
+"""What was said of each slide, where ``predictions.csv`` has one answer a case that joins them."""
 CHOSEN_BY = "macro AUC"
 """The fold that is best by this measure of its validation slides gives the bundle."""
 Config = TypeVar("Config", bound=CasesRunConfig)
@@ -159,6 +163,8 @@ def on_cases(
         config: CasesRunConfig, data: Path, out: Path, *, resume: bool, findings: Findings | None = None
     ) -> Generator[Progress, None, Path]:
         table = read_table(data, config.needed, config.data, findings)
+        if findings is not None:
+            add_case_slides(table.cases, config.cases, findings)
         if check is not None:
             check(table, config, data.parent, findings)
         machines = choose_machines(config.compute, findings)
@@ -209,6 +215,14 @@ def _ending(run: ArmRun[Any], folds: Sequence[TrainedFold]) -> Generator[Progres
         for reading, parts in fold.predictions.items()
         for part, given in parts.items()
     }
+    of_slides: PredictionsByPart = {
+        Part(number, part, reading): given
+        for number, fold in enumerate(folds)
+        for reading, parts in fold.of_slides.items()
+        for part, given in parts.items()
+    }
+    if of_slides:
+        write_predictions(out / SLIDES_FILE, of_slides, run.classes)
     yield Progress("Measuring", note="intervals from resampled cases")
     found = measure_predictions(predictions, run.classes, run.config.measure)
     # By validation alone: what the test cases say must not choose what is tested.
@@ -263,24 +277,47 @@ def _of_fold(number: int, count: int, *, every: bool = False) -> Callable[[Progr
 
 
 def calibrated(fold: TrainedFold, config: CasesRunConfig) -> TrainedFold:
-    """Give every reading the temperature that its validation slides ask for.
+    """Give every reading the temperature that its validation slides ask for, and join slides in cases.
 
     Returns
     -------
     TrainedFold
-        The same, unless the configuration wants it.
+        As it was, unless the configuration wants one or the other.
     """
-    if not config.measure.calibrate:
-        return fold
+    joins = config.cases.slides == JOINED_ANSWERS
     predictions: dict[str, Mapping[str, Predictions]] = {}
     for reading, parts in fold.predictions.items():
         given = parts.get("validation")
-        if given is None or reading in fold.uncalibrated:
-            predictions[reading] = parts
+        predictions[reading] = parts
+        if given is None or reading in fold.uncalibrated or not config.measure.calibrate:
             continue
-        temperature = fit_temperature(given.labels, given.probabilities)
+        if joins and reading not in fold.of_parts:
+            temperature = fit_joined_temperature(given, config.cases.rule)
+        else:
+            temperature = fit_temperature(given.labels, given.probabilities)
         predictions[reading] = {part: replace(own, temperature=temperature) for part, own in parts.items()}
-    return replace(fold, predictions=predictions)
+    return by_case(replace(fold, predictions=predictions), config)
+
+
+def by_case(fold: TrainedFold, config: CasesRunConfig) -> TrainedFold:
+    """Let a calibrated fold answer of cases, where several slides of one are together.
+
+    Returns
+    -------
+    TrainedFold
+        The same where each slide is a case of its own.
+    """
+    if config.cases.slides == EACH or fold.unit not in ("slides", "pairs", "cases"):
+        return fold
+    if config.cases.slides == JOINED_BAGS:  # it judged cases
+        return replace(fold, unit="cases")
+    found: dict[str, Mapping[str, Predictions]] = {
+        reading: parts
+        if reading in fold.of_parts
+        else {part: joined_in_cases(own, config.cases.rule) for part, own in parts.items()}
+        for reading, parts in fold.predictions.items()
+    }
+    return replace(fold, predictions=found, of_slides=fold.predictions, unit="cases")
 
 
 def _counts(split: Split) -> dict[str, int]:

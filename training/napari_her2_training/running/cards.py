@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from napari_her2.models.bundle import load_bundle, save_bundle
 from napari_her2.models.card import NOTICE, ModelCard
+from napari_her2.models.case_slides import EACH, JOINED_ANSWERS, MEAN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2.models.familiarity import Familiarity
     from napari_her2_training.classes import ClassMapping
+    from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
-    from napari_her2_training.config import ModelConfig
+    from napari_her2_training.config import CaseSlidesConfig, ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def make_card(
     metrics: Mapping[str, float],
     task: str = "",
     trust: Trust | None = None,
+    cases: CaseSlidesConfig | None = None,
 ) -> ModelCard:
     """Put a card together.
 
@@ -79,6 +82,8 @@ def make_card(
     task : str, optional
         In place of that of the configuration.
     trust : Trust, optional
+    cases : CaseSlidesConfig, optional
+        What several slides of a case are to the model; by default each is one of its own.
     """
     return ModelCard(
         name=model.name,
@@ -104,14 +109,21 @@ def make_card(
         min_tissue=facts.min_tissue,
         mpp_range=facts.mpp_range,
         precision=facts.precision,
+        case_slides=EACH if cases is None else cases.slides,
+        # Of bags, and of slides each by itself, no answers are joined.
+        case_rule=cases.rule if cases is not None and cases.slides == JOINED_ANSWERS else MEAN,
     )
 
 
 def split_sizes(split: Split, unit: str) -> str:
     """Say how many of each part there were: "4 slides to train on, 2 to choose the epoch, 2 held out"."""
-    sizes = f"{len(split.train)} {unit} to train on, {len(split.validation)} to choose the epoch"
-    sizes = f"{sizes}, {len(split.test)} held out" if split.test else sizes
-    return f"{sizes}, {len(split.calibration)} to calibrate" if split.calibration else sizes
+
+    def count(cases: Sequence[Case]) -> int:
+        return len({case.case_id for case in cases}) if unit == "cases" else len(cases)
+
+    sizes = f"{count(split.train)} {unit} to train on, {count(split.validation)} to choose the epoch"
+    sizes = f"{sizes}, {count(split.test)} held out" if split.test else sizes
+    return f"{sizes}, {count(split.calibration)} to calibrate" if split.calibration else sizes
 
 
 def round_weights(model: nn.Module) -> None:

@@ -63,6 +63,7 @@ def save_model(path: Path, fold: TrainedFold, split: Split, config: CasesRunConf
         metrics={**_on_card(fold, config), **fold.figures},
         task=config.model.task or TASKS[fold.facts.stain],
         trust=trust_of(fold, config),
+        cases=config.cases if fold.unit == "cases" else None,
     )
     save_checked(path, card, fold.encoder, fold.model)
 

@@ -38,6 +38,8 @@ class TrainedFold:
         Why slides cannot be scored with it, empty where they can.
     uncalibrated : tuple of str
         Readings whose probabilities are none that a temperature could mend.
+    of_parts : tuple of str
+        Readings of parts of slides, which are no answers of slides: they are never joined in cases.
     unit : str
         What was judged.
     note : str
@@ -52,6 +54,8 @@ class TrainedFold:
         Further ones for the card.
     record : mapping
         What else a report tells.
+    of_slides : mapping of str to mapping of str to Predictions
+        Where the answers of the slides of a case were joined: what was said of each slide.
     looks : callable or None
         Of a training without slides: what so many training examples, and those of validation, look like to
         the model, by the parts of `napari_her2_training.doubt.fit`. None where slides are scored to tell it.
@@ -65,6 +69,7 @@ class TrainedFold:
     heads: Mapping[str, str] = field(default_factory=dict)
     no_bundle: str = ""
     uncalibrated: tuple[str, ...] = ()
+    of_parts: tuple[str, ...] = ()
     unit: str = "slides"
     note: str = ""
     weights: str = "head"
@@ -72,4 +77,5 @@ class TrainedFold:
     sizes: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     record: Mapping[str, object] = field(default_factory=dict)
+    of_slides: Mapping[str, Mapping[str, Predictions]] = field(default_factory=dict)
     looks: Callable[[int], Generator[Progress, None, Mapping[str, Sequence[Signature]]]] | None = None

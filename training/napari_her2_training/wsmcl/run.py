@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2.models.card import PAIR
+from napari_her2.models.case_slides import JOINED_BAGS
 from napari_her2_training.cohort.bags import precision_of
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import SPLITS, STAINS, label_of
@@ -59,7 +60,8 @@ def wsmcl_steps(run: ArmRun[WSMCLConfig]) -> Generator[Progress, None, Path]:
         The bundle of the best fold; where slides cannot be scored with it, the weights of its head.
     """
     config, out, findings = run.config, run.folder.path, run.findings
-    slides = EmbeddedSlides(config.encoder, config.data, config.compute.seed)
+    joined = config.cases.slides == JOINED_BAGS
+    slides = EmbeddedSlides(config.encoder, config.data, config.compute.seed, joined=joined)
     yield from slides.prepare(run.prepared, tuple(STAINS), run.device.reader, findings)
     if findings is not None:
         _warn_of_small(slides, 2 * config.head.k, findings)
@@ -145,15 +147,21 @@ def _train_fold(
             reading=FUSION,
             heads=HEADS,
             no_bundle=_no_bundle(config, slides),
-            unit="cases",
+            unit="cases" if _one_row_a_case(split) else "pairs",
             note="slides of one class paired" if same_class else "",
         )
 
     return judge
 
 
+def _one_row_a_case(split: Split) -> bool:
+    rows = [case for part in SPLITS for case in getattr(split, part)]
+    return len({case.case_id for case in rows}) == len(rows)
+
+
 def _paired(slides: EmbeddedSlides, cases: Sequence[Case]) -> PairedSlides:
-    he, ihc = ([slides.bags.get((stain, case.row)) for case in cases] for stain in STAINS)
+    together = slides.together(cases)
+    he, ihc = ([slides.bag_of(rows, stain) for rows in together] for stain in STAINS)
     return PairedSlides(he, ihc)
 
 

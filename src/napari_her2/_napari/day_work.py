@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2._napari.table_import import load_tables
 from napari_her2._napari.torch_import import load_torch
+from napari_her2.cohort.case_table import CASES_FILE, write_case_table
 from napari_her2.cohort.day_queue import DayQueue
 from napari_her2.cohort.day_rows import reading_rows, row_facts
 from napari_her2.cohort.day_table import DAY_TABLE, OwnScore, day_records, write_day_csv, write_day_table
@@ -118,6 +119,7 @@ def running_day(
             yield step
     finally:
         write_day_csv(queue.folder / DAY_TABLE, day.records())
+        write_case_table(queue.folder / CASES_FILE, queue.case_answers())
     return queue.counts()
 
 

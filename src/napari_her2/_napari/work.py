@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,27 +62,35 @@ def scoring(
     """Score a slide, or the two slides of a case, as the dock asks for it."""
     load_torch()
     load_tables()
-    from napari_her2.methods.scoring import score_steps
+    from napari_her2.inference.case_table import listed_case
+    from napari_her2.inference.result import CaseOf
+    from napari_her2.methods.scoring import of_case, score_steps
+    from napari_her2.models.case_slides import JOINED_ANSWERS
 
     chosen: dict[str, Any] = {"calibration": calibration} if calibration else {}
-    return (
-        yield from score_steps(
-            slide,
-            model,
-            ihc,
-            regions=regions,
-            device=settings.device,
-            preset=preset,
-            batch_size=settings.batch_size or None,
-            override_fit=override_fit,
-            coverage=demands.coverage,
-            min_familiarity=demands.min_familiarity,
-            leave_out_poor=leave_out_poor,
-            quality_limits=settings.quality_limits,
-            kept=kept,
-            **chosen,
-        )
+    result = yield from score_steps(
+        slide,
+        model,
+        ihc,
+        regions=regions,
+        device=settings.device,
+        preset=preset,
+        batch_size=settings.batch_size or None,
+        override_fit=override_fit,
+        coverage=demands.coverage,
+        min_familiarity=demands.min_familiarity,
+        leave_out_poor=leave_out_poor,
+        quality_limits=settings.quality_limits,
+        kept=kept,
+        **chosen,
     )
+    listed = listed_case(slide.path)
+    if listed is None or listed[1] < 2:
+        return result
+    case = CaseOf(*listed, JOINED_ANSWERS, result.limits.case_rule)
+    if kept is not None:
+        kept[:] = [replace(of, case=case) for of in kept]
+    return of_case(result, case)
 
 
 def identifying(slides: Sequence[Slide]) -> Generator[Progress, None, None]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from napari_her2.cohort.day_cases import mates
 from napari_her2.cohort.day_items import (
     DayModel,
     DaySettings,
@@ -176,14 +177,20 @@ def going_on(new: DayState, old: DayState) -> DayState:
     """
     if old.settings.values() != new.settings.values():
         return new
-    known = {(_key(old.entries[item.entry]), old.models[item.model]): item for item in old.items}
+    known = {(_whole(old, item), old.models[item.model]): item for item in old.items}
     items = []
     for item in new.items:
-        before = known.get((_key(new.entries[item.entry]), new.models[item.model]))
+        before = known.get((_whole(new, item), new.models[item.model]))
         if before is not None and before.state != "skipped" and item.state != "skipped":
             item = replace(before, entry=item.entry, model=item.model)
         items.append(item)
     return replace(new, items=tuple(items))
+
+
+def _whole(state: DayState, item: Item) -> tuple[object, ...]:
+    """Return what makes an item the same: its case, and all slides of it."""
+    own = state.entries[item.entry]
+    return (_key(own), own.case_id, *map(_key, mates(state.entries, item.entry)))
 
 
 def _key(entry: Entry) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_her2.cells.rules_file import rules_from, rules_values
+from napari_her2.cohort.day_cases import AUTO, CHOICES, cases_for
 from napari_her2.cohort.entry import Entry
 from napari_her2.cohort.sources import absolute
 from napari_her2.errors import JobFailed
@@ -60,11 +61,14 @@ class DaySettings:
     options : ScoringOptions
     device, backend : str
         As for `score_cohort_steps`.
+    case_slides : str
+        How several slides of a case are answered (`napari_her2.cohort.day_cases.CHOICES`).
     """
 
     options: ScoringOptions = field(default_factory=ScoringOptions)
     device: str = "auto"
     backend: str = "auto"
+    case_slides: str = AUTO
 
     def values(self) -> dict[str, Any]:
         """Return them for JSON; `settings_from` reads them again."""
@@ -75,7 +79,8 @@ class DaySettings:
         values = {name: _plain(value) for name, value in given.items()}
         if rules is not None:
             values["rules"] = rules_values(rules)
-        return {"options": values, "device": self.device, "backend": self.backend}
+        written = {"options": values, "device": self.device, "backend": self.backend}
+        return written if self.case_slides == AUTO else written | {"case_slides": self.case_slides}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +129,17 @@ class Item:
         }
 
 
-def planned(entries: Sequence[Entry], cards: Sequence[ModelCard]) -> tuple[Item, ...]:
+def planned(
+    entries: Sequence[Entry], cards: Sequence[ModelCard], case_slides: str = AUTO
+) -> tuple[Item, ...]:
     """Return an item for each case and model, case by case; what a model cannot take is skipped at once.
 
     Parameters
     ----------
     entries : sequence of Entry
     cards : sequence of ModelCard
+    case_slides : str
+        As of `DaySettings`.
 
     Raises
     ------
@@ -138,9 +147,10 @@ def planned(entries: Sequence[Entry], cards: Sequence[ModelCard]) -> tuple[Item,
         If this version does not know the method of a model.
     """
     items = []
-    for number, entry in enumerate(entries):
-        for model, card in enumerate(cards):
-            case = entry.case_for(card)
+    taken = [cases_for(entries, card, case_slides) for card in cards]
+    for number in range(len(entries)):
+        for model in range(len(cards)):
+            case = taken[model][number]
             if isinstance(case, str):
                 items.append(Item(number, model, "skipped", case))
             else:
@@ -221,7 +231,10 @@ def settings_from(values: Mapping[str, Any]) -> DaySettings:
             chosen = replace(chosen, rules=rules_from(rules))
     except (TypeError, JobFailed) as error:
         raise ValueError(f"its options cannot be ({error})") from error
-    return DaySettings(chosen, str(values["device"]), str(values["backend"]))
+    way = str(values.get("case_slides", AUTO))
+    if way not in CHOICES:
+        raise ValueError("its cases cannot be answered so")
+    return DaySettings(chosen, str(values["device"]), str(values["backend"]), way)
 
 
 def _check_names(values: Mapping[str, Any], kind: type) -> None:

@@ -13,6 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from napari_her2.cohort.case_table import case_answers
+from napari_her2.cohort.day_cases import cases_for
 from napari_her2.cohort.day_file import (
     DAY_FILE,
     DayState,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
+    from napari_her2.cohort.case_answer import CaseAnswer
     from napari_her2.cohort.day_items import State
     from napari_her2.cohort.day_list import DayList
     from napari_her2.cohort.entry import Entry
@@ -157,7 +160,7 @@ class DayQueue:
             raise JobFailed("A list takes at least one case and one model: choose both.")
         check_writable(target)
         chosen = replace(chosen, options=chosen.options.calibrated())
-        items = planned(entries, [card for _, card in cards.values()])
+        items = planned(entries, [card for _, card in cards.values()], chosen.case_slides)
         state = DayState(entries, tuple(model for model, _ in cards.values()), items, chosen)
         with held_day(target):
             if (target / DAY_FILE).is_file():
@@ -195,6 +198,11 @@ class DayQueue:
     def folder_of(self, item: Item) -> Path | None:
         """Folder of its result; None where there is none."""
         return self.folder / item.folder if item.folder else None
+
+    def case_answers(self) -> list[CaseAnswer]:
+        """Join the results of cases with several slides that are there, by model; read from their files."""
+        folders = [self.folder_of(item) for item in self._items if item.state == "done"]
+        return case_answers(folder for folder in folders if folder is not None)
 
     def pause(self) -> None:
         """Begin no other slide; those under way are finished.
@@ -310,8 +318,9 @@ class DayQueue:
         self, numbers: Sequence[int], source: ModelSource, bundle: ModelBundle, workers: Workers | None
     ) -> Generator[DayProgress, None, None]:
         jobs, known = [], []
+        taken = cases_for(self.entries, bundle.card, self._settings.case_slides)
         for number in numbers:
-            case = self.entries[self._items[number].entry].case_for(bundle.card)
+            case = taken[self._items[number].entry]
             if isinstance(case, str):
                 self._set(number, replace(self._items[number], state="skipped", reason=case))
             else:

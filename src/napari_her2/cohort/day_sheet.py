@@ -87,7 +87,9 @@ def _entry(texts: Mapping[str, str], folder: Path, line: int, *, stain_known: bo
     because = "table" if he and ihc else ""
     # A column named path or slide may still hold both stains of a pair beside ihc.
     known = stain_known or ihc is not None
-    return Entry(name, he, ihc, scales[0], scales[1], regions, known, because, problem=problem)
+    return Entry(
+        name, he, ihc, scales[0], scales[1], regions, known, because, problem=problem, case_id=texts["name"]
+    )
 
 
 def _path(text: str, folder: Path) -> Path | None:

@@ -37,6 +37,8 @@ class Entry:
         What should be known of it.
     problem : str
         Why it cannot be scored; empty where it can.
+    case_id : str
+        Of the case, as a table names it: rows of one are slides of one case. Empty where none does.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Entry:
     place: str = ""
     note: str = ""
     problem: str = ""
+    case_id: str = ""
 
     @property
     def slides(self) -> tuple[Path, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_her2.cohort.case_table import CASES_FILE, case_answers, write_case_table
 from napari_her2.cohort.dispatch import Dispatcher
 from napari_her2.cohort.embed_job import EmbedJob
 from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome, forget_locals
@@ -106,6 +108,9 @@ def score_cohort_steps(
     )
     if len(jobs) > 1:
         write_score_table(out, report.outcomes, in_order)
+    if any(case.of is not None for case in cases):
+        folders = [outcome.written for outcome in report.outcomes if outcome.written is not None]
+        write_case_table(out / CASES_FILE, case_answers(folders))
     return report
 
 
@@ -288,9 +293,14 @@ def _there(
 
 def anywhere(case: Case) -> Case:
     """Return the same case with paths that mean the same on another machine."""
-    ihc = None if case.ihc is None else absolute(case.ihc)
-    regions = None if case.regions is None else absolute(case.regions)
-    return Case(absolute(case.path), ihc, regions, case.mpp, case.ihc_mpp)
+
+    def there(path: Path | None) -> Path | None:
+        return None if path is None else absolute(path)
+
+    further = tuple(replace(one, path=absolute(one.path), regions=there(one.regions)) for one in case.further)
+    return replace(
+        case, path=absolute(case.path), ihc=there(case.ihc), regions=there(case.regions), further=further
+    )
 
 
 def _refuse_doubles(jobs: Sequence[SlideJob[Any]]) -> None:

@@ -16,12 +16,33 @@ from napari_her2.inference.options import ScoringOptions
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from napari_her2.export.request import Request
-    from napari_her2.inference.result import Progress
+    from napari_her2.inference.result import CaseOf, Progress
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.slide.reader import Slide
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """Another slide of a case, in one bag with those of its stain.
+
+    Parameters
+    ----------
+    path : Path
+    stain : str
+        "H&E" or "IHC".
+    regions : Path or None
+        On it.
+    mpp : float or None
+        µm per level-0 pixel, where the file does not say it or says it wrongly.
+    """
+
+    path: Path
+    stain: str
+    regions: Path | None = None
+    mpp: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +59,10 @@ class Case:
         GeoJSON; only tiles inside are scored.
     mpp, ihc_mpp : float or None
         µm per level-0 pixel, where the files do not say it or say it wrongly.
+    further : tuple of Further
+        More slides of the case.
+    of : CaseOf or None
+        The case, where somebody named it.
     """
 
     path: Path
@@ -45,6 +70,14 @@ class Case:
     regions: Path | None = None
     mpp: float | None = None
     ihc_mpp: float | None = None
+    further: tuple[Further, ...] = ()
+    of: CaseOf | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is read."""
+        more = [path for one in self.further for path in (one.path, one.regions)]
+        return tuple(path for path in (self.path, self.ihc, self.regions, *more) if path is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +111,7 @@ class ScoreJob:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that is read."""
-        return tuple(path for path in (self.case.path, self.case.ihc, self.case.regions) if path is not None)
+        return self.case.files
 
     def unless_finished(self) -> ScoreJob:
         """Return the same job that leaves a finished slide alone."""
@@ -112,15 +145,29 @@ class ScoreJob:
         with ExitStack() as stack:
             slide = stack.enter_context(self._open(case.path, case.mpp))
             ihc = None if case.ihc is None else stack.enter_context(self._open(case.ihc, case.ihc_mpp))
+            more = [stack.enter_context(self._open(one.path, one.mpp)) for one in case.further]
             yield from identified(slide, ihc)
+            for one in more:
+                yield from identified(one)
             folder = result_folder(slide.name, slide.fingerprint, slide.identity.head, self.out)
-            request = self._request(slide, ihc, bundle)
+            request = self._request(slide, ihc, bundle, more)
             finished = finished_result(folder, request) if self.skip_finished else None
             if finished is not None:
                 return _skipped(case.path, slide.name, finished, folder, bundle)
             readers = dict.fromkeys(opened.backend for opened in (slide, ihc) if opened is not None)
             options = {of.name: getattr(self.options, of.name) for of in fields(self.options)}
-            result = yield from score_steps(slide, bundle, ihc, case.regions, self.device, **options)
+            result = yield from score_steps(
+                slide,
+                bundle,
+                ihc,
+                case.regions,
+                self.device,
+                further=[
+                    (opened, one.stain, one.regions) for opened, one in zip(more, case.further, strict=True)
+                ],
+                case=case.of,
+                **options,
+            )
         folder = write_result(result, self.out, request)
         facts = scored_facts(result, ", ".join(readers), self.out)
         title, hidden = f"{result.slide}: {result.label}", result.doubt.hidden
@@ -131,7 +178,9 @@ class ScoreJob:
 
         return open_slide(path, mpp=mpp, backend=self.backend)  # type: ignore[arg-type]  # checked there
 
-    def _request(self, slide: Slide, ihc: Slide | None, bundle: ModelBundle) -> Request:
+    def _request(
+        self, slide: Slide, ihc: Slide | None, bundle: ModelBundle, more: Sequence[Slide]
+    ) -> Request:
         from napari_her2.cells.rules_file import rules_values
         from napari_her2.export.request import Request
         from napari_her2.inference.precision import AUTO, wanted_precision
@@ -159,7 +208,12 @@ class ScoreJob:
         if chosen.of_cells:
             options |= {"calibration": chosen.calibration, "gain": chosen.gain}
             options["rules"] = json.dumps(rules_values(chosen.cell_rules()), sort_keys=True)
-        slides = (slide.fingerprint,) if ihc is None else (slide.fingerprint, ihc.fingerprint)
+        if (of := self.case.of) is not None:  # likewise
+            options["case"] = json.dumps([of.case_id, of.scorings, of.way, of.rule])
+        if self.case.further:
+            given = [[one.stain, one.mpp, _digest(one.regions)] for one in self.case.further]
+            options["further"] = json.dumps(given)
+        slides = tuple(opened.fingerprint for opened in (slide, ihc, *more) if opened is not None)
         return Request(slides, bundle.sha256, options, __version__)
 
 

@@ -37,11 +37,13 @@ class DayWishes:
     regions: Path | None = None
     dry_run: bool = False
     retry_failed: bool = False
+    case_slides: str = "auto"
 
     @property
     def of_a_list(self) -> bool:
         """Whether anything is asked that only a list has."""
-        return bool(self.he_names or self.ihc_names or self.dry_run or self.retry_failed)
+        named = self.he_names or self.ihc_names or self.case_slides != "auto"
+        return bool(named or self.dry_run or self.retry_failed)
 
 
 def is_list(slides: Sequence[Path]) -> bool:
@@ -75,14 +77,14 @@ def score_day(
     from napari_her2.cohort.sources import ModelSource
     from napari_her2.inference.options import ScoringOptions
 
-    settings = DaySettings(ScoringOptions(**options), device, backend)
+    settings = DaySettings(ScoringOptions(**options), device, backend, wishes.case_slides)
     cards = [(name, ModelSource(name).card()) for name in models]
     patterns = NamePatterns(wishes.he_names, wishes.ihc_names)
     found = drive(
         entries_steps(sources, patterns, subfolders=wishes.subfolders, mpp=wishes.mpp, ihc_mpp=wishes.ihc_mpp)
     )
     found = _with_regions(found, wishes.regions)
-    _show(found, [card for _, card in cards])
+    _show(found, [card for _, card in cards], wishes.case_slides)
     if wishes.dry_run:
         return
     queue = DayQueue.begin(out, found, cards, settings)
@@ -104,7 +106,7 @@ def _with_regions(found: DayList, regions: Path | None) -> DayList:
     return replace(found, entries=tuple(entries))
 
 
-def _show(found: DayList, cards: Sequence[ModelCard]) -> None:
+def _show(found: DayList, cards: Sequence[ModelCard], case_slides: str) -> None:
     """Print what belongs together, what was refused and what no model takes."""
     from rich.markup import escape
     from rich.table import Table
@@ -126,13 +128,14 @@ def _show(found: DayList, cards: Sequence[ModelCard]) -> None:
         output().print(f"... and {len(fine) - _SHOWN:,} more")
     for path, why in found.left_out[:_SHOWN]:
         say(f"left out: {path} ({why})")
-    for item in planned(found.entries, cards):
+    for item in planned(found.entries, cards, case_slides):
         entry = found.entries[item.entry]
         if item.state == "skipped" and not entry.problem:
             say(f"{entry.name}, {cards[item.model].name}: skipped. {item.reason}")
 
 
 def _work(queue: DayQueue, workers: Any) -> None:  # noqa: ANN401 - Workers, imported late
+    from napari_her2.cohort.case_table import CASES_FILE
     from napari_her2.cohort.day_table import DAY_TABLE
 
     def report(step: Progress) -> Callable[[], None] | None:
@@ -154,6 +157,13 @@ def _work(queue: DayQueue, workers: Any) -> None:  # noqa: ANN401 - Workers, imp
     output().print(f"{counted(len(queue.items), 'row')}: {words}", highlight=False)
     table = queue.folder / DAY_TABLE
     output().print(f"All of them in one table: {table}", soft_wrap=True, markup=False, highlight=False)
+    for answer in queue.case_answers():
+        slides = counted(len(answer.slides), "slide")
+        say_answer = f"case {answer.case_id} ({slides}), {answer.model}: {answer.label}"
+        output().print(plain(say_answer), soft_wrap=True, markup=False, highlight=False)
+    if (queue.folder / CASES_FILE).exists():
+        cases = f"One answer a case: {queue.folder / CASES_FILE}"
+        output().print(cases, soft_wrap=True, markup=False, highlight=False)
     refused = sum(bool(entry.problem) for entry in queue.entries)
     if counts["failed"]:
         say(f"{counts['failed']:,} failed: to try them again, add --retry-failed.")
@@ -175,9 +185,11 @@ def _print_item(queue: DayQueue, number: int, title: str) -> None:
 
 
 def _write_table(queue: DayQueue) -> None:
+    from napari_her2.cohort.case_table import CASES_FILE, write_case_table
     from napari_her2.cohort.day_rows import reading_rows
     from napari_her2.cohort.day_table import DAY_TABLE, day_records, write_day_csv
     from napari_her2.steps import finished
 
     facts = finished(reading_rows(queue, range(len(queue.items))))
     write_day_csv(queue.folder / DAY_TABLE, day_records(queue, facts))
+    write_case_table(queue.folder / CASES_FILE, queue.case_answers())

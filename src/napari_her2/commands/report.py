@@ -84,7 +84,14 @@ def _page_steps(
 ) -> Generator[Progress, None, list[Path]]:
     from contextlib import ExitStack
 
-    from napari_her2.reports.at_hand import card_at_hand, kept_path, manual_beside, result_at, slides_steps
+    from napari_her2.reports.at_hand import (
+        card_at_hand,
+        case_beside,
+        kept_path,
+        manual_beside,
+        result_at,
+        slides_steps,
+    )
     from napari_her2.reports.of_result import Desk, report_steps
     from napari_her2.reports.of_study import study_steps
 
@@ -93,7 +100,8 @@ def _page_steps(
     else:
         kept = kept_path(what)
         result = result_at(kept)
-        desk = Desk(manual=manual_beside(kept), card=card_at_hand(result))
+        case = case_beside(result, kept.parent)
+        desk = Desk(manual=manual_beside(kept), card=card_at_hand(result), case=case)
         with ExitStack() as stack:
             opened = yield from slides_steps(result, stack, slides)
             page = yield from report_steps(result, opened, desk)

@@ -27,6 +27,7 @@ from napari_her2.commands.shares import (
     least_familiarity_of,
 )
 from napari_her2.models.answer_sets import COVERAGE
+from napari_her2.models.case_slides import WAYS
 from napari_her2.models.familiarity import LEAST_FAMILIARITY
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ LIST_HELP = (
 )
 HE_NAMES_HELP = (
     "How files of H&E slides are called in a folder (*_HE.svs); by default the words in them tell."
+)
+CASE_CHOICES = ("auto", *WAYS)
+CASE_SLIDES_HELP = (
+    "Of a list with several rows of one case_id: each, joined bags (all tiles of a case as one bag) or "
+    "joined answers; by default as the model learnt, else joined answers. cases.csv has one answer a case."
 )
 DRY_RUN_HELP = "Of a list: show what belongs together and what each model takes, and end."
 DEVICE_HELP = "auto, cpu, cuda, cuda:0 or mps."
@@ -63,6 +69,9 @@ def score(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Of a list: try again what failed before.")
     ] = False,
+    case_slides: Annotated[
+        str, typer.Option("--case-slides", help=CASE_SLIDES_HELP, metavar="|".join(CASE_CHOICES))
+    ] = "auto",
     ihc: Annotated[
         Path | None,
         typer.Option(help="IHC slide of the same case, beside its H&E slide, for models that take both."),
@@ -166,7 +175,11 @@ def score(
         **_limits(quality_limits),
     }
     tls = given_tls(scheduler, tls_ca, tls_cert, tls_key)
-    wishes = DayWishes(he_names, ihc_names, subfolders, mpp, ihc_mpp, regions, dry_run, retry_failed)
+    if case_slides not in CASE_CHOICES:
+        raise typer.BadParameter(f"--case-slides takes {', '.join(CASE_CHOICES)}, not {case_slides!r}.")
+    wishes = DayWishes(
+        he_names, ihc_names, subfolders, mpp, ihc_mpp, regions, dry_run, retry_failed, case_slides
+    )
     if listed is not None or len(model) > 1 or wishes.of_a_list or is_list(given):
         if ihc or (regions and not regions.is_dir()):
             raise typer.BadParameter("--ihc and a file of --regions belong to one slide, not to a list.")

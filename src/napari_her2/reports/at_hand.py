@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_her2.cohort.case_table import case_answers
 from napari_her2.desk.own_score import ISH_RESULTS, SCORES, ManualScore
 from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.export.kept_result import read_kept
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from contextlib import ExitStack
 
+    from napari_her2.cohort.case_answer import CaseAnswer
     from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
     from napari_her2.models.card import ModelCard
     from napari_her2.slide.reader import Slide
@@ -77,6 +79,27 @@ def manual_beside(kept: Path) -> ManualScore:
     if score not in SCORES or ish not in ISH_RESULTS or not isinstance(note, str):
         raise _MANUAL.refusal(path, "holds no score of a pathologist")
     return ManualScore(score, ish, note[:_LONGEST_NOTE])
+
+
+def case_beside(result: SlideResult, folder: Path) -> CaseAnswer | None:
+    """Join the answers of a case whose results lie beside one of them.
+
+    Parameters
+    ----------
+    result : SlideResult
+    folder : Path
+        Its own; results of the other slides lie in those beside it.
+
+    Returns
+    -------
+    CaseAnswer or None
+        None where its slides are not answered together.
+    """
+    if result.case is None:
+        return None
+    beside = [of for of in sorted(folder.parent.iterdir()) if of.is_dir() and not of.is_symlink()]
+    wanted = (result.case.case_id, result.model)
+    return next((of for of in case_answers(beside) if (of.case_id, of.model) == wanted), None)
 
 
 def slides_steps(

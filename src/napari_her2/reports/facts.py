@@ -13,6 +13,7 @@ from napari_her2.slide.quality_limits import REASONS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari_her2.cohort.case_answer import CaseAnswer
     from napari_her2.desk.own_score import ManualScore
     from napari_her2.inference.region_kinds import Region
     from napari_her2.inference.result import ScoredSlide, SlideResult
@@ -58,6 +59,23 @@ def tables_of(
         Table("Made by", _made_rows(result)),
     ]
     return tuple(left), tuple(right)
+
+
+def case_table(case: CaseAnswer) -> Table:
+    """Return what is said of a case, and of each of its slides.
+
+    Parameters
+    ----------
+    case : CaseAnswer
+        As far as it may be seen.
+    """
+    rows = tuple((slide.name, slide.answer, slide.familiarity) for slide in case.slides)
+    return Table(
+        f"Case {case.case_id}: {case.label}",
+        rows,
+        ("slide", "by itself", "like what the model learnt from"),
+        f"{case.task}. {case.joined[:1].upper()}{case.joined[1:]}. {case.doubt[:1].upper()}{case.doubt[1:]}.",
+    )
 
 
 def _of(title: str, scored: ScoredSlide, result: SlideResult) -> str:

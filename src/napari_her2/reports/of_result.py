@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.cells.deciding import deciding_cells, why
+from napari_her2.cohort.case_answer import case_answer
 from napari_her2.desk.own_score import ManualScore, category_beside
 from napari_her2.explain.colours import coloured
 from napari_her2.explain.geometries import frames_of
 from napari_her2.explain.maps import TileMap
+from napari_her2.export.case import joining_values
 from napari_her2.inference.presentation import answer_classes, heading, trust_parts
 from napari_her2.inference.result import Progress
 from napari_her2.inference.withheld import without_answer
 from napari_her2.methods.catalogue import METHODS
-from napari_her2.reports.facts import tables_of
+from napari_her2.models.case_slides import JOINED_BAGS
+from napari_her2.reports.facts import case_table, tables_of
 from napari_her2.reports.page import Answer, Bar, Page, Picture, Row
 from napari_her2.reports.pictures import map_picture, place_picture, png_of, slide_picture, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from napari_her2.cohort.case_answer import CaseAnswer
     from napari_her2.inference.region_kinds import Region
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.models.card import ModelCard
@@ -50,12 +54,15 @@ class Desk:
         Of the model, where it is at hand.
     when : datetime or None
         Time of the report; now.
+    case : CaseAnswer or None
+        Of the case, where it has several slides; that of one bag is found by itself.
     """
 
     manual: ManualScore = field(default_factory=ManualScore)
     regions: Sequence[Region] = ()
     card: ModelCard | None = None
     when: datetime | None = None
+    case: CaseAnswer | None = None
 
 
 def report_steps(
@@ -90,18 +97,24 @@ def report_steps(
         rows.append(_maps_row(seen, scored, slide, here))
         yield Progress("Drawing the report", number, len(seen.slides), "slides")
         rows += _places_row(seen, scored, slide)
+    case = beside.case or _case_of(result)
     left, right = tables_of(seen, opened, regions, beside.manual, beside.card)
     when = beside.when or datetime.now(UTC)
     return Page(
         title=f"HER2 report: {' and '.join(scored.name for scored in seen.slides)}",
         subtitle=f"Written on {when:%Y-%m-%d %H:%M %Z} by napari-her2",
         notice=seen.notice,
-        answer=_answer(seen, beside.manual),
+        answer=_answer(seen, beside.manual, case),
         rows=tuple(rows),
         left=left,
         right=right,
+        wide=() if case is None else (case_table(case),),
         warnings=_first_warnings(seen),
     )
+
+
+def _case_of(result: SlideResult) -> CaseAnswer | None:
+    return None if result.case is None or len(result.slides) < 2 else case_answer([joining_values(result)])
 
 
 def _first_warnings(result: SlideResult) -> tuple[str, ...]:
@@ -116,9 +129,12 @@ def _regions(result: SlideResult, desk: Desk) -> tuple[Region, ...]:
     return tuple(region.region() for region in result.asked.regions)
 
 
-def _answer(result: SlideResult, manual: ManualScore) -> Answer:
+def _answer(result: SlideResult, manual: ManualScore, case: CaseAnswer | None) -> Answer:
     doubt, method = result.doubt, METHODS[result.method]
     lines = []
+    if case is not None:
+        words = f"Case {case.case_id}, {case.joined}"
+        lines.append(words if result.case and result.case.way == JOINED_BAGS else f"{words}: {case.label}")
     if doubt.withheld and doubt.shown_anyway:
         lines.append(f"⚠ Withheld, and shown on request: {result.reason}.")
     elif result.reason:

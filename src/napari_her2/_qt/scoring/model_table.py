@@ -17,21 +17,26 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_her2._napari.model_rows import ModelRow, model_rows
+from napari_her2._napari.model_rows import ModelRow, cases_of, model_rows
 from napari_her2._napari.plain_text import one_line
 from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import tip
+from napari_her2.number_words import counted
 
 if TYPE_CHECKING:
     from napari_her2._napari.session import Session
+    from napari_her2.cohort.case_answer import CaseAnswer
 
 COLUMNS = ("Model", "Answer", "Familiar", "Regions", "When")
 _ROWS_SHOWN = 4
+_CASE = "Σ "
 _SHOWN, _HIDDEN = "▸ ", "   "  # colour is not the only sign of the row that is shown
 
 
 class ModelTable(QWidget):
-    """Table of the models that scored a slide; hidden while there are fewer than two.
+    """Table of the models that scored a slide, and of the answers of its case where it has several slides.
+
+    Hidden while there are fewer than two rows.
 
     Parameters
     ----------
@@ -43,6 +48,7 @@ class ModelTable(QWidget):
         self._session = session
         self._slide_id = ""
         self._rows: list[ModelRow] = []
+        self._cases: list[CaseAnswer] = []
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setAccessibleName("Results of the models for this slide")
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
@@ -83,17 +89,19 @@ class ModelTable(QWidget):
                 shortcut.activated.connect(slot)
         self._subscriptions = Subscriptions(self)
         self._subscriptions.add(session.results_changed, self._on_results)
+        self.table.currentCellChanged.connect(self._on_current)
 
     @property
     def count(self) -> int:
-        """How many models scored the slide."""
-        return len(self._rows)
+        """How many rows there are: a model that scored the slide, or the answer of its case, each."""
+        return len(self._rows) + len(self._cases)
 
     def show_slide(self, slide_id: str) -> None:
         """Show the models that scored a slide."""
         self._slide_id = slide_id
         self._rows = model_rows(self._session, slide_id)
-        self.table.setRowCount(len(self._rows))
+        self._cases = cases_of(self._session, slide_id)
+        self.table.setRowCount(self.count)
         for at, row in enumerate(self._rows):
             when = "" if row.when is None else row.when.astimezone().strftime("%H:%M")
             texts = (
@@ -112,14 +120,33 @@ class ModelTable(QWidget):
                 self.table.setItem(at, column, item)
             if row.shown:
                 self.table.setCurrentCell(at, 0)
+        for at, case in enumerate(self._cases, start=len(self._rows)):
+            self._show_case(at, case)
         height = self.table.horizontalHeader().sizeHint().height() + 2 * self.table.frameWidth()
         height += self.table.horizontalScrollBar().sizeHint().height()
         row_px = self.table.verticalHeader().defaultSectionSize()
         self.table.setFixedHeight(height + row_px * min(max(self.count, 1), _ROWS_SHOWN) + 2)
 
+    def _show_case(self, at: int, case: CaseAnswer) -> None:
+        """Fill the row of a case, which stands below those of its slide and leads nowhere."""
+        of = counted(len(case.slides), "slide")
+        texts = (f"{_CASE}case {case.case_id}, {case.model}", case.label, case.familiarity, of, "")
+        for column, text in enumerate(texts):
+            item = QTableWidgetItem(one_line(text))
+            item.setToolTip(tip(case_in_words(case)))
+            font = item.font()
+            font.setItalic(True)
+            item.setFont(font)
+            self.table.setItem(at, column, item)
+
     def shutdown(self) -> None:
         """Let go of the session."""
         self._subscriptions.end()
+
+    def _on_current(self, row: int, *_: int) -> None:
+        """Offer nothing to do with the row of a case: it is joined from those of its slides."""
+        for button in (self.show_result, self.remove):
+            button.setEnabled(row < len(self._rows))
 
     @property
     def _chosen(self) -> ModelRow | None:
@@ -137,8 +164,15 @@ class ModelTable(QWidget):
             self._session.drop_result(self._slide_id, row.model)
 
     def _on_results(self, slide_id: str) -> None:
-        if slide_id == self._slide_id:
-            self.show_slide(slide_id)
+        if slide_id == self._slide_id or self._cases:  # of another slide of the case
+            self.show_slide(self._slide_id)
+
+
+def case_in_words(case: CaseAnswer) -> str:
+    """Say the answer of a case, what each of its slides says, and how far to trust it."""
+    slides = "\n".join(f"{slide.name}: {slide.answer} ({slide.familiarity})" for slide in case.slides)
+    joined = f"{case.joined[:1].upper()}{case.joined[1:]}"
+    return f"{case.task}\nCase {case.case_id}, {case.model}: {case.label}. {joined}.\n{slides}\n{case.doubt}."
 
 
 def _in_words(row: ModelRow) -> str:

@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_her2._napari.judging import demands_of, judge_anew, show_withheld
+from napari_her2._napari.model_rows import cases_of
 from napari_her2._napari.work import exporting
 from napari_her2._qt.parts.jobs import Job
 from napari_her2._qt.parts.sections import Section
@@ -65,7 +66,7 @@ class ResultPanel(QWidget):
         self._session, self._settings = session, settings
         self._slide_id = ""
         self.models = ModelTable(session)
-        self.several_models = Section("Models that scored this slide", self.models)
+        self.several_models = Section("Answers for this slide and its case", self.models)
         self.card = ResultCard()
         self.strange = Gallery(session.slide_of)
         self.strange_tiles = Section("How unlike the slide is", self.strange)
@@ -172,7 +173,9 @@ class ResultPanel(QWidget):
 
         slides = open_slides(self._session, result)
         regions = session_regions(self._session, result.slide_id)
-        desk = Desk(self._session.manual(self._read_id), regions)
+        cases = cases_of(self._session, self._slide_id)
+        case = next((of for of in cases if of.model == result.model), None)
+        desk = Desk(self._session.manual(self._read_id), regions, case=case)
         self.report_job.start(lambda: reporting(result, slides, desk, path))
 
     def shutdown(self) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_her2.cohort.score_job import Further
 from napari_her2.inference.result import CaseOf
 from napari_her2.methods.catalogue import method_of
 from napari_her2.models.card import PAIR
-from napari_her2.models.case_slides import EACH, JOINED_ANSWERS, JOINED_BAGS, WAYS
+from napari_her2.models.case_slides import JOINED_ANSWERS, JOINED_BAGS, WAYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
 
 AUTO = "auto"
-CaseSlides = Literal["auto", "each", "joined bags", "joined answers"]
 CHOICES: tuple[str, ...] = (AUTO, *WAYS)
 """How slides of a case are answered: as the model learnt it, or as the user says."""
 
@@ -154,12 +153,3 @@ def _further(
             if at:
                 found.append(Further(path, of, regions, mpp))
     return tuple(found)
-
-
-def mates(entries: Sequence[Entry], number: int) -> tuple[Entry, ...]:
-    """Return all rows of the case of a row; that row alone where it names none."""
-    case_id = entries[number].case_id
-    return tuple(of for of in entries if of.case_id == case_id) if case_id else (entries[number],)
-
-
-__all__ = ["AUTO", "CHOICES", "EACH", "CaseSlides", "cases_for", "mates", "way_of"]

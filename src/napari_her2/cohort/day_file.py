@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from napari_her2.cohort.day_cases import mates
 from napari_her2.cohort.day_items import (
     DayModel,
     DaySettings,
@@ -29,7 +28,7 @@ from napari_her2.outside import MiB, Reading
 from napari_her2.whole_files import not_written, whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from napari_her2.cohort.entry import Entry
@@ -177,20 +176,27 @@ def going_on(new: DayState, old: DayState) -> DayState:
     """
     if old.settings.values() != new.settings.values():
         return new
-    known = {(_whole(old, item), old.models[item.model]): item for item in old.items}
+    before_keys, keys = _keys(old.entries), _keys(new.entries)
+    known = {(before_keys[item.entry], old.models[item.model]): item for item in old.items}
     items = []
     for item in new.items:
-        before = known.get((_whole(new, item), new.models[item.model]))
+        before = known.get((keys[item.entry], new.models[item.model]))
         if before is not None and before.state != "skipped" and item.state != "skipped":
             item = replace(before, entry=item.entry, model=item.model)
         items.append(item)
     return replace(new, items=tuple(items))
 
 
-def _whole(state: DayState, item: Item) -> tuple[object, ...]:
-    """Return what makes an item the same: its case, and all slides of it."""
-    own = state.entries[item.entry]
-    return (_key(own), own.case_id, *map(_key, mates(state.entries, item.entry)))
+def _keys(entries: Sequence[Entry]) -> list[tuple[object, ...]]:
+    """Return what makes each row the same: its files, and all rows of its case."""
+    own = [_key(entry) for entry in entries]
+    cases: dict[str, list[tuple[object, ...]]] = {}
+    for entry, key in zip(entries, own, strict=True):
+        if entry.case_id:
+            cases.setdefault(entry.case_id, []).append(key)
+    return [
+        (key, entry.case_id, *cases.get(entry.case_id, ())) for entry, key in zip(entries, own, strict=True)
+    ]
 
 
 def _key(entry: Entry) -> tuple[object, ...]:

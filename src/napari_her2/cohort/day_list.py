@@ -43,7 +43,7 @@ class DayList:
     left_out: tuple[tuple[Path, str], ...] = ()
 
     def in_words(self) -> str:
-        """Count what there is: "80 cases: 78 pairs, 1 single slide, 1 refused"."""
+        """Count what there is: "80 cases: 78 pairs, 1 single slide, 1 refused"; rows of one case as one."""
         fine = [entry for entry in self.entries if not entry.problem]
         pairs = sum(len(entry.slides) == 2 for entry in fine)
         counts = ((pairs, "pair"), (len(fine) - pairs, "single slide"))
@@ -52,7 +52,11 @@ class DayList:
             parts.append(f"{refused:,} refused")
         if self.left_out:
             parts.append(f"{counted(len(self.left_out), 'file')} left out")
-        return f"{counted(len(self.entries), 'case')}: {', '.join(parts)}" if parts else "no slides"
+        named = [entry.case_id for entry in self.entries if entry.case_id]
+        several = len(named) - len(set(named))
+        cases = counted(len(self.entries) - several, "case")
+        rows = f" in {len(self.entries):,} rows" if several else ""
+        return f"{cases}{rows}: {', '.join(parts)}" if parts else "no slides"
 
 
 def entries_of(

@@ -21,6 +21,8 @@ from napari_her2.models.bundle import load_bundle, read_card, save_bundle
 from napari_her2.models.registry import add_model, load_model
 from napari_her2.models.weights_file import weights_digest
 from napari_her2.models.wsmcl import WSMCL
+from napari_her2.phantom import make_pair
+from napari_her2.steps import finished
 
 ARGUMENTS = {
     "he_features": 1024,
@@ -293,3 +295,25 @@ def test_a_card_that_does_not_fit_the_model_is_refused(pair_model, tmp_path, cha
     save_file(load_file(pair_model), tmp_path / "changed.safetensors", metadata)
     with pytest.raises(ModelError, match=words):
         load_bundle(tmp_path / "changed.safetensors")
+
+
+def test_further_slides_of_a_case_lie_in_the_bag_of_their_stain(both, small_pair, pair_model, tmp_path):
+    more = make_pair(tmp_path, "more", score="0", seed=8, size_px=768, mpp=0.5)
+    steps = score_steps(
+        small_pair.he, pair_model, small_pair.ihc, further=[(more.he, "H&E", None)], device="cpu", cache=False
+    )
+    result = finished(steps)
+    bundle = load_bundle(pair_model)
+    he, ihc, other = (features_of(path, bundle) for path in (small_pair.he, small_pair.ihc, more.he))
+    with torch.inference_mode():
+        expected = bundle.head(torch.cat([he, other]), ihc)
+        alone = bundle.head(other)
+    wanted = torch.softmax(expected.fused.double(), -1).tolist()
+    assert list(result.probabilities.values()) == pytest.approx(wanted, abs=1e-5)
+    assert [scored.stain for scored in result.slides] == ["H&E", "IHC", "H&E"]
+    attention = np.concatenate([result.slides[at].table.attention for at in (0, 2)])
+    assert np.allclose(attention, expected.he.attention, atol=1e-6)
+    wanted = torch.softmax(alone.logits.double(), -1).tolist()
+    assert list(result.slides[2].alone.values()) == pytest.approx(wanted, abs=1e-5)
+    assert not result.slides[1].alone
+    assert not both.slides[0].alone

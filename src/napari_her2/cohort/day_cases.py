@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from napari_her2.cohort.score_job import Further
 from napari_her2.inference.result import CaseOf
 from napari_her2.methods.catalogue import method_of
-from napari_her2.models.card import PAIR
 from napari_her2.models.case_slides import JOINED_ANSWERS, JOINED_BAGS, WAYS
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def _further(
     for at, (number, case) in enumerate(rows):
         assert not isinstance(case, str)
         stain = card.stain
-        if stain == PAIR:
+        if method_of(card).takes_pair:
             stain = "H&E" if entries[number].he == case.path else "IHC"
         own: list[tuple[Path | None, str, Path | None, float | None]] = [
             (case.path, stain, case.regions, case.mpp),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from napari_her2_training.config import MeasureConfig
+from napari_her2_training.config import CaseSlidesConfig, MeasureConfig
 from napari_her2_training.measures.predictions import Predictions
 from napari_her2_training.running.arm import calibrated
 from napari_her2_training.running.saving import trust_of
@@ -31,7 +31,7 @@ def fold(**parts):
 
 
 def config(**changes):
-    return SimpleNamespace(measure=MeasureConfig(**changes))
+    return SimpleNamespace(measure=MeasureConfig(**changes), cases=CaseSlidesConfig())
 
 
 def test_a_temperature_comes_from_the_validation_slides_alone():

@@ -271,10 +271,16 @@ def _kept(
         slides=tuple(open_slide_or_none(slide) for slide, _ in given.slides),
         slide_ids=tuple(slide.slide_id for slide, _ in given.slides),
         whole=whole,
-        read=(read[0].kept(), *(of.kept().settled() for of in read[1:])),
+        read=(read[0].kept(), *(_settled(of, read) for of in read[1:])),
         before=given.warnings,
         after=after,
     )
+
+
+def _settled(of: ReadSlide, read: Sequence[ReadSlide]) -> ReadSlide:
+    """Keep a further slide; what it is alone speaks for it only where it is the one slide of its stain."""
+    stains = [each.chosen.stain for each in read]
+    return of.kept().settled() if stains.count(of.chosen.stain) == 1 else of.kept()
 
 
 def _pixels_read(kept: KeptTiles, read: ReadSlide) -> ReadSlide:

@@ -30,6 +30,7 @@ from napari_her2.inference.judging import redoubted
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.result import CaseOf
 from napari_her2.methods.catalogue import METHODS
+from napari_her2.methods.rebuilding import rebuilt
 from napari_her2.methods.scoring import again, score_steps
 from napari_her2.models.answer_sets import AnswerSets, CalibrationCases
 from napari_her2.models.bundle import load_bundle
@@ -115,6 +116,10 @@ def test_regions_change_the_answer_of_the_bag_and_not_whose_it_is(he_slide, seco
     assert same.case == whole.case
     assert same.probabilities == pytest.approx(whole.probabilities, abs=1e-6)
     assert len(same.slides) == 2
+    with open_slide(he_slide) as first, open_slide(second.he) as other:
+        made = finished(rebuilt(whole, [first, other]))
+    assert again(made, None).probabilities == pytest.approx(whole.probabilities, abs=1e-6)
+    assert again(made, None).case == whole.case
 
 
 def test_further_slides_are_refused_where_they_cannot_be_one_bag(he_slide, second, mil_model, small_pair):

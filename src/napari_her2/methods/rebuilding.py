@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import Her2Error
 from napari_her2.inference.device import choose_device
+from napari_her2.inference.further import FurtherSlide
 from napari_her2.inference.job import ScoringJob
 from napari_her2.inference.kept_scoring import KeptScoring, NotComputed
 from napari_her2.inference.loaded import loaded_bundle
@@ -17,7 +18,7 @@ from napari_her2.methods.catalogue import method_of, model_named
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_her2.inference.asked import Asked
+    from napari_her2.inference.asked import Asked, AskedSlide
     from napari_her2.inference.device import Device
     from napari_her2.inference.result import Progress, SlideResult
     from napari_her2.models.bundle import ModelBundle
@@ -59,17 +60,34 @@ def rebuilt(result: SlideResult, slides: Sequence[Slide]) -> Generator[Progress,
     method, kept = method_of(bundle.card), list[KeptScoring]()
     options = replace(asked.options, cache=True)
     drawn = None if asked.regions is None else [region.region() for region in asked.regions]
-    first, second = slides[0], slides[1] if len(slides) > 1 else None
+    given = list(zip(slides, asked.slides, strict=True))
+    first, second = slides[0], next((slide for slide, of in given[1:] if not of.further), None)
+    further = tuple(_further(slide, of) for slide, of in given if of.further)
     with unchanged(*slides):
         for regions in (None,) if drawn is None else (None, drawn):
-            job = ScoringJob(first, second, bundle, regions, device, options, kept=kept, stored_only=True)
+            job = ScoringJob(
+                first,
+                second,
+                bundle,
+                regions,
+                device,
+                options,
+                kept=kept,
+                stored_only=True,
+                further=further,
+            )
             try:
                 yield from method.score(job)
                 break
             except NotComputed:
                 if regions is drawn:
                     raise
-    return replace(kept[0], asked=asked)
+    return replace(kept[0], asked=asked, case=result.case)
+
+
+def _further(slide: Slide, of: AskedSlide) -> FurtherSlide:
+    drawn = None if of.regions is None else [region.region() for region in of.regions]
+    return FurtherSlide(slide, of.further, drawn)
 
 
 def _refuse_others(asked: Asked, slides: Sequence[Slide]) -> None:

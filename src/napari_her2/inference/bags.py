@@ -51,11 +51,14 @@ def parts_of(output: MILOutput, tiles: Sequence[int]) -> list[MILOutput]:
     if len(tiles) == 1:
         return [output]
 
-    def split(values: Tensor | None) -> Sequence[Tensor | None]:
-        return [None] * len(tiles) if values is None else torch.split(values, list(tiles))
+    sizes = list(tiles)
 
-    whole = {name: getattr(output, name) for name in ("scores", "attention", "evidence", "votes")}
-    of_slides = {name: split(values) for name, values in whole.items()}
+    def split(values: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * len(sizes) if values is None else torch.split(values, sizes)
+
+    attended = zip(torch.split(output.scores, sizes), torch.split(output.attention, sizes), strict=True)
+    said = zip(split(output.evidence), split(output.votes), strict=True)
     return [
-        replace(output, **{name: parts[at] for name, parts in of_slides.items()}) for at in range(len(tiles))
+        replace(output, scores=scores, attention=attention, evidence=evidence, votes=votes)
+        for (scores, attention), (evidence, votes) in zip(attended, said, strict=True)
     ]

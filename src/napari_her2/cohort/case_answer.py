@@ -109,6 +109,13 @@ class CaseAnswer:
         return self.probabilities.get(self.score, math.nan)
 
     @property
+    def heading(self) -> str:
+        """The answer without the reason why there is none: a class, a set, "indeterminate" or "withheld"."""
+        if self.withheld:
+            return WITHHELD
+        return INDETERMINATE if self.indeterminate else self.label
+
+    @property
     def doubt(self) -> str:
         """How far to trust the answer, in a line."""
         familiar = likeness(self.familiarity, "the least familiar slide of the case")  # type: ignore[arg-type]

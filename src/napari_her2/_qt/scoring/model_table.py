@@ -24,12 +24,14 @@ from napari_her2._qt.parts.text import tip
 from napari_her2.number_words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_her2._napari.session import Session
     from napari_her2.cohort.case_answer import CaseAnswer
 
 COLUMNS = ("Model", "Answer", "Familiar", "Regions", "When")
 _ROWS_SHOWN = 4
-_CASE = "Σ "
+_CASE = "  Σ "
 _SHOWN, _HIDDEN = "▸ ", "   "  # colour is not the only sign of the row that is shown
 
 
@@ -47,8 +49,7 @@ class ModelTable(QWidget):
         super().__init__(parent)
         self._session = session
         self._slide_id = ""
-        self._rows: list[ModelRow] = []
-        self._cases: list[CaseAnswer] = []
+        self._rows: list[ModelRow | CaseAnswer] = []
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setAccessibleName("Results of the models for this slide")
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
@@ -94,48 +95,49 @@ class ModelTable(QWidget):
     @property
     def count(self) -> int:
         """How many rows there are: a model that scored the slide, or the answer of its case, each."""
-        return len(self._rows) + len(self._cases)
+        return len(self._rows)
 
     def show_slide(self, slide_id: str) -> None:
         """Show the models that scored a slide."""
         self._slide_id = slide_id
-        self._rows = model_rows(self._session, slide_id)
-        self._cases = cases_of(self._session, slide_id)
+        cases = {case.model: case for case in cases_of(self._session, slide_id)}
+        self._rows = []
+        for row in model_rows(self._session, slide_id):
+            self._rows += [row, cases[row.model]] if row.model in cases else [row]
         self.table.setRowCount(self.count)
         for at, row in enumerate(self._rows):
-            when = "" if row.when is None else row.when.astimezone().strftime("%H:%M")
-            texts = (
-                (_SHOWN if row.shown else _HIDDEN) + row.model,
-                row.answer,
-                row.familiarity,
-                row.regions,
-                when,
-            )
-            for column, text in enumerate(texts):
-                item = QTableWidgetItem(one_line(text))
-                item.setToolTip(tip(_in_words(row)))
-                font = item.font()
-                font.setBold(row.shown)
-                item.setFont(font)
-                self.table.setItem(at, column, item)
-            if row.shown:
-                self.table.setCurrentCell(at, 0)
-        for at, case in enumerate(self._cases, start=len(self._rows)):
-            self._show_case(at, case)
+            if isinstance(row, ModelRow):
+                self._show_model(at, row)
+            else:
+                self._show_case(at, row)
         height = self.table.horizontalHeader().sizeHint().height() + 2 * self.table.frameWidth()
         height += self.table.horizontalScrollBar().sizeHint().height()
         row_px = self.table.verticalHeader().defaultSectionSize()
         self.table.setFixedHeight(height + row_px * min(max(self.count, 1), _ROWS_SHOWN) + 2)
 
+    def _show_model(self, at: int, row: ModelRow) -> None:
+        when = "" if row.when is None else row.when.astimezone().strftime("%H:%M")
+        mark = _SHOWN if row.shown else _HIDDEN
+        texts = (mark + row.model, row.answer, row.familiarity, row.regions, when)
+        self._fill(at, texts, _in_words(row), bold=row.shown)
+        if row.shown:
+            self.table.setCurrentCell(at, 0)
+
     def _show_case(self, at: int, case: CaseAnswer) -> None:
-        """Fill the row of a case, which stands below those of its slide and leads nowhere."""
+        """Fill the row of a case, which stands below that of its model and leads nowhere."""
         of = counted(len(case.slides), "slide")
-        texts = (f"{_CASE}case {case.case_id}, {case.model}", case.label, case.familiarity, of, "")
+        texts = (f"{_CASE}case {case.case_id}", case.heading, case.familiarity, of, "")
+        self._fill(at, texts, case_in_words(case), italic=True)
+
+    def _fill(
+        self, at: int, texts: Sequence[str], words: str, *, bold: bool = False, italic: bool = False
+    ) -> None:
         for column, text in enumerate(texts):
             item = QTableWidgetItem(one_line(text))
-            item.setToolTip(tip(case_in_words(case)))
+            item.setToolTip(tip(words))
             font = item.font()
-            font.setItalic(True)
+            font.setBold(bold)
+            font.setItalic(italic)
             item.setFont(font)
             self.table.setItem(at, column, item)
 
@@ -145,13 +147,15 @@ class ModelTable(QWidget):
 
     def _on_current(self, row: int, *_: int) -> None:
         """Offer nothing to do with the row of a case: it is joined from those of its slides."""
+        of_model = 0 <= row < self.count and isinstance(self._rows[row], ModelRow)
         for button in (self.show_result, self.remove):
-            button.setEnabled(row < len(self._rows))
+            button.setEnabled(of_model)
 
     @property
     def _chosen(self) -> ModelRow | None:
         at = self.table.currentRow()
-        return self._rows[at] if 0 <= at < len(self._rows) else None
+        row = self._rows[at] if 0 <= at < self.count else None
+        return row if isinstance(row, ModelRow) else None
 
     def _on_show(self) -> None:
         row = self._chosen
@@ -164,7 +168,8 @@ class ModelTable(QWidget):
             self._session.drop_result(self._slide_id, row.model)
 
     def _on_results(self, slide_id: str) -> None:
-        if slide_id == self._slide_id or self._cases:  # of another slide of the case
+        of_case = any(not isinstance(row, ModelRow) for row in self._rows)
+        if slide_id == self._slide_id or of_case:  # of another slide of the case
             self.show_slide(self._slide_id)
 
 
@@ -172,7 +177,8 @@ def case_in_words(case: CaseAnswer) -> str:
     """Say the answer of a case, what each of its slides says, and how far to trust it."""
     slides = "\n".join(f"{slide.name}: {slide.answer} ({slide.familiarity})" for slide in case.slides)
     joined = f"{case.joined[:1].upper()}{case.joined[1:]}"
-    return f"{case.task}\nCase {case.case_id}, {case.model}: {case.label}. {joined}.\n{slides}\n{case.doubt}."
+    doubt = f"{case.doubt[:1].upper()}{case.doubt[1:]}"
+    return f"{case.task}\nCase {case.case_id}, {case.model}: {case.label}. {joined}.\n{slides}\n{doubt}."
 
 
 def _in_words(row: ModelRow) -> str:

@@ -20,6 +20,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.inference.withheld import without_answer
 from napari_her2.methods.catalogue import METHODS
 from napari_her2.models.case_slides import JOINED_BAGS
+from napari_her2.number_words import counted
 from napari_her2.reports.facts import case_table, tables_of
 from napari_her2.reports.page import Answer, Bar, Page, Picture, Row
 from napari_her2.reports.pictures import map_picture, place_picture, png_of, slide_picture, view_of
@@ -133,8 +134,9 @@ def _answer(result: SlideResult, manual: ManualScore, case: CaseAnswer | None) -
     doubt, method = result.doubt, METHODS[result.method]
     lines = []
     if case is not None:
-        words = f"Case {case.case_id}, {case.joined}"
-        lines.append(words if result.case and result.case.way == JOINED_BAGS else f"{words}: {case.label}")
+        one_bag = result.case is not None and result.case.way == JOINED_BAGS
+        said = "all tiles as one bag" if one_bag else case.label
+        lines.append(f"Case {case.case_id} ({counted(len(case.slides), 'slide')}): {said}")
     if doubt.withheld and doubt.shown_anyway:
         lines.append(f"⚠ Withheld, and shown on request: {result.reason}.")
     elif result.reason:

@@ -25,7 +25,9 @@ def make_field_bundle(path, **changes):
         model = FieldModel(**arguments).eval()
         with torch.no_grad():
             model.predictor.classify.weight.mul_(20)
-            model.predictor.confide[2].bias.fill_(changes.pop("confidence_bias", 1.0))
+            bias = changes.pop("confidence_bias", 1.0)
+            if model.predictor.confide is not None:
+                model.predictor.confide[2].bias.fill_(bias)
     values = {
         "name": "fields",
         "version": "1",

@@ -23,6 +23,10 @@ class ModelMisfit(ModelError):
     """A model was not made for the slide; the user may score it all the same."""
 
 
+class EncoderMissing(ModelError):
+    """The weights of a model's encoder are not part of it, and not at hand."""
+
+
 class ModelNameTaken(ModelError):
     """Another model of the same name is installed; the user may replace it."""
 

@@ -84,7 +84,7 @@ def test_help_tells_every_command_with_what_it_does_and_suggests_one_for_a_typo(
         "report": "Write one page about a result",
         "replay": "Score again as it was recorded",
         "export": "Make one model of a training",
-        "models": "List, show, add and verify models",
+        "models": "List, show, add, import and verify models",
     }.items():
         assert re.search(rf"{name} +{does}", told), name
     assert "Did you mean 'score'?" in run("scor").stderr

@@ -24,6 +24,7 @@ from napari_her2.inference.device import choose_device
 from napari_her2.inference.loaded import loaded_bundle
 from napari_her2.inference.prepared import prepared_fields, slide_stains
 from napari_her2.inference.tile_scores import TileScorer, unpacked
+from napari_her2.methods.catalogue import METHODS
 from napari_her2.methods.corr_a_net import trust_shares
 from napari_her2.models.bundle import load_bundle, save_bundle
 from napari_her2.models.field_model import FieldModel
@@ -52,6 +53,23 @@ def test_the_slide_is_the_confidence_weighted_mean_of_its_tiles(scored_fields):
     assert np.allclose(table.attention, weights, atol=1e-6)
     assert "weighted by the model's confidence" in scored_fields.rule
     assert np.isclose(sum(scored_fields.trust.values()), 1)
+
+
+def test_a_model_without_confidence_counts_tiles_alike_and_offers_no_trust(small_pair, tmp_path):
+    path = make_field_bundle(tmp_path / "plain.safetensors", arguments={"confidence": False})
+    result = score_slide(small_pair.he, path, device="cpu", cache=False)
+    expected = result.table.probabilities.astype(np.float64).mean(axis=0)
+    assert np.allclose(list(result.probabilities.values()), expected, atol=1e-6)
+    assert result.trust == {}
+    assert result.table.confidence is None
+    kinds = {overlay.kind for overlay in result.maps}
+    assert not {"confidence", "attention"} & kinds
+    assert "confidence" not in result.rule
+    facts = METHODS["corr-a-net"].facts(result)
+    assert not any("confidence" in name or "trust" in name for name, _ in facts)
+    folder = write_result(result, tmp_path)
+    assert "confidence" not in (folder / "tiles.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert not json.loads((folder / "result.json").read_text()).get("tiles_by_confidence")
 
 
 def test_each_tile_says_what_the_model_says_of_it(scored_fields, field_model, small_pair):

@@ -133,11 +133,18 @@ class EncoderConfig:
         "random", "pretrained" (may download ImageNet weights) or a .safetensors file. A model has its own.
     normalisation : str
         "auto", or a key of `napari_her2.models.encoders.NORMALISATIONS`.
+    features_tile_px : int
+        Side of the tiles, pixels, that features of files were made of, where the files do not state it; 0: as
+        they state it.
+    features_mpp : float
+        µm per pixel of those tiles, likewise.
     """
 
     name: str = key("alexnet", choices=("alexnet",), prefixes=("timm:", "model:"))
     weights: str = key("random")
     normalisation: str = key("auto", choices=("auto", "none", "imagenet", "pcam", "ihc"))
+    features_tile_px: int = key(0, low=0, high=4096)
+    features_mpp: float = key(0.0, low=0.0, high=100.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_her2.export.request import Request
     from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.result import Progress
+    from napari_her2.models.card import EncoderSpec
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import Preset
 
@@ -118,9 +119,11 @@ class EmbedJob:
                 slide.name,
                 slide.fingerprint,
                 slide.identity.head,
-                encoder.spec.name,
+                encoder.spec.contract or encoder.spec.name,
                 tool.fingerprint,
                 request.version,
+                slide.objective,
+                _stated(encoder.spec),
             )
             write_features(target, embeddings, grid, source, request)
             facts = [("reader", slide.backend), ("device", device.name), *_embedded(embeddings, target)]
@@ -142,6 +145,14 @@ class EmbedJob:
         if (wanted := wanted_precision()) != AUTO:  # of which older results say nothing
             options["precision"] = wanted
         return Request((slide.fingerprint,), encoder, options, __version__)
+
+
+def _stated(spec: EncoderSpec) -> str:
+    """Return an encoder as JSON where its weights are known by their digest, else nothing."""
+    import json
+
+    values = {name: dict(value) if name == "arguments" else value for name, value in spec.to_values().items()}
+    return json.dumps(values, sort_keys=True) if spec.weights.startswith("sha256:") else ""
 
 
 def _skipped(path: Path, target: Path) -> SlideOutcome:

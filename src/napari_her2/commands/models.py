@@ -10,6 +10,10 @@ from rich.table import Table
 
 from napari_her2.commands.console import output, pairs_table, plain, plainly
 from napari_her2.commands.flags import Command, Group
+from napari_her2.commands.import_model import import_checkpoint
+from napari_her2.errors import EncoderMissing
+from napari_her2.models.bundle_card import read_card
+from napari_her2.models.registry import model_file
 
 if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
@@ -18,7 +22,7 @@ models_app = typer.Typer(
     name="models",
     cls=Group,
     add_completion=False,
-    help="List, show, add and verify models.",
+    help="List, show, add, import and verify models.",
     pretty_exceptions_enable=False,
 )
 
@@ -53,7 +57,12 @@ def show(model: Annotated[str, typer.Argument(help="Name of a model, or its file
     """Show the card of a model."""
     from napari_her2.methods.catalogue import model_named
 
-    bundle = model_named(model)
+    try:
+        bundle = model_named(model)
+    except EncoderMissing as missing:  # what it is can be shown all the same
+        card = read_card(model_file(model))
+        output().print(pairs_table([*card_rows(card), ("missing", str(missing))]))
+        return
     output().print(pairs_table([*card_rows(bundle.card), ("SHA-256", bundle.sha256)]))
 
 
@@ -137,5 +146,11 @@ def doubt_rows(card: ModelCard) -> list[tuple[str, object]]:
     return rows
 
 
-for _name, _command in (("list", list_all), ("show", show), ("add", add), ("verify", verify)):
+for _name, _command in (
+    ("list", list_all),
+    ("show", show),
+    ("add", add),
+    ("import", import_checkpoint),
+    ("verify", verify),
+):
     models_app.command(_name, cls=Command)(plainly(_command))

@@ -1,4 +1,4 @@
-"""Features of a slide as HDF5, in the layout that CLAM and TRIDENT read."""
+"""Features of a slide as HDF5, in the layout that CLAM and TRIDENT read, with the attributes of TRIDENT."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from napari_her2.slide.grid import TileGrid
 
 
+_STEPS = ((0.16, 80), (0.2, 60), (0.3, 40), (0.6, 20), (1.2, 10), (2.4, 5))
+"""µm per pixel below which a magnification stands."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureSource:
     """Where features come from.
@@ -31,6 +35,11 @@ class FeatureSource:
         Name of the encoder, and fingerprint of its weights.
     version : str
         Of napari-her2.
+    objective : float or None
+        Magnification that the slide states of its objective.
+    spec : str
+        All of the encoder as a card has it, as JSON, where its weights are known by their digest: whoever
+        trains on the features then knows what made them. Empty otherwise.
     """
 
     slide: str
@@ -39,6 +48,8 @@ class FeatureSource:
     encoder: str
     weights: str
     version: str
+    objective: float | None = None
+    spec: str = ""
 
 
 def write_features(
@@ -68,12 +79,14 @@ def write_features(
     -----
     ``features`` is (N, D) float32 and ``coords`` (N, 2) int64 with (x, y) of the upper left corner,
     level-0 pixels: this layout turns our (y, x) round. ``patch_size`` is in pixels of the tile at its own
-    µm/px, ``patch_size_level0`` in level-0 pixels.
+    µm/px, ``patch_size_level0`` in level-0 pixels. ``level0_magnification`` and ``target_magnification`` are
+    whole numbers, as TRIDENT has them, and left out where neither the objective nor the µm/px tells them.
     """
     height, width = grid.slide_shape_px0
     with whole_file(path) as scratch, h5py.File(scratch, "w") as file:
         # float32 because readers hand it to float32 weights as it is; nothing is lost from float16.
-        file.create_dataset("features", data=embeddings.features.astype(np.float32))
+        features = file.create_dataset("features", data=embeddings.features.astype(np.float32))
+        features.attrs.update({"encoder": source.encoder, "name": source.slide})
         coords = file.create_dataset("coords", data=grid.origins_px0(embeddings.index)[:, ::-1])
         coords.attrs.update(
             {
@@ -85,6 +98,7 @@ def write_features(
                 "slide_mpp_yx": grid.slide_mpp,
                 "level0_width": width,
                 "level0_height": height,
+                **_magnifications(grid, source.objective),
             }
         )
         file.attrs.update(
@@ -94,12 +108,43 @@ def write_features(
                 "slide_sha256_head": source.sha256_head,
                 "encoder": source.encoder,
                 "encoder_sha256": source.weights,
+                **({"encoder_spec": source.spec} if source.spec else {}),
                 "corrupt_tiles": len(embeddings.corrupt),
                 "version": source.version,
             }
         )
         if request is not None:
             file.attrs["request"] = json.dumps(request.values(), sort_keys=True)
+
+
+def magnification_of(mpp: float) -> int | None:
+    """Return the magnification that goes with a scale, by the steps of TRIDENT.
+
+    Parameters
+    ----------
+    mpp : float
+        µm per pixel.
+
+    Returns
+    -------
+    int or None
+        None where it is coarser than any.
+
+    Examples
+    --------
+    >>> [magnification_of(mpp) for mpp in (0.25, 0.5, 0.46, 1.0, 8.0)]
+    [40, 20, 20, 10, None]
+    """
+    return next((power for below, power in _STEPS if mpp < below), None)
+
+
+def _magnifications(grid: TileGrid, objective: float | None) -> dict[str, int]:
+    stated = None if objective is None or not 1 <= objective <= 200 else round(objective)
+    found = {
+        "level0_magnification": stated or magnification_of(max(grid.slide_mpp)),
+        "target_magnification": magnification_of(grid.mpp),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def holds_features(path: Path, request: Request) -> bool:

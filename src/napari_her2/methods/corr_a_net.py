@@ -2,12 +2,14 @@
 
 The rule by which tiles become a slide: the mean of their probabilities, weighted by the confidence that
 the model has in each. It is ours; the paper scores single fields. A slide of which the model trusts less
-than half of what it says, on average, is not answered.
+than half of what it says, on average, is not answered. A model without a confidence, as most of the
+published scripts train it, counts all tiles alike, and nothing is shown of how far it trusts them.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_her2.methods.tiles import TileMethod
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from napari_her2.models.card import ModelCard
 
 RULE = "mean of the probabilities of all tiles, weighted by the model's confidence in each"
+PLAIN_RULE = "mean of the probabilities of all tiles"
+"""Of a model that has no confidence in them."""
 MIN_FIELDS = 4
 """With fewer tiles the answer is "indeterminate". A field is 0.2 mm², as 100 tiles of other models are."""
 LEAST_MEAN_CONFIDENCE = 0.5
@@ -37,10 +41,10 @@ STRATA = (("high", 0.9), ("medium", 0.75), ("low", 0.0))
 
 
 class CorrANetMethod(TileMethod):
-    """Each field scored by itself, with a confidence; the slide by their weighted mean."""
+    """Each field scored by itself, with a confidence where the model has one; the slide by their mean."""
 
     name = "corr-a-net"
-    title = "Corr-A-Net (fields with a confidence)"
+    title = "Corr-A-Net (field by field)"
     paper = "Dutta et al. 2025, doi:10.1101/2025.04.22.25326227"
     takes = "fields"
     stains = ("H&E",)
@@ -56,6 +60,8 @@ class CorrANetMethod(TileMethod):
 
     def facts(self, result: SlideResult) -> tuple[tuple[str, str], ...]:
         """Its rule, and how far the model trusts its scores of the tiles; see `Method.facts`."""
+        if not result.trust:
+            return super().facts(result)
         above = {name: f" (from {lowest:g})" if lowest else "" for name, lowest in STRATA}
         shares = ", ".join(f"{100 * share:.0f} % {name}{above[name]}" for name, share in result.trust.items())
         learnt = f"{shares}. It is learnt, not a probability of being right."
@@ -104,33 +110,38 @@ class CorrANetMethod(TileMethod):
         (slide,) = read
         numbers = torch.from_numpy(slide.numbers[0])
         refuse_nonsense(terms.card, numbers)
-        logits, confidence_logits = numbers[:, :-1], numbers[:, -1]
-        probabilities, confidence = torch.softmax(logits, dim=1), torch.sigmoid(confidence_logits)
+        classes = len(terms.card.classes)
+        probabilities = torch.softmax(numbers[:, :classes], dim=1)
+        confidence = torch.sigmoid(numbers[:, -1]) if _confident(terms.card) else None
         weights, joined = join_fields(probabilities, confidence)
-        output = MILOutput(joined.log(), scores=confidence_logits, attention=weights.float())
+        weighed = None  # tiles that all count alike have no weights to show
+        if confidence is not None:
+            weighed = MILOutput(joined.log(), scores=numbers[:, -1], attention=weights.float())
         scored = scored_tiles(
             slide.slide,
             slide.chosen,
             slide.embeddings,
             terms.card.classes,
-            output,
+            weighed,
             probabilities=probabilities,
             confidence=confidence,
             extras=(OnRequest(REGION_CAM),),
         )
-        return Answer(
-            output.logits,
-            (scored,),
-            min_tiles=MIN_FIELDS,
-            doubt=_doubt(confidence),
-            rule=RULE,
-            trust=trust_shares(confidence.numpy()),
-        )
+        answer = Answer(joined.log(), (scored,), min_tiles=MIN_FIELDS, rule=PLAIN_RULE)
+        if confidence is None:
+            return answer
+        trust = trust_shares(confidence.numpy())
+        return replace(answer, doubt=_doubt(confidence), rule=RULE, trust=trust)
 
 
 def _numbers(card: ModelCard) -> int:
-    """Logits of a tile: of each class, and of the confidence."""
-    return len(card.classes) + 1
+    """Logits of a tile: of each class, and of the confidence where the model has one."""
+    return len(card.classes) + _confident(card)
+
+
+def _confident(card: ModelCard) -> bool:
+    """Whether a model says how far to trust its score of a tile."""
+    return bool(card.arguments.get("confidence", True))
 
 
 def trust_shares(confidence: NDArray[np.floating]) -> dict[str, float]:

@@ -179,6 +179,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _lazily("clam", "CLAM"),
         _whole_numbers("features", "width", "hidden", "classes") | {"multi_branch": bool},
         ensemble=_joined,
+        variants={"gated": bool},
     ),
     "DSMIL": Architecture(
         "dsmil",
@@ -204,6 +205,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _whole_numbers("he_features", "ihc_features", "width", "heads", "landmarks", "classes", "k"),
         stains=(PAIR,),
         ensemble=_lazily("ensemble", "WSMCLEnsemble"),
+        variants={"attention": str, "faithful": bool},
     ),
     "FieldModel": Architecture(
         "corr-a-net",
@@ -211,7 +213,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _whole_numbers("dim", "field_px", "classes")
         | {"predictor": str, "channels_from": str, "attention": bool},
         stains=("H&E",),
-        variants={"dilation": int, "scaling": str},
+        variants={"dilation": int, "scaling": str, "confidence": bool},
     ),
     "LowResolution": Architecture(
         "low-resolution",

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_her2.errors import ModelError
+from napari_her2.errors import EncoderMissing, ModelError
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.bundle_card import BUNDLED_FOLDER, CARD_KEY, FORMAT, SUFFIX, card_in, read_card
 from napari_her2.models.bundle_doubt import DOUBT_PREFIXES, check_doubt_claims, doubt_in, doubt_tensors
+from napari_her2.models.card import NAMED_WEIGHTS
 from napari_her2.models.encoders import check_encoder_fits, encoder_from_spec
+from napari_her2.models.named_weights import named_encoder
 from napari_her2.models.weights_file import check_tensors, read_weights, weights_digest, write_weights
 from napari_her2.models.weights_header import read_header
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 ENCODER_PREFIX = "encoder."
 HEAD_PREFIX = "head."
+_ELSEWHERE = (NAMED_WEIGHTS, "sha256:")
+"""How cards begin to name weights that are no part of their bundle."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -86,7 +90,11 @@ class ModelBundle:
 
 
 def load_bundle(
-    path: Path, *, expected_sha256: str | None = None, encoder_weights: Path | None = None
+    path: Path,
+    *,
+    expected_sha256: str | None = None,
+    encoder_weights: Path | None = None,
+    encoder_needed: bool = True,
 ) -> ModelBundle:
     """Load a bundle, checking everything.
 
@@ -99,6 +107,8 @@ def load_bundle(
         Where the card names separate encoder weights: their safetensors file. By default
         ``<name of the bundle>.encoder.safetensors`` beside it, or another bundle, beside it or of the
         package, that holds them.
+    encoder_needed : bool, default True
+        False: where the weights of the encoder are no part of the bundle and not at hand, it has none.
 
     Returns
     -------
@@ -124,7 +134,12 @@ def load_bundle(
     encoder_tensors = _below(file.tensors, ENCODER_PREFIX)
     head_tensors = _below(file.tensors, HEAD_PREFIX)
     head = _load_head(card, head_tensors, path)
-    encoder = _load_encoder(card, encoder_tensors, path, encoder_weights)
+    try:
+        encoder = _load_encoder(card, encoder_tensors, path, encoder_weights)
+    except EncoderMissing:
+        if encoder_needed:
+            raise
+        encoder = None
     familiarity, answer_sets = doubt_in(card, file.tensors, path.name)
     return ModelBundle(card, encoder, head, path, file.sha256, familiarity, answer_sets)
 
@@ -149,6 +164,7 @@ def save_bundle(
         Its ``encoder`` must be that of ``encoder`` (``encoder.spec``); where the weights are separate
         ("sha256:...") they are left out of the file, otherwise they are bundled.
     encoder : PatchEncoder or None
+        May be missing where the card names separate weights.
     head : nn.Module
         Stored in float32 where it stands behind an encoder; without one it is the encoder, and stored as
         such.
@@ -166,7 +182,7 @@ def save_bundle(
     """
     _check_suffix(path)
     card, bundled = _encoder_to_store(card, encoder)
-    head_dtype = encoder_dtype if encoder is None else torch.float32
+    head_dtype = encoder_dtype if card.encoder is None else torch.float32
     tensors = {HEAD_PREFIX + key: _stored(value, head_dtype) for key, value in head.state_dict().items()}
     tensors |= {ENCODER_PREFIX + key: _stored(value, encoder_dtype) for key, value in bundled.items()}
     _load_head(card, _below(tensors, HEAD_PREFIX), path)  # what cannot be loaded is not saved
@@ -240,7 +256,9 @@ def _encoder_to_store(
 ) -> tuple[ModelCard, Mapping[str, Tensor]]:
     """Card as it goes into the file, and the weights of the encoder that go with it."""
     if card.encoder is None or encoder is None:
-        if card.encoder is not None or encoder is not None:
+        # Weights that stay elsewhere need not be at hand: the card names them, and scoring asks for them.
+        elsewhere = card.encoder is not None and card.encoder.weights.startswith(_ELSEWHERE)
+        if (card.encoder is None) != (encoder is None) and not elsewhere:
             raise ModelError(
                 "Card and model do not agree on whether there is an encoder: give both, or none."
             )
@@ -248,6 +266,8 @@ def _encoder_to_store(
     if replace(card.encoder, weights="bundled") != replace(encoder.spec, weights="bundled"):
         raise ModelError("The card describes another encoder: use the encoder's own spec in the card.")
     state = encoder.backbone.state_dict()
+    if card.encoder.weights == NAMED_WEIGHTS:  # now they are known
+        return replace(card, encoder=encoder.spec), {}
     if not card.encoder.weights.startswith("sha256:"):
         return replace(card, encoder=replace(card.encoder, weights="bundled")), state
     if card.encoder.weights != f"sha256:{weights_digest(state)}":
@@ -300,12 +320,14 @@ def _load_encoder(
         raise ModelError(
             f"{path.name} has an encoder that learnt nothing: train it, or save its weights too."
         )
+    if card.encoder.weights == NAMED_WEIGHTS and separate is None:
+        return named_encoder(card.encoder, path)
     source = separate or _separate(path)
     if not source.exists():
         shared = _shared_encoder(card, path)
         if shared is not None:
             return shared
-        raise ModelError(
+        raise EncoderMissing(
             f"The model {card.name!r} needs the weights of {card.encoder.name}, which are not part of it: "
             f"save them as {source.name} in {source.parent}."
         )

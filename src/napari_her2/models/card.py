@@ -33,7 +33,9 @@ BOTH = "fusion"
 SLIDE = "slide"
 """The one head of most models, in the temperatures of a card."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
-_WEIGHTS = re.compile(r"bundled|random|sha256:[0-9a-f]{64}")
+NAMED_WEIGHTS = "named"
+"""Weights of an encoder of which the name alone is known; see `napari_her2.models.named_weights`."""
+_WEIGHTS = re.compile(rf"bundled|random|{NAMED_WEIGHTS}|sha256:[0-9a-f]{{64}}")
 _CARD_FORMAT = 1
 _READING = Reading(limit=MAX_CARD_BYTES, advice="get the model again", error=ModelError)
 # Names of files: the first is none on Windows, whatever follows a dot; the others are read as paths, or as
@@ -65,7 +67,8 @@ class EncoderSpec:
         Length of the feature vector.
     weights : str
         "bundled" (in the same file), "sha256:..." (digest of separate weights, see
-        `napari_her2.models.encoders.weights_digest`) or "random" (nothing learnt).
+        `napari_her2.models.encoders.weights_digest`), "named" (those of the contract, whichever are met
+        first, see `napari_her2.models.named_weights`) or "random" (nothing learnt).
     arguments : mapping
         What else the encoder is built with.
     contract : str
@@ -103,8 +106,10 @@ class EncoderSpec:
             raise check.wrong("encoder.std", "must be above 0")
         if not check.matches(_WEIGHTS, self.weights):
             raise check.wrong(
-                "encoder.weights", "must be bundled, random or sha256: and 64 hexadecimal digits"
+                "encoder.weights", "must be bundled, random, named or sha256: and 64 hexadecimal digits"
             )
+        if self.weights == NAMED_WEIGHTS and not self.contract:
+            raise check.wrong("encoder.contract", "must name the encoder whose weights are known by name")
         _set(self, "arguments", check.arguments("encoder.arguments", self.arguments))
         self._check_contract()
 

@@ -76,6 +76,8 @@ class CLAM(nn.Module):
     classes : int, default 4
     multi_branch : bool, default False
         CLAM-MB instead of CLAM-SB.
+    gated : bool, default True
+        Whether the attention has a gate; the published code can leave it out.
     dropout : float, default 0.25
         Behind the layer in front, and in the attention.
 
@@ -100,6 +102,7 @@ class CLAM(nn.Module):
         hidden: int = 256,
         classes: int = 4,
         multi_branch: bool = False,
+        gated: bool = True,
         dropout: float = 0.25,
     ) -> None:
         super().__init__()
@@ -107,7 +110,9 @@ class CLAM(nn.Module):
         self.classes = classes
         self.embed = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout))
         branches = classes if multi_branch else 1
-        self.attend = AttentionBranches(width=width, hidden=hidden, branches=branches, dropout=dropout)
+        self.attend = AttentionBranches(
+            width=width, hidden=hidden, branches=branches, gated=gated, dropout=dropout
+        )
         self.classifier = nn.Linear(width, classes)
         self.instance_classifiers = nn.Linear(width, 2 * classes)
 

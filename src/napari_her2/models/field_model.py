@@ -24,7 +24,7 @@ ChannelsFrom = Literal["correlated", "H&E"]
 CHANNELS_FROM: tuple[ChannelsFrom, ...] = ("correlated", "H&E")
 
 
-def join_fields(probabilities: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+def join_fields(probabilities: Tensor, confidence: Tensor | None) -> tuple[Tensor, Tensor]:
     """Join the predictions of the fields of a slide: the mean, weighted by the confidence in each.
 
     The rule is ours; the paper scores single fields.
@@ -32,7 +32,8 @@ def join_fields(probabilities: Tensor, confidence: Tensor) -> tuple[Tensor, Tens
     Parameters
     ----------
     probabilities : (N, C) float
-    confidence : (N,) float
+    confidence : (N,) float or None
+        None of a predictor that has none: then every field counts alike.
 
     Returns
     -------
@@ -41,6 +42,8 @@ def join_fields(probabilities: Tensor, confidence: Tensor) -> tuple[Tensor, Tens
     joined : (C,) float
         Probabilities of the slide, not calibrated.
     """
+    if confidence is None:
+        confidence = torch.ones_like(probabilities[:, 0])
     weights = confidence / confidence.sum().clamp_min(1e-12)
     return weights, (weights[:, None] * probabilities).sum(dim=0)
 
@@ -64,6 +67,8 @@ class FieldModel(FieldHead):
     dilation : int, default 1
     scaling : {"field", "training"}, default "field"
         Variants of Corr-A-Net; by default that of the paper.
+    confidence : bool, default True
+        Whether the predictor has a confidence network, as that of the paper has.
 
     Attributes
     ----------
@@ -83,6 +88,7 @@ class FieldModel(FieldHead):
         field_px: int = FIELD_PX,
         dilation: int = 1,
         scaling: str = "field",
+        confidence: bool = True,
     ) -> None:
         super().__init__()
         if channels_from not in CHANNELS_FROM:
@@ -96,6 +102,7 @@ class FieldModel(FieldHead):
             channels=3 if self.network is None else dim,
             classes=classes,
             size_px=field_px,
+            confidence=confidence,
         )
         self.field_px = field_px
         self.classes = classes
@@ -131,6 +138,8 @@ class FieldModel(FieldHead):
         return self.predictor.pooled(self.represent(tiles))
 
     def logits_of(self, features: Tensor) -> Tensor:
-        """Predict: (B, C + 1) logits of the classes, and that of the confidence."""
+        """Predict: (B, C + 1) logits of the classes, and that of the confidence; (B, C) without it."""
         output = self.predictor.from_pooled(features)
+        if output.confidence_logits is None:
+            return output.logits
         return torch.cat([output.logits, output.confidence_logits[:, None]], dim=1)

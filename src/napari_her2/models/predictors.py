@@ -101,12 +101,12 @@ class PredictorOutput:
     Parameters
     ----------
     logits : (B, C) float
-    confidence_logits : (B,) float
-        Of the confidence network, ahead of its sigmoid.
+    confidence_logits : (B,) float or None
+        Of the confidence network, ahead of its sigmoid; None of a predictor that has none.
     """
 
     logits: Tensor
-    confidence_logits: Tensor
+    confidence_logits: Tensor | None
 
     @property
     def probabilities(self) -> Tensor:
@@ -114,9 +114,25 @@ class PredictorOutput:
         return torch.softmax(at_least_float32(self.logits), dim=-1)
 
     @property
-    def confidence(self) -> Tensor:
-        """(B,) learnt confidence, 0 to 1, at least float32."""
+    def confidence(self) -> Tensor | None:
+        """(B,) learnt confidence, 0 to 1, at least float32; None of a predictor that has none."""
+        if self.confidence_logits is None:
+            return None
         return torch.sigmoid(at_least_float32(self.confidence_logits))
+
+    def needed_confidence(self) -> Tensor:
+        """(B,) logits of the confidence, for whoever cannot do without.
+
+        Raises
+        ------
+        ModelError
+            If the predictor has no confidence network.
+        """
+        if self.confidence_logits is None:
+            raise ModelError(
+                "This predictor has no confidence network: use one that was trained with confidence."
+            )
+        return self.confidence_logits
 
 
 class ConfidenceNetwork(nn.Sequential):
@@ -146,6 +162,8 @@ class Predictor(nn.Module):
         C.
     size_px : int, default 256
         Side of the fields. Transformers take no other; the rest take any of 32 px or more.
+    confidence : bool, default True
+        Whether it has a confidence network; most of the published scripts train none.
 
     Raises
     ------
@@ -163,7 +181,13 @@ class Predictor(nn.Module):
     """
 
     def __init__(
-        self, *, architecture: str, channels: int = 3, classes: int = 4, size_px: int = FIELD_PX
+        self,
+        *,
+        architecture: str,
+        channels: int = 3,
+        classes: int = 4,
+        size_px: int = FIELD_PX,
+        confidence: bool = True,
     ) -> None:
         super().__init__()
         if architecture not in PREDICTORS:
@@ -183,10 +207,10 @@ class Predictor(nn.Module):
         self.channels = channels
         self.classes = classes
         self.size_px = size_px
-        self.backbone = _build(family, channels=channels, size_px=size_px)
+        self.backbone = build_backbone(architecture, channels=channels, size_px=size_px)
         self.features = int(self.backbone.num_features)  # type: ignore[arg-type]
         self.classify = nn.Linear(self.features, classes)
-        self.confide = ConfidenceNetwork(self.features)
+        self.confide = ConfidenceNetwork(self.features) if confidence else None
 
     @property
     def cam_layer(self) -> str:
@@ -220,7 +244,8 @@ class Predictor(nn.Module):
 
     def from_pooled(self, features: Tensor) -> PredictorOutput:
         """Predict from (B, features) of `pooled`."""
-        return PredictorOutput(logits=self.classify(features), confidence_logits=self.confide(features))
+        confidence = None if self.confide is None else self.confide(features)
+        return PredictorOutput(logits=self.classify(features), confidence_logits=confidence)
 
     def cam_maps(self, activations: Tensor) -> Tensor:
         """Bring what leaves `cam_layer`, or its gradient, into maps.
@@ -280,9 +305,24 @@ class Predictor(nn.Module):
         )
 
 
-def _build(family: PredictorFamily, *, channels: int, size_px: int) -> nn.Module:
+def build_backbone(architecture: str, *, channels: int, size_px: int) -> nn.Module:
+    """Build the network of a predictor without its heads, with random weights.
+
+    Parameters
+    ----------
+    architecture : str
+        One of `PREDICTORS`.
+    channels, size_px : int
+        Of the fields; only transformers hold on to the size.
+
+    Returns
+    -------
+    nn.Module
+        Of timm: takes (B, channels, H, W) float, gives (B, features).
+    """
     import timm  # seconds to import: only for those who need it
 
+    family = PREDICTORS[architecture]
     arguments = dict(family.arguments)
     if family.transformer:
         arguments["img_size"] = size_px

@@ -186,7 +186,7 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
     from napari_her2.models.weights_file import write_weights, write_whole
 
     path = expanded(path)
-    bundle = load_bundle(path)
+    bundle = load_bundle(path, encoder_needed=False)
     name = bundle.card.name
     if (BUNDLED_FOLDER / f"{name}{SUFFIX}").exists():
         raise ModelError(
@@ -219,7 +219,7 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
         # Wherever they were found, the model must find them at its new place.
         write_weights(target.with_name(f"{name}.encoder{SUFFIX}"), bundle.encoder.backbone.state_dict(), {})
     # Read back by name: what was written must be what was checked.
-    load_bundle(target, expected_sha256=bundle.sha256)
+    load_bundle(target, expected_sha256=bundle.sha256, encoder_needed=False)
     return ModelEntry(name, target, bundle.card, "installed")
 
 

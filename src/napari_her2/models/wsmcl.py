@@ -245,7 +245,9 @@ class WSMCL(nn.Module):
     attention : {"auto", "nystrom", "exact"}, default "auto"
         "auto" is exact for bags of at most ``landmarks`` tiles.
     faithful : bool, default False
-        Padding that takes part and attention by landmarks always, as published.
+        Padding that takes part and attention by landmarks always, as published. A model that learnt in the
+        published code answers as it did there only with it, and its card says so; without it, as models
+        trained here are, bags of at most ``landmarks`` tiles attend exactly and padding changes nothing.
 
     Attributes
     ----------

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_her2_training.findings import Findings
     from napari_her2_training.running.arm import ArmRun, Judging
 
+GUIDED = "attention and votes guided by the known tumour outlines"
 _VALIDATION_PATCHES = 100
 """Patches of a validation slide at most."""
 
@@ -99,16 +100,16 @@ def _train_fold(
 
     def judge() -> Judging:
         yield Progress("Judging the slides")
-        encoder = slides.made
+        encoder, known = slides.encoder, slides.known
         facts = ModelFacts(
             method="attention-mil",
             architecture="AttentionMIL",
             arguments={"features": head.features, "hidden": head.hidden, "classes": head.classes},
-            encoder=None if encoder is None else encoder.spec,
+            encoder=known.spec,
             stain="H&E",
-            tile_px=config.data.tile_px,
-            mpp=config.data.mpp,
-            min_tissue=config.data.min_tissue,
+            tile_px=known.tile_px or config.data.tile_px,
+            mpp=known.mpp or config.data.mpp,
+            min_tissue=slides.min_tissue,
             precision=precision_of(bag for own in bags.values() for bag in own),
         )
         return TrainedFold(
@@ -116,8 +117,9 @@ def _train_fold(
             encoder,
             facts,
             {"": {part: predict_bags(head, own, run.device) for part, own in bags.items()}},
-            no_bundle=slides.no_bundle,
-            note="attention and votes guided by the known tumour outlines" if slides.regions else "",
+            no_bundle=known.unknown,
+            no_doubt=slides.no_doubt,
+            note=known.remark or (GUIDED if slides.regions else ""),
         )
 
     return judge

@@ -11,7 +11,8 @@ from napari_her2.inference.embed import embed_steps, refuse_ruins
 from napari_her2.inference.result import Progress
 from napari_her2.steps import passed_on
 from napari_her2_training.cohort.bags import SlideBag
-from napari_her2_training.cohort.features import read_features
+from napari_her2_training.cohort.feature_file import MadeBy, joined
+from napari_her2_training.cohort.features import read_feature_file
 from napari_her2_training.cohort.manifest import STAINS, label_of
 from napari_her2_training.cohort.outlines import TUMOUR_FROM, tumour_share
 from napari_her2_training.cohort.reading import naming_row, slide_to_learn
@@ -112,7 +113,7 @@ def read_cases(
     stage: str,
     make: Callable[[Case, NDArray[np.float16]], T],
     findings: Findings | None = None,
-) -> Generator[Progress, None, list[T]]:
+) -> Generator[Progress, None, tuple[list[T], MadeBy]]:
     """Read the features that others computed of the slides of cases.
 
     Parameters
@@ -129,18 +130,23 @@ def read_cases(
     -------
     list
         In the order of the cases.
+    MadeBy
+        How they were made, as far as the files state it.
 
     Raises
     ------
     JobFailed
-        Naming the row of a file that is damaged, or has features of another length than the first.
+        Naming the row of a file that is damaged, has features of another length than the first, or that were
+        made otherwise.
     """
     made: list[T] = []
+    made_by = MadeBy()
     first = 0
     for number, case in enumerate(cases):
         yield Progress(stage, number, len(cases), "slides", case.case_id)
         with naming_row(case, findings):
-            features = read_features(case.slide(stain))
+            file = read_feature_file(case.slide(stain))
+            features = file.features
             width = features.shape[1]
             first = first or width
             if width != first:
@@ -148,6 +154,7 @@ def read_cases(
                     f"the {STAINS[stain]} features have length {width}, those before it {first}. Extract all "
                     f"slides of a stain with the same encoder."
                 )
+            made_by = joined(made_by, file.made_by)
             made.append(make(case, features))
     yield Progress(stage, len(cases), len(cases), "slides")
-    return made
+    return made, made_by

@@ -1,4 +1,4 @@
-"""Features of tiles that others computed: HDF5 as CLAM and TRIDENT write it, and tensors as WSMCL has them.
+"""Features of tiles that others computed: HDF5 of CLAM, TRIDENT and STAMP, and tensors as WSMCL has them.
 
 Nothing in these files is trusted: tensors are loaded without running what a pickle may hold, and shape,
 type and values are checked.
@@ -6,7 +6,6 @@ type and values are checked.
 
 from __future__ import annotations
 
-import math
 import pickle
 import struct
 import warnings
@@ -19,7 +18,8 @@ import torch
 from napari_her2.errors import JobFailed
 from napari_her2.number_words import size_in_words
 from napari_her2.outside import is_regular
-from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
+from napari_her2_training.cohort.feature_file import FeatureFile, MadeBy
+from napari_her2_training.cohort.feature_hdf5 import read_hdf5
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 TENSOR_SUFFIXES = (".pth", ".pt")
-DATASET = "features"
 MAX_BYTES = 8 * 2**30
 """Of the features of a slide: a million tiles of 2,048 numbers."""
 _LOADING_ERRORS = (
@@ -66,25 +65,39 @@ def from_files(cases: Sequence[Case], stain: Stain) -> bool:
 
 
 def read_features(path: Path) -> NDArray[np.float16]:
-    """Read the features of the tiles of a slide, in the order of the file.
+    """Read the features of the tiles of a slide alone; see `read_feature_file`."""
+    return read_feature_file(path).features
+
+
+def read_feature_file(path: Path) -> FeatureFile:
+    """Read the features of the tiles of a slide, in the order of the file, and what it states of them.
 
     Parameters
     ----------
     path : Path
-        HDF5 with a dataset ``features``, or a tensor saved by PyTorch.
+        HDF5 with a dataset ``features`` (CLAM, TRIDENT) or ``feats`` (STAMP), or a tensor saved by PyTorch.
 
     Returns
     -------
-    (N, D) float16
+    FeatureFile
 
     Raises
     ------
     JobFailed
         With what is wrong with the file.
     """
-    features = _hdf5(path) if path.suffix.lower() in HDF5_SUFFIXES else _tensor(path)
+    coords, unit, made_by = None, "px0", MadeBy("tensor")
+    if path.suffix.lower() in HDF5_SUFFIXES:
+        features, coords, unit, made_by = read_hdf5(path, MAX_BYTES)
+    else:
+        features = _tensor(path)
     if features.ndim == 3 and len(features) == 1:  # CLAM's extraction of some encoders keeps the batch axis
         features = features[0]
+    return FeatureFile(_small(features, path), _places(coords, len(features), path), unit, made_by)
+
+
+def _small(features: NDArray[np.generic], path: Path) -> NDArray[np.float16]:
+    """Check features, and bring them to float16."""
     if features.ndim != 2 or features.dtype.kind != "f":
         raise JobFailed(
             f"{path.name} holds {features.dtype!s:.60} of shape {features.shape}, not one row of decimal "
@@ -101,16 +114,26 @@ def read_features(path: Path) -> NDArray[np.float16]:
     return small
 
 
-def _hdf5(path: Path) -> NDArray[np.generic]:
-    with open_dataset(path, DATASET) as found:
-        count = math.prod(found.shape) * found.dtype.itemsize
-        if count > MAX_BYTES:
-            raise _too_large(path, count)
-        try:
-            values: NDArray[np.generic] = found[()]
-        except HDF5_ERRORS as error:
-            raise damaged_hdf5(path, error) from error
-    return np.asarray(values)
+def _places(coords: NDArray[np.generic] | None, tiles: int, path: Path) -> NDArray[np.float64] | None:
+    """Check that there is a place for each tile."""
+    if coords is None:
+        return None
+    if coords.ndim == 3 and len(coords) == 1:
+        coords = coords[0]
+    if coords.ndim != 2 or coords.shape[1] != 2 or coords.dtype.kind not in "iuf":
+        raise JobFailed(
+            f"{path.name} holds coordinates of shape {coords.shape}, not (x, y) of each tile: extract its "
+            f"features again."
+        )
+    if len(coords) != tiles:
+        raise JobFailed(
+            f"{path.name} holds {tiles:,} features and {len(coords):,} coordinates, which cannot belong "
+            f"together: extract its features again."
+        )
+    places = coords.astype(np.float64)
+    if not np.isfinite(places).all():
+        raise JobFailed(f"{path.name} holds coordinates that are not numbers: extract its features again.")
+    return places
 
 
 def _tensor(path: Path) -> NDArray[np.generic]:

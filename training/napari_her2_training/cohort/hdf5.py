@@ -23,20 +23,17 @@ _ALWAYS = 2**20
 
 
 @contextmanager
-def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
-    """Open a dataset of numbers, after a look at what it claims.
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open a file to read.
 
     Parameters
     ----------
     path : Path
-    name : str
-        Of the dataset, right in the file: no link leads anywhere else.
 
     Raises
     ------
     JobFailed
-        If the file is damaged or no HDF5 file, has no such dataset, or one that lies in other files or claims
-        more than was ever written to it.
+        If the file is damaged or no HDF5 file.
     """
     if not is_regular(path):
         raise JobFailed(f"{shown(str(path))} is no file: check the path.")
@@ -45,8 +42,15 @@ def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
     except HDF5_ERRORS as error:
         raise damaged_hdf5(path, error) from error
     with file:
+        yield file
+
+
+@contextmanager
+def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
+    """Open a dataset of numbers in a file; see `open_hdf5` and `checked_dataset`."""
+    with open_hdf5(path) as file:
         try:
-            found = _checked(file, name, path)
+            found = checked_dataset(file, name, path)
         except HDF5_ERRORS as error:
             raise damaged_hdf5(path, error) from error
         yield found
@@ -58,13 +62,29 @@ def damaged_hdf5(path: Path, error: Exception) -> JobFailed:
     return JobFailed(f"{path.name} is damaged, or no HDF5 file ({reason}): get it again.")
 
 
-def _checked(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+def checked_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """Return a dataset of numbers, after a look at what it claims.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str
+        Of the dataset, right in the file: no link leads anywhere else.
+    path : Path
+        Of the file, for messages.
+
+    Raises
+    ------
+    JobFailed
+        If there is no such dataset, or one that lies in other files or claims more than was ever written to
+        it.
+    """
     link = file.get(name, getlink=True)
     if link is not None and not isinstance(link, h5py.HardLink):
         raise JobFailed(f"{path.name} has only a link for its dataset {name!r}: copy the data into it.")
     found = None if link is None else file.get(name)
     if not isinstance(found, h5py.Dataset):
-        raise JobFailed(f"{path.name} has no dataset {name!r}: write it as CLAM and TRIDENT do.")
+        raise JobFailed(f"{path.name} has no dataset {name!r}: write it as CLAM, TRIDENT or STAMP do.")
     if found.external or found.is_virtual:
         raise JobFailed(f"{path.name} keeps its dataset {name!r} in other files: copy the data into it.")
     if found.shape is None or found.dtype.hasobject:

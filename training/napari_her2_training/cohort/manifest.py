@@ -11,6 +11,7 @@ from napari_her2.errors import JobFailed
 from napari_her2.outside import MiB, Reading, expanded, is_regular, shown
 from napari_her2_training.classes import SCORE_NAMES, class_mapping
 from napari_her2_training.cohort.contents import NamedSlide, content_faults, holds_dicom, real
+from napari_her2_training.cohort.headless import file_of, headless_rows, table_faults, usual_name
 from napari_her2_training.findings import SeveralFaults
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2_training.classes import ClassMapping
+    from napari_her2_training.cohort.headless import HeadlessRow
 
 Stain = Literal["he", "ihc"]
 STAINS: Mapping[Stain, str] = {"he": "H&E", "ihc": "IHC"}
@@ -122,7 +124,8 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     ----------
     path : Path or str
         CSV with the columns case_id, he, score and optionally ihc, ish, fold, split; slides relative to
-        its folder. The column of H&E may be absent where IHC alone is needed.
+        its folder. The column of H&E may be absent where IHC alone is needed. Without a header: see
+        `napari_her2_training.cohort.headless`.
     needed : sequence of {"he", "ihc"}
         Stains that every row must have; with none, a row must have one or the other.
 
@@ -132,6 +135,9 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
         Naming every faulty row, the first twenty of them.
     """
     path = expanded(path)
+    bare = headless_rows(_TABLES.text(path))
+    if bare:
+        return _headless(path, bare, needed)
     table = _TABLES.table(path)
     columns, rows = table.columns, table.rows
     # Without a stain that is needed, one column of slides or the other will do.
@@ -151,6 +157,24 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
         raise JobFailed(f"{path.name} holds no case: add a row for each.")
     faults: list[str] = []
     cases = tuple(_case(number, row, path.parent, needed, faults) for number, row in rows)
+    return _without_faults(path, cases, faults)
+
+
+def _headless(path: Path, rows: Sequence[HeadlessRow], needed: Sequence[Stain]) -> tuple[Case, ...]:
+    """Cases of a table without a header, with the features that lie beside it."""
+    faults = table_faults(rows)
+    cases = []
+    for row in rows:
+        given = {"case_id": row.case_id, "score": row.label, "fold": row.fold}
+        for stain in STAINS:
+            usual = usual_name(stain, row.case_id) if stain in needed else ""
+            given[stain] = file_of(path.parent, stain, row.case_id) or usual
+        cases.append(_case(row.line, given, path.parent, needed, faults))
+    return _without_faults(path, tuple(cases), faults)
+
+
+def _without_faults(path: Path, cases: tuple[Case, ...], faults: list[str]) -> tuple[Case, ...]:
+    """Return cases that have no fault, by themselves or between them."""
     faults += _faults_between(cases)
     if not faults:
         faults += content_faults(named_slides(cases))
@@ -221,7 +245,9 @@ def _slide(
     name = shown(value)
     if is_regular(path) or holds_dicom(path):
         return path
-    if not os.path.lexists(path):
+    if path.suffix.lower() == ".zarr":
+        report(f"{column} {name} is a zarr store, which is not read: export its features as HDF5")
+    elif not os.path.lexists(path):
         report(f"{column} {name} does not exist")
     elif path.is_dir():
         report(f"{column} {name} is a folder without DICOM files: name the slide itself")

@@ -79,7 +79,7 @@ def judge(predictor: Predictor, fields: LabelledFields, device: Device) -> Judge
         with torch.inference_mode():
             output = predictor(fields.batch(chosen).to(device.torch_device))
         logits.append(output.logits.float().cpu().numpy())
-        doubts.append(output.confidence_logits.float().cpu().numpy())
+        doubts.append(output.needed_confidence().float().cpu().numpy())
     predictor.cpu()
     return Judged(fields.labels, np.concatenate(logits), np.concatenate(doubts))
 

@@ -188,7 +188,7 @@ def predictor_loss(
     options = options or PredictorLossOptions()
     log_p = at_least_float32(output.logits).log_softmax(dim=-1)
     log_right = log_p.gather(1, labels[:, None]).squeeze(1)
-    doubt = at_least_float32(output.confidence_logits)
+    doubt = at_least_float32(output.needed_confidence())
     price = F.softplus(-doubt)  # -log c
     if hinted is not None:
         moved = torch.logaddexp(log_right - price, -F.softplus(doubt))

@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2.inference.result import Progress
 from napari_her2_training.cohort.bags import SlideBag, joined_bag
 from napari_her2_training.cohort.contents import real
 from napari_her2_training.cohort.counting import Counted, median_taken
 from napari_her2_training.cohort.embedding import embed_cases, read_cases
+from napari_her2_training.cohort.feature_file import MadeBy, joined
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import STAINS, in_cases, label_of
 from napari_her2_training.encoder.counting import add_slide_facts, count_tiles, encoder_at_hand
 from napari_her2_training.encoder.make import frozen_encoder
-from napari_her2_training.findings import Enough
+from napari_her2_training.encoder.of_files import (
+    UNKNOWN_ENCODER,
+    FileEncoder,
+    encoder_of_files,
+    remark_of,
+)
+from napari_her2_training.findings import Enough, noted
 from napari_her2_training.running.ranks import first_alone
 
 if TYPE_CHECKING:
@@ -23,18 +31,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
+    from napari_her2.models.card import EncoderSpec
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.config import DataConfig, EncoderConfig
     from napari_her2_training.findings import Findings
 
+OF_FILES = (
+    "Its cases are files of features: what it has seen is not kept, and nothing is promised of its answers."
+)
 _DIFFERENT = 1024
 """Tiles of made-up bags that differ."""
-UNKNOWN_ENCODER = (
-    "The features come from files, and which encoder made them is not known here: the weights of the head "
-    "are saved, but no model that scores slides."
-)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +71,9 @@ class EmbeddedSlides:
     case_bags : dict of (stain, rows of the manifest) to SlideBag
         Those of several slides; ``bags`` then holds views of them.
     from_files : bool
-        Whether any features were read from files: then no slide can be scored with what learns from them.
+        Whether any features were read from files.
+    stated : dict of stain to MadeBy
+        How those were made, as they state it.
     """
 
     config: EncoderConfig
@@ -78,6 +87,7 @@ class EmbeddedSlides:
     tiles: dict[tuple[Stain, int], int] = field(default_factory=dict)
     from_files: bool = False
     case_bags: dict[tuple[Stain, tuple[int, ...]], SlideBag] = field(default_factory=dict)
+    stated: dict[Stain, MadeBy] = field(default_factory=dict)
 
     @property
     def encoder(self) -> PatchEncoder | None:
@@ -85,9 +95,39 @@ class EmbeddedSlides:
         return None if self.from_files else self.made
 
     @property
+    def known(self) -> FileEncoder:
+        """What is known of the encoder behind all features, and of their tiles."""
+        if not self.from_files:
+            spec = None if self.made is None else self.made.spec
+            return FileEncoder(spec, self.data.tile_px, self.data.mpp)
+        if self.made is not None:  # one stain was embedded here, the other comes from files
+            return FileEncoder(unknown=UNKNOWN_ENCODER)
+        return encoder_of_files(self.stated, {stain: self.width(stain) for stain in self.stated}, self.config)
+
+    @property
+    def spec(self) -> EncoderSpec | None:
+        """What a card says of the encoder; None where slides cannot be scored."""
+        return self.known.spec
+
+    @property
     def no_bundle(self) -> str:
         """Why slides cannot be scored with what learns from these, empty where they can."""
-        return UNKNOWN_ENCODER if self.from_files else ""
+        return self.known.unknown
+
+    @property
+    def no_doubt(self) -> str:
+        """Why a model keeps nothing of these cases, empty where it may."""
+        return OF_FILES if self.from_files else ""
+
+    @property
+    def note(self) -> str:
+        """What a card is to say of them."""
+        return self.known.remark
+
+    @property
+    def min_tissue(self) -> float | None:
+        """Share of a tile that had to be tissue; None where others chose the tiles."""
+        return None if self.from_files else self.data.min_tissue
 
     def prepare(
         self,
@@ -127,7 +167,8 @@ class EmbeddedSlides:
             word, found = STAINS[stain], list[SlideBag]()
             if read[stain]:
                 stage = f"Reading the features of the {word} slides"
-                found = yield from read_cases(own, stain, stage, self._bag)
+                found, stated = yield from read_cases(own, stain, stage, self._bag)
+                self.stated[stain] = joined(self.stated.get(stain, MadeBy()), stated)
             else:
                 self.made = self.made or frozen_encoder(self.config, self.data.tile_px, self.seed)
                 stage = f"Embedding the {word} slides"
@@ -137,6 +178,8 @@ class EmbeddedSlides:
                     )
             self.bags |= {(stain, case.row): bag for case, bag in zip(own, found, strict=True)}
         self.tiles = {key: len(bag.features) for key, bag in self.bags.items()}
+        if self.from_files and (remark := remark_of(self.known)):
+            yield Progress("Reading the features", note=remark)
 
     def of(self, cases: Sequence[Case], stain: Stain) -> list[SlideBag]:
         """Return the bags of cases that were prepared: one a row, or one a case where they are joined."""
@@ -217,11 +260,15 @@ class EmbeddedSlides:
             widths.append(features.shape[1])
             return Counted(case, len(features), len(features))
 
-        found = yield from read_cases(cases, stain, stage, count, findings)
+        found, stated = yield from read_cases(cases, stain, stage, count, findings)
+        self.stated[stain] = joined(self.stated.get(stain, MadeBy()), stated)
         if found:
             add_slide_facts(found, stain, findings, "as files of features")
             findings.memory_bytes += sum(one.taken for one in found) * widths[0] * 2
-        findings.warn(UNKNOWN_ENCODER)
+            with noted(findings):
+                known = encoder_of_files(self.stated, {stain: widths[0]}, self.config)
+                if words := known.unknown or remark_of(known):
+                    findings.warn(words)
         return found, widths[0] if widths else 0
 
 

@@ -64,19 +64,28 @@ def _train_fold(
 
     def judge() -> Judging:
         yield Progress("Judging the slides")
+        known = slides.known
         facts = ModelFacts(
             method=ARCHITECTURES[architecture].method,
             architecture=architecture,
             arguments=arguments,
-            encoder=None if slides.encoder is None else slides.encoder.spec,
+            encoder=known.spec,
             stain=config.data.stain_name,
-            tile_px=config.tiles.tile_px,
-            mpp=config.tiles.mpp,
-            min_tissue=config.tiles.min_tissue,
+            tile_px=known.tile_px or config.tiles.tile_px,
+            mpp=known.mpp or config.tiles.mpp,
+            min_tissue=slides.min_tissue,
             precision=precision_of(slides.bags.values()),
         )
         predictions = {"": {part: predict_bags(head, own, run.device) for part, own in bags.items()}}
-        return TrainedFold(head, slides.encoder, facts, predictions, no_bundle=slides.no_bundle)
+        return TrainedFold(
+            head,
+            slides.encoder,
+            facts,
+            predictions,
+            no_bundle=known.unknown,
+            no_doubt=slides.no_doubt,
+            note=known.remark,
+        )
 
     return judge
 

@@ -182,7 +182,14 @@ def new_aggregator(
             return abmil, "ABMIL", {**sizes, "width": width, "hidden": hidden, "gated": gated}
         if name in ("clam-sb", "clam-mb"):
             several = name == "clam-mb"
-            clam = CLAM(**sizes, width=width, hidden=hidden, multi_branch=several, dropout=config.dropout)
+            clam = CLAM(
+                features=features,
+                classes=classes,
+                width=width,
+                hidden=hidden,
+                multi_branch=several,
+                dropout=config.dropout,
+            )
             return clam, "CLAM", {**sizes, "width": width, "hidden": hidden, "multi_branch": several}
         if name == "dsmil":
             query = config.hidden or _QUERY

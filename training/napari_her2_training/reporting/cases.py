@@ -136,11 +136,11 @@ def _pictured(
     if case is None:
         return without(f"Which of the {len(rows)} rows of its case it is cannot be told from the manifest.")
     try:
-        if miss.fold not in bundles:
-            bundles[miss.fold] = load_bundle(model_of_fold(run, miss.fold))
         of_rows = [slides_of(row, run.record["stain"]) for row in (rows if whole else (case,))]
         if any(holds_features(path) for paths in of_rows for path in paths):
             return without("It is given as features: there is no slide to draw on.")
+        if miss.fold not in bundles:
+            bundles[miss.fold] = load_bundle(model_of_fold(run, miss.fold))
         results = yield from _scored(of_rows, bundles[miss.fold], run, device)
         result = results[0]
         pictures = tuple(draw_slide(slide, each) for each in results for slide in each.slides)

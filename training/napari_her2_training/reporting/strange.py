@@ -16,6 +16,7 @@ from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2.methods.scoring import score_steps
 from napari_her2.models.bundle import load_bundle
+from napari_her2.models.bundle_card import read_card
 from napari_her2.models.familiarity import NOT_KNOWN, UNLIKE
 from napari_her2.number_words import counted
 from napari_her2.slide.names import SUFFIXES
@@ -171,12 +172,13 @@ def strange_steps(
     """
     if run.record["bundle"] != "written":
         return StrangeSlides(missing="Slides cannot be scored with this model, so none can be found strange.")
-    bundle = load_bundle(run.folder / str(run.record["model"]))
-    if bundle.familiarity is None:
+    path = run.folder / str(run.record["model"])
+    if read_card(path).familiarity is None:
         return StrangeSlides(
             missing="The model keeps nothing of what it learnt from, so it cannot tell a strange slide: "
             "`napari-her2 doubt` gives it that."
         )
+    bundle = load_bundle(path)
     cases = _judged_cases(run)
     if not cases:
         return StrangeSlides(missing="The slides of the judged cases are not where the manifest was.")

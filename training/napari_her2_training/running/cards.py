@@ -154,4 +154,4 @@ def save_checked(
         If it cannot be written, or not be loaded again.
     """
     save_bundle(path, card, encoder, model, familiarity=familiarity, answer_sets=answer_sets)
-    load_bundle(path)
+    load_bundle(path, encoder_needed=encoder is not None)

@@ -124,6 +124,9 @@ def fitted_doubt(
     if fold.no_bundle:
         remarks.append(f"There is no model to keep anything of its cases. {fold.no_bundle}")
         return FittedDoubt()
+    if fold.no_doubt:
+        remarks.append(fold.no_doubt)
+        return FittedDoubt()
     if fold.looks is not None:
         if not config.doubt.familiarity:
             return FittedDoubt()

@@ -36,6 +36,8 @@ class TrainedFold:
         same model, of which a bundle has one.
     no_bundle : str
         Why slides cannot be scored with it, empty where they can.
+    no_doubt : str
+        Why it keeps nothing of its cases although it scores slides, empty where it may.
     uncalibrated : tuple of str
         Readings whose probabilities are none that a temperature could mend.
     of_parts : tuple of str
@@ -68,6 +70,7 @@ class TrainedFold:
     reading: str = ""
     heads: Mapping[str, str] = field(default_factory=dict)
     no_bundle: str = ""
+    no_doubt: str = ""
     uncalibrated: tuple[str, ...] = ()
     of_parts: tuple[str, ...] = ()
     unit: str = "slides"

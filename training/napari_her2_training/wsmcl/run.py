@@ -50,6 +50,8 @@ HEADS: Mapping[str, str] = {FUSION: "H&E and IHC", "H&E": "H&E alone", "IHC": "I
 VARIANTS = "ablations"
 BASE = "base"
 
+SAME_CLASS = "slides of one class paired"
+
 
 def wsmcl_steps(run: ArmRun[WSMCLConfig]) -> Generator[Progress, None, Path]:
     """Train WSMCL, and its variants after it, in ``OUT/ablations``; those that are finished are left alone.
@@ -146,9 +148,10 @@ def _train_fold(
             predictions,
             reading=FUSION,
             heads=HEADS,
-            no_bundle=_no_bundle(config, slides),
+            no_bundle=slides.no_bundle,
+            no_doubt=slides.no_doubt,
             unit="cases" if _one_row_a_case(split) else "pairs",
-            note="slides of one class paired" if same_class else "",
+            note="; ".join(words for words in (SAME_CLASS if same_class else "", slides.note) if words),
         )
 
     return judge
@@ -166,7 +169,7 @@ def _paired(slides: EmbeddedSlides, cases: Sequence[Case]) -> PairedSlides:
 
 
 def _facts(model: WSMCL, config: WSMCLConfig, slides: EmbeddedSlides) -> ModelFacts:
-    encoder = slides.encoder
+    known = slides.known
     arguments = {
         "he_features": model.he.features,
         "ihc_features": model.ihc.features,
@@ -179,15 +182,15 @@ def _facts(model: WSMCL, config: WSMCLConfig, slides: EmbeddedSlides) -> ModelFa
     return ModelFacts(
         method="wsmcl",
         architecture="WSMCL",
-        # Scoring knows one kind; no bundle is written of the others.
+        # Left out where it is usual, so that the card stays the text it was.
         arguments=arguments
         if config.head.attention == "auto"
         else arguments | {"attention": config.head.attention},
-        encoder=None if encoder is None else encoder.spec,
+        encoder=known.spec,
         stain=PAIR,
-        tile_px=config.data.tile_px,
-        mpp=config.data.mpp,
-        min_tissue=config.data.min_tissue,
+        tile_px=known.tile_px or config.data.tile_px,
+        mpp=known.mpp or config.data.mpp,
+        min_tissue=slides.min_tissue,
         precision=precision_of(slides.bags.values()),
     )
 
@@ -203,16 +206,6 @@ def _judge(model: WSMCL, slides: PairedSlides, config: WSMCLConfig, device: Devi
     if bags := slides.of("ihc"):
         found["IHC"] = predict_slides(model, bags, "ihc", device)
     return found
-
-
-def _no_bundle(config: WSMCLConfig, slides: EmbeddedSlides) -> str:
-    """Why slides cannot be scored with the model, empty where they can."""
-    if slides.no_bundle or config.head.attention == "auto":
-        return slides.no_bundle
-    return (
-        f"[head] attention is {config.head.attention!r}, and scoring knows 'auto' alone: the weights of the "
-        f"head are saved, but no model that scores slides."
-    )
 
 
 train_wsmcl = on_cases(wsmcl_steps, _check)

@@ -29,6 +29,7 @@ from napari_her2._qt.scoring.calibration_panel import CalibrationPanel
 from napari_her2._qt.scoring.cam_panel import CamPanel
 from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
 from napari_her2._qt.scoring.drawn_regions import DrawnRegions, is_region_file
+from napari_her2._qt.scoring.import_dialog import ImportDialog
 from napari_her2._qt.scoring.kept_row import KeptRow
 from napari_her2._qt.scoring.model_picker import ModelPicker
 from napari_her2._qt.scoring.proposal_panel import ProposalPanel
@@ -79,6 +80,7 @@ class ScoringDock(Dock):
         self.slides = SlidePicker(self.session)
         self.kept = KeptRow(self.keeper)
         self.models = ModelPicker()
+        self.importer = ImportDialog(self)
         self.regions = DrawnRegions(self.session)
         self.follower = RegionFollower(self.session, self.regions, self.settings)
         self.proposal = ProposalPanel(self.session, self.regions)
@@ -101,7 +103,7 @@ class ScoringDock(Dock):
         parts = (self.case, self.regions, self.quality, self.result, *self._models_own)
         self.live_with(
             (self.score_job, self.look_job, self.add_job, *self.slides.jobs, *self.questions.jobs),
-            others=[self.follower.job, *(job for part in parts for job in part.jobs)],
+            others=[self.follower.job, *(job for part in (*parts, self.importer) for job in part.jobs)],
         )
         self._show_slides()
         self._look_around()
@@ -148,6 +150,8 @@ class ScoringDock(Dock):
         self.case.slide_wanted.connect(self.slides.choose)
         self.case.failed.connect(self._show_failure)
         self.models.add_wanted.connect(self._choose_model_file)
+        self.models.import_wanted.connect(self._ask_to_import)
+        self.importer.imported.connect(self._on_imported)
         self.regions.failed.connect(self._show_failure)
         self.follower.followed.connect(self.regions.show_followed)
         self.follower.noted.connect(self.regions.sides.set_note)
@@ -264,7 +268,15 @@ class ScoringDock(Dock):
         """Take the colours of the theme."""
         self.device.setStyleSheet(f"color: {colours.muted};")
         top = (self.questions, self.slides, self.kept, self.models, self.case)
-        for part in (*top, self.regions, self.message, self.result, self.quality, *self._models_own):
+        for part in (
+            *top,
+            self.importer,
+            self.regions,
+            self.message,
+            self.result,
+            self.quality,
+            *self._models_own,
+        ):
             part.set_colours(colours)
 
     def _open_slides(self) -> list[tuple[str, str, Slide]]:
@@ -401,6 +413,14 @@ class ScoringDock(Dock):
     def _take_action(self) -> None:
         if self._action is not None:
             self._action(self)
+
+    def _ask_to_import(self) -> None:
+        self.importer.ask(self.models.entries)
+
+    def _on_imported(self, entry: ModelEntry, remark: str) -> None:
+        self._on_model_added(entry)
+        if remark:
+            self._show_failure(Failure(f"{entry.name} was imported. {remark}"))
 
     def _choose_model_file(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(

@@ -32,10 +32,13 @@ class ModelPicker(QWidget):
         Name of the chosen model; empty where there is none.
     add_wanted : Signal()
         The user wants to add a model file.
+    import_wanted : Signal()
+        The user wants to import a checkpoint of published code.
     """
 
     changed = Signal(str)
     add_wanted = Signal()
+    import_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -44,6 +47,12 @@ class ModelPicker(QWidget):
         self.add = QPushButton("Add…")
         self.add.setToolTip("Add a model file (.safetensors) from this computer; nothing is downloaded")
         self.add.setAccessibleName("Add model file")
+        self.importing = QPushButton("Import a model…")
+        self.importing.setToolTip(
+            "Make a model of a checkpoint of published code (CLAM, TransMIL and others): only its tensors "
+            "are read, and you say what it does not"
+        )
+        self.importing.setAccessibleName("Import a checkpoint as a model")
         self.summary = Label(wrap=True)
         self.more = QToolButton()
         self.more.setText("Model card")
@@ -59,11 +68,17 @@ class ModelPicker(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(row)
-        for widget in (self.summary, self.more, self.card):
-            layout.addWidget(widget)
+        below = QHBoxLayout()
+        below.addWidget(self.more)
+        below.addStretch()
+        below.addWidget(self.importing)
+        layout.addWidget(self.summary)
+        layout.addLayout(below)
+        layout.addWidget(self.card)
         self._entries: list[ModelEntry] = []
         self.combo.currentIndexChanged.connect(self._on_choice)
         self.add.clicked.connect(self.add_wanted)
+        self.importing.clicked.connect(self.import_wanted)
         self.more.toggled.connect(self._show_card)
         self.set_colours(Colours())
         self.set_loading()

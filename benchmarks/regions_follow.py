@@ -20,7 +20,7 @@ import torch
 
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.embed import Embeddings
-from napari_her2.inference.familiarity import placed_in
+from napari_her2.inference.familiarity import drawn_over, placed_in
 from napari_her2.inference.kept_scoring import KeptTiles, ReadSlide
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.regions import Region
@@ -74,7 +74,9 @@ def kept_scoring(model: str, tiles: int) -> KeptTiles:
             described = rng.standard_normal((count, len(space.mean)), np.float32) * 0.1 + space.mean
             given = {FEATURES: None, APPEARANCE: None} | {kind: described}
             placed |= placed_in(bundle.familiarity, stain, given[FEATURES], given[APPEARANCE])
-        slide = replace(slide, numbers=method.numbers(terms, slide), placed=placed)
+        drawn = drawn_over(chosen.keep)[tuple(index.T)]
+        over = {kind: of.pick(drawn) if kind == FEATURES else of for kind, of in placed.items()}
+        slide = replace(slide, numbers=method.numbers(terms, slide), placed=placed, slide_placed=over)
         slide = replace(slide, alone=method.alone(terms, slide)).kept()
         read.append(slide.settled() if read else slide)
     nothing = tuple(lambda: None for _ in stains)

@@ -48,12 +48,16 @@ class SpaceFamiliarity:
         tiles and by the upper tenth.
     times_whole, times_upper : float
         How many times as far off as on a typical validation slide these tiles are.
+    inside : float
+        Share of the tiles in the regions that are farther off than 99 % of those of validation slides; all
+        else is then by tiles of the whole slide. NaN where the scoring was not limited, or none was compared.
     """
 
     whole: float
     upper: float
     times_whole: float
     times_upper: float
+    inside: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +84,11 @@ class SlideFamiliarity:
         What both are made of, by kind of space.
     whole : bool
         Whether it was compared in every space that the model keeps: else nothing is called familiar.
+    limited : bool
+        Whether it was scored in regions: then the slide was compared as a whole, and each tile in the regions
+        by itself.
+    only_inside : bool
+        Whether what is strange is the tissue in the regions, and not the slide as a whole.
     """
 
     verdict: Verdict = NOT_KNOWN
@@ -91,6 +100,8 @@ class SlideFamiliarity:
     upper: float = math.nan
     spaces: Mapping[str, SpaceFamiliarity] = field(default_factory=dict)
     whole: bool = True
+    limited: bool = False
+    only_inside: bool = False
 
 
 NOTHING_KNOWN = SlideFamiliarity()
@@ -133,6 +144,8 @@ class Doubt:
         Between the models of an ensemble; None of a single model.
     shown_anyway : bool
         Whether the user asked to see an answer that is withheld.
+    only_inside : bool
+        Whether the tissue in the regions is strange, and not the slide as a whole.
     """
 
     answer: AnswerSet | None = None
@@ -142,6 +155,7 @@ class Doubt:
     min_familiarity: float = LEAST_FAMILIARITY
     spread: Spread | None = None
     shown_anyway: bool = False
+    only_inside: bool = False
 
     @property
     def withheld(self) -> bool:

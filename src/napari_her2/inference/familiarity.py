@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.result import Progress
     from napari_her2.models.bundle import ModelBundle
-    from napari_her2.models.familiarity import Familiarity, PlacedTiles
+    from napari_her2.models.familiarity import Familiarity, FeatureSpace, PlacedTiles
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import TissueMask
@@ -44,7 +44,13 @@ SIGNATURE_TILES = 256
 _SEED = 0
 _MOST_TIMES = 1000
 _AGAINST = " as far off as on a typical validation slide"
+_LEAST_TIMES = 1.05
+_JUST_BEYOND = "just beyond the limit"
 _NAMES: Mapping[str, str] = {FEATURES: "its cells and patterns", APPEARANCE: "its colours and sharpness"}
+_NAMES_INSIDE: Mapping[str, str] = {FEATURES: "cells and patterns", APPEARANCE: "colours and sharpness"}
+_PLACES: Mapping[str, str] = {FEATURES: "tiles", APPEARANCE: "squares looked at"}
+UNLIKE_INSIDE, IN_PART_INSIDE = 0.5, 0.1
+"""Shares of the tiles in regions, beyond the limit of tiles, from which they are unlike, or in part."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +169,29 @@ def drawn_features(
     return features[np.sort(chosen)].astype(np.float32)
 
 
+def drawn_over(keep: NDArray[np.bool_], count: int = SIGNATURE_TILES, seed: int = _SEED) -> NDArray[np.bool_]:
+    """Draw tiles over a slide: the same ones for the same seed.
+
+    Parameters
+    ----------
+    keep : (rows, columns) bool
+        Those that hold tissue.
+    count : int
+        At most so many.
+    seed : int
+
+    Returns
+    -------
+    (rows, columns) bool
+    """
+    places = np.flatnonzero(keep)
+    if len(places) <= count:
+        return keep
+    drawn = np.zeros_like(keep)
+    drawn.flat[np.random.default_rng(seed).choice(places, count, replace=False)] = True
+    return drawn
+
+
 def judged(
     familiarity: Familiarity | None,
     stain: str,
@@ -215,12 +244,31 @@ def placed_in(
 
 
 def judged_placed(
-    familiarity: Familiarity | None, stain: str, placed: Mapping[str, PlacedTiles], min_familiarity: float
+    familiarity: Familiarity | None,
+    stain: str,
+    placed: Mapping[str, PlacedTiles],
+    min_familiarity: float,
+    slide: Mapping[str, PlacedTiles] | None = None,
 ) -> SlideFamiliarity:
-    """Judge a slide whose tiles are `placed_in` the spaces of the model; see `judged`."""
+    """Judge a slide whose tiles are `placed_in` the spaces of the model; see `judged`.
+
+    Parameters
+    ----------
+    familiarity, stain, min_familiarity
+        As of `judged`.
+    placed : mapping of str to PlacedTiles
+        Of what was scored.
+    slide : mapping of str to PlacedTiles, optional
+        Of tiles drawn over the whole slide, where regions were scored. Stain and scanner are those of the
+        slide, and its limits are from whole slides: a region varies more. So the slide is compared as a
+        whole, and of the regions which share of their tiles is farther off than 99 % of those of validation
+        slides: of most of them, and the tissue is unlike; of more than a tenth, in part.
+    """
     if familiarity is None:
         return NOTHING_KNOWN
     kept = familiarity.of(stain)
+    if slide is not None:
+        return _judged_inside(kept, placed, slide, min_familiarity)
     spaces: dict[str, SpaceFamiliarity] = {}
     found: dict[str, NDArray[np.float32]] = {}
     for kind, tiles in placed.items():
@@ -245,6 +293,41 @@ def judged_placed(
     return judged_by(known, min_familiarity)
 
 
+def _judged_inside(
+    kept: Mapping[str, FeatureSpace],
+    placed: Mapping[str, PlacedTiles],
+    slide: Mapping[str, PlacedTiles],
+    min_familiarity: float,
+) -> SlideFamiliarity:
+    """Judge the tiles of regions one by one, on a slide that is judged as a whole; see `judged_placed`."""
+    spaces: dict[str, SpaceFamiliarity] = {}
+    for kind, tiles in slide.items():
+        if not len(tiles):
+            continue
+        whole, _, times, _ = kept[kind].judged(tiles)
+        if math.isnan(whole):
+            continue
+        own = placed.get(kind)
+        inside = float((own.distances > 1).mean()) if own is not None and len(own) else math.nan
+        spaces[kind] = SpaceFamiliarity(whole, whole, times, times, inside)
+    if not spaces:
+        return NOTHING_KNOWN
+    each = placed[FEATURES].distances if FEATURES in placed and FEATURES in spaces else None
+    value = min(1.0, len(spaces) * min(space.whole for space in spaces.values()))
+    inside = {kind: space.inside for kind, space in spaces.items() if not math.isnan(space.inside)}
+    known = SlideFamiliarity(
+        value=value,
+        upper=value,
+        unfamiliar=inside.get(FEATURES, inside.get(APPEARANCE, math.nan)),
+        distances=each,
+        by_space={kind: space.whole for kind, space in spaces.items()},
+        spaces=spaces,
+        whole=len(inside) == len(kept),
+        limited=True,
+    )
+    return judged_by(known, min_familiarity)
+
+
 def judged_by(familiarity: SlideFamiliarity, min_familiarity: float) -> SlideFamiliarity:
     """Judge the same slide by another limit; nothing is measured again.
 
@@ -263,30 +346,61 @@ def judged_by(familiarity: SlideFamiliarity, min_familiarity: float) -> SlideFam
     if math.isnan(familiarity.value):
         return familiarity
     limit = min_familiarity or LEAST_FAMILIARITY
-    strange = UNLIKE if familiarity.value < limit else IN_PART
+    inside = max((space.inside for space in familiarity.spaces.values()), key=_or_none, default=math.nan)
     likes = FAMILIAR if familiarity.whole else NOT_KNOWN
-    verdict = likes if min(familiarity.value, familiarity.upper) >= limit else strange
-    reason = _reason(familiarity.spaces, limit, whole=verdict == UNLIKE) if verdict != likes else ""
+    if familiarity.value < limit or inside > UNLIKE_INSIDE:
+        verdict = UNLIKE
+    elif familiarity.upper < limit or inside > IN_PART_INSIDE:
+        verdict = IN_PART
+    else:
+        verdict = likes
+    strange = verdict != likes
+    reason = _reason(familiarity, limit, whole=verdict == UNLIKE) if strange else ""
+    only_inside = strange and familiarity.limited and familiarity.value >= limit
     if (verdict, reason) == (familiarity.verdict, familiarity.reason):
         return familiarity
-    return replace(familiarity, verdict=verdict, reason=reason)
+    return replace(familiarity, verdict=verdict, reason=reason, only_inside=only_inside)
 
 
-def _reason(spaces: Mapping[str, SpaceFamiliarity], limit: float, *, whole: bool) -> str:
+def _or_none(share: float) -> float:
+    return -1.0 if math.isnan(share) else share
+
+
+def _reason(known: SlideFamiliarity, limit: float, *, whole: bool) -> str:
     """Say what is strange, the strangest first, and how far off it is."""
-    strange = []
+    strange, spaces = [], known.spaces
     for kind, space in spaces.items():
         share = space.whole if whole else space.upper
         if len(spaces) * share < limit:
             strange.append((share, _NAMES[kind], space.times_whole if whole else space.times_upper))
-    words = [
-        f"{name} ({_times(times)}{_AGAINST if number == 0 else ''})"
-        for number, (_, name, times) in enumerate(sorted(strange))
+    words, against = [], _AGAINST
+    for _, name, times in sorted(strange):
+        far = _times(times)
+        if far != _JUST_BEYOND:
+            far, against = f"{far}{against}", ""
+        words.append(f"{name} ({far})")
+    found = " and ".join(words)
+    if words and known.limited:
+        found += ", of the slide as a whole"
+    elif words and not whole:
+        found += ", in a tenth of its tiles"
+    return "; ".join(part for part in (found, *_reasons_inside(spaces, whole=whole)) if part)
+
+
+def _reasons_inside(spaces: Mapping[str, SpaceFamiliarity], *, whole: bool) -> list[str]:
+    """Say which tiles in the regions are strange; nothing where there are no regions."""
+    least = UNLIKE_INSIDE if whole else IN_PART_INSIDE
+    return [
+        f"{_NAMES_INSIDE[kind]} in {space.inside:.0%} of the {_PLACES[kind]} in the regions (as far off as "
+        f"in 1 % of those of validation slides)"
+        for kind, space in spaces.items()
+        if space.inside > least
     ]
-    return " and ".join(words) + ("" if whole or not words else ", in a tenth of its tiles")
 
 
 def _times(times: float) -> str:
     if times > _MOST_TIMES:
         return f"over {_MOST_TIMES:,} times"
+    if times < _LEAST_TIMES:  # "1.0 times as far off" would explain nothing
+        return _JUST_BEYOND
     return f"{times:.0f} times" if times >= 10 else f"{times:.1f} times"

@@ -68,6 +68,7 @@ def redoubted(
         reason=strangest.reason,
         min_familiarity=min_familiarity,
         spread=result.doubt.spread,
+        only_inside=strangest.only_inside,
     )
     doubt = replace(doubt, shown_anyway=show_withheld and doubt.withheld)
     asked = result.asked and result.asked.with_options(

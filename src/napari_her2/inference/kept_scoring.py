@@ -52,6 +52,9 @@ class ReadSlide:
         Where its tiles, and squares of its pixels, lie in the spaces of the model.
     alone : object
         What the method made of all its tiles together; None for nothing.
+    slide_placed : mapping of str to PlacedTiles or None
+        As ``placed``, of tiles drawn over the whole slide: what regions are compared by. None where nobody
+        needs it.
     """
 
     slide: SlideRecord
@@ -60,6 +63,7 @@ class ReadSlide:
     numbers: tuple[NDArray[np.floating], ...] = ()
     placed: Mapping[str, PlacedTiles] = field(default_factory=dict)
     alone: object = None
+    slide_placed: Mapping[str, PlacedTiles] | None = None
 
     def kept(self) -> ReadSlide:
         """Return it without features, and on disk where it is large."""
@@ -104,7 +108,8 @@ class ReadSlide:
         )
         placed = {kind: of.pick(rows) if kind == FEATURES else of for kind, of in self.placed.items()}
         alone = self.alone if len(rows) == len(known.index) else None
-        return ReadSlide(self.slide, chosen, left, tuple(part[rows] for part in self.numbers), placed, alone)
+        numbers = tuple(part[rows] for part in self.numbers)
+        return ReadSlide(self.slide, chosen, left, numbers, placed, alone, self.slide_placed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,7 +23,8 @@ MIN_TILES = 100
 
 INDETERMINATE, WITHHELD = "indeterminate", "withheld"
 LEARNT = "what the model learnt from"
-STRANGE = f"the slide is unlike {LEARNT}"
+INSIDE = "the tissue in the regions"
+STRANGE, STRANGE_INSIDE = f"the slide is unlike {LEARNT}", f"{INSIDE} is unlike {LEARNT}"
 """Why an answer is withheld; what exactly is strange stands in the doubt of the result."""
 
 
@@ -97,14 +98,14 @@ def doubted_label(result: SlideResult) -> tuple[str, str]:
         Empty where the answer is given.
     """
     doubt = result.doubt
-    reason = _unscorable(result)
+    reason, strange = _unscorable(result), STRANGE_INSIDE if doubt.only_inside else STRANGE
     if reason:
-        reason = f"{reason}; {STRANGE}" if doubt.withheld else reason
+        reason = f"{reason}; {strange}" if doubt.withheld else reason
         return f"{INDETERMINATE}: {reason}", reason
     answer, reason = _answered(result)
     if not doubt.withheld:
         return answer, reason
-    return (f"{answer}, {WITHHELD}: {STRANGE}" if doubt.shown_anyway else f"{WITHHELD}: {STRANGE}"), STRANGE
+    return (f"{answer}, {WITHHELD}: {strange}" if doubt.shown_anyway else f"{WITHHELD}: {strange}"), strange
 
 
 def heading(result: SlideResult) -> str:
@@ -263,19 +264,31 @@ def likeness(verdict: Verdict, which: str = "the slide", *, several: bool = Fals
 
 
 def _likeness(result: SlideResult) -> str:
-    verdict, reason = result.doubt.verdict, result.doubt.reason
-    if STRANGE in result.label and len(result.slides) == 1:
+    doubt = result.doubt
+    verdict, reason = doubt.verdict, doubt.reason
+    if any(words in result.label for words in (STRANGE, STRANGE_INSIDE)) and len(result.slides) == 1:
         return reason
     same = [scored for scored in result.slides if scored.familiarity.verdict == verdict]
-    if len(result.slides) == 1 or not same:
-        words = likeness(verdict)
+    if doubt.only_inside:
+        words = likeness(verdict, INSIDE)
+    elif len(result.slides) == 1 or not same:
+        limited = verdict == "familiar" and result.slides[0].familiarity.limited
+        words = likeness(verdict, "the slide as a whole" if limited else "the slide")
     elif len(same) == len(result.slides):
         words = likeness(verdict, "both slides" if len(same) == 2 else "all slides", several=True)
     else:
         stains = [scored.stain for scored in result.slides]
         alone = stains.count(same[0].stain) == 1
         words = likeness(verdict, f"the {same[0].stain} slide" if alone else same[0].name)
-    return f"{words}: {reason}" if reason else words
+    return f"{words}: {reason}" if reason else f"{words}{_alike_inside(result, verdict)}"
+
+
+def _alike_inside(result: SlideResult, verdict: Verdict) -> str:
+    """How many of the tiles in the regions are familiar, of a slide that is familiar as a whole."""
+    known = result.slides[0].familiarity
+    if verdict != "familiar" or not known.limited:
+        return ""
+    return f", and so do {_percent(round(1 - known.unfamiliar, 2))} of the tiles in the regions"
 
 
 def _parting(result: SlideResult) -> str:

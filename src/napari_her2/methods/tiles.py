@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from napari_her2.methods.method import Method
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -74,6 +74,9 @@ class TileMethod(Method):
         if job.bundle.familiarity is not None or job.signatures is not None:
             for at, (slide, _) in enumerate(given.slides):
                 read[at] = replace(read[at], placed=(yield from self._placed(job, slide, read[at])))
+                if chosen[at].regions is not None or (at == 0 and job.kept is not None):
+                    over = yield from self._slide_placed(job, encoder, slide, whole[at], read[at])
+                    read[at] = replace(read[at], slide_placed=over)
             job.clock.lap("familiarity")
         yield Progress("Scoring", note=job.device.name)
         read = [replace(of, numbers=self.numbers(job.terms, of)) for of in read]
@@ -110,7 +113,16 @@ class TileMethod(Method):
 
         answer = self.join(terms, read)
         least, known = terms.options.min_familiarity, terms.bundle.familiarity
-        familiar = [judged_placed(known, of.chosen.stain, of.placed, least) for of in read]
+        familiar = [
+            judged_placed(
+                known,
+                of.chosen.stain,
+                of.placed,
+                least,
+                of.slide_placed if of.chosen.regions is not None else None,
+            )
+            for of in read
+        ]
         answer = replace(
             answer,
             slides=tuple(map(with_familiarity, answer.slides, familiar)),
@@ -215,7 +227,16 @@ class TileMethod(Method):
     def _read(
         self, job: ScoringJob, encoder: TileEncoder, slide: Slide, chosen: Chosen
     ) -> Generator[Progress, None, ReadSlide]:
-        from napari_her2.inference.embed import embed_steps, refuse_ruins
+        from napari_her2.inference.embed import refuse_ruins
+
+        read = yield from self._embedded(job, encoder, slide, chosen)
+        refuse_ruins(slide, read.embeddings)
+        return read
+
+    def _embedded(
+        self, job: ScoringJob, encoder: TileEncoder, slide: Slide, chosen: Chosen
+    ) -> Generator[Progress, None, ReadSlide]:
+        from napari_her2.inference.embed import embed_steps
         from napari_her2.inference.kept_scoring import ReadSlide
         from napari_her2.inference.slide_record import SlideRecord
 
@@ -230,8 +251,23 @@ class TileMethod(Method):
             stage=f"{self.stage} ({chosen.stain})" if self.takes_pair else self.stage,
             stored_only=job.stored_only,
         )
-        refuse_ruins(slide, embeddings)
         return ReadSlide(SlideRecord.of(slide), chosen, embeddings)
+
+    def _slide_placed(
+        self, job: ScoringJob, encoder: TileEncoder, slide: Slide, whole: Chosen, read: ReadSlide
+    ) -> Generator[Progress, None, Mapping[str, PlacedTiles]]:
+        """Place tiles drawn over a whole slide, which its regions are compared by."""
+        from napari_her2.inference.familiarity import Seen, drawn_over, placed_steps
+        from napari_her2.models.familiarity import FEATURES
+
+        drawn = drawn_over(whole.keep)
+        if (whole.keep == read.chosen.keep).all():
+            rows = drawn[tuple(read.embeddings.index.T)]
+            return {kind: of.pick(rows) if kind == FEATURES else of for kind, of in read.placed.items()}
+        sample = yield from self._embedded(job, encoder, slide, replace(whole, keep=drawn))
+        features = self.features(job.terms, sample)
+        seen = Seen(slide, whole.stain, features, whole.tissue, whole.grid, whole.keep)
+        return (yield from placed_steps(replace(job, signatures=None), seen))
 
     def _placed(
         self, job: ScoringJob, slide: Slide, read: ReadSlide

@@ -6,13 +6,19 @@ whatever else the machine does, and the processor time of the main thread in it,
 pans and zooms over a plain array of NumPy, without this plugin, say what is napari's and the display's own.
 
     xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX +render -noreset" python benchmarks/stalls.py
+
+With --who a thread looks every 5 ms at what the main thread does, and the longest gaps of each part are told
+with the functions that they were spent in: of this plugin, and below it.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
+import threading
 import time
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
     from napari_her2._qt.scoring.dock import ScoringDock
 
 BEAT_MS = 4
+LOOK_S = 0.005
+MOST_TOLD = 3
 TARGET_MS = 50.0
 STEPS = 60
 Steps = "Generator[Callable[[], bool] | float, None, None]"
@@ -36,6 +44,7 @@ class Gaps:
 
     wall: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
+    told: list[tuple[float, str]] = field(default_factory=list)
 
     def row(self, name: str) -> str:
         """One line of the table."""
@@ -47,13 +56,47 @@ class Gaps:
         )
 
 
+class Onlooker:
+    """A thread that notes where the main thread is."""
+
+    def __init__(self) -> None:
+        self._main = threading.main_thread().ident
+        self._seen: deque[tuple[float, str]] = deque(maxlen=4000)
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(LOOK_S)
+            frame = sys._current_frames().get(self._main)  # noqa: SLF001 - the way to see another thread
+            self._seen.append((time.perf_counter(), _place_of(frame)))
+
+    def told(self, begin: float, end: float) -> str:
+        """Say where most of a gap was spent."""
+        counts = Counter(place for when, place in self._seen if begin <= when <= end)
+        return "; ".join(f"{count} x {place}" for place, count in counts.most_common(4))
+
+
+def _place_of(frame: object) -> str:
+    """Name the innermost function, and the innermost ones of this plugin that it was called from."""
+    inner, own = "", []
+    while frame is not None:
+        code = frame.f_code  # type: ignore[attr-defined]
+        name = f"{'/'.join(code.co_filename.split('/')[-2:])}:{code.co_name}"
+        inner = inner or name
+        if "napari_her2" in code.co_filename and len(own) < 2:
+            own.append(name)
+        frame = frame.f_back  # type: ignore[attr-defined]
+    return f"{inner} < {' < '.join(own) or 'nothing of ours'}"
+
+
 class Heart:
     """The timer on the main thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, onlooker: Onlooker | None = None) -> None:
         from qtpy.QtCore import Qt, QTimer
 
         self.parts: dict[str, Gaps] = {}
+        self._onlooker = onlooker
         self._part = ""
         self._last = (0.0, 0.0)
         self._timer = QTimer()
@@ -77,6 +120,8 @@ class Heart:
         of = self.parts[self._part]
         of.wall.append(1000 * (now[0] - self._last[0]))
         of.busy.append(1000 * (now[1] - self._last[1]))
+        if self._onlooker is not None and of.busy[-1] > TARGET_MS:
+            of.told.append((of.busy[-1], self._onlooker.told(self._last[0], now[0])))
         self._last = now
 
 
@@ -175,12 +220,32 @@ def window_walk(viewer: Viewer, heart: Heart, size_px: int) -> Steps:
     heart.begin("pan and zoom under maps")
     yield from pan_and_zoom(viewer, STEPS, (2 * reach, 2 * reach), reach)
     viewer.reset_view()
+    dock.regions.add_layer()
+    outline = around((2 * reach, 2 * reach), reach, 60)
+    dock.regions.layer.add(outline, shape_type="polygon")
+    yield 2.0
+    heart.begin("a corner of a region is pulled")
+    for step in range(STEPS):
+        pulled = outline.copy()
+        pulled[7] += 0.005 * step * reach
+        dock.regions.layer.data = [pulled]
+        yield 0.05
+    heart.begin("the exact answer of a region")
+    yield 3.0
+    dock.regions.combo.setCurrentIndex(0)
+    yield 1.0
     heart.begin("scored again with another model")
     yield from choose(dock, "demo-wsmcl")
     dock.score()
     yield lambda: not dock.score_job.running
     yield 2.0
     heart.stop()
+
+
+def around(middle: tuple[float, float], reach: float, corners: int) -> np.ndarray:
+    """Corners of a ring, (N, 2) in level-0 pixels of a slide of 0.25 µm/px; middle and reach in µm."""
+    angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    return 4 * (np.array(middle) + reach * np.stack([np.sin(angle), np.cos(angle)], axis=1))
 
 
 def choose(dock: ScoringDock, model: str) -> Steps:
@@ -196,12 +261,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", type=int, default=8192, help="pixels of the phantom's side")
+    parser.add_argument("--who", action="store_true", help="say where the longest gaps were spent")
     options = parser.parse_args()
     import napari
 
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1600, 1000)
-    heart = Heart()
+    heart = Heart(Onlooker() if options.who else None)
     walk = Walk(window_walk(viewer, heart, options.size), viewer.close)
     napari.run()
     if walk.failure is not None:
@@ -211,6 +277,9 @@ def main() -> None:
     for name, gaps in heart.parts.items():
         if gaps.wall:
             print(gaps.row(name))
+    for name, gaps in heart.parts.items():
+        for busy, told in sorted(gaps.told, reverse=True)[:MOST_TOLD]:
+            print(f"{name}, {busy:.0f} ms: {told}")
 
 
 if __name__ == "__main__":

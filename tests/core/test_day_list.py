@@ -9,11 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_her2.cohort.day_items import entry_from, entry_values
 from napari_her2.cohort.day_list import NamePatterns, entries_of, entries_steps
 from napari_her2.cohort.day_pairs import paired
 from napari_her2.cohort.entry import Entry
-from napari_her2.cohort.score_job import Case
+from napari_her2.cohort.score_job import Case, ScoreJob
+from napari_her2.desk.kept_scales import kept_scale
+from napari_her2.desk.kept_slide import GivenScale, KeptSlide
+from napari_her2.desk.store import Desk
 from napari_her2.errors import JobFailed
+from napari_her2.inference.options import ScoringOptions
 from napari_her2.methods.catalogue import available_models
 from napari_her2.slide.case_names import stain_in
 from napari_her2.steps import finished
@@ -194,6 +199,31 @@ def test_a_slide_without_scale_says_where_to_give_it(tmp_path):
     assert "states no µm/px" in entry.problem
     (entry,) = finished(entries_steps(path, mpp=0.5)).entries
     assert not entry.problem
+
+
+def test_what_a_person_gave_for_a_slide_before_is_taken_with_its_source(tmp_path):
+    import numpy as np
+    import tifffile
+
+    from napari_her2 import open_slide
+
+    path = tmp_path / "plain_IHC.tif"
+    tifffile.imwrite(path, np.full((600, 600, 3), 255, np.uint8), tile=(256, 256), photometric="rgb")
+    assert finished(entries_steps(path, known_scale=kept_scale)).entries[0].problem
+    with open_slide(path) as slide:
+        scale = GivenScale((0.44, 0.44), "measured on 3 erythrocytes", "2026-11-28T14:02:00+01:00")
+        Desk().keep(KeptSlide(slide.fingerprint, scale=scale))
+    (entry,) = finished(entries_steps(path, known_scale=kept_scale)).entries
+    words = "measured on 3 erythrocytes, 2026-11-28 14:02"
+    assert (entry.problem, entry.scales, entry.scale_sources) == ("", (0.44,), (words,))
+    assert f"0.44 µm/px, {words}" in entry.note
+    assert entry_from(entry_values(entry)) == entry
+    case = entry.case_for(CARDS["demo-low-resolution"])
+    assert (case.mpp, case.mpp_source) == (0.44, words)
+    with ScoreJob(case, tmp_path, ScoringOptions(), "cpu", "auto")._open(path, case.mpp, words) as slide:
+        assert (slide.mpp, slide.mpp_source) == ((0.44, 0.44), words)
+    (entry,) = finished(entries_steps(path, mpp=0.5, ihc_mpp=0.5, known_scale=kept_scale)).entries
+    assert entry.scale_sources == ("",)
 
 
 CARDS = {entry.name: entry.card for entry in available_models()}

@@ -248,6 +248,66 @@ def test_only_what_is_scored_counts(slide, bundle, features, scored):
     np.testing.assert_allclose(result.slides[0].familiarity.distances, far, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("beyond", "verdict", "words"),
+    [
+        (0.0, "familiar", "and so do 100 % of the tiles in the regions"),
+        (0.25, "in part", "the tissue in the regions is unlike what the model learnt from in part: "),
+        (0.75, "unlike", "cells and patterns in 7"),
+    ],
+)
+def test_regions_are_judged_by_the_whole_slide_and_their_own_tiles(
+    slide, bundle, features, scored, beyond, verdict, words
+):
+    """Share of the tiles in the region that lie beyond the limit of tiles, counted here."""
+    top = scored.table.index[:, 0] <= 6
+    centre = features.astype(np.float64).mean(axis=0)
+    far = np.linalg.norm(features.astype(np.float64) - centre, axis=1)
+    limit = float(np.quantile(far[top], 1 - beyond)) * (1.01 if beyond == 0 else 1)
+    space = around(centre, np.median(far), np.quantile(far, 0.9), limit=limit)
+    model = replace(bundle, familiarity=Familiarity({("H&E", FEATURES): space}))
+    result = score(slide, model, regions=[shapely.box(0, 0, 1536, 700)], min_familiarity=0.01)
+    known = result.slides[0].familiarity
+    assert known.spaces[FEATURES].inside == pytest.approx((far[top] > limit).mean(), abs=0.02)
+    assert known.value > 0.3  # by tiles of the whole slide, which is familiar
+    assert (known.verdict, result.doubt.only_inside) == (verdict, verdict != "familiar")
+    assert words in trust_line(result)
+    assert result.abstained == (verdict == "unlike")
+    if verdict == "unlike":
+        assert result.label == "withheld: the tissue in the regions is unlike what the model learnt from"
+
+
+def test_inside_regions_of_a_strange_slide_nothing_is_familiar(slide, bundle, features):
+    model = with_doubt(bundle, features, "unlike", cases(0.0))
+    result = score(slide, model, regions=[shapely.box(0, 0, 1536, 700)])
+    assert result.doubt.verdict == "unlike"
+    assert not result.doubt.only_inside
+    assert result.label == "withheld: the slide is unlike what the model learnt from"
+    assert "of the slide as a whole" in result.doubt.reason
+
+
+def test_what_was_compared_in_some_spaces_alone_is_not_called_familiar_inside_regions():
+    space = around(np.zeros(3), 1.0, 2.0)
+    kept = Familiarity({("H&E", kind): space for kind in (FEATURES, APPEARANCE)})
+    near = space.placed(np.full((40, 3), 0.5, np.float32))
+    whole = {FEATURES: near, APPEARANCE: near}
+    known = room.judged_placed(kept, "H&E", {FEATURES: near}, 0.01, whole)
+    assert (known.verdict, known.limited) == ("not known", True)
+    assert room.judged_placed(kept, "H&E", whole, 0.01, whole).verdict == "familiar"
+    assert room.judged_placed(kept, "H&E", whole, 0.01, {}).verdict == "not known"
+
+
+@pytest.mark.parametrize(
+    ("times", "words"), [(1.04, "just beyond the limit"), (1.06, "1.1 times as far off")]
+)
+def test_a_slide_just_beyond_the_limit_is_not_one_times_as_far_off(times, words):
+    known = SlideFamiliarity(
+        value=0.001, upper=0.001, spaces={FEATURES: SpaceFamiliarity(0.001, 0.001, times, times)}
+    )
+    assert words in judged_by(known, 0.01).reason
+    assert "1.0 times" not in judged_by(known, 0.01).reason
+
+
 def test_a_slide_of_one_tile_is_judged_and_stays_indeterminate(slide, bundle, features, scored):
     y, x = scored.table.origins_px0[40].tolist()
     one = [shapely.box(x + 20, y + 20, x + 76, y + 76)]

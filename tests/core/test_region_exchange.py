@@ -14,11 +14,13 @@ from shapely.geometry import shape
 
 from napari_her2 import open_slide
 from napari_her2.errors import JobFailed
-from napari_her2.export.geojson import drawn_geojson, write_drawn_regions
+from napari_her2.export.geojson import drawn_geojson, regions_geojson, write_drawn_regions
+from napari_her2.export.tables import result_values
 from napari_her2.inference.region_files import read_named_regions
 from napari_her2.inference.region_frame import RegionFrame
 from napari_her2.inference.regions import FileRegions, Region, placed, region_words
 from napari_her2.slide.frame import SlideFrame, frame_of
+from scored import make_result, make_slide, make_tissue
 
 MRXS = {"openslide.bounds-x": "1200", "openslide.bounds-y": "340", "openslide.vendor": "mirax"}
 NDPI = {"hamamatsu.XOffsetFromSlideCentre": "1000000", "hamamatsu.YOffsetFromSlideCentre": "-500000"}
@@ -97,6 +99,19 @@ def test_qupath_counts_from_the_bounds_of_a_slide(tmp_path, he_slide) -> None:
         assert region_words(found) == "regions.geojson"
         (feature,) = drawn_geojson(found, RegionFrame.of(slide))["features"]
         assert shape(feature["geometry"]).bounds == (10, 20, 30, 50)
+
+
+def test_what_a_result_writes_lies_where_qupath_counts_from() -> None:
+    result = make_result(make_slide())
+    tissue = make_tissue(result.grid.slide_shape_px0)
+    slide = replace(result.slides[0], tissue=tissue, corrupt=np.array([[2, 3]]))
+    result = replace(result, slides=(replace(slide, bounds_px0=(340.0, 1200.0)),))
+    usual, moved = (regions_geojson(of)["features"] for of in (replace(result, slides=(slide,)), result))
+    assert len(usual) == len(moved) > 1
+    for one, other in zip(usual, moved, strict=True):
+        wanted = shapely.affinity.translate(shape(one["geometry"]), -1200, -340)
+        assert shape(other["geometry"]).equals_exact(wanted, 1e-6)
+    assert result_values(result)["qupath_origin_px0_yx"] == [340.0, 1200.0]
 
 
 @pytest.mark.parametrize("bad", ["nan", "", "-5", "1e300", None])

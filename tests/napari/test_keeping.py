@@ -127,6 +127,38 @@ def test_closing_and_reopening_a_slide_brings_all_of_the_work_back(tmp_path: Pat
     assert again.keep() == []  # nothing is written that was only brought back
 
 
+def test_a_slide_that_comes_with_a_result_shows_that_one_and_not_what_was_chosen_last() -> None:
+    """As a row of a day's list opens it, of another model than the one that was shown when it was closed."""
+    desktop, slide_id = reopened(make_slide())
+    row, other = make_result(make_slide()), replace(make_result(make_slide()), model="another", score="3+")
+    desktop.session.set_result(row, OverlayLook())
+    desktop.session.set_result(other, OverlayLook())
+    desktop.keep()
+    desktop.viewer.layers.clear()
+    again = Desktop()
+    slide_id = again.open(make_slide())
+    again.session.set_result(row, OverlayLook())
+    shown = again.session.result(slide_id)
+    again.seek()
+    assert again.session.result(slide_id) is shown
+    assert set(again.session.results_of(slide_id)) == {"hand-model", "another"}
+
+
+def test_micrometres_that_were_given_do_not_take_away_the_result_that_a_slide_came_with() -> None:
+    desktop, slide_id = reopened(make_slide())
+    desktop.session.set_manual(slide_id, OWN)
+    desktop.keep()
+    kept = Desk().read("fingerprint of case-1")
+    Desk().keep(replace(kept, scale=GivenScale((0.3, 0.3), "measured", "2026-11-28T14:02:00+01:00")))
+    again = Desktop()
+    slide_id = again.open(make_slide())
+    again.session.set_result(make_result(make_slide()), OverlayLook())
+    again.seek()
+    assert again.session.result(slide_id) is not None
+    (problem,) = again.keeping.problems(slide_id)
+    assert "other µm/px (0.3, measured" in problem
+
+
 def test_a_moved_file_keeps_its_work_and_a_copy_shares_it() -> None:
     desktop, slide_id = reopened(make_slide())
     desktop.session.set_manual(slide_id, OWN)

@@ -56,8 +56,9 @@ def brought(
         return problems
     there = [shape.key for shape in shapes_of(viewer, layer, slide_id)]
     yield from show_shapes(viewer, layer, [shape for shape in kept.regions if shape.key not in there])
+    others = frozenset(session.results_of(slide_id))  # shown by whoever opened the slide with a result
     for result in found.results:
-        problems += _bring_result(session, slide_id, result, kept, opacity)
+        problems += _bring_result(session, slide_id, result, kept, opacity, others)
         yield
     while (overlays := session.overlays(slide_id)) is not None and not overlays.whole:
         yield  # they come one a turn
@@ -72,6 +73,13 @@ def _bring_scale(session: Session, slide_id: str, kept: KeptSlide) -> list[str]:
     slide = session.slide_of(slide_id)
     if kept.scale is None or slide is None or slide.mpp_given:
         return []
+    if session.results_of(slide_id):  # they would go with the µm/px that they were made with
+        if _same_scale(slide.mpp, kept.scale.mpp):
+            return []
+        return [
+            f"You gave {slide.name} other µm/px ({kept.scale.mpp[0]:.4g}, {kept.scale.words}) than those "
+            f"that the result which is shown was made with: score the slide again to use them."
+        ]
     try:
         session.give_scale(slide_id, kept.scale)
     except Her2Error as error:
@@ -80,7 +88,12 @@ def _bring_scale(session: Session, slide_id: str, kept: KeptSlide) -> list[str]:
 
 
 def _bring_result(
-    session: Session, slide_id: str, result: SlideResult, kept: KeptSlide, opacity: float
+    session: Session,
+    slide_id: str,
+    result: SlideResult,
+    kept: KeptSlide,
+    opacity: float,
+    others: frozenset[str],
 ) -> list[str]:
     results = session.results_of(slide_id)
     if session.slide_of(slide_id) is None or result.model in results:
@@ -93,7 +106,7 @@ def _bring_result(
                 f"shown: score the slide again."
             ]
     when = scored_at(kept, result.model)
-    if result.model == kept.chosen and results.keys() <= kept.results.keys():
+    if result.model == kept.chosen and not others and results.keys() <= kept.results.keys():
         own = opacity if kept.look is None else kept.look.opacity
         session.set_result(result, OverlayLook(opacity=own), when=when)
     else:

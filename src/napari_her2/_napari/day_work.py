@@ -154,6 +154,7 @@ def opening_row(day: Day, number: int) -> Generator[Progress, None, OpenedRow]:
     """
     from napari_her2.export.kept_result import KEPT_NAME, read_kept
     from napari_her2.inference.unchanged import identified
+    from napari_her2.slide.facts import GIVEN_BY_USER
     from napari_her2.slide.reader import open_slide
 
     item = day.queue.item(number)
@@ -163,14 +164,14 @@ def opening_row(day: Day, number: int) -> Generator[Progress, None, OpenedRow]:
     yield Progress("Reading the result")
     result = read_kept(folder / KEPT_NAME)
     wanted = {scored.fingerprint: scored for scored in result.slides}
-    scales = dict(zip(entry.slides, entry.scales, strict=True))
+    scales = zip(entry.slides, entry.scales, entry.scale_sources, strict=True)
     with ExitStack() as stack:
         slides: dict[str, Slide] = {}
-        for path, mpp in scales.items():
+        for path, mpp, source in scales:
             if not any(scored.path.name == path.name for scored in result.slides):
                 continue  # the other slide of the case, which the model did not take
             yield Progress(f"Opening {path.name}")
-            slide = stack.enter_context(open_slide(path, mpp=mpp))
+            slide = stack.enter_context(open_slide(path, mpp=mpp, mpp_source=source or GIVEN_BY_USER))
             yield from identified(slide)
             slides[slide.fingerprint] = slide
         if wanted.keys() - slides.keys():

@@ -141,14 +141,14 @@ def _further(
         stain = card.stain
         if method_of(card).takes_pair:
             stain = "H&E" if entries[number].he == case.path else "IHC"
-        own: list[tuple[Path | None, str, Path | None, float | None]] = [
-            (case.path, stain, case.regions, case.mpp),
-            (case.ihc, "IHC", None, case.ihc_mpp),
+        own: list[tuple[Path | None, str, Path | None, float | None, str]] = [
+            (case.path, stain, case.regions, case.mpp, case.mpp_source),
+            (case.ihc, "IHC", None, case.ihc_mpp, case.ihc_mpp_source),
         ]
-        for path, of, regions, mpp in own:
+        for path, of, regions, mpp, source in own:
             if path is None or os.path.realpath(path) in seen:
                 continue
             seen.add(os.path.realpath(path))
             if at:
-                found.append(Further(path, of, regions, mpp))
+                found.append(Further(path, of, regions, mpp, source))
     return tuple(found)

@@ -19,7 +19,9 @@ from napari_her2.outside import expanded
 from napari_her2.slide.names import slide_name
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
+
+    from napari_her2.slide.reader import Slide
 
 __all__ = ["DayList", "Entry", "NamePatterns", "entries_of", "entries_steps"]
 
@@ -122,8 +124,17 @@ def entries_steps(
     subfolders: bool = True,
     mpp: float | None = None,
     ihc_mpp: float | None = None,
+    known_scale: Callable[[Slide], tuple[float, str] | None] | None = None,
 ) -> Generator[Progress, None, DayList]:
     """Put a list together as `entries_of`, and open every slide once: what is none is refused in words.
+
+    Parameters
+    ----------
+    source, patterns, subfolders, mpp, ihc_mpp
+        As of `entries_of`.
+    known_scale : callable, optional
+        Returns the µm/px that somebody gave for a slide before, and how it is known; it goes before what the
+        file states, and behind what a table gives.
 
     Yields
     ------
@@ -143,7 +154,7 @@ def entries_steps(
     looked_at = []
     for done, entry in enumerate(found.entries):
         yield Progress("Opening slides", done, len(found.entries), "cases", entry.name)
-        looked_at.append(entry if entry.problem else _looked_at(entry))
+        looked_at.append(entry if entry.problem else _looked_at(entry, known_scale))
     return replace(found, entries=tuple(looked_at))
 
 
@@ -206,7 +217,7 @@ def _in_own_places(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     return tuple(placed)
 
 
-def _looked_at(entry: Entry) -> Entry:
+def _looked_at(entry: Entry, known_scale: Callable[[Slide], tuple[float, str] | None] | None = None) -> Entry:
     """Open the slides of an entry: what they lack is its problem, what they warn of a note."""
     from napari_her2.slide.reader import open_slide
 
@@ -215,7 +226,11 @@ def _looked_at(entry: Entry) -> Entry:
         try:
             with open_slide(path, mpp=mpp) as slide:
                 notes += [f"{path.name}: {text}" for text in slide.warnings]
-                if slide.mpp is None:
+                known = known_scale(slide) if known_scale is not None and mpp is None else None
+                if known is not None:
+                    entry = _with_scale(entry, path, *known)
+                    notes.append(f"{path.name}: {known[0]:.4g} µm/px, {known[1]}")
+                elif slide.mpp is None:
                     reason = (
                         f"{path.name} states no µm/px: give it in a table with the columns he, ihc, mpp and "
                         f"ihc_mpp."
@@ -224,3 +239,9 @@ def _looked_at(entry: Entry) -> Entry:
         except SlideError as error:
             return replace(entry, problem=str(error))
     return replace(entry, note=entry.with_note(*notes))
+
+
+def _with_scale(entry: Entry, path: Path, mpp: float, source: str) -> Entry:
+    if path == entry.he:
+        return replace(entry, mpp=mpp, mpp_source=source)
+    return replace(entry, ihc_mpp=mpp, ihc_mpp_source=source)

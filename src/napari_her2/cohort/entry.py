@@ -25,6 +25,8 @@ class Entry:
         Its slides; a single one whose stain nobody knows stands as ``he``.
     mpp, ihc_mpp : float or None
         µm per level-0 pixel of each, where the files do not say it.
+    mpp_source, ihc_mpp_source : str
+        How these are known, in words; empty of those that a table gives.
     regions : Path or None
         GeoJSON, on the first slide.
     stain_known : bool
@@ -53,6 +55,8 @@ class Entry:
     note: str = ""
     problem: str = ""
     case_id: str = ""
+    mpp_source: str = ""
+    ihc_mpp_source: str = ""
 
     @property
     def slides(self) -> tuple[Path, ...]:
@@ -64,6 +68,12 @@ class Entry:
         """The µm/px given for each of `slides`."""
         given = ((self.he, self.mpp), (self.ihc, self.ihc_mpp))
         return tuple(mpp for path, mpp in given if path is not None)
+
+    @property
+    def scale_sources(self) -> tuple[str, ...]:
+        """How the µm/px given for each of `slides` is known; empty where a table gives it."""
+        given = ((self.he, self.mpp_source), (self.ihc, self.ihc_mpp_source))
+        return tuple(source for path, source in given if path is not None)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -82,6 +92,8 @@ class Entry:
             ihc=self.he,
             mpp=self.ihc_mpp,
             ihc_mpp=self.mpp,
+            mpp_source=self.ihc_mpp_source,
+            ihc_mpp_source=self.mpp_source,
             stain_known=True,
             because="you" if len(self.slides) == 2 else "",
         )
@@ -106,14 +118,19 @@ class Entry:
         if self.problem:
             return self.problem
         if method_of(card).takes_pair:
-            first, scale = (self.he, self.mpp) if self.he is not None else (self.ihc, self.ihc_mpp)
+            he = self.he, self.mpp, self.mpp_source
+            alone = self.ihc, self.ihc_mpp, self.ihc_mpp_source
+            first, scale, source = he if self.he is not None else alone
             if first is None:
                 return _NO_SLIDE
             both = self.he is not None and self.ihc is not None
-            ihc, ihc_scale = (self.ihc, self.ihc_mpp) if both else (None, None)
-            return Case(first, ihc, self.regions, scale, ihc_scale)
+            ihc, ihc_scale, ihc_source = alone if both else (None, None, "")
+            return Case(
+                first, ihc, self.regions, scale, ihc_scale, mpp_source=source, ihc_mpp_source=ihc_source
+            )
         takes_ihc = card.stain == "IHC" and (self.ihc is not None or self.stain_known)
         path, scale = (self.ihc, self.ihc_mpp) if takes_ihc else (self.he, self.mpp)
+        source = self.ihc_mpp_source if takes_ihc else self.mpp_source
         if path is None:
             return (
                 f"{card.name} takes an {card.stain} slide, and the case has none."
@@ -121,7 +138,8 @@ class Entry:
                 else _NO_SLIDE
             )
         # Regions are drawn on the first slide: those of another would lie on nothing.
-        return Case(path, None, self.regions if path == self.slides[0] else None, scale)
+        regions = self.regions if path == self.slides[0] else None
+        return Case(path, None, regions, scale, mpp_source=source)
 
 
 _NO_SLIDE = "The row names no slide: give one under he or ihc."

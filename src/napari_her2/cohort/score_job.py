@@ -37,12 +37,15 @@ class Further:
         On it.
     mpp : float or None
         µm per level-0 pixel, where the file does not say it or says it wrongly.
+    mpp_source : str
+        How that is known, in words; empty where the user gives it.
     """
 
     path: Path
     stain: str
     regions: Path | None = None
     mpp: float | None = None
+    mpp_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Case:
         More slides of the case.
     of : CaseOf or None
         The case, where somebody named it.
+    mpp_source, ihc_mpp_source : str
+        How these are known, in words; empty where the user gives them.
     """
 
     path: Path
@@ -72,6 +77,8 @@ class Case:
     ihc_mpp: float | None = None
     further: tuple[Further, ...] = ()
     of: CaseOf | None = None
+    mpp_source: str = ""
+    ihc_mpp_source: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -143,9 +150,13 @@ class ScoreJob:
 
         case = self.case
         with ExitStack() as stack:
-            slide = stack.enter_context(self._open(case.path, case.mpp))
-            ihc = None if case.ihc is None else stack.enter_context(self._open(case.ihc, case.ihc_mpp))
-            more = [stack.enter_context(self._open(one.path, one.mpp)) for one in case.further]
+            slide = stack.enter_context(self._open(case.path, case.mpp, case.mpp_source))
+            ihc = None
+            if case.ihc is not None:
+                ihc = stack.enter_context(self._open(case.ihc, case.ihc_mpp, case.ihc_mpp_source))
+            more = [
+                stack.enter_context(self._open(one.path, one.mpp, one.mpp_source)) for one in case.further
+            ]
             yield from identified(slide, ihc)
             for one in more:
                 yield from identified(one)
@@ -173,10 +184,16 @@ class ScoreJob:
         title, hidden = f"{result.slide}: {result.label}", result.doubt.hidden
         return SlideOutcome(case.path, "done", title, folder, facts, withheld=hidden)
 
-    def _open(self, path: Path, mpp: float | None) -> Slide:
+    def _open(self, path: Path, mpp: float | None, source: str) -> Slide:
+        from napari_her2.slide.facts import GIVEN_BY_USER
         from napari_her2.slide.reader import open_slide
 
-        return open_slide(path, mpp=mpp, backend=self.backend)  # type: ignore[arg-type]  # checked there
+        return open_slide(
+            path,
+            mpp=mpp,
+            backend=self.backend,  # type: ignore[arg-type]  # checked there
+            mpp_source=source or GIVEN_BY_USER,
+        )
 
     def _request(
         self, slide: Slide, ihc: Slide | None, bundle: ModelBundle, more: Sequence[Slide]

@@ -75,13 +75,21 @@ def score_day(
     from napari_her2.cohort.day_list import NamePatterns, entries_steps
     from napari_her2.cohort.day_queue import DayQueue, Workers
     from napari_her2.cohort.sources import ModelSource
+    from napari_her2.desk.kept_scales import kept_scale
     from napari_her2.inference.options import ScoringOptions
 
     settings = DaySettings(ScoringOptions(**options), device, backend, wishes.case_slides)
     cards = [(name, ModelSource(name).card()) for name in models]
     patterns = NamePatterns(wishes.he_names, wishes.ihc_names)
     found = drive(
-        entries_steps(sources, patterns, subfolders=wishes.subfolders, mpp=wishes.mpp, ihc_mpp=wishes.ihc_mpp)
+        entries_steps(
+            sources,
+            patterns,
+            subfolders=wishes.subfolders,
+            mpp=wishes.mpp,
+            ihc_mpp=wishes.ihc_mpp,
+            known_scale=kept_scale,
+        )
     )
     found = _with_regions(found, wishes.regions)
     _show(found, [card for _, card in cards], wishes.case_slides)

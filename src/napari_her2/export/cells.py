@@ -82,13 +82,13 @@ def cell_files(slide: ScoredSlide) -> tuple[tuple[str, Writer], ...]:
     tuple of (str, callable)
         Name, and what writes a file of that path.
     """
-    reading, mpp = slide.cells, slide.grid.slide_mpp
+    reading, mpp, bounds = slide.cells, slide.grid.slide_mpp, slide.bounds_px0
     if reading is None:
         return ()
     geojson = CELLS_FILE if len(reading.cells) < ZIPPED_FROM else CELLS_ZIP
     return (
         (CELLS_TABLE, lambda path: write_cells_csv(path, reading, mpp)),
-        (geojson, lambda path: write_cells_geojson(path, reading, mpp)),
+        (geojson, lambda path: write_cells_geojson(path, reading, mpp, bounds)),
     )
 
 
@@ -130,7 +130,12 @@ def write_cells_csv(path: Path, reading: CellReading, slide_mpp: tuple[float, fl
             )
 
 
-def write_cells_geojson(path: Path, reading: CellReading, slide_mpp: tuple[float, float]) -> None:
+def write_cells_geojson(
+    path: Path,
+    reading: CellReading,
+    slide_mpp: tuple[float, float],
+    bounds_px0: tuple[float, float] = (0.0, 0.0),
+) -> None:
     """Write the cells in the tumour regions as detections: outline, class, colour and measurements.
 
     Parameters
@@ -140,15 +145,17 @@ def write_cells_geojson(path: Path, reading: CellReading, slide_mpp: tuple[float
     reading : CellReading
     slide_mpp : tuple of float
         (y, x) µm per level-0 pixel.
+    bounds_px0 : tuple of float
+        (y, x) of the pixel that QuPath counts from.
     """
     features = [_feature(name, rgb) for name, rgb in _classes()]
     kind = np.where(reading.left_out, len(CLASSES), reading.classes)
-    pitch = np.array([slide_mpp[1], slide_mpp[0]])
+    pitch, corner = np.array([slide_mpp[1], slide_mpp[0]]), np.array(bounds_px0[::-1])
     with _text_file(path) as file:
         file.write('{"type":"FeatureCollection","features":[\n')
         separator = ""
         for numbers in _parts(np.flatnonzero(reading.region >= 0)):
-            rings = _outlines_um(reading, numbers)[..., ::-1] / pitch  # (n, 32, 2), (x, y)
+            rings = _outlines_um(reading, numbers)[..., ::-1] / pitch - corner  # (n, 32, 2), (x, y)
             rings = np.concatenate([rings, rings[:, :1]], axis=1).reshape(len(numbers), -1)
             measured: list[NDArray[Any]] = [
                 numbers,

@@ -1,4 +1,4 @@
-"""Regions as GeoJSON that QuPath reads: coordinates are (x, y) in level-0 pixels."""
+"""Regions as GeoJSON that QuPath reads: (x, y) in level-0 pixels, from where QuPath counts them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from shapely.geometry import box, mapping
 
-from napari_her2.inference.region_frame import NO_FRAME
+from napari_her2.inference.region_frame import NO_FRAME, RegionFrame
 from napari_her2.inference.region_kinds import KINDS
 from napari_her2.whole_files import whole_file
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from napari_her2.inference.region_frame import RegionFrame
     from napari_her2.inference.regions import Region
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.grid import TileGrid
@@ -41,16 +40,18 @@ def regions_geojson(result: SlideResult, *, most: int = MOST_TILES) -> Json:
     Returns
     -------
     dict
-        A FeatureCollection. The names say "used by the model": attention does not find HER2.
+        A FeatureCollection, counted from where QuPath counts: of MRXS and some others what was scanned begins
+        off the corner of the slide. The names say "used by the model": attention does not find HER2.
     """
+    frame = RegionFrame(bounds_px0=result.slides[0].bounds_px0)
     features: list[Json] = []
     for number, polygon in enumerate(result.tissue.polygons() if result.tissue is not None else ()):
-        features.append(_feature(mapping(polygon), "Tissue", f"tissue {number + 1}", _TISSUE, {}))
-    features += _top_tiles(result, most)
+        outline = mapping(frame.to_qupath(polygon))
+        features.append(_feature(outline, "Tissue", f"tissue {number + 1}", _TISSUE, {}))
+    features += _top_tiles(result, most, frame)
     for row, col in result.corrupt.tolist():
-        features.append(
-            _feature(_tile(result.grid, row, col), "Damaged, left out", f"damaged {row},{col}", _DAMAGED, {})
-        )
+        damaged = _tile(result.grid, row, col, frame)
+        features.append(_feature(damaged, "Damaged, left out", f"damaged {row},{col}", _DAMAGED, {}))
     return {"type": "FeatureCollection", "features": features}
 
 
@@ -104,7 +105,7 @@ def write_drawn_regions(path: Path, regions: Iterable[Region], frame: RegionFram
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def _top_tiles(result: SlideResult, most: int) -> list[Json]:
+def _top_tiles(result: SlideResult, most: int, frame: RegionFrame) -> list[Json]:
     index = result.table.index
     groups = [
         (outlined, tile_map.at(index), result.named(tile_map.class_name or ""))
@@ -119,15 +120,16 @@ def _top_tiles(result: SlideResult, most: int) -> list[Json]:
         for rank, at in enumerate(order[values[order] > outlined.above][:most].tolist(), start=1):
             row, col = index[at].tolist()
             measured = {"rank": rank} | {name: float(column[at]) for name, column in measures.items()}
-            outline = _tile(result.grid, row, col)
+            outline = _tile(result.grid, row, col, frame)
             features.append(_feature(outline, name, f"{name} {rank}", outlined.colour, measured))
     return features
 
 
-def _tile(grid: TileGrid, row: int, col: int) -> Json:
+def _tile(grid: TileGrid, row: int, col: int, frame: RegionFrame) -> Json:
     """Outline of a tile at its exact place, not rounded to pixels: neighbours share their edges."""
     height, width = grid.tile_px0
-    outline: Json = mapping(box(col * width, row * height, (col + 1) * width, (row + 1) * height))
+    square = box(col * width, row * height, (col + 1) * width, (row + 1) * height)
+    outline: Json = mapping(frame.to_qupath(square))
     return outline
 
 

@@ -150,6 +150,7 @@ def _common_values(result: SlideResult) -> dict[str, Any]:
         "mpp": result.grid.mpp,
         "slide_mpp": list(result.grid.slide_mpp),
         "mpp_source": result.slides[0].mpp_source,
+        "qupath_origin_px0_yx": list(result.slides[0].bounds_px0),
         "tile_px": result.grid.tile_px,
         "tissue_mm2": result.tissue_mm2,
         "device": result.device,

@@ -235,6 +235,7 @@ def scored_slide(
         extras=extras,
         tiles_info=tiles_info,
         cells=cells,
+        bounds_px0=of.bounds_px0,
     )
     return with_quality(scored, quality)
 

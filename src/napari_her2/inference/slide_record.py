@@ -22,6 +22,8 @@ class SlideRecord:
     sha256_head : str
     mpp : tuple of float or None
         (y, x) µm per level-0 pixel.
+    bounds_px0 : tuple of float
+        (y, x) of the pixel that QuPath counts from; see `napari_her2.slide.frame.SlideFrame`.
     """
 
     name: str
@@ -32,6 +34,7 @@ class SlideRecord:
     mpp: tuple[float, float] | None
     mpp_source: str
     warnings: tuple[str, ...] = ()
+    bounds_px0: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def of(cls, slide: Slide | SlideRecord) -> SlideRecord:
@@ -47,4 +50,5 @@ class SlideRecord:
             slide.mpp,
             slide.mpp_source,
             tuple(slide.warnings),
+            slide.frame.bounds_px0,
         )

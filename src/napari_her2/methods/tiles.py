@@ -74,7 +74,8 @@ class TileMethod(Method):
         if job.bundle.familiarity is not None or job.signatures is not None:
             for at, (slide, _) in enumerate(given.slides):
                 read[at] = replace(read[at], placed=(yield from self._placed(job, slide, read[at])))
-                if chosen[at].regions is not None or (at == 0 and job.kept is not None):
+                compared = job.bundle.familiarity is not None
+                if compared and (chosen[at].regions is not None or (at == 0 and job.kept is not None)):
                     over = yield from self._slide_placed(job, encoder, slide, whole[at], read[at])
                     read[at] = replace(read[at], slide_placed=over)
             job.clock.lap("familiarity")

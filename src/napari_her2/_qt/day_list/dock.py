@@ -38,6 +38,7 @@ from napari_her2.cohort.day_file import DAY_FILE
 from napari_her2.cohort.day_items import DaySettings
 from napari_her2.cohort.day_list import entries_steps
 from napari_her2.cohort.day_queue import DayProgress, DayQueue
+from napari_her2.desk.kept_scales import kept_scale
 from napari_her2.errors import Her2Error
 from napari_her2.inference.options import ScoringOptions
 
@@ -166,7 +167,9 @@ class DayListDock(Dock):
             return
         self.new.setChecked(True)
         subfolders = self.source.subfolders.isChecked()
-        self.list_job.start(partial(entries_steps, self.source.paths, patterns, subfolders=subfolders))
+        self.list_job.start(
+            partial(entries_steps, self.source.paths, patterns, subfolders=subfolders, known_scale=kept_scale)
+        )
 
     def start(self) -> None:
         """Score the chosen cases with the ticked models, or go on with the list that is shown."""

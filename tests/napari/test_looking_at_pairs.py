@@ -11,11 +11,11 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_her2._napari.curtain import Curtain
-from napari_her2._napari.layers import slide_layer
+from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.linked_cursor import LinkedCursor
 from napari_her2._napari.session import session_of
 from napari_her2.registration.affine import Alignment
-from scored import make_slide
+from scored import make_pair, make_slide
 
 if TYPE_CHECKING:
     from napari_her2._napari.pairing import Pairing
@@ -90,6 +90,39 @@ def test_the_curtain_cuts_along_the_line_of_the_window(viewer: ViewerModel, pair
     pixels = np.asarray(curtain.layer.data[0])[..., :3]
     np.testing.assert_array_equal(pixels, np.asarray(ihc.data[0]))
     np.testing.assert_allclose(curtain.layer.affine.affine_matrix, ihc.affine.affine_matrix)
+
+
+def test_the_curtain_cuts_the_maps_of_both_slides_too(viewer: ViewerModel, pairing: Pairing) -> None:
+    session = session_of(viewer)
+    he, ihc = (session.slide_of(slide_id) for slide_id in pairing.ids)
+    session.set_result(make_pair(he, ihc), OverlayLook())
+    sets = [session.overlays(slide_id) for slide_id in pairing.ids]
+    maps = [overlays.layer("attention") for overlays in sets]
+    for layer in maps:
+        layer.visible = True
+    whole = [layer.data.copy() for layer in maps]
+    curtain = Curtain(viewer, pairing)
+    assert maps[1].opacity > 0  # the slide itself is faded out
+    worlds = [
+        np.array(
+            [
+                [layer.data_to_world((row, col))[-1] for col in range(layer.data.shape[1])]
+                for row in range(layer.data.shape[0])
+            ]
+        )
+        for layer in maps
+    ]
+    for line in (float(np.median(worlds[0])), float(np.median(worlds[1])) - 30):
+        curtain.move_to(line)
+        for layer, before, x, left in zip(maps, whole, worlds, (True, False), strict=True):
+            clear = (x >= line) if left else (x < line)
+            assert 0 < clear.mean() < 1
+            np.testing.assert_array_equal(layer.data, np.where(clear, np.nan, before))
+    newer = maps[0].data = whole[0] * 2  # an answer that follows a region meanwhile
+    curtain.move_to(line)
+    curtain.stop()
+    np.testing.assert_array_equal(maps[0].data, newer)
+    np.testing.assert_array_equal(maps[1].data, whole[1])
 
 
 def test_the_curtain_is_dragged_and_moved_by_keys(viewer: ViewerModel, pairing: Pairing) -> None:

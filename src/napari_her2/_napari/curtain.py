@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_her2._napari.cut_overlays import CutOverlays
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.placement import bounds, place_of
 from napari_her2._napari.plain_text import one_line
@@ -87,7 +88,7 @@ class CutSlide:
 
 
 class Curtain:
-    """Shows the H&E slide left and the IHC slide right of a vertical line.
+    """Shows the H&E slide left and the IHC slide right of a vertical line, each with its maps.
 
     Parameters
     ----------
@@ -111,6 +112,9 @@ class Curtain:
             return
         active = viewer.layers.selection.active
         self.source = CutSlide(ihc, float(viewer.scene.camera.center[-1]))
+        self.overlays = CutOverlays(viewer, *pairing.ids)
+        self.overlays.cut(self.source.line)
+        pairing.set_curtain(True)
         self.layer = Image(
             self.source.levels,
             rgb=True,
@@ -163,6 +167,7 @@ class Curtain:
         if viewer is None or self.layer is None or self.mark is None or self.layer not in viewer.layers:
             return
         self.source.move_to(x)
+        self.overlays.cut(x)
         self.layer.refresh(extent=False, thumbnail=False)
         self.mark.data = self._line_data()
 
@@ -176,6 +181,7 @@ class Curtain:
         """Draw the curtain back: the slides are faded into each other as before."""
         viewer = self._viewer()
         if viewer is not None and self.layer is not None:
+            self.overlays.stop()
             viewer.scene.camera.events.zoom.disconnect(self._on_zoom)
             if self._on_drag in viewer.mouse_drag_callbacks:
                 viewer.mouse_drag_callbacks.remove(self._on_drag)
@@ -183,6 +189,7 @@ class Curtain:
                 if layer in viewer.layers:
                     viewer.layers.remove(layer)
         self.layer = self.mark = None
+        self._pairing.curtained = False
         self._pairing.set_fade(self._fade)
 
     def _on_zoom(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event

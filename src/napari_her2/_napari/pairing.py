@@ -51,6 +51,8 @@ class Pairing:
         Arrangement, alignment or fade changed.
     marking : bool
         Whether clicks in the window mark points to align by, and nothing else.
+    curtained : bool
+        Whether a curtain shows the IHC slide.
     recalled : bool
         Whether the alignment of the last time was looked for. It is kept by the fingerprints of the slides,
         which take time to find where the files are large: find them in a thread, then call `recall`.
@@ -64,6 +66,7 @@ class Pairing:
         self.ids = ids
         self.arrangement: Arrangement = "side by side"
         self.fade = 0.5
+        self.curtained = False
         self.marking = False
         self._own_move = False
         self.alignment = self._saved = Alignment.identity()
@@ -87,6 +90,11 @@ class Pairing:
         return self.fade if self.arrangement == "stacked" else 1.0
 
     @property
+    def maps_shown(self) -> float:
+        """How much of the overlays of the IHC slide is seen: behind a curtain they are cut, and not faded."""
+        return 1.0 if self.curtained else self.shown
+
+    @property
     def front(self) -> tuple[str, str]:
         """Ids of the slides, the one that is seen better first: a click is meant for it."""
         he, ihc = self.ids
@@ -101,6 +109,11 @@ class Pairing:
     def set_fade(self, fade: float) -> None:
         """Show this much of the IHC slide where it lies on the H&E slide, in [0, 1]."""
         self.fade = min(max(float(fade), 0.0), 1.0)
+        self.changed.emit()
+
+    def set_curtain(self, drawn: bool) -> None:
+        """Say whether a curtain shows the IHC slide, which is faded out meanwhile."""
+        self.curtained = drawn
         self.changed.emit()
 
     def set_alignment(self, alignment: Alignment) -> None:

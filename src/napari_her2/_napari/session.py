@@ -429,7 +429,7 @@ class Session:
         if pairing is None or layers is None:
             return
         layers[1].opacity = pairing.shown
-        self._shown.set_fade(pairing.ids[1], pairing.shown)
+        self._shown.set_fade(pairing.ids[1], pairing.maps_shown)
 
     @staticmethod
     def _measured(*layers: Image) -> bool:

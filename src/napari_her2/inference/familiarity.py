@@ -308,8 +308,8 @@ def _judged_inside(
         if math.isnan(whole):
             continue
         own = placed.get(kind)
-        inside = float((own.distances > 1).mean()) if own is not None and len(own) else math.nan
-        spaces[kind] = SpaceFamiliarity(whole, whole, times, times, inside)
+        share = float((own.distances > 1).mean()) if own is not None and len(own) else math.nan
+        spaces[kind] = SpaceFamiliarity(whole, whole, times, times, share)
     if not spaces:
         return NOTHING_KNOWN
     each = placed[FEATURES].distances if FEATURES in placed and FEATURES in spaces else None

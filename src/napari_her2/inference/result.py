@@ -150,13 +150,10 @@ class ScoredSlide:
         How much the slide looks like what the model learnt from; "not known" where the model cannot tell.
     quality : Quality or None
         What is wrong with which tiles, and whether they were left out; None where nobody looked.
-<<<<<<< HEAD
     alone : mapping of str to float
         Where several slides are one bag: the probabilities that the model gives this one by itself.
-=======
     bounds_px0 : tuple of float
         (y, x) of the level-0 pixel that QuPath counts from; see `napari_her2.slide.frame.SlideFrame`.
->>>>>>> 6a4fd32 (feat: a day's list takes the µm/px that were given for a slide; files of a result lie where QuPath counts)
     """
 
     name: str
@@ -180,11 +177,8 @@ class ScoredSlide:
     cells: CellReading | None = None
     familiarity: SlideFamiliarity = NOTHING_KNOWN
     quality: Quality | None = None
-<<<<<<< HEAD
     alone: Mapping[str, float] = field(default_factory=dict)
-=======
     bounds_px0: tuple[float, float] = (0.0, 0.0)
->>>>>>> 6a4fd32 (feat: a day's list takes the µm/px that were given for a slide; files of a result lie where QuPath counts)
 
     @property
     def ranks(self) -> TileMap | None:

@@ -150,9 +150,10 @@ def test_micrometres_that_were_given_do_not_take_away_the_result_that_a_slide_ca
     desktop.keep()
     kept = Desk().read("fingerprint of case-1")
     Desk().keep(replace(kept, scale=GivenScale((0.3, 0.3), "measured", "2026-11-28T14:02:00+01:00")))
-    again = Desktop()
-    slide_id = again.open(make_slide())
-    again.session.set_result(make_result(make_slide()), OverlayLook())
+    again, slide = Desktop(), make_slide()
+    slide.mpp_given = False  # its file states it
+    slide_id = again.open(slide)
+    again.session.set_result(make_result(slide), OverlayLook())
     again.seek()
     assert again.session.result(slide_id) is not None
     (problem,) = again.keeping.problems(slide_id)

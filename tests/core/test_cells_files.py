@@ -239,7 +239,7 @@ def test_without_drawn_regions_the_column_is_empty(tmp_path):
 
 def test_a_slide_has_files_of_cells_where_it_has_cells(reading, tmp_path, monkeypatch):
     def slide(cells):
-        return SimpleNamespace(cells=cells, grid=SimpleNamespace(slide_mpp=MPP))
+        return SimpleNamespace(bounds_px0=(0.0, 0.0), cells=cells, grid=SimpleNamespace(slide_mpp=MPP))
 
     assert cell_files(slide(None)) == ()
     names = [name for name, _ in cell_files(slide(reading))]

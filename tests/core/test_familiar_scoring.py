@@ -260,13 +260,13 @@ def test_regions_are_judged_by_the_whole_slide_and_their_own_tiles(
     slide, bundle, features, scored, beyond, verdict, words
 ):
     """Share of the tiles in the region that lie beyond the limit of tiles, counted here."""
-    top = scored.table.index[:, 0] <= 6
+    top = scored.table.index[:, 0] <= 12
     centre = features.astype(np.float64).mean(axis=0)
     far = np.linalg.norm(features.astype(np.float64) - centre, axis=1)
     limit = float(np.quantile(far[top], 1 - beyond)) * (1.01 if beyond == 0 else 1)
     space = around(centre, np.median(far), np.quantile(far, 0.9), limit=limit)
     model = replace(bundle, familiarity=Familiarity({("H&E", FEATURES): space}))
-    result = score(slide, model, regions=[shapely.box(0, 0, 1536, 700)], min_familiarity=0.01)
+    result = score(slide, model, regions=[shapely.box(0, 0, 1536, 1250)], min_familiarity=0.01)
     known = result.slides[0].familiarity
     assert known.spaces[FEATURES].inside == pytest.approx((far[top] > limit).mean(), abs=0.02)
     assert known.value > 0.3  # by tiles of the whole slide, which is familiar
@@ -279,7 +279,7 @@ def test_regions_are_judged_by_the_whole_slide_and_their_own_tiles(
 
 def test_inside_regions_of_a_strange_slide_nothing_is_familiar(slide, bundle, features):
     model = with_doubt(bundle, features, "unlike", cases(0.0))
-    result = score(slide, model, regions=[shapely.box(0, 0, 1536, 700)])
+    result = score(slide, model, regions=[shapely.box(0, 0, 1536, 1250)])
     assert result.doubt.verdict == "unlike"
     assert not result.doubt.only_inside
     assert result.label == "withheld: the slide is unlike what the model learnt from"

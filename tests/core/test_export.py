@@ -195,6 +195,33 @@ def test_features_are_written_x_first_as_clam_and_trident_read_them(tmp_path):
         assert file["coords"].attrs["mpp"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("slide_mpp", "mpp", "objective", "expected"),
+    [
+        (0.25, 0.5, None, (40, 20)),  # by the steps of µm/px that TRIDENT has
+        (0.2508, 0.5, 20.0, (20, 20)),  # what the slide states of its objective goes first
+        (0.5, 8.0, None, (20, None)),
+        (4.0, 8.0, None, (None, None)),
+    ],
+)
+def test_features_have_the_attributes_of_trident(slide_mpp, mpp, objective, expected, tmp_path):
+    grid = TileGrid((40000, 60000), (slide_mpp, slide_mpp), 96, mpp)
+    embeddings = Embeddings(
+        np.ones((1, 3), np.float16), np.array([[0, 0]]), np.empty((0, 2), np.int64), 0, "", ""
+    )
+    source = FeatureSource("case", "f" * 64, "a" * 64, "uni", "e" * 64, "1", objective)
+    write_features(tmp_path / "case.h5", embeddings, grid, source)
+    with h5py.File(tmp_path / "case.h5") as file:
+        attributes = file["coords"].attrs
+        found = tuple(attributes.get(f"{name}_magnification") for name in ("level0", "target"))
+        assert found == expected
+        assert (file["features"].attrs["encoder"], attributes["overlap"], attributes["name"]) == (
+            "uni",
+            0,
+            "case",
+        )
+
+
 @pytest.mark.parametrize("by_tile", [False, True])
 def test_a_method_without_attention_exports_none(by_tile, tmp_path):
     made = make_field_result() if by_tile else make_result()

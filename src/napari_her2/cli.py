@@ -33,6 +33,7 @@ _COMMANDS = {
     "doubt": ("doubt", "doubt"),
     "reading": ("reading", "reading_app"),
     "models": ("models", "models_app"),
+    "encoders": ("encoders", "encoders_app"),
 }
 _SETTINGS = {"bench": {"allow_extra_args": True, "ignore_unknown_options": True}}
 

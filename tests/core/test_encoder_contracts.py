@@ -15,7 +15,7 @@ from napari_her2.errors import ModelError
 from napari_her2.models.backbones import build_backbone, measured
 from napari_her2.models.card import POOLINGS
 from napari_her2.models.encoder_contracts import ENCODERS, alias_of, contract_of, with_pooling
-from napari_her2.models.encoders import build_encoder, spec_of
+from napari_her2.models.encoders import build_encoder, encoder_from_spec, spec_of
 from napari_her2.models.token_pooling import prefix_tokens
 
 OF_TIMM = [name for name, contract in ENCODERS.items() if contract.built_by == "timm"]
@@ -122,6 +122,35 @@ def test_pooling_can_be_another_one_of_the_same_tokens():
 def test_what_is_not_built_here_says_what_can_be_done(name, words):
     with pytest.raises(ModelError, match=words):
         build_encoder(name)
+
+
+@needs_transformers
+def test_remote_code_is_run_only_where_a_person_insists_and_never_from_a_card(monkeypatch):
+    import transformers
+
+    asked = []
+
+    def from_pretrained(hub, **options):
+        asked.append((hub, options))
+        sizes = {"hidden_size": 768, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 224}
+        return transformers.Dinov2Model(transformers.Dinov2Config(**sizes))
+
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", from_pretrained)
+    monkeypatch.setattr("napari_her2.models.encoder_fetch.latest_commit", lambda contract: "c" * 40)
+    with pytest.raises(ModelError, match="--trust-remote-code"):
+        build_encoder("hibou-b", weights="pretrained")
+    assert asked == []
+    encoder = build_encoder("hibou-b", weights="pretrained", trust_remote_code=True)
+    ((hub, options),) = asked
+    assert hub == "histai/hibou-b"
+    assert (options["trust_remote_code"], options["revision"], options["code_revision"]) == (
+        True,
+        "c" * 40,
+        "c" * 40,
+    )
+    assert (encoder.spec.dim, encoder.spec.hub) == (768, f"histai/hibou-b@{'c' * 40}")
+    with pytest.raises(ModelError, match="not built here"):
+        encoder_from_spec(encoder.spec, {}, "a card")
 
 
 def test_a_network_that_a_library_builds_otherwise_is_refused(monkeypatch):

@@ -279,3 +279,25 @@ def test_weights_that_state_nonsense_are_refused(alexnet_state, tmp_path, stated
     save_file(alexnet_state, path, stated)
     with pytest.raises(ModelError, match=message):
         build_encoder("alexnet", weights=path)
+
+
+def test_a_model_of_the_hub_is_known_by_its_network_afterwards(monkeypatch, tmp_path):
+    real, stated = timm.create_model, {"img_size": 96, "embed_dim": 32, "depth": 1, "num_heads": 2}
+
+    def create(name, pretrained=False, **options):
+        hub = name.startswith("hf-hub:")
+        return real("vit_tiny_patch16_224" if hub else name, **(stated if hub else {}), **options)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    config = ({}, "vit_tiny_patch16_224", {**stated, "in_chans": 3})
+    monkeypatch.setattr(timm.models, "load_model_config_from_hf", lambda hub: config)
+    encoder = build_encoder("timm:hf-hub:someone/model", weights="pretrained", tile_px=96)
+    spec = encoder.spec
+    assert (spec.name, spec.arguments, spec.hub) == ("timm:vit_tiny_patch16_224", stated, "someone/model")
+    path = tmp_path / "weights.safetensors"
+    save_encoder(path, encoder)
+    again = build_encoder(spec.name, weights=path, arguments=spec.arguments, tile_px=96)
+    assert again.spec.weights == spec.weights
+    monkeypatch.setattr(timm.models, "load_model_config_from_hf", lambda hub: (*config[:2], {"depth": 2}))
+    with pytest.raises(ModelError, match="could not be opened again"):
+        build_encoder("timm:hf-hub:someone/model", weights="pretrained", tile_px=96)

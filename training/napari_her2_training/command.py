@@ -24,6 +24,8 @@ def train_steps(
     data: Path | None = None,
     resume: bool = False,
     device: str = "auto",
+    encoder: str = "",
+    weights: str = "",
 ) -> Generator[Progress, None, Path]:
     """Train a model step by step.
 
@@ -42,6 +44,8 @@ def train_steps(
         Go on with the run that is in ``out``.
     device : str
         Overrides the configuration unless it is "auto".
+    encoder, weights : str
+        Encoder in place of that of the configuration, with the tiles that it takes, and its weights.
 
     Yields
     ------
@@ -62,17 +66,20 @@ def train_steps(
         With what to do next; before any work where the configuration or the manifest is at fault.
     """
     known = find_method(method)
-    settings, data = known.read(config, data, device)
+    settings, data = known.read(config, data, device, encoder=encoder, weights=weights)
     # Imports torch and Lightning: not before the configuration is known to be good.
     train = known.load()
     file, out = known.file(config), Path(out).expanduser()
     again = ["train", method, "--config", str(file), "--data", str(data), "--out", str(out)]
     again += ["--device", settings.compute.device, *(["--resume"] if resume else [])]
+    again += [*(["--encoder", encoder] if encoder else []), *(["--weights", weights] if weights else [])]
     with together(settings.compute, again):
         steps = with_others(train(settings, data, out, resume=resume))
         if not is_first():  # of several that learn together one tells
             return (yield from steps)
         if not resume and (out / RUN_FILE).exists():
             return (yield from steps)  # which refuses: what the folder tells of its run stays as it is
-        started = Started(method, file, data, settings.compute.device, resume=resume)
+        started = Started(
+            method, file, data, settings.compute.device, resume=resume, encoder=encoder, weights=weights
+        )
         return (yield from logged(steps, out, started))

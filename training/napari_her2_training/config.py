@@ -14,6 +14,7 @@ from napari_her2.models.case_slides import EACH, JOINED_BAGS, MEAN, RULES, WAYS
 from napari_her2.outside import MiB, Reading, expanded, shown
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.config_keys import key, near, read_section
+from napari_her2_training.encoder_choice import ALEXNET, with_contract, with_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,13 +111,15 @@ class DataConfig(CasesConfig):
     Parameters
     ----------
     tile_px : int
+        For an encoder that is known by name, 0 or left out is that of its contract; so is mpp. AlexNet takes
+        95 to 112.
     mpp : float
         µm per pixel of the tiles.
     min_tissue : float
         Share of a tile that must be tissue.
     """
 
-    tile_px: int = key(96, low=95, high=112)
+    tile_px: int = key(96, low=8, high=4096)
     mpp: float = key(0.5, low=0.1, high=4.0)
     min_tissue: float = key(0.5, low=0.0, high=1.0)
 
@@ -128,11 +131,15 @@ class EncoderConfig:
     Parameters
     ----------
     name : str
-        "alexnet", "timm:NAME", or "model:NAME": that of a model which is installed, or of a file.
+        A name of `napari_her2.models.encoder_contracts` ("uni", also as other programs write it), "alexnet",
+        "timm:NAME", or "model:NAME": that of a model which is installed, or of a file.
     weights : str
-        "random", "pretrained" (may download ImageNet weights) or a .safetensors file. A model has its own.
+        "installed" (those in the folder of encoders), "random", "pretrained" (may download) or a file. A
+        model has its own.
     normalisation : str
         "auto", or a key of `napari_her2.models.encoders.NORMALISATIONS`.
+    pooling : str
+        "auto", or how the tokens of a transformer make up the features of a tile.
     features_tile_px : int
         Side of the tiles, pixels, that features of files were made of, where the files do not state it; 0: as
         they state it.
@@ -140,9 +147,10 @@ class EncoderConfig:
         µm per pixel of those tiles, likewise.
     """
 
-    name: str = key("alexnet", choices=("alexnet",), prefixes=("timm:", "model:"))
+    name: str = key(ALEXNET)
     weights: str = key("random")
     normalisation: str = key("auto", choices=("auto", "none", "imagenet", "pcam", "ihc"))
+    pooling: str = key("auto", choices=("auto", "class", "class+mean", "token mean"))
     features_tile_px: int = key(0, low=0, high=4096)
     features_mpp: float = key(0.0, low=0.0, high=100.0)
 
@@ -343,6 +351,7 @@ class RunConfig:
                 raise JobFailed(f"The configuration has no section [{shown(name, 60)}]{near(name, kinds)}.")
             if not isinstance(section, dict):
                 raise JobFailed(f"[{shown(name, 60)}] must be a section with keys, not {section!r:.80}.")
+        values = with_contract(values, kinds)
         sections = {name: read_section(name, kind, values) for name, kind in kinds.items()}
         return cls(**sections, published=published)
 
@@ -387,7 +396,7 @@ class EncoderRunConfig(CasesRunConfig):
         return True
 
 
-def read_config(path: Path | str, kind: type[Config]) -> Config:
+def read_config(path: Path | str, kind: type[Config], *, encoder: str = "", weights: str = "") -> Config:
     """Read a configuration file.
 
     Parameters
@@ -395,6 +404,8 @@ def read_config(path: Path | str, kind: type[Config]) -> Config:
     path : Path or str
     kind : type
         A `RunConfig`.
+    encoder, weights : str
+        In place of those of the file, see `encoder_choice.with_encoder`.
 
     Returns
     -------
@@ -406,7 +417,8 @@ def read_config(path: Path | str, kind: type[Config]) -> Config:
     JobFailed
         Naming the key and what is wrong with it.
     """
-    return kind.parse(config_values(path))
+    values = config_values(path)
+    return kind.parse(with_encoder(values, encoder, weights) if encoder or weights else values)
 
 
 def config_values(path: Path | str) -> dict[str, Any]:

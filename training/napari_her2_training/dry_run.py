@@ -23,6 +23,8 @@ def check_steps(
     data: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
+    encoder: str = "",
+    weights: str = "",
 ) -> Generator[Progress, None, TrainingCheck]:
     """Check a training without beginning it: configuration, labels, leakage, slides, tiles, time and memory.
 
@@ -42,6 +44,8 @@ def check_steps(
         Folder that the run would have: whether it can be written to, and has room.
     device : str
         Overrides the configuration unless it is "auto".
+    encoder, weights : str
+        Encoder in place of that of the configuration, with the tiles that it takes, and its weights.
 
     Yields
     ------
@@ -62,7 +66,7 @@ def check_steps(
     findings = Findings()
     place = data.expanduser() if data is not None else Path()
     with findings.noted():
-        settings, place = known.read(config, data, device)
+        settings, place = known.read(config, data, device, encoder=encoder, weights=weights)
         yield Progress("Checking the cases")
         # Imports torch and Lightning: not before the configuration is known to be good.
         run = known.load()

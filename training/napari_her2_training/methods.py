@@ -5,7 +5,7 @@ Nothing is imported until a method is run: whoever only wants to choose one does
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -68,7 +68,14 @@ class Method:
         kind: type[RunConfig] = _imported(self.sections)
         return kind
 
-    def read(self, config: Path | None, data: Path | None, device: str) -> tuple[RunConfig, Path]:
+    @property
+    def has_encoder(self) -> bool:
+        """Whether it looks at tiles through an encoder that can be chosen."""
+        return any(item.name == "encoder" for item in fields(self.config))
+
+    def read(
+        self, config: Path | None, data: Path | None, device: str, *, encoder: str = "", weights: str = ""
+    ) -> tuple[RunConfig, Path]:
         """Read a configuration, by default the published protocol of the method.
 
         Parameters
@@ -79,6 +86,8 @@ class Method:
             In place of what the configuration names.
         device : str
             In place of that of the configuration, unless it is "auto".
+        encoder, weights : str
+            In place of those of the configuration; the tiles are then those that the encoder takes.
 
         Returns
         -------
@@ -91,7 +100,7 @@ class Method:
             Naming what is wrong with it.
         """
         file = self.file(config)
-        settings = read_config(file, self.config)
+        settings = read_config(file, self.config, encoder=encoder, weights=weights)
         if device != "auto":
             settings = replace(settings, compute=replace(settings.compute, device=device))
         if data is None and settings.data.manifest:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_her2.errors import JobFailed, ModelError
 
 if TYPE_CHECKING:
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.card import ModelCard
+    from napari_her2.models.encoder_contracts import EncoderContract
     from napari_her2.models.encoders import PatchEncoder
 
 
@@ -102,15 +103,17 @@ class EncoderSource:
     Parameters
     ----------
     name : str or Path
-        A model (its encoder), "alexnet" or "timm:NAME".
+        An encoder that is known by name, a model (its encoder), "alexnet" or "timm:NAME".
     weights : Path or None
-        Its weights, where it is no model.
+        Its weights, where it is no model; an encoder that is known by name has those that are installed.
     pretrained : bool
         Public weights instead, which may be downloaded.
     tile_px : int or None
         Side of the tiles; None takes that of the encoder.
     model : ModelSource or None
         The model, once found.
+    trust_remote_code : bool
+        Whether code of the publisher's may be run to build it.
     identity : str
         Fingerprint of the encoder with its weights; empty takes any.
     """
@@ -121,11 +124,23 @@ class EncoderSource:
     tile_px: int | None = None
     model: ModelSource | None = None
     identity: str = ""
+    trust_remote_code: bool = False
 
     @property
     def in_a_model(self) -> bool:
         """Whether the encoder is that of a model."""
-        return self.name != "alexnet" and not str(self.name).startswith("timm:")
+        return self.contract is None and self.name != "alexnet" and not str(self.name).startswith("timm:")
+
+    @property
+    def contract(self) -> EncoderContract | None:
+        """What is known of it, where it is known by name and no model is called so; None for any other."""
+        from napari_her2.models.encoder_contracts import ENCODERS, alias_of
+
+        name = str(self.name)
+        known = "" if isinstance(self.name, Path) or name == "alexnet" or self.model else alias_of(name)
+        if not known or (name not in ENCODERS and _is_model(name)):
+            return None
+        return ENCODERS[known]
 
     def load(self) -> ScaledEncoder:
         """Load the encoder.
@@ -161,11 +176,28 @@ class EncoderSource:
     def _by_name(self) -> ScaledEncoder:
         from napari_her2.models.encoders import build_encoder
 
-        if (self.weights is None) == (not self.pretrained):
+        contract = self.contract
+        if self.weights is not None and self.pretrained:
             raise JobFailed(f"{self.name} needs weights: name their file or take the public ones, not both.")
-        weights = self.weights if self.weights is not None else "pretrained"
-        encoder = build_encoder(str(self.name), weights=weights, tile_px=self.tile_px)  # type: ignore[arg-type]
-        return ScaledEncoder(encoder, encoder.fingerprint(), 0.5)
+        if contract is None and self.weights is None and not self.pretrained:
+            raise JobFailed(f"{self.name} needs weights: name their file or take the public ones.")
+        weights: Path | Literal["pretrained", "installed"] = "pretrained" if self.pretrained else "installed"
+        if self.weights is not None:
+            weights = self.weights
+        encoder = build_encoder(
+            str(self.name),
+            weights=weights,
+            tile_px=self.tile_px,
+            trust_remote_code=self.trust_remote_code,
+        )
+        return ScaledEncoder(encoder, encoder.fingerprint(), 0.5 if contract is None else contract.mpp)
+
+
+def _is_model(name: str) -> bool:
+    """Whether a model is installed under a name."""
+    from napari_her2.models.registry import list_models
+
+    return any(entry.name == name for entry in list_models())
 
 
 def absolute(path: Path | str) -> Path:

@@ -26,11 +26,24 @@ from napari_her2.slide.names import slide_name
 
 def embed(
     slides: Annotated[list[Path], typer.Argument(help="Slide files.", metavar="SLIDE...")],
-    encoder: Annotated[str, typer.Option(help="A model (its encoder), alexnet, or timm:NAME.")],
+    encoder: Annotated[
+        str,
+        typer.Option(help="uni or another of `encoders list`, a model (its encoder), alexnet, or timm:NAME."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the HDF5 files, one a slide.")],
     weights: Annotated[Path | None, typer.Option(help="Weights of the encoder (.safetensors).")] = None,
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Public weights of the encoder; may download them.")
+        bool,
+        typer.Option(
+            "--pretrained",
+            help="Public weights of the encoder; may download them. Installed ones need no option.",
+        ),
+    ] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code", help="Run code of the encoder's publisher, where it needs that (Hibou)."
+        ),
     ] = False,
     tile_mpp: Annotated[
         float | None, typer.Option(help="µm/px of the tiles; by default that of the model, else 0.5.")
@@ -60,19 +73,21 @@ def embed(
     doubled = [name for name, count in Counter(map(slide_name, slides)).items() if count > 1]
     if doubled:
         raise typer.BadParameter(f"two slides are called {doubled[0]}: embed them into different folders.")
-    if encoder != "alexnet" and not encoder.startswith("timm:"):
-        if weights or pretrained or tile_px:
-            raise typer.BadParameter("a model brings its own weights and tile size: leave those options out.")
-    elif (weights is None) == (not pretrained):
-        raise typer.BadParameter(
-            f"{encoder} needs weights: give --weights FILE or --pretrained, one of them."
-        )
     from napari_her2.cohort.run import embed_cohort_steps
     from napari_her2.cohort.sources import EncoderSource
 
+    source = EncoderSource(encoder, weights, pretrained, tile_px, trust_remote_code=trust_remote_code)
+    if source.in_a_model and (weights or pretrained or tile_px):
+        raise typer.BadParameter("a model brings its own weights and tile size: leave those options out.")
+    if weights is not None and pretrained:
+        raise typer.BadParameter("give --weights FILE or --pretrained, one of them.")
+    if not source.in_a_model and source.contract is None and weights is None and not pretrained:
+        raise typer.BadParameter(
+            f"{encoder} needs weights: give --weights FILE or --pretrained, one of them."
+        )
     steps = embed_cohort_steps(
         slides,
-        EncoderSource(encoder, weights, pretrained, tile_px),
+        source,
         out,
         scheduler=scheduler,
         tls=given_tls(scheduler, tls_ca, tls_cert, tls_key),

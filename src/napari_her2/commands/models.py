@@ -113,8 +113,9 @@ def card_rows(card: ModelCard) -> list[tuple[str, object]]:
         ("intended use", card.intended_use),
     ]
     if encoder is not None:
-        words = f"{encoder.name}, {encoder.dim:,} features, weights {encoder.weights}"
-        rows.insert(3, ("encoder", words))
+        name = f"{encoder.contract} ({encoder.name})" if encoder.contract else encoder.name
+        words = f"{name}, {encoder.dim:,} features, weights {encoder.weights}"
+        rows.insert(3, ("encoder", f"{words}, fetched from {encoder.hub}" if encoder.hub else words))
     if card.precision is not None:
         rows.insert(4, ("features", f"computed in {card.precision} when it learnt"))
     rows += [(name, f"{value:.4g}") for name, value in card.metrics.items()]

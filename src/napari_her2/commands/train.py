@@ -50,6 +50,13 @@ def train(
             help="Train with each of several values: section.key=value,value. Given again: all combinations."
         ),
     ] = None,
+    encoder: Annotated[
+        str,
+        typer.Option(help="Encoder in place of that of the configuration, with the tiles that it takes."),
+    ] = "",
+    weights: Annotated[
+        str, typer.Option(help="Its weights: installed (the default), pretrained, random, or a file.")
+    ] = "",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check cases, files and splits and estimate time; train nothing."),
@@ -71,6 +78,10 @@ def train(
         raise typer.BadParameter("--out is missing: the folder for the run and its model.")
     settings: dict[str, Any] = {"config": None if config is None else Path(config), "data": data}
     settings |= {"out": out, "device": device}
+    if sweep and (encoder or weights):
+        raise typer.BadParameter("with --sweep, name encoders in it: --sweep encoder.name=uni,virchow2.")
+    if encoder or weights:
+        settings |= {"encoder": encoder, "weights": weights}
     if sweep and dry_run:
         raise typer.BadParameter("check the configuration without --sweep: each run takes about as long.")
     with _ending_on_sigterm():
@@ -121,6 +132,7 @@ def _list_methods(*, as_json: bool) -> None:
             "line": method.line,
             "folder": method.folder,
             "table": method.table,
+            "encoder": method.has_encoder,
             "configs": [{"name": name, "about": listed.about_config(name)} for name in method.configs],
         }
         for method in listed.METHODS.values()

@@ -18,8 +18,9 @@ from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.bundle_card import BUNDLED_FOLDER, CARD_KEY, FORMAT, SUFFIX, card_in, read_card
 from napari_her2.models.bundle_doubt import DOUBT_PREFIXES, check_doubt_claims, doubt_in, doubt_tensors
 from napari_her2.models.card import NAMED_WEIGHTS
+from napari_her2.models.encoder_folder import find
 from napari_her2.models.encoders import check_encoder_fits, encoder_from_spec
-from napari_her2.models.named_weights import named_encoder
+from napari_her2.models.named_weights import named_encoder, not_found
 from napari_her2.models.weights_file import check_tensors, read_weights, weights_digest, write_weights
 from napari_her2.models.weights_header import read_header
 
@@ -106,7 +107,7 @@ def load_bundle(
     encoder_weights : Path, optional
         Where the card names separate encoder weights: their safetensors file. By default
         ``<name of the bundle>.encoder.safetensors`` beside it, or another bundle, beside it or of the
-        package, that holds them.
+        package, that holds them, or the folder of encoders (`napari_her2.models.encoder_folder`).
     encoder_needed : bool, default True
         False: where the weights of the encoder are no part of the bundle and not at hand, it has none.
 
@@ -225,16 +226,35 @@ def with_doubt(
     card = replace(bundle.card, familiarity=familiarity_card, answer_sets=answer_sets_card)
     tensors = {key: value for key, value in file.tensors.items() if not key.startswith(DOUBT_PREFIXES)}
     tensors |= doubt_tensors(card, familiarity, answer_sets)
-    separate = _separate(out_path)
-    if (
-        bundle.encoder is not None
-        and bundle.encoder.spec.weights != "bundled"
-        and not separate.exists()
-        and _shared_encoder(card, out_path) is None
-    ):
-        # Wherever they were found, the model must find them at its new place.
-        write_weights(separate, bundle.encoder.backbone.state_dict(), {})
+    take_encoder_along(bundle, out_path)
     write_weights(out_path, tensors, {CARD_KEY: card.to_json(), "format": FORMAT})
+
+
+def take_encoder_along(bundle: ModelBundle, path: Path, *, anew: bool = False) -> None:
+    """Write the weights of an encoder beside the place that its model gets, where it would not find them.
+
+    What lies in the folder of encoders is found from everywhere, and is not copied: its terms may forbid it.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+    path : Path
+        Where the model is put.
+    anew : bool
+        Whether weights that lie there may be those of another model.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be written.
+    """
+    encoder, separate = bundle.encoder, _separate(path)
+    if anew:
+        separate.unlink(missing_ok=True)
+    if encoder is None or encoder.spec.weights == "bundled" or separate.exists():
+        return
+    if find(encoder.spec.weights) is None and _shared_encoder(bundle.card, path) is None:
+        write_weights(separate, encoder.backbone.state_dict(), {})
 
 
 def _check_suffix(path: Path) -> None:
@@ -324,13 +344,13 @@ def _load_encoder(
         return named_encoder(card.encoder, path)
     source = separate or _separate(path)
     if not source.exists():
-        shared = _shared_encoder(card, path)
-        if shared is not None:
-            return shared
-        raise EncoderMissing(
-            f"The model {card.name!r} needs the weights of {card.encoder.name}, which are not part of it: "
-            f"save them as {source.name} in {source.parent}."
-        )
+        found = None if separate is not None else find(card.encoder.weights)
+        if found is None:
+            shared = _shared_encoder(card, path)
+            if shared is not None:
+                return shared
+            raise not_found(card.name, card.encoder, source)
+        source = found
     check_encoder_fits(card.encoder, read_header(source).tensors, source.name)
     encoder = encoder_from_spec(card.encoder, read_weights(source).tensors, source.name)
     if card.encoder.weights != f"sha256:{weights_digest(encoder.backbone.state_dict())}":

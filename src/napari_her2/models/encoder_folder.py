@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_her2.errors import ModelError
+from napari_her2.errors import ModelError, ModelNameTaken
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.encoder_contracts import alias_of, contract_of
 from napari_her2.outside import Reading, expanded
@@ -100,14 +100,12 @@ def installed_encoder(name: str) -> InstalledEncoder | None:
     return next((found for found in installed() if found.name == wanted), None)
 
 
-def installed_weights(name: str, *, may_fetch: bool = False) -> InstalledEncoder:
+def installed_weights(name: str) -> InstalledEncoder:
     """Return the weights of an encoder that is known by name.
 
     Parameters
     ----------
     name : str
-    may_fetch : bool
-        Whether they may be fetched from the hub where they are not there.
 
     Raises
     ------
@@ -187,7 +185,9 @@ def add_encoder(
     return _keep(contract.name, tensors, origin, force=force)
 
 
-def keep_encoder(spec: EncoderSpec, tensors: Mapping[str, Tensor], name: str) -> InstalledEncoder:
+def keep_encoder(
+    spec: EncoderSpec, tensors: Mapping[str, Tensor], name: str
+) -> tuple[InstalledEncoder, bool]:
     """Keep the weights of an encoder that a model is about to name by their digest.
 
     Parameters
@@ -200,11 +200,14 @@ def keep_encoder(spec: EncoderSpec, tensors: Mapping[str, Tensor], name: str) ->
 
     Returns
     -------
-    InstalledEncoder
+    tuple of InstalledEncoder and bool
+        Whether they were written now.
     """
     digest = spec.weights.removeprefix("sha256:")
     known = next((found for found in installed() if found.digest == digest), None)
-    return known or _keep(f"{name}-{digest[:8]}", tensors, {}, force=True)
+    if known is not None:
+        return known, False
+    return _keep(f"{name}-{digest[:8]}", tensors, {}, force=True), True
 
 
 def _keep(
@@ -217,9 +220,9 @@ def _keep(
     if present is not None and present.digest == digest:
         return present
     if present is not None and not force:
-        raise ModelError(
+        raise ModelNameTaken(
             f"Other weights of {name} are installed, of {present.added or 'an unknown date'}: models that "
-            f"learnt with them would not find theirs. Replace them with --force."
+            f"learnt with them would not find theirs."
         )
     try:
         private_folder(path.parent)

@@ -30,6 +30,7 @@ from napari_her2.models.backbones import (
     own_tensors,
 )
 from napari_her2.models.encoder_contracts import EncoderContract, alias_of, contract_of, with_pooling
+from napari_her2.models.encoder_folder import installed_encoder, installed_weights
 from napari_her2.models.foreign_weights import PICKLES, read_checkpoint
 from napari_her2.models.known_encoders import check_as_known, check_built_here, published_tensors
 from napari_her2.models.known_encoders import spec_of as spec_of
@@ -165,6 +166,7 @@ def build_encoder(
     arguments: Mapping[str, ArgumentValue] | None = None,
     pooling: Pooling | None = None,
     seed: int = 0,
+    trust_remote_code: bool = False,
 ) -> PatchEncoder:
     """Build a patch encoder.
 
@@ -188,6 +190,9 @@ def build_encoder(
         Another pooling than that of the contract; for a model of timm, how its tokens are pooled.
     seed : int, default 0
         Of random weights.
+    trust_remote_code : bool, default False
+        Whether code of the publisher's is fetched and run, where an encoder needs that. No card asks for it,
+        and no model is saved with such an encoder.
 
     Returns
     -------
@@ -203,12 +208,16 @@ def build_encoder(
         raise ModelError(
             f"Encoder weights are installed, random, pretrained or a path, not {str(weights)!r:.80}."
         )
+    if trust_remote_code and _has_contract(name) and contract_of(name).remote_code:
+        return _by_remote_code(contract_of(name), tile_px)
     if _has_contract(name):
         if arguments:
             raise ModelError(
                 f"{name} is built as it is known: leave its arguments out, or name it timm:NAME."
             )
-        encoder = _by_contract(contract_of(name), weights, tile_px, pooling, seed)
+        encoder = _by_contract(
+            contract_of(name.removeprefix("timm:hf-hub:")), weights, tile_px, pooling, seed
+        )
         spec, backbone = encoder.spec, encoder.backbone
     else:
         spec, backbone = _by_network(name, weights, tile_px, dict(arguments or {}), pooling, seed)
@@ -286,7 +295,8 @@ def save_encoder(path: Path, encoder: PatchEncoder) -> None:
 
 
 def _has_contract(name: str) -> bool:
-    return name != "alexnet" and ":" not in name and bool(alias_of(name))
+    own = name.removeprefix("timm:hf-hub:")
+    return own != "alexnet" and ":" not in own and bool(alias_of(own))
 
 
 def _by_contract(
@@ -303,17 +313,35 @@ def _by_contract(
         backbone, _ = build_backbone(spec.name, spec.tile_px, arguments=spec.arguments, seed=seed)
         check_as_known(contract, measured(backbone, spec), prefix_tokens(backbone))
         return PatchEncoder(spec, backbone)
-    from napari_her2.models.encoder_folder import installed_weights
-
     if isinstance(weights, Path):
         tensors, hub, source = published_tensors(contract, weights), "", weights.name
     else:
-        found = installed_weights(contract.name, may_fetch=weights == "pretrained")
+        present = installed_encoder(contract.name)
+        if present is None and weights == "pretrained":
+            from napari_her2.models.encoder_fetch import fetch_encoder  # the network: only on that word
+
+            present = fetch_encoder(contract)
+        found = present or installed_weights(contract.name)
         tensors, hub, source = dict(read_weights(found.path).tensors), found.provenance, found.path.name
     backbone = loaded_backbone(spec_of(contract, tile_px=tile_px), tensors, source)
     digest = weights_digest(backbone.state_dict())
     spec = spec_of(contract, digest, tile_px=tile_px, hub=hub)
     check_as_known(contract, measured(backbone, spec), prefix_tokens(backbone))
+    return PatchEncoder(spec, backbone)
+
+
+def _by_remote_code(contract: EncoderContract, tile_px: int | None) -> PatchEncoder:
+    """Build an encoder with code that its publisher keeps on the hub, at one commit."""
+    from napari_her2.models.encoder_fetch import latest_commit
+    from napari_her2.models.transformer_backbones import RemoteBackbone
+
+    commit = latest_commit(contract)
+    backbone = RemoteBackbone(contract.hub, commit, contract.prefix_tokens)
+    # A name that nothing builds: a card with it is refused.
+    known = replace(contract, remote_code=False, architecture="remote code")
+    digest = weights_digest(backbone.state_dict())
+    spec = spec_of(known, digest, tile_px=tile_px, hub=f"{contract.hub}@{commit}")
+    check_as_known(contract, measured(backbone, spec), contract.prefix_tokens)
     return PatchEncoder(spec, backbone)
 
 
@@ -333,7 +361,7 @@ def _by_network(
     spec = measured(backbone, spec if pooling is None else replace(spec, pooling=pooling))
     if weights == "installed":
         raise ModelError(
-            f"{name} is not among the encoders that are known by name: give the file of its weights, or take "
+            f"{name} has no weights in the folder of encoders: give the file of its weights, or take "
             f"pretrained ones."
         )
     if isinstance(weights, Path):

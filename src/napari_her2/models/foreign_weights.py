@@ -25,6 +25,9 @@ from napari_her2.outside import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import TypeVar
+
+    _Of = TypeVar("_Of")
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 """Names of checkpoints of PyTorch."""
@@ -61,7 +64,7 @@ def read_checkpoint(path: Path, *, wrappers: tuple[str, ...] = WRAPPERS) -> dict
     return _tensors_in(_unpickled(path), wrappers, path)
 
 
-def without_prefix(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+def without_prefix(tensors: Mapping[str, _Of], *prefixes: str) -> dict[str, _Of]:
     """Take prefixes off the names, as wrappers leave them ("module." of DataParallel, "model." of Lightning).
 
     A prefix is taken off where every name has it, as often as one of them is there.
@@ -69,11 +72,12 @@ def without_prefix(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, T
     Parameters
     ----------
     tensors : mapping of str to Tensor
+        Or to what a header says of them.
     *prefixes : str
 
     Returns
     -------
-    dict of str to Tensor
+    dict
     """
     found = dict(tensors)
     while found:
@@ -86,23 +90,26 @@ def without_prefix(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, T
 
 def _unpickled(path: Path) -> Any:  # noqa: ANN401 - of any checkpoint
     try:
-        with open_weights(path) as file:
-            start = file.read(2)
-            _check_size(path, file)
-            file.seek(0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about how it was saved, which its user cannot change
-                return torch.load(file, map_location="cpu", weights_only=True)
+        opened = open_weights(path)
     except OSError as error:
         raise unreadable(path, error) from error
-    except pickle.UnpicklingError as error:
-        raise _refused(path, start, error) from error
-    except MemoryError as error:
-        raise ModelError(f"{path.name} does not fit into memory: close other programs.") from error
-    except Exception as error:  # damaged pickles raise whatever comes to them
-        raise ModelError(
-            f"{path.name} is damaged or cut off, or no checkpoint of PyTorch: get it again."
-        ) from error
+    with opened as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about how it was saved, which its user cannot change
+        start = file.read(2)
+        try:
+            _check_size(path, file)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except ModelError:
+            raise
+        except pickle.UnpicklingError as error:
+            raise _refused(path, start, error) from error
+        except MemoryError as error:
+            raise ModelError(f"{path.name} does not fit into memory: close other programs.") from error
+        except Exception as error:  # damaged pickles raise whatever comes to them
+            raise ModelError(
+                f"{path.name} is damaged or cut off, or no checkpoint of PyTorch: get it again."
+            ) from error
 
 
 def _check_size(path: Path, file: Any) -> None:  # noqa: ANN401 - an open file

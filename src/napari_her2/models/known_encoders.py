@@ -73,7 +73,8 @@ def check_built_here(contract: EncoderContract) -> None:
     if contract.remote_code:
         raise ModelError(
             f"{contract.title} is built by code that its publisher keeps on the hub, and such code is not "
-            f"run: make its features where you trust it (CLAM, TRIDENT), and learn from those files."
+            f"run unless you insist: `napari-her2 embed --encoder {contract.name} --trust-remote-code` makes "
+            f"its features, and trainings learn from those files."
         )
     if contract.built_by == "elsewhere":
         raise ModelError(

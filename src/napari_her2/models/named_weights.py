@@ -65,6 +65,41 @@ def named_encoder(spec: EncoderSpec, model: Path) -> PatchEncoder:
     return encoder
 
 
+def not_found(model: str, spec: EncoderSpec, beside: Path) -> EncoderMissing:
+    """Return the error that says which encoder a model asks for by its digest, and how it is had.
+
+    Parameters
+    ----------
+    model : str
+        Its name.
+    spec : EncoderSpec
+    beside : Path
+        Where its weights could lie.
+
+    Returns
+    -------
+    EncoderMissing
+    """
+    begins = spec.weights.removeprefix("sha256:")[:12]
+    if not spec.contract:
+        return EncoderMissing(
+            f"The model {model!r} needs the weights of {spec.name}, which are not part of it (digest "
+            f"{begins}): save them as {beside.name} in {beside.parent}, or copy the folder of encoders of "
+            f"the machine where it learnt."
+        )
+    origin = f", fetched from {spec.hub}" if spec.hub else ""
+    other = installed_encoder(spec.contract)
+    if other is not None:
+        return EncoderMissing(
+            f"The model {model!r} learnt with other weights of {spec.contract} (digest {begins}{origin}) "
+            f"than those that are installed (digest {other.digest[:12]}): get those that it learnt with."
+        )
+    return EncoderMissing(
+        f"The model {model!r} needs the encoder {spec.contract} (digest {begins}{origin}), which is not "
+        f"installed. {how_to_get(spec.contract)}"
+    )
+
+
 def digest_file(model: Path) -> Path:
     """Return the file beside a bundle that holds the digest of the weights it was first opened with."""
     return model.with_name(f"{model.stem}.encoder.sha256")

@@ -182,8 +182,8 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
     ModelError
         If it is no good model, the name is taken, or the folder cannot be written to.
     """
-    from napari_her2.models.bundle import load_bundle
-    from napari_her2.models.weights_file import write_weights, write_whole
+    from napari_her2.models.bundle import load_bundle, take_encoder_along
+    from napari_her2.models.weights_file import write_whole
 
     path = expanded(path)
     bundle = load_bundle(path, encoder_needed=False)
@@ -215,9 +215,7 @@ def add_model(path: str | Path, *, force: bool = False) -> ModelEntry:
     write_whole(target, data)
     # Last: a copy without its hash is refused, so a crash in between leaves nothing that could be trusted.
     write_whole(_hash_file(target), f"{bundle.sha256}  {target.name}\n".encode())
-    if bundle.encoder is not None and bundle.encoder.spec.weights != "bundled":
-        # Wherever they were found, the model must find them at its new place.
-        write_weights(target.with_name(f"{name}.encoder{SUFFIX}"), bundle.encoder.backbone.state_dict(), {})
+    take_encoder_along(bundle, target, anew=True)
     # Read back by name: what was written must be what was checked.
     load_bundle(target, expected_sha256=bundle.sha256, encoder_needed=False)
     return ModelEntry(name, target, bundle.card, "installed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
 from torch import nn
 
 from napari_her2.errors import ModelError
@@ -42,6 +43,7 @@ CANNOT = (
     RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, LookupError, AttributeError,
 )  # fmt: skip
 """What libraries raise on arguments that make no network."""
+_HUB = "hf-hub:"
 _Fetched = TypeVar("_Fetched")
 
 
@@ -91,9 +93,48 @@ def build_timm(
         raise ModelError(f"timm cannot build {model_name!r}: {first_line(error)}.") from error
     data = timm.data.resolve_model_data_config(backbone)
     size = data["input_size"][-1] if tile_px is None else tile_px
+    hub = ""
+    if model_name.startswith(_HUB):
+        hub = model_name.removeprefix(_HUB)
+        name, arguments = _described(hub, backbone, arguments)
     return backbone, EncoderSpec(
-        name, size, tuple(data["mean"]), tuple(data["std"]), dim=1, weights="random", arguments=arguments
+        name,
+        size,
+        tuple(data["mean"]),
+        tuple(data["std"]),
+        dim=1,
+        weights="random",
+        arguments=arguments,
+        hub=hub,
     )
+
+
+def _described(
+    hub: str, backbone: nn.Module, arguments: Mapping[str, ArgumentValue]
+) -> tuple[str, Mapping[str, ArgumentValue]]:
+    """Return the network of a model of the hub with its arguments, so that a card need not ask the hub."""
+    import timm
+    from timm.models import load_model_config_from_hf
+
+    _, architecture, *more = fetch(lambda: load_model_config_from_hf(hub), hub)
+    stated = (more[0] if more else None) or {}
+    allowed = {*_NUMBERS, *_SWITCHES, *_NAMES}
+    given = {key: value for key, value in stated.items() if key in allowed} | dict(arguments)
+    wanted = {key: tuple(tensor.shape) for key, tensor in backbone.state_dict().items()}
+    try:
+        _check_timm(architecture, given, known=timm.list_models(), pretrained=False)
+        built_with = {key: _meant(key, value) for key, value in given.items()}
+        with torch.device("meta"):
+            again = timm.create_model(architecture, num_classes=0, **built_with)
+        same = wanted == {key: tuple(tensor.shape) for key, tensor in again.state_dict().items()}
+    except CANNOT:
+        same = False
+    if not same:
+        raise ModelError(
+            f"{hub} is built with what a model card does not hold, so its models could not be opened again: "
+            f"fetch its weights yourself, and name its network as timm:NAME."
+        )
+    return f"timm:{architecture}", given
 
 
 def _check_timm(

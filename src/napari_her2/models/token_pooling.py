@@ -63,8 +63,9 @@ def prefix_tokens(backbone: nn.Module) -> int:
 def to_input(pixels: Tensor, input_px: int | None, resized_px: int | None) -> Tensor:
     """Bring tiles to what the network sees: resized, and the middle of that.
 
-    Bicubic and antialiased, as the publishers' transforms do it (those of torchvision on pictures, which
-    round to whole grey levels in between: at most one level of difference). Differentiable, on any device.
+    Bicubic and antialiased, as the publishers' transforms do it; theirs work on pictures, which are rounded
+    and clipped to whole grey levels between rows and columns: half a level on average where it is all noise,
+    less on tissue. Differentiable, on any device.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from napari_her2.errors import ModelError
 from napari_her2.models.card import EncoderSpec
-from napari_her2.models.timm_backbones import CANNOT, check_arguments, first_line
+from napari_her2.models.timm_backbones import CANNOT, check_arguments, fetch, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +92,8 @@ class TransformerBackbone(nn.Module):
         if arguments.get("projection"):
             self.projection = nn.Linear(configuration.hidden_size, configuration.hidden_size)
             self.num_prefix_tokens = 0  # all tokens are projected and used alike
-        self.register_state_dict_post_hook(_publish)
-        self.register_load_state_dict_pre_hook(_unpublish)
+        self.register_state_dict_post_hook(_publish)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_unpublish)  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor) -> Tensor:
         """Give the tokens of normalised images: (B, 3, t, t) float to (B, T, D)."""
@@ -149,6 +149,43 @@ def build_transformer(
     return backbone, EncoderSpec(
         name, size, *imagenet, dim=1, weights="random", arguments=arguments, pooling="class"
     )
+
+
+class RemoteBackbone(nn.Module):
+    """A model built by code of its publisher's, which was run because a person insisted.
+
+    Parameters
+    ----------
+    hub : str
+        Where code and weights lie.
+    revision : str
+        Commit of both, so that what was trusted once is what is run again.
+    prefix_tokens : int
+        Tokens before those of the patches.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be had.
+    """
+
+    def __init__(self, hub: str, revision: str, prefix_tokens: int) -> None:
+        super().__init__()
+        need_transformers()
+        import transformers
+
+        self.num_prefix_tokens = prefix_tokens
+        self.network: nn.Module = fetch(
+            lambda: transformers.AutoModel.from_pretrained(
+                hub, revision=revision, code_revision=revision, trust_remote_code=True
+            ),
+            hub,
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the tokens of normalised images: (B, 3, t, t) float to (B, T, D)."""
+        tokens: Tensor = self.network(pixel_values=images).last_hidden_state
+        return tokens
 
 
 def need_transformers() -> None:

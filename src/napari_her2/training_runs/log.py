@@ -48,6 +48,8 @@ class ProcessRecord:
     ended : float or None
     bundle : Path or None
         The finished model.
+    encoder, weights : str
+        In place of those of the configuration; empty where it has its own.
     """
 
     state: State
@@ -61,6 +63,8 @@ class ProcessRecord:
     started: float
     ended: float | None = None
     bundle: Path | None = None
+    encoder: str = ""
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,8 @@ def read_process(out: Path) -> ProcessRecord | None:
         started=_number(record.get("started")) or 0.0,
         ended=_number(record.get("ended")),
         bundle=Path(bundle) if isinstance(bundle, str) and bundle else None,
+        encoder=str(record.get("encoder") or ""),
+        weights=str(record.get("weights") or ""),
     )
 
 

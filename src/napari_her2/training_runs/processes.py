@@ -50,6 +50,10 @@ class RunRequest:
     out : str
         Path of the folder of the run.
     device : str
+    encoder : str
+        In place of that of the configuration; empty leaves it.
+    weights : str
+        Of that encoder: "installed", or the path of a file.
     """
 
     method: str
@@ -57,6 +61,8 @@ class RunRequest:
     data: str
     out: str
     device: str = "auto"
+    encoder: str = ""
+    weights: str = ""
 
     @property
     def folder(self) -> Path:
@@ -119,7 +125,13 @@ def train_command(request: RunRequest, *more: str) -> list[str]:
     """Return the command that trains, with further options."""
     command = [sys.executable, "-m", "napari_her2", "train", request.method, "--data", request.data]
     command += ["--out", request.out, "--device", request.device]
-    return [*command, *(("--config", request.config) if request.config else ()), *more]
+    for option, value in (
+        ("config", request.config),
+        ("encoder", request.encoder),
+        ("weights", request.weights),
+    ):
+        command += [f"--{option}", value] if value else []
+    return [*command, *more]
 
 
 def holds_run(out: Path) -> bool:
@@ -286,7 +298,11 @@ def known_runs() -> tuple[RunRequest, ...]:
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             return ()
         names = [field.name for field in fields(RunRequest)]
-        return tuple(RunRequest(**{name: str(run[name]) for name in names}) for run in content["runs"])
+        # What came later may be missing in a list of an older version.
+        defaults = {"encoder": "", "weights": ""}
+        return tuple(
+            RunRequest(**{name: str((defaults | run)[name]) for name in names}) for run in content["runs"]
+        )
     # The list is a convenience: a damaged file must not keep the dock from opening.
     except (OSError, JobFailed, ValueError, TypeError, KeyError):
         return ()
@@ -323,7 +339,15 @@ def run_in(out: Path) -> RunRequest:
     record = read_process(out)
     if record is None:
         raise JobFailed(f"There is no training in {out}: choose the output folder of one.")
-    return RunRequest(record.method, record.config, record.data, str(out), record.device)
+    return RunRequest(
+        record.method,
+        record.config,
+        record.data,
+        str(out),
+        record.device,
+        record.encoder,
+        record.weights,
+    )
 
 
 def last_line(text: str) -> str:

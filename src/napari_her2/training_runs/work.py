@@ -48,6 +48,8 @@ class MethodChoice:
         What folder its data may be, in words; empty where it takes tables of cases alone.
     table : bool
         Whether its data may be a table of cases.
+    encoder : bool
+        Whether the encoder that it looks at tiles through can be chosen.
     """
 
     name: str
@@ -55,6 +57,7 @@ class MethodChoice:
     configs: tuple[ConfigChoice, ...]
     folder: str = ""
     table: bool = True
+    encoder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def listing_methods() -> Generator[Progress, None, tuple[MethodChoice, ...]]:
             tuple(ConfigChoice(config["name"], config["about"]) for config in method["configs"]),
             method["folder"],
             method["table"],
+            bool(method.get("encoder")),
         )
         for method in ended.fields["methods"]
     )

@@ -13,6 +13,7 @@ from napari_her2_training.config import (
     SourceConfig,
 )
 from napari_her2_training.config_keys import key
+from napari_her2_training.encoder_choice import ALEXNET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,7 +123,7 @@ class EncoderTrainingConfig(RunConfig):
             raise JobFailed(
                 f"[data] groups must have one group in parentheses, as in '^(.+?)_', not {pattern!r:.80}."
             )
-        if config.encoder.name.startswith("timm:") and config.pretraining.batch_size < 2:
+        if config.encoder.name != ALEXNET and config.pretraining.batch_size < 2:
             raise JobFailed(
                 "[pretraining] batch_size must be 2 or more: batches are normalised over patches."
             )

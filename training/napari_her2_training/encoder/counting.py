@@ -16,11 +16,13 @@ import torch
 from napari_her2.inference.cache import limit_bytes
 from napari_her2.inference.embed import count_embedded, default_batch
 from napari_her2.inference.encode import EncoderRunner
+from napari_her2.models.encoder_folder import installed_encoder
 from napari_her2_training.cohort.counting import Counted, count_slides
 from napari_her2_training.cohort.embedding import tiles_to_learn
 from napari_her2_training.cohort.manifest import STAINS
-from napari_her2_training.encoder.make import OF_MODEL, frozen_encoder, make_encoder
+from napari_her2_training.encoder.make import frozen_encoder, make_encoder
 from napari_her2_training.encoder.pretraining import start_well
+from napari_her2_training.encoder_choice import ALEXNET, OF_MODEL, known_encoder
 from napari_her2_training.findings import Enough, size
 
 if TYPE_CHECKING:
@@ -214,6 +216,13 @@ def warn_of_download(name: str, weights: str, findings: Findings) -> bool:
     """Warn where public weights are asked for that are not here yet; return whether they are not."""
     if weights != "pretrained" or has_download(name):
         return False
+    contract = known_encoder(name)
+    if contract is not None and name != ALEXNET:
+        findings.warn(
+            f"The weights of {contract.title} are fetched when training begins "
+            f"({contract.licence_words}); `napari-her2 encoders fetch {name}` tells their size before."
+        )
+        return True
     known = {"alexnet": "AlexNet's ImageNet weights", "resnet50-stem": "A ResNet-50's ImageNet weights"}
     what = known.get(name, f"The weights of {name.removeprefix('timm:')}")
     findings.warn(f"{what} are downloaded when training begins.")
@@ -230,6 +239,8 @@ def has_download(name: str) -> bool:
     """
     if name.startswith(OF_MODEL):
         return True
+    if known_encoder(name) is not None and name != ALEXNET:
+        return installed_encoder(name) is not None
     if not name.startswith("timm:"):
         kept = Path(torch.hub.get_dir()) / "checkpoints"
         return any(kept.glob(f"{name.removesuffix('-stem')}-*.pth"))

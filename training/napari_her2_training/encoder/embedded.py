@@ -16,13 +16,14 @@ from napari_her2_training.cohort.feature_file import MadeBy, joined
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import STAINS, in_cases, label_of
 from napari_her2_training.encoder.counting import add_slide_facts, count_tiles, encoder_at_hand
-from napari_her2_training.encoder.make import frozen_encoder
+from napari_her2_training.encoder.make import frozen_encoder, keep_outside
 from napari_her2_training.encoder.of_files import (
     UNKNOWN_ENCODER,
     FileEncoder,
     encoder_of_files,
     remark_of,
 )
+from napari_her2_training.encoder_choice import scale_warning
 from napari_her2_training.findings import Enough, noted
 from napari_her2_training.running.ranks import first_alone
 
@@ -170,8 +171,10 @@ class EmbeddedSlides:
                 found, stated = yield from read_cases(own, stain, stage, self._bag)
                 self.stated[stain] = joined(self.stated.get(stain, MadeBy()), stated)
             else:
-                self.made = self.made or frozen_encoder(self.config, self.data.tile_px, self.seed)
                 stage = f"Embedding the {word} slides"
+                if self.made is None:
+                    self.made = frozen_encoder(self.config, self.data.tile_px, self.seed)
+                    yield from self._note_encoder(stage, self.made)
                 with first_alone():  # the others find the features in the cache
                     found = yield from embed_cases(
                         own, self.made, self.data, device, stage=stage, stain=stain, regions=self.regions
@@ -180,6 +183,14 @@ class EmbeddedSlides:
         self.tiles = {key: len(bag.features) for key, bag in self.bags.items()}
         if self.from_files and (remark := remark_of(self.known)):
             yield Progress("Reading the features", note=remark)
+
+    def _note_encoder(self, stage: str, encoder: PatchEncoder) -> Generator[Progress, None, None]:
+        """Keep weights that no bundle will hold, and say what is worth knowing of the encoder."""
+        with first_alone():
+            kept = keep_outside(self.config, encoder)
+        for note in (scale_warning(self.config.name, self.data.mpp), kept):
+            if note:
+                yield Progress(stage, note=note)
 
     def of(self, cases: Sequence[Case], stain: Stain) -> list[SlideBag]:
         """Return the bags of cases that were prepared: one a row, or one a case where they are joined."""
@@ -233,6 +244,9 @@ class EmbeddedSlides:
         counted: dict[Stain, list[Counted]] = {}
         if self.made is None and any(missing[stain] and not read[stain] for stain in missing):
             self.made, known = encoder_at_hand(self.config, self.data.tile_px, self.seed, findings)
+            note = scale_warning(self.config.name, self.data.mpp)
+            if note:
+                findings.warn(note)
         for stain, own in missing.items():
             if own and read[stain]:
                 counted[stain], widths[stain] = yield from self._count_features(own, stain, findings)

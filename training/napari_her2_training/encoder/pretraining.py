@@ -18,6 +18,7 @@ from torch import nn
 from napari_her2.errors import JobFailed
 from napari_her2.models.encoder_contracts import contract_of
 from napari_her2.models.encoders import PatchEncoder
+from napari_her2.models.token_pooling import pooled, prefix_tokens, to_input
 from napari_her2_training.encoder.augment import orient, vary_light, vary_place, vary_sharpness, vary_stain
 from napari_her2_training.encoder.last_blocks import freeze_all_but_last, keep_frozen_still
 from napari_her2_training.measures.metrics import macro_auc
@@ -85,8 +86,11 @@ class PatchTask(Task):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, classes) of patches (B, 3, t, t) float on [0, 255]."""
-        prepared = (pixels - self.encoder.shift) * self.encoder.gain
-        features = self.encoder.backbone(prepared.contiguous(memory_format=torch.channels_last))
+        encoder = self.encoder
+        pixels = to_input(pixels, encoder.spec.input_px, encoder.spec.resized_px)
+        prepared = (pixels - encoder.shift) * encoder.gain
+        output = encoder.backbone(prepared.contiguous(memory_format=torch.channels_last))
+        features = pooled(output, encoder.spec.pooling, prefix_tokens(encoder.backbone))
         return self.classifier(self.dropout(features))  # type: ignore[no-any-return]
 
     def draw(self, epoch: int, number: int) -> Batch:

@@ -56,6 +56,8 @@ class Started:
         As it was asked for.
     resume : bool
         Whether it goes on with what is in its folder.
+    encoder, weights : str
+        In place of those of the configuration.
     """
 
     method: str
@@ -63,6 +65,8 @@ class Started:
     data: Path
     device: str = "auto"
     resume: bool = False
+    encoder: str = ""
+    weights: str = ""
 
 
 def logged(
@@ -204,6 +208,8 @@ class RunLog:
             "config": str(self._started.config.resolve()),
             "data": str(self._started.data.resolve()),
             "device": self._started.device,
+            "encoder": self._started.encoder,
+            "weights": self._started.weights,
             "state": state,
             "message": message,
             "bundle": None if bundle is None else str(bundle.resolve()),

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, Q
 from napari_her2._qt.parts.path_row import PathRow
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.text import Combo, Label
+from napari_her2._qt.training.encoder_picker import EncoderPicker
 from napari_her2.training_runs.inputs import data_problem, folder_problem, suggested_folder
 from napari_her2.training_runs.processes import RunRequest
 
@@ -48,6 +49,7 @@ class TrainingForm(QWidget):
         self.config_file.setToolTip("Choose a configuration of your own (TOML)")
         self.config_file.setAccessibleName("Choose a configuration file")
         self.about = _words()
+        self.encoder = EncoderPicker()
         self.out = PathRow("Output folder", "")
         self.device = _combo("Device")
         for caption, device in _DEVICES:
@@ -61,6 +63,7 @@ class TrainingForm(QWidget):
         self.out.changed.connect(self._on_out)
         self.out.browse_wanted.connect(self._choose_out)
         self.device.currentIndexChanged.connect(self.changed)
+        self.encoder.changed.connect(self.changed)
         self.method.setEnabled(False)
         self.line.setText("Looking for the methods …")
 
@@ -82,8 +85,11 @@ class TrainingForm(QWidget):
         for box in (rows, layout):
             box.setContentsMargins(0, 0, 0, 0)
             box.setSpacing(4)
-        for title, part in (("Cases", self.data), ("Method", methods), ("Output folder", self.out)):
+        self.encoders = Section("Encoder", self.encoder)
+        for title, part in (("Cases", self.data), ("Method", methods)):
             layout.addWidget(Section(title, part))
+        layout.addWidget(self.encoders)
+        layout.addWidget(Section("Output folder", self.out))
         layout.addLayout(device)
 
     # -- what is chosen
@@ -93,12 +99,15 @@ class TrainingForm(QWidget):
         """What is asked for; complete where nothing is missing."""
         config = str(self.config.currentData() or "")
         method = self._chosen
+        chooses = method is not None and method.encoder
         return RunRequest(
             method.name if method is not None else "",
             config,
             self.data.text,
             self.out.text,
             str(self.device.currentData()),
+            self.encoder.name if chooses else "",
+            self.encoder.weights if chooses else "",
         )
 
     @property
@@ -110,13 +119,15 @@ class TrainingForm(QWidget):
             return "Choose a table of cases." if self._chosen.table else "Choose a folder of patches."
         if self.data.problem:
             return "The cases cannot be used as they are."
+        if self._chosen.encoder and self.encoder.missing:
+            return self.encoder.missing
         if not self.out.text:
             return "Choose an output folder."
         return "The output folder cannot be used." if self.out.problem else ""
 
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
-        for row in (self.data, self.out):
+        for row in (self.data, self.encoder, self.out):
             row.set_colours(colours)
         for label in (self.line, self.about):
             label.setStyleSheet(f"color: {colours.muted};")
@@ -141,6 +152,7 @@ class TrainingForm(QWidget):
         self.method.setCurrentIndex(max(self.method.findData(request.method), 0))
         self.choose_config(request.config)
         self.choose_device(request.device)
+        self.encoder.choose(request.encoder, request.weights)
 
     def choose_config(self, config: str) -> None:
         """Choose a configuration: one that comes with the package by its name, or a file."""
@@ -161,6 +173,7 @@ class TrainingForm(QWidget):
     def look_again(self) -> None:
         """Look at the paths again, since a training began or ended; a proposed folder makes way."""
         self.blockSignals(True)
+        self.encoder.look_again()
         self._on_data()
         self.blockSignals(False)
 
@@ -182,6 +195,7 @@ class TrainingForm(QWidget):
         method = self._chosen
         self.line.setText("" if method is None else method.line)
         self.data.set_hint(_TABLE_HINT if method is None else _hint(method))
+        self.encoders.setVisible(method is not None and method.encoder)
         self.config.blockSignals(True)
         self.config.clear()
         for config in method.configs if method is not None else ():

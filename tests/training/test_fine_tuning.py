@@ -13,7 +13,7 @@ from napari_her2.errors import JobFailed
 from napari_her2.models.encoders import PatchEncoder, build_encoder
 from napari_her2_training.encoder.config import PretrainingConfig
 from napari_her2_training.encoder.last_blocks import blocks_of
-from napari_her2_training.encoder.patches import LabelledPatches
+from napari_her2_training.encoder.patches import Patches
 from napari_her2_training.encoder.pretraining import PatchTask, check_scale, prepared_encoder
 from training_steps import fit_until
 
@@ -28,11 +28,11 @@ def tiny(name: str) -> PatchEncoder:
     return build_encoder(name, tile_px=96, arguments=small)
 
 
-def patches(count: int, seed: int) -> LabelledPatches:
+def patches(count: int, seed: int) -> Patches:
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     images = rng.integers(0, 120, (count, 96, 96, 3)) + 100 * labels[:, None, None, None]
-    return LabelledPatches(images.astype(np.uint8), labels.astype(np.int64))
+    return Patches(images.astype(np.uint8), labels.astype(np.int64))
 
 
 def options(**values: object) -> PretrainingConfig:

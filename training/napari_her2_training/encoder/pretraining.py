@@ -76,6 +76,7 @@ class PatchTask(Task):
         weights = np.where(counts > 0, len(train.labels) / np.maximum(counts, 1), 0.0) ** 0.5
         self.register_buffer("weights", torch.tensor(weights / weights.max()).float(), persistent=False)
         self._order = EpochOrder(train.labels, balanced=False, seed=seed)
+        self.train()  # by itself: Lightning leaves modes as it finds them
 
     def train(self, mode: bool = True) -> PatchTask:
         """Enter training mode; blocks that do not learn keep their running statistics."""

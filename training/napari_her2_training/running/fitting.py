@@ -90,6 +90,8 @@ def _fit(
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         # One process judges, and all have what it measured.
         warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+        # Blocks that do not learn keep their running statistics.
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         # The newest PyTorch has another name for it, which those before do not know.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
         # Lightning 2.6 asks PyTorch about trees in a way that PyTorch 2.15 deprecates.

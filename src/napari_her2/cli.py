@@ -25,6 +25,7 @@ _COMMANDS = {
     "cache": ("tools", "cache"),
     "open": ("window", "open_slides"),
     "bench": ("tools", "bench"),
+    "cohort": ("cohort_import", "cohort_app"),
     "train": ("train", "train"),
     "report": ("report", "report"),
     "replay": ("replay", "replay"),

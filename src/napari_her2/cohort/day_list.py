@@ -17,6 +17,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.number_words import counted
 from napari_her2.outside import expanded
 from napari_her2.slide.names import slide_name
+from napari_her2.spreadsheets import is_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from napari_her2.slide.reader import Slide
 
 __all__ = ["DayList", "Entry", "NamePatterns", "entries_of", "entries_steps"]
-
-TABLES = frozenset({".csv", ".tsv", ".txt"})
-_WORKBOOKS = frozenset({".xlsx", ".xls", ".ods"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +72,8 @@ def entries_of(
     Parameters
     ----------
     source : path, or sequence of path
-        A folder, with its subfolders or without; a table (CSV, see `napari_her2.cohort.day_sheet`); or files,
-        folders and tables together.
+        A folder, with its subfolders or without; a table (CSV or XLSX, see `napari_her2.cohort.day_sheet`);
+        or files, folders and tables together.
     patterns : NamePatterns, optional
         How the names of H&E and IHC slides look; by default the words in them tell it.
     subfolders : bool
@@ -98,9 +96,7 @@ def entries_of(
     loose: list[Path] = []
     left_out: list[tuple[Path, str]] = []
     for path in (expanded(item) for item in given):
-        if path.suffix.lower() in _WORKBOOKS:
-            raise JobFailed(f"{path.name} is a workbook, which is not read: save its sheet as CSV.")
-        if path.suffix.lower() in TABLES and not path.is_dir():
+        if is_table(path) and not path.is_dir():
             listed += sheet_entries(path)
         elif path.is_dir():
             found = found_slides(path, subfolders=subfolders)

@@ -1,4 +1,4 @@
-"""A table of cases as a day's list: CSV with he and ihc, the manifest of a training among others."""
+"""A table of cases as a day's list: CSV or XLSX with he and ihc, the manifest of a training among others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from napari_her2.errors import JobFailed
 from napari_her2.export.csv_cells import as_given
 from napari_her2.outside import MiB, Reading, expanded, shown
 from napari_her2.slide.names import slide_name
+from napari_her2.spreadsheets import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_TABLES = Reading(limit=16 * MiB, advice="save it as CSV in UTF-8, with the columns case_id, he and ihc")
-_SEPARATORS = ",;\t"
+_TABLES = Reading(
+    limit=16 * MiB, advice="save it as XLSX, or as CSV in UTF-8, with the columns case_id, he and ihc"
+)
 # What people call a column, in lower case.
 _COLUMNS = {
     "name": ("case_id", "case", "id", "name"),
@@ -36,9 +38,10 @@ def sheet_entries(path: Path) -> list[Entry]:
     Parameters
     ----------
     path : Path
-        CSV with a line of columns: he or ihc or both (or slide, for a stain that the colours tell), and, if
-        wished, case_id, mpp, ihc_mpp (µm per level-0 pixel) and regions (GeoJSON); commas, semicolons or tabs
-        between. Other columns (score, fold, split) are passed over. Paths are relative to the table.
+        CSV or XLSX with a line of columns: he or ihc or both (or slide, for a stain that the colours tell),
+        and, if wished, case_id, mpp, ihc_mpp (µm per level-0 pixel) and regions (GeoJSON); commas,
+        semicolons or tabs between. Other columns (score, fold, split) are passed over. Paths are relative to
+        the table.
 
     Returns
     -------
@@ -50,7 +53,7 @@ def sheet_entries(path: Path) -> list[Entry]:
     JobFailed
         If it cannot be read, or has no column of slides.
     """
-    table = _TABLES.table(path, _SEPARATORS)
+    table = read_table(path, _TABLES)
     places = {column.strip().lower(): column for column in reversed(table.columns)}
     columns = {
         field: next((places[name] for name in names if name in places), None)

@@ -11,9 +11,8 @@ import numpy as np
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified
-from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.manifest import STAINS
-from napari_her2_training.cohort.reading import naming_row
+from napari_her2_training.cohort.reading import naming_row, opened
 from napari_her2_training.cohort.tissue import refuse_empty, tissue_to_learn
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def count_slides(
     stage = f"Looking at the {STAINS[stain]} slides"
     for number, case in enumerate(cases):
         yield Progress(stage, number, len(cases), "slides", case.case_id)
-        with naming_row(case, findings), open_slide(case.slide(stain)) as slide:
+        with naming_row(case, findings), opened(case, stain) as slide:
             if identify:
                 yield from identified(slide)
             began = time.perf_counter()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_her2.errors import JobFailed
 from napari_her2.outside import MiB, Reading, expanded, is_regular, shown
+from napari_her2.slide.facts import as_float, plausible_mpp
 from napari_her2_training.classes import SCORE_NAMES, class_mapping
 from napari_her2_training.cohort.contents import NamedSlide, content_faults, holds_dicom, real
 from napari_her2_training.cohort.headless import file_of, headless_rows, table_faults, usual_name
@@ -28,7 +29,7 @@ SPLITS = ("train", "validation", "test")
 CALIBRATION = "calibration"
 """What is neither: it stands behind the sets of scores and the limits of familiarity alone."""
 PARTS = (*SPLITS, CALIBRATION)
-_KNOWN = ("case_id", "he", "ihc", "score", "ish", "fold", "split")
+_KNOWN = ("case_id", "he", "ihc", "score", "ish", "fold", "split", "mpp", "ihc_mpp")
 _MOST_FAULTS = 20
 _MAX_FAULT, _MOST_DIGITS = 400, 6
 _TABLES = Reading(limit=64 * MiB, advice="save the table of cases anew, as CSV in UTF-8 with commas")
@@ -71,6 +72,8 @@ class Case:
     fold : int or None
     split : str or None
         One of `PARTS`.
+    mpp, ihc_mpp : float or None
+        µm per level-0 pixel of the H&E and the IHC slide, in place of what the files say or do not say.
     """
 
     row: int
@@ -81,6 +84,8 @@ class Case:
     ish: str = ""
     fold: int | None = None
     split: str | None = None
+    mpp: float | None = None
+    ihc_mpp: float | None = None
 
     @property
     def where(self) -> str:
@@ -101,6 +106,10 @@ class Case:
                 f"Row {self.row} of the manifest: case {self.case_id} has no {STAINS[stain]} slide."
             )
         return path
+
+    def scale_of(self, path: Path | None) -> float | None:
+        """Return the µm/px that the manifest gives one of its slides; None where the file is asked."""
+        return self.mpp if path == self.he else self.ihc_mpp
 
 
 def class_names(classes: str | ClassMapping) -> tuple[str, ...]:
@@ -123,9 +132,9 @@ def read_manifest(path: Path | str, needed: Sequence[Stain] = ("he",)) -> tuple[
     Parameters
     ----------
     path : Path or str
-        CSV with the columns case_id, he, score and optionally ihc, ish, fold, split; slides relative to
-        its folder. The column of H&E may be absent where IHC alone is needed. Without a header: see
-        `napari_her2_training.cohort.headless`.
+        CSV with the columns case_id, he, score and optionally ihc, ish, fold, split, mpp, ihc_mpp (µm per
+        pixel of slides that say none, as plain pictures); slides relative to its folder. The column of H&E
+        may be absent where IHC alone is needed. Without a header: see `napari_her2_training.cohort.headless`.
     needed : sequence of {"he", "ihc"}
         Stains that every row must have; with none, a row must have one or the other.
 
@@ -228,10 +237,21 @@ def _case(
     if fold is not None and not (fold.isdecimal() and len(fold) <= _MOST_DIGITS):
         report(f"fold {fold!r:.40} is not a whole number")
         fold = None
+    mpp, ihc_mpp = (_scale(values.get(name, ""), name, report) for name in ("mpp", "ihc_mpp"))
     return Case(
         number, case_id, he, ihc, SCORE_NAMES.get(score, "0"), values.get("ish", ""),
-        None if fold is None else int(fold), split,
+        None if fold is None else int(fold), split, mpp, ihc_mpp,
     )  # fmt: skip
+
+
+def _scale(value: str, column: str, report: Callable[[str], None]) -> float | None:
+    if not value:
+        return None
+    given = as_float(value)
+    if given is None or not plausible_mpp((given, given)):
+        report(f"{column} {value!r:.40} is no µm/px of a slide, such as 0.25")
+        return None
+    return given
 
 
 def _slide(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from napari_her2_training.findings import Findings
 
 
+GIVEN_IN_MANIFEST = "given in the manifest"
+
+
 @contextmanager
 def naming_row(case: Case, findings: Findings | None = None) -> Iterator[None]:
     """Let errors of a slide name the row of the manifest that it stands in.
@@ -51,6 +54,18 @@ def naming_row(case: Case, findings: Findings | None = None) -> Iterator[None]:
         raise JobFailed(f"{where}{error}") from error
 
 
+def opened(case: Case, stain: Stain) -> Slide:
+    """Open a slide of a case at the µm/px that the manifest gives, or that of the file.
+
+    Raises
+    ------
+    SlideError
+        It cannot be opened.
+    """
+    path = case.slide(stain)
+    return open_slide(path, mpp=case.scale_of(path), mpp_source=GIVEN_IN_MANIFEST)
+
+
 @contextmanager
 def slide_to_learn(case: Case, stain: Stain) -> Iterator[Slide]:
     """Open a slide of a case; what is read of it counts only once the block was left without an error.
@@ -62,7 +77,7 @@ def slide_to_learn(case: Case, stain: Stain) -> Iterator[Slide]:
     SlideChanged
         It was changed since it was opened.
     """
-    with open_slide(case.slide(stain)) as slide:
+    with opened(case, stain) as slide:
         if not slide.identity.settled:
             # The times of a file that was written just now do not tell of a change: its content does.
             # That of older files is not read for it, since images need a small part of a slide.

@@ -173,12 +173,17 @@ class Scorer:
         signatures: list[Signature] = []
         with ExitStack() as stack:
             he, ihc = (
-                None if path is None else stack.enter_context(open_slide(path)) for path in (first, second)
+                None if path is None else stack.enter_context(open_slide(path, mpp=case.scale_of(path)))
+                for path in (first, second)
             )
             assert he is not None
             yield from identified(he, ihc)
             stack.enter_context(unchanged(he, ihc))
-            further = tuple(FurtherSlide(stack.enter_context(open_slide(path)), of) for path, of in more)
+            scales = {path: row.scale_of(path) for row in rows for path in (row.he, row.ihc)}
+            further = tuple(
+                FurtherSlide(stack.enter_context(open_slide(path, mpp=scales.get(path))), of)
+                for path, of in more
+            )
             for one in further:
                 yield from identified(one.slide)
                 stack.enter_context(unchanged(one.slide))

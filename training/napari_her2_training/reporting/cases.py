@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,12 @@ from napari_her2_training.reporting.plots import as_image, new_axes
 from napari_her2_training.reporting.slides import model_of_fold, row_of, rows_by_case, slides_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.models.bundle import ModelBundle
+    from napari_her2.slide.reader import Slide
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.reporting.evaluation import FinishedRun
 
@@ -141,7 +143,8 @@ def _pictured(
             return without("It is given as features: there is no slide to draw on.")
         if miss.fold not in bundles:
             bundles[miss.fold] = load_bundle(model_of_fold(run, miss.fold))
-        results = yield from _scored(of_rows, bundles[miss.fold], run, device)
+        scales = {path: row.scale_of(path) for row in rows for path in (row.he, row.ihc) if path is not None}
+        results = yield from _scored(of_rows, scales, bundles[miss.fold], run, device)
         result = results[0]
         pictures = tuple(draw_slide(slide, each) for each in results for slide in each.slides)
     except Her2Error as error:
@@ -161,22 +164,33 @@ def _pictured(
 
 
 def _scored(
-    rows: Sequence[tuple[Path, ...]], bundle: ModelBundle, run: FinishedRun, device: str
+    rows: Sequence[tuple[Path, ...]],
+    scales: Mapping[Path, float | None],
+    bundle: ModelBundle,
+    run: FinishedRun,
+    device: str,
 ) -> Generator[Progress, None, list[SlideResult]]:
     """Score the slides of a row, or those of a case as the run did: in one bag, or one after the other."""
     given = [(paths[0], paths[1] if len(paths) > 1 else None) for paths in rows]
-    if run.case_slides != JOINED_BAGS:
-        results = []
-        for first, ihc in given:
-            results.append((yield from score_steps(first, bundle, ihc, device=device)))
-        return results
-    (first, ihc), *others = given
-    stain = STAINS["he"] if bundle.card.stain == PAIR else bundle.card.stain
     further: dict[Path, str] = {}
-    for one, other in others:
-        further |= {path: of for path, of in ((one, stain), (other, STAINS["ihc"])) if path is not None}
-    more = [(path, of, None) for path, of in further.items() if path not in (first, ihc)]
-    return [(yield from score_steps(first, bundle, ihc, further=more, device=device))]
+    if run.case_slides == JOINED_BAGS:
+        stain = STAINS["he"] if bundle.card.stain == PAIR else bundle.card.stain
+        for one, other in given[1:]:
+            further |= {path: of for path, of in ((one, stain), (other, STAINS["ihc"])) if path is not None}
+        given = given[:1]
+    results = []
+    for first, ihc in given:
+        with ExitStack() as stack:
+
+            def at_scale(path: Path, stack: ExitStack = stack) -> Slide:
+                return stack.enter_context(open_slide(path, mpp=scales.get(path)))
+
+            more = [(at_scale(path), of, None) for path, of in further.items() if path not in (first, ihc)]
+            slides = at_scale(first), None if ihc is None else at_scale(ihc)
+            results.append(
+                (yield from score_steps(slides[0], bundle, slides[1], further=more, device=device))
+            )
+    return results
 
 
 def draw_slide(scored: ScoredSlide, result: SlideResult) -> str:

@@ -114,13 +114,19 @@ def report_steps(
 def _scales(run: FinishedRun) -> Generator[Progress, None, dict[str, list[str]]]:
     """Scale of every test slide, by reading: of two slides, of the first, or of the one of the head."""
     cases, paths = rows_by_case(run), {}
+    given: dict[Path, float] = {}
     for reading in run.readings:
-        given = run.of("test", reading)
-        rows = rows_judged(run, next(iter(given.values())), cases, reading) if given else []
+        judged = run.of("test", reading)
+        rows = rows_judged(run, next(iter(judged.values())), cases, reading) if judged else []
         paths[reading] = [
             None if row is None else looked_at(row, run.record["stain"], reading) for row in rows
         ]
-    found = yield from scale_steps([path for of in paths.values() for path in of if path is not None])
+        given |= {
+            path: mpp
+            for row, path in zip(rows, paths[reading], strict=True)
+            if row is not None and path is not None and (mpp := row.scale_of(path)) is not None
+        }
+    found = yield from scale_steps([path for of in paths.values() for path in of if path is not None], given)
     return {reading: [found.get(path, "") if path else "" for path in of] for reading, of in paths.items()}
 
 

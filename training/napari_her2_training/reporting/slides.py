@@ -113,12 +113,16 @@ def looked_at(case: Case, stain: str, reading: str) -> Path | None:
         return None
 
 
-def scale_steps(paths: Sequence[Path]) -> Generator[Progress, None, dict[Path, str]]:
+def scale_steps(
+    paths: Sequence[Path], given: Mapping[Path, float] | None = None
+) -> Generator[Progress, None, dict[Path, str]]:
     """Read the scale of slides from their headers.
 
     Parameters
     ----------
     paths : sequence of Path
+    given : mapping of Path to float, optional
+        µm/px that a manifest gives.
 
     Yields
     ------
@@ -134,7 +138,7 @@ def scale_steps(paths: Sequence[Path]) -> Generator[Progress, None, dict[Path, s
     different = list(dict.fromkeys(path for path in paths if not holds_features(path)))
     for number, path in enumerate(different):
         yield Progress("Reading scales", number, len(different), "slides", path.name)
-        with suppress(Her2Error), open_slide(path) as slide:
+        with suppress(Her2Error), open_slide(path, mpp=(given or {}).get(path)) as slide:
             if slide.mpp is not None:
                 found[path] = scale_in_words(max(slide.mpp))
     return found

@@ -160,13 +160,14 @@ def test_cmyk_and_sixteen_bits_are_refused_in_words(pixels: np.ndarray, tmp_path
             open_slide(tmp_path / name)
 
 
-def test_a_picture_too_large_to_hold_is_refused_before_it_is_decoded(
-    jpeg: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_png_too_large_to_hold_is_refused_before_it_is_decoded(
+    pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    Image.fromarray(pixels).save(tmp_path / "field.png")
     monkeypatch.setattr(image_backend, "MAX_PIXELS", 1000)
     monkeypatch.setattr(image_backend, "_decoded", None)
     with pytest.raises(SlideError, match=r"803 x 611 px, too many.*tiled TIFF"):
-        open_slide(jpeg)
+        open_slide(tmp_path / "field.png")
 
 
 def test_a_closed_picture_lets_go_of_its_pixels(jpeg: Path) -> None:

@@ -132,7 +132,10 @@ _ALL = (
     Method(
         "attention-mil",
         "H&E slide: attention over bags of tiles (Abdulsadig et al., 2024)",
-        ("attention_mil", "attention_mil_pcam", "attention_mil_ihc", "demo_attention_mil"),
+        (
+            *("attention_mil", "attention_mil_pcam", "attention_mil_ihc"),
+            *("herohe_attention_mil", "bcnb_attention_mil", "demo_attention_mil"),
+        ),
         "attention_mil.config:AttentionConfig",
         "attention_mil.run:train_attention_mil",
     ),
@@ -170,21 +173,21 @@ _ALL = (
     Method(
         "low-resolution",
         "IHC slide: one small image of the whole slide (Chauhan et al., 2025)",
-        ("low_resolution", "demo_low_resolution"),
+        ("low_resolution", "her2_ihc_40x_low_resolution", "demo_low_resolution"),
         "low_resolution.config:LowResolutionConfig",
         "low_resolution.run:train_low_resolution",
     ),
     Method(
         "patches",
         "IHC slide: a network on patches, joined to a score of the slide",
-        ("patches", "demo_low_resolution_start"),
+        ("patches", "her2_ihc_40x_patches", "demo_low_resolution_start"),
         "low_resolution.config:PatchArmConfig",
         "low_resolution.run:train_patches",
     ),
     Method(
         "mil",
         "IHC slide: a slide model on frozen features (ABMIL, CLAM, TransMIL, DSMIL)",
-        ("mil",),
+        ("mil", "herohe_mil"),
         "mil.config:MILConfig",
         "mil.run:train_mil",
     ),

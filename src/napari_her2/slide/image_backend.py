@@ -1,6 +1,7 @@
 """Plain pictures, JPEG and PNG, as slides of one level: tissue cores and fields that were exported.
 
-A picture has no tiles to be read one by one, so it is decoded whole when it is opened, and held. It is
+A picture has no tiles to be read one by one, so it is decoded whole when it is opened, and held; a JPEG of
+more pixels than `MAX_PIXELS` is decoded into a file of the cache (`decoded_pictures`). It is
 taken as it is stored: an orientation in its EXIF data is not applied, and the resolution in its header is
 not believed, because it speaks of printing (300 dots an inch would make 85 µm/px, which an overview of a
 slide may well have).
@@ -17,6 +18,7 @@ import imagecodecs
 import simplejpeg  # type: ignore[import-untyped]  # it ships no types
 
 from napari_her2.errors import SlideError
+from napari_her2.slide.decoded_pictures import decoded_jpeg
 from napari_her2.slide.facts import NOT_STATED, SlideFacts
 from napari_her2.slide.sources import BackendTiles
 from napari_her2.slide.tiff_colour import rgb
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from napari_her2.slide.sources import TileSource
 
 MAX_PIXELS = 1 << 27
-"""A picture of more is refused: 134 million pixels take 400 MB, and some times as much in decoding."""
+"""Held in memory: 134 million pixels take 400 MB, and some times as much in decoding."""
+_HEAD_BYTES = 1 << 24
 _TILE_PX = 512
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_HEADER = struct.Struct(">16xIIBB")  # behind magic, length and "IHDR": width, height, bits, kind
@@ -57,12 +60,13 @@ class ImageBackend:
     Raises
     ------
     SlideError
-        It is cut off or damaged, too large to be decoded whole, or neither RGB nor grey with 8 bits.
+        It is cut off or damaged, too large to be decoded, or neither RGB nor grey with 8 bits.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_HEAD_BYTES)
         jpeg = data.startswith(_JPEG_MAGIC)
         self.name = (
             f"simplejpeg {version('simplejpeg')} (plain JPEG)"
@@ -71,8 +75,9 @@ class ImageBackend:
         )
         try:
             head = _jpeg_head(data) if jpeg else _png_head(data)
-            self._check(head)
-            pixels = rgb(_decoded(data, jpeg=jpeg))
+            self._check(head, jpeg=jpeg)
+            large = head.shape[0] * head.shape[1] > MAX_PIXELS
+            pixels = decoded_jpeg(path, head.shape) if large else rgb(_decoded(path.read_bytes(), jpeg=jpeg))
         except (ValueError, RuntimeError, struct.error) as error:
             raise SlideError(
                 f"{path.name} cannot be read ({str(error).rstrip('.') or type(error).__name__}): it is "
@@ -101,14 +106,14 @@ class ImageBackend:
         """Let go of the pixels."""
         self._pixels = None
 
-    def _check(self, head: _Head) -> None:
+    def _check(self, head: _Head, *, jpeg: bool) -> None:
         if not head.readable:
             raise SlideError(
                 f"{self.path.name} is a picture in {head.kind}, whose colours cannot be told for sure: save "
                 f"it as 8-bit RGB first."
             )
         height, width = head.shape
-        if height * width > MAX_PIXELS:
+        if height * width > MAX_PIXELS and not jpeg:
             raise SlideError(
                 f"{self.path.name} has {width:,} x {height:,} px, too many to be decoded whole: save it as "
                 f"a tiled TIFF first."

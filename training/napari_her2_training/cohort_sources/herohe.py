@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from napari_her2_training.cohort_sources.found import Found
     from napari_her2_training.cohort_sources.options import ImportOptions
 
-_PARTS = {"train": "train", "test": "test"}
+_PARTS = ("train", "test")
 _MARKS = ("ground truth", "groundtruth", "gtinfo")
 _WANTED = ("case_id", "score", "result")
 
@@ -74,17 +75,22 @@ def _tables(folder: Path) -> dict[str, Path]:
     for path in paths:
         name = path.stem.casefold()
         if any(mark in name for mark in _MARKS):
-            part = next((part for part in _PARTS if part in name), None)
+            part = next((part for part in _PARTS if _names(name, part)), None)
             if part is not None:
                 found.setdefault(part, path)
     return {part: found[part] for part in _PARTS if part in found}
+
+
+def _names(name: str, part: str) -> bool:
+    """Whether a name has a word that begins with a part: Training, wsi_test, but not latest."""
+    return re.search(rf"(?<![a-z]){part}", name.casefold()) is not None
 
 
 def _slides(folder: Path, part: str, *, alone: bool) -> Path:
     """Return the folder of the slides of a part."""
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     places += [path for place in places[1:] for path in sorted(place.iterdir()) if path.is_dir()][:1000]
-    named = [path for path in places if part in path.name.casefold() and path != folder]
+    named = [path for path in places if _names(path.name, part) and path != folder]
     if named:
         return named[0]
     if alone:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2.outside import expanded, shown
+from napari_her2.outside import expanded, is_regular, shown
 from napari_her2.slide.case_names import case_of, stain_in
 from napari_her2.slide.names import SUFFIXES, slide_name
+from napari_her2_training.cohort.contents import holds_dicom
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -102,7 +103,7 @@ class SlideIndex:
         given = expanded(text.replace("\\", "/"))
         for place in (*places, self.folder):
             path = place / given
-            if "\0" not in text and (path.is_file() or (path.is_dir() and path != place)):
+            if "\0" not in text and (is_regular(path) or holds_dicom(path)):
                 return [path]
         exact = self._by_name.get(given.name.casefold(), [])
         return exact or self._by_key.get(key_of(slide_name(given)), [])

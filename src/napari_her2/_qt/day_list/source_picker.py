@@ -153,7 +153,7 @@ class SourcePicker(QWidget):
             self.take(tuple(map(Path, chosen)))
 
     def _choose_table(self) -> None:
-        kinds = "Tables (*.csv *.tsv *.txt);;All files (*)"
+        kinds = "Tables (*.xlsx *.xlsm *.csv *.tsv *.txt);;All files (*)"
         chosen, _ = QFileDialog.getOpenFileName(self, "Table of cases", self._start(), kinds)
         if chosen:
             self.take((Path(chosen),))

@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+QUICK = """
+[compute]
+device = "cpu"
+[measure]
+resamples = 0
+[doubt]
+familiarity = false
+sets = false
+"""
+
+
 def shortened(name: str, folder: Path, *changes: tuple[str, str]) -> Path:
     """Return one of our configurations with smaller numbers; every change must be one."""
     text = find_config(name).read_text(encoding="utf-8")
@@ -31,7 +42,7 @@ def shortened(name: str, folder: Path, *changes: tuple[str, str]) -> Path:
         assert old in text, old
         text = text.replace(old, new)
     path = folder / f"{name}.toml"
-    path.write_text(f'{text}\n[compute]\ndevice = "cpu"\n', encoding="utf-8")
+    path.write_text(f"{text}{QUICK}", encoding="utf-8")
     return path
 
 
@@ -99,10 +110,11 @@ def test_bci_from_its_folder_to_a_bundle(tmp_path: Path) -> None:
         ('weights = "pretrained"', 'weights = "random"'), ("dim = 16", "dim = 8"),
         ("epochs = 250", "epochs = 1"), ("batch_size = 64", "batch_size = 4"),
     )  # fmt: skip
-    trained("corr-a-net", network, folder, tmp_path / "run")
+    network = trained("corr-a-net", network, folder, tmp_path / "run")
+    assert network.name == "corr-a-net.safetensors"
     predictor = shortened(
         "predictor", tmp_path, *small, ('"resnext50-32x4d"', '"tinynet-e"'), ("epochs = 100", "epochs = 1"),
-        ("batch_size = 32", "batch_size = 4"),
+        ("batch_size = 32", "batch_size = 4"), ("run/corr-a-net", f"{tmp_path.as_posix()}/run/corr-a-net"),
     )  # fmt: skip
     card = load_model(trained("predictor", predictor, folder, tmp_path / "predictor")).card
     assert (card.name, card.stain) == ("corr-a-net-predictor", "H&E")

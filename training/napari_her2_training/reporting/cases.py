@@ -182,8 +182,9 @@ def _scored(
     for first, ihc in given:
         with ExitStack() as stack:
 
-            def at_scale(path: Path, stack: ExitStack = stack) -> Slide:
-                return stack.enter_context(open_slide(path, mpp=scales.get(path)))
+            def at_scale(path: Path, stack: ExitStack = stack) -> Slide | Path:
+                mpp = scales.get(path)
+                return path if mpp is None else stack.enter_context(open_slide(path, mpp=mpp))
 
             more = [(at_scale(path), of, None) for path, of in further.items() if path not in (first, ihc)]
             slides = at_scale(first), None if ihc is None else at_scale(ihc)

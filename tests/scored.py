@@ -162,6 +162,23 @@ def with_doubt(
     return replace(result, slides=slides, doubt=doubt, label=label, reason=why, abstained=doubt.withheld)
 
 
+def with_smooth(result: SlideResult) -> SlideResult:
+    """The same result with smoother maps of attention and evidence, twice as fine: half of each value."""
+
+    def of_slide(scored: ScoredSlide) -> ScoredSlide:
+        smooth = []
+        for of in scored.maps:
+            if of.kind in ("attention", "evidence"):
+                fine, info = of.grid.finer(2), replace(of.info, layer_name=f"{of.info.layer_name}, smooth")
+                values = np.full(fine.shape, np.nan, np.float32)
+                rows, cols = 2 * of.grid.shape[0], 2 * of.grid.shape[1]
+                values[:rows, :cols] = np.kron(of.values, np.full((2, 2), 0.5, np.float32))
+                smooth.append(replace(of, info=replace(info, ranking=None), values=values, grid=fine))
+        return replace(scored, smooth=tuple(smooth))
+
+    return replace(result, slides=tuple(map(of_slide, result.slides)))
+
+
 def with_names(result: SlideResult, slide: str, classes: str) -> SlideResult:
     """The same result of slides, and with classes, of another name; classes get a number at their end."""
     named = {name: f"{classes}{number}" for number, name in enumerate(result.classes)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import resource
 import shutil
@@ -160,10 +162,18 @@ def test_every_part_of_the_key_counts():
         "encoder": "other",
         "precision": "cuda bfloat16",
         "reader": "reader 2",
+        "shift": (0.5, 0.0),
     }
     assert others.keys() == values.keys()
     digests = {CacheKey(**(values | {name: other})).digest for name, other in others.items()}
     assert len(digests | {key.digest}) == len(others) + 1
+
+
+def test_tiles_side_by_side_keep_the_key_that_they_always_had():
+    # Of the values that the class had before grids could be shifted; older stores stay of use.
+    before = {name: getattr(make_key(), name) for name in CacheKey.__slots__ if name != "shift"}
+    written = json.dumps({"key": 2, **before}, sort_keys=True)
+    assert make_key().digest == hashlib.sha256(written.encode()).hexdigest()
 
 
 def test_a_store_that_is_opened_counts_as_used():

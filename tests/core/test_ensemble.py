@@ -50,6 +50,18 @@ def test_evidence_stays_additive() -> None:
     torch.testing.assert_close(output.evidence.mean(dim=0) + bias, output.logits)
 
 
+def test_tiles_beside_a_bag_are_weighed_by_each_member() -> None:
+    together = MILEnsemble(members()).eval()
+    together.temperatures.copy_(torch.tensor([[0.5], [1.0], [3.0]]))
+    bag = torch.randn(30, 12)
+    tiles, whole = together.tiles(bag), together(bag)
+    beside = together.beside(tiles, [part[4:7] for part in tiles])
+    torch.testing.assert_close(beside.logits, whole.logits)
+    torch.testing.assert_close(beside.attention, whole.attention[4:7])
+    torch.testing.assert_close(beside.evidence, whole.evidence[4:7])
+    assert not beside.apart
+
+
 def test_padding_changes_nothing() -> None:
     together = MILEnsemble([ABMIL(features=12, widths=(8,), hidden=4, classes=3).eval() for _ in range(2)])
     bag = torch.randn(9, 12)

@@ -74,3 +74,33 @@ def test_paint_puts_values_at_their_tiles_and_nan_elsewhere() -> None:
 def test_a_grid_without_a_size_is_refused() -> None:
     with pytest.raises(SlideError, match="positive µm/px"):
         TileGrid((300, 300), (1.0, 1.0), tile_px=0, mpp=1.0)
+
+
+@given(grids, st.floats(0, 0.99), st.floats(0, 0.99), st.data())
+def test_a_shifted_tile_lies_its_shift_away(
+    grid: TileGrid, down: float, right: float, data: st.DataObject
+) -> None:
+    moved = grid.shifted((down, right))
+    rows, cols = moved.shape
+    assert all(own - 1 <= other <= own for own, other in zip(grid.shape, moved.shape, strict=True))
+    if rows == 0 or cols == 0 or min(grid.tile_px0) < 2:
+        return
+    index = np.array([[data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, cols - 1))]])
+    exact = (index[0] + np.array([down, right])) * grid.tile_px0
+    assert np.abs(moved.origins_px0(index)[0] - exact).max() <= 0.5 + 1e-6
+    assert np.all(exact + grid.tile_px0 <= np.array(grid.slide_shape_px0) + 0.01)
+    np.testing.assert_allclose(moved.centres_px0(index)[0], exact + np.array(grid.tile_px0) / 2)
+    np.testing.assert_allclose(
+        moved.centres_um(index)[0], (index[0] + [down + 0.5, right + 0.5]) * grid.tile_um
+    )
+    np.testing.assert_allclose(moved.edges_px0(0)[index[0, 0]], exact[0])
+    np.testing.assert_array_equal(moved.index_of_px0(moved.centres_px0(index)), index)
+    edge = np.array(moved.layer_translate) - np.array(moved.layer_scale) / 2
+    expected = np.array([down, right]) * grid.tile_um - np.array(grid.slide_mpp) / 2
+    np.testing.assert_allclose(edge, expected, rtol=1e-9, atol=1e-9 * grid.tile_um)
+
+
+@pytest.mark.parametrize("shift", [(1.0, 0.0), (0.0, -0.1), (float("nan"), 0.0)])
+def test_a_grid_that_begins_elsewhere_is_refused(shift: tuple[float, float]) -> None:
+    with pytest.raises(SlideError, match="within the first tile"):
+        TileGrid((100, 100), (0.5, 0.5), 10, 0.5, shift)

@@ -224,6 +224,35 @@ def test_shapes_are_known_without_memory(name):
     assert {key: value.shape for key, value in wanted.items()} == {k: v.shape for k, v in given.items()}
 
 
+def test_tiles_beside_a_bag_that_are_in_it_come_out_as_they_did(head, bag, name):
+    tiles, whole = head.tiles(bag), head(bag)
+    rows = slice(None) if name in IN_ORDER else [11, 2, 5]  # one by itself, or the very bag
+    beside = head.beside(tiles, [part[rows] for part in tiles])
+    assert beside.apart == (name in IN_ORDER)
+    torch.testing.assert_close(beside.logits, whole.logits)
+    for field in ("scores", "attention", "evidence", "votes"):
+        own, other = getattr(beside, field), getattr(whole, field)
+        assert (own is None) == (other is None)
+        if own is not None:
+            torch.testing.assert_close(own, other[rows])
+
+
+def test_tiles_beside_a_bag_change_nothing_of_each_other(head, bag, name):
+    if name in IN_ORDER:
+        pytest.skip("its tiles attend to each other")
+    tiles = head.tiles(bag[:9])
+    alone, many = (head.beside(tiles, head.tiles(others)) for others in (bag[9:10], bag[9:]))
+    torch.testing.assert_close(alone.attention, many.attention[:1])
+    torch.testing.assert_close(alone.logits, many.logits)
+
+
+@pytest.mark.parametrize("name", IN_ORDER, indirect=True)
+def test_a_bag_of_its_own_has_the_mean_weight_of_the_other(head, bag):
+    other = head.beside(head.tiles(bag[:9]), head.tiles(bag))
+    assert other.attention.mean().item() == pytest.approx(1 / 9)
+    torch.testing.assert_close(other.attention / other.attention.sum(), head(bag).attention)
+
+
 @pytest.mark.parametrize("features", [1, 7, 40])
 def test_features_of_any_length(name, features):
     bag = torch.from_numpy(np.random.default_rng(1).normal(size=(6, features)))

@@ -13,7 +13,7 @@ from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.regions import add_region_layer
 from napari_her2._napari.session import Session, session_of
 from napari_her2._napari.tags import tag_of
-from scored import make_field_result, make_image_result, make_pair, make_result, make_slide
+from scored import make_field_result, make_image_result, make_pair, make_result, make_slide, with_smooth
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -56,6 +56,21 @@ def test_the_status_shows_the_values_of_the_tile_under_the_cursor() -> None:
     assert "tile 13: attention percentile: 13.5" in status_at(viewer, 30, 5)
     viewer.layers.selection.active = viewer.add_image(np.zeros((50, 50)), name="someone else's")
     assert "tile" not in status_at(viewer, 5, 5)
+
+
+def test_the_status_shows_smoother_maps_that_are_visible() -> None:
+    slide = make_slide()
+    viewer, session, _ = show(with_smooth(make_result(slide)), slide)
+    status = status_at(viewer, 190, 290)
+    assert "tile 96: attention percentile: 100, attention weight: 0.02" in status  # the tile itself
+    assert status.endswith(" · smooth attention percentile: 50.0")
+    overlays = session.overlays(slide.slide_id)
+    overlays.show_only("evidence")
+    assert status_at(viewer, 190, 290).endswith(" · smooth evidence 2+: 3")
+    overlays.set_class("evidence", "3+")
+    assert status_at(viewer, 190, 290).endswith(" · smooth evidence 3+: 4")
+    overlays.layer("evidence").visible = False
+    assert "smooth" not in status_at(viewer, 190, 290)
 
 
 def test_the_values_follow_a_slide_that_is_moved_and_end_with_its_layer_of_values() -> None:

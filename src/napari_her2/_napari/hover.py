@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-_TILE, _CELL, _QUALITY = " · tile ", " · cell ", " · "
+_TILE, _CELL, _FURTHER = " · tile ", " · cell ", " · "
 
 
 def show_values(
     viewer: ViewerModel,
     tiles: Mapping[str, Labels | None],
     cell_words: Callable[[str], str],
-    quality_words: Callable[[str], str],
+    further_words: Callable[[str], Sequence[str]],
 ) -> None:
     """Add what is under the cursor to the status, where a slide or a map is active: the cell, or the tile.
 
@@ -38,8 +38,8 @@ def show_values(
         that is active is meant.
     cell_words : callable
         What the cell of a slide under the cursor is like; empty where there is none, or cells are not shown.
-    quality_words : callable
-        What is wrong with the tile of a slide under the cursor; empty where nothing is, or it is not shown.
+    further_words : callable
+        What else is shown of the place under the cursor: values of smoother maps, what is wrong with a tile.
     """
     status, active = viewer.status, viewer.layers.selection.active
     tag = tag_of(active) if active is not None else None
@@ -54,8 +54,7 @@ def show_values(
         if not words and of_tiles is not None:
             words, before = tile_in_words(of_tiles, viewer.cursor.position), _TILE
         parts = [f"{before}{words}"] if words else []
-        if poor := quality_words(slide_id):
-            parts.append(f"{_QUALITY}{poor}")
+        parts += [f"{_FURTHER}{further}" for further in further_words(slide_id)]
         if parts:
             viewer.status = {**status, "coordinates": f"{coordinates}{''.join(parts)}"}
             return

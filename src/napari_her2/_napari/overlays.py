@@ -22,11 +22,11 @@ from napari_her2._napari.placement import place_of
 from napari_her2._napari.tags import OverlayTag, shows, tag_of
 from napari_her2._napari.turns import at_once
 from napari_her2.explain.geometries import TILES, TOP_TILES
-from napari_her2.explain.overlays import LastingDrawing
+from napari_her2.explain.overlays import Column, LastingDrawing
 from napari_her2.explain.unfamiliar import UNFAMILIAR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
@@ -165,6 +165,25 @@ class OverlaySet:
     def layer(self, kind: str) -> Layer | None:
         """Return the layer of an overlay, None where the user removed it or there was nothing to show."""
         return next((layer for layer in self.layers() if shows(layer, kind, self.slide_id)), None)
+
+    def smooth_words(self, position: Sequence[float]) -> str:
+        """Return the values of the smoother maps that are visible at a place; empty where there is none.
+
+        Parameters
+        ----------
+        position : sequence of float
+            World.
+        """
+        smooth, found = self.result.slides[0].smooth, []
+        for layer in self.layers() if smooth else ():
+            info = _info_of(layer)
+            if info is None or not layer.visible or info.kind not in self.overlays:
+                continue
+            drawing = chosen_drawing(self.overlays[info.kind], self.result, self.look)
+            value = layer.get_value(position, world=True) if drawing in smooth else None
+            if value is not None and np.isfinite(value):
+                found.append(_value_in_words(drawing, float(value), self.result))
+        return f"smooth {', '.join(found)}" if found else ""
 
     def set_visible(self, kind: str, visible: bool) -> None:
         """Show or hide one overlay, as the user asks for it: then it is shown at every zoom."""
@@ -334,6 +353,9 @@ class OverlaySet:
                 layer.data = (values, options["shape_type"]) if kind == "shapes" else values
             if "features" in options:
                 layer.features = options["features"]
+        for place in ("scale", "translate"):  # of a smoother map, in place of one of tiles, or back
+            if place in options and not np.allclose(getattr(layer, place), options[place]):
+                setattr(layer, place, options[place])
         if drawing.info.is_map:
             if before is None or (before.colours, before.categories) != (
                 drawing.info.colours,
@@ -347,6 +369,14 @@ class OverlaySet:
             layer.name = options["name"]
         layer.metadata = {**layer.metadata, **options["metadata"]}
         self._show_colorbar(layer)
+
+
+def _value_in_words(drawing: Drawing, value: float, result: SlideResult) -> str:
+    """Word a value of a map as it is worded of tiles: "attention percentile: 93.1"."""
+    info, named = drawing.info, result.named
+    column = info.hover or Column(info.unit, significant=3)
+    name = column.name.format(class_name=named(drawing.class_name or ""))
+    return f"{name}: {named(info.categories[int(value)]) if info.categories else column.text(value)}"
 
 
 def _same(shown: Any, values: Any) -> bool:  # noqa: ANN401 - whatever layers hold

@@ -174,10 +174,13 @@ class ShownResults:
 
         tiles = {slide_id: shown.layer(TILES.kind) for slide_id, shown in self._sets.items()}
 
-        def quality(slide_id: str) -> str:
-            return quality_words(viewer, slide_id, self._sets[slide_id].result.slides[0].quality)
+        def further(slide_id: str) -> list[str]:
+            shown = self._sets[slide_id]
+            poor = quality_words(viewer, slide_id, shown.result.slides[0].quality)
+            smooth = shown.smooth_words(viewer.cursor.position)
+            return [found for found in (smooth, poor) if found]
 
-        show_values(viewer, tiles, words, quality)
+        show_values(viewer, tiles, words, further)
 
     def _layers_of(self, result: SlideResult) -> dict[str, Image]:
         """Layers of the slides of a result that are open."""

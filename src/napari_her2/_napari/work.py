@@ -57,6 +57,7 @@ def scoring(
     demands: Demands,
     calibration: str = "",
     leave_out_poor: bool | None = None,
+    overlap: float = 0.0,
     kept: list[KeptScoring] | None = None,
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, as the dock asks for it."""
@@ -80,6 +81,7 @@ def scoring(
         coverage=demands.coverage,
         min_familiarity=demands.min_familiarity,
         leave_out_poor=leave_out_poor,
+        overlap=overlap,
         quality_limits=settings.quality_limits,
         kept=kept,
         **chosen,

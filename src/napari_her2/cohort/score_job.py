@@ -222,6 +222,8 @@ class ScoreJob:
         if chosen.leaves_out_poor(bundle.card):  # likewise
             options["leave_out_poor"] = True
             options["quality_limits"] = json.dumps(chosen.quality_limits.values(), sort_keys=True)
+        if chosen.overlap:  # likewise
+            options["overlap"] = chosen.overlap
         if chosen.of_cells:
             options |= {"calibration": chosen.calibration, "gain": chosen.gain}
             options["rules"] = json.dumps(rules_values(chosen.cell_rules()), sort_keys=True)

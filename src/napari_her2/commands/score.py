@@ -22,9 +22,11 @@ from napari_her2.commands.info import BACKEND_HELP, MPP_HELP
 from napari_her2.commands.shares import (
     COVERAGE_HELP,
     MIN_FAMILIARITY_HELP,
+    OVERLAP_HELP,
     SHOW_WITHHELD_HELP,
     coverage_of,
     least_familiarity_of,
+    overlap_of,
 )
 from napari_her2.models.answer_sets import COVERAGE
 from napari_her2.models.case_slides import WAYS
@@ -123,6 +125,7 @@ def score(
         Path | None,
         typer.Option(help="TOML with limits of quality, such as most_blur_um = 1.5.", metavar="FILE.toml"),
     ] = None,
+    overlap: Annotated[float, typer.Option(parser=overlap_of, metavar="SHARE", help=OVERLAP_HELP)] = 0.0,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Tiles computed together; by default what suits the device.")
     ] = None,
@@ -172,6 +175,7 @@ def score(
         "calibration": calibration,
         "rules": _rules(rules),
         "leave_out_poor": leave_out_poor,
+        "overlap": overlap,
         **_limits(quality_limits),
     }
     tls = given_tls(scheduler, tls_ca, tls_cert, tls_key)

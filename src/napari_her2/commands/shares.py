@@ -6,6 +6,7 @@ import math
 
 import typer
 
+from napari_her2.inference.options import OVERLAPS
 from napari_her2.models.answer_sets import COVERAGES
 
 COVERAGE_HELP = (
@@ -19,6 +20,11 @@ MIN_FAMILIARITY_HELP = (
 SHOW_WITHHELD_HELP = (
     "Write and print answers that are withheld because the slide is unlike what the model learnt from, "
     "marked as such."
+)
+
+OVERLAP_HELP = (
+    "Smoother maps, from tiles that overlap by 0.5 of their side (about 4 times as many are computed) or by "
+    "0.75 (about 16 times); the score stays the same. Models that score no tiles say that they ignore it."
 )
 
 
@@ -50,6 +56,15 @@ def coverage_of(given: str) -> float:
             f"a coverage is a number from {low:g} to {high:g}, or from {low:.0%} to {high:.0%}, and "
             f"{given!r} is not."
         )
+    return value
+
+
+def overlap_of(given: str) -> float:
+    """Read by how much tiles overlap for smoother maps; `typer.BadParameter` for what there is not."""
+    value = _number(str(given))
+    if value not in OVERLAPS:
+        each = ", ".join(f"{share:g}" for share in OVERLAPS)
+        raise typer.BadParameter(f"tiles overlap by one of {each} of their side, and {given!r} is none.")
     return value
 
 

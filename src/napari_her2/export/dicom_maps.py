@@ -66,7 +66,7 @@ def write_dicom(result: SlideResult, folder: Path) -> tuple[Path, ...]:
     written: list[Path] = []
     for number, (scored, source) in enumerate(zip(seen.slides, sources, strict=True)):
         own = folder if not number else folder / scored.stain
-        maps = [of for of in scored.maps if of.holds_any and of.info.layer_name]
+        maps = [of for of in scored.shown_maps if of.holds_any and of.info.layer_name]
         for at, tile_map in enumerate(maps, start=1):
             name = re.sub(r"[^\w+-]+", "_", tile_map.name)
             written.append(_save(_parametric_map(tile_map, source, seen, at), own / f"{name}.dcm"))

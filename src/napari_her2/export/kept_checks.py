@@ -59,7 +59,7 @@ def _wrong(result: SlideResult) -> Iterator[str]:
 def _wrong_slide(slide: ScoredSlide, classes: int) -> Iterator[str]:
     table, tiles = slide.table, len(slide.table.index)
     yield from _wrong_grid(slide.grid)
-    for of in slide.maps:
+    for of in (*slide.maps, *slide.smooth):
         yield from _wrong_map(of)
     if not _are_tiles(table.index, slide.grid) or not _are_tiles(slide.corrupt, slide.grid):
         yield "a tile lies beside its grid"

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.explain.maps import TileMap
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
 
 NUMBERS_FILE = "maps.ome.tif"
+SMOOTH_FILE = "maps_smooth.ome.tif"
+"""Of maps of overlapping tiles, one pixel a square of them."""
 LONGEST_SIDE_PX = 8192
 """Of a coloured picture: a tile of 48 µm of a slide 25 mm wide has 15 pixels."""
 _TILE_PX = 256
@@ -51,7 +53,8 @@ def write_map_images(result: SlideResult, folder: Path) -> tuple[Path, ...]:
     Returns
     -------
     tuple of Path
-        The files: `NUMBERS_FILE`, and a picture of each map.
+        The files: `NUMBERS_FILE`, `SMOOTH_FILE` where there are smoother maps, and a picture of each map, of
+        the smoother one where there is one.
 
     Raises
     ------
@@ -62,18 +65,21 @@ def write_map_images(result: SlideResult, folder: Path) -> tuple[Path, ...]:
     written: list[Path] = []
     for number, scored in enumerate(seen.slides):
         own = folder if not number else folder / scored.stain
-        maps = _shown_maps(scored)
+        maps, smooth = _with_values(scored.maps), _with_values(scored.smooth)
         if not maps:
             continue
         written.append(_write_numbers(maps, seen, own / NUMBERS_FILE))
-        written += [_write_picture(of, own / f"{_file_name(of)}.ome.tif") for of in maps]
+        if smooth:
+            written.append(_write_numbers(smooth, seen, own / SMOOTH_FILE))
+        pictures = _with_values(scored.shown_maps)
+        written += [_write_picture(of, own / f"{_file_name(of)}.ome.tif") for of in pictures]
     if not written:
         raise JobFailed(f"The result of {result.slide} holds no map: there is nothing to write.")
     return tuple(written)
 
 
-def _shown_maps(scored: ScoredSlide) -> list[TileMap]:
-    return [of for of in scored.maps if of.holds_any and of.info.layer_name]
+def _with_values(maps: Sequence[TileMap]) -> list[TileMap]:
+    return [of for of in maps if of.holds_any and of.info.layer_name]
 
 
 def _file_name(tile_map: TileMap) -> str:

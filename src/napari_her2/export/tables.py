@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2.explain.maps import TileMap
     from napari_her2.export.cells import Writer
     from napari_her2.export.request import Request
     from napari_her2.inference.result import ScoredSlide, SlideResult
@@ -305,16 +306,28 @@ def _write_quality(path: Path, quality: Quality) -> None:
 
 
 def _write_maps(path: Path, result: SlideResult) -> None:
-    """Write the maps as float32 (rows, columns), NaN where nothing was scored, with their place in µm."""
+    """Write the maps as float32 (rows, columns), NaN where nothing was scored, with their place in µm.
+
+    Smoother maps of overlapping tiles, where there are any, stand beside those of the tiles that were scored,
+    as "smooth_" with the name of those, on a grid of their own that begins at the same corner.
+    """
     arrays: dict[str, Any] = {
-        re.sub(r"[^\w+-]+", "_", tile_map.name): tile_map.values
+        _array_name(tile_map): tile_map.values
         for tile_map in result.maps
         if tile_map.grid == result.grid  # quality may have a grid of its own, whose tiles its table places
     }
+    for tile_map in result.slides[0].smooth:
+        arrays[f"smooth_{_array_name(tile_map)}"] = tile_map.values
+        arrays["smooth_cell_um"] = np.float64(tile_map.grid.tile_um)
+        arrays["smooth_cell_px0_yx"] = np.asarray(tile_map.grid.tile_px0)
     arrays["tile_um"] = np.float64(result.grid.tile_um)
     arrays["tile_px0_yx"] = np.asarray(result.grid.tile_px0)
     arrays["slide_mpp_yx"] = np.asarray(result.grid.slide_mpp)
     np.savez_compressed(path, **arrays)
+
+
+def _array_name(tile_map: TileMap) -> str:
+    return re.sub(r"[^\w+-]+", "_", tile_map.name)
 
 
 def _write_png(path: Path, rgb: NDArray[np.uint8]) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_her2.explain.attention import ATTENTION, ATTENTION_RANKS, attention_maps, attention_ranks
-from napari_her2.explain.fields import SCORED_TILES, WEIGHT, WEIGHT_RANKS, field_maps
+from napari_her2.explain.fields import SCORED_TILES
+from napari_her2.explain.findings import Findings, tile_maps
 from napari_her2.explain.geometries import TILES
 from napari_her2.explain.maps import DAMAGED, damage_map, tissue_map
 from napari_her2.explain.quality import quality_map
@@ -141,16 +141,6 @@ def scored_tiles(
         attention as percentiles where there is any, tissue, and damage as maps.
     """
     grid, index = chosen.grid, embeddings.index
-    maps: tuple[TileMap, ...] = ()
-    if probabilities is not None:
-        sure = None if confidence is None else confidence.numpy()
-        maps += field_maps(grid, index, probabilities.numpy(), sure, classes)
-    if output is not None:
-        raw, ranks = (ATTENTION, ATTENTION_RANKS) if probabilities is None else (WEIGHT, WEIGHT_RANKS)
-        maps += (
-            attention_ranks(grid, index, output, ranks),
-            *attention_maps(grid, index, output, classes, raw),
-        )
     table = TileTable(
         index=index,
         origins_px0=grid.origins_px0(index),
@@ -164,7 +154,7 @@ def scored_tiles(
         stain=chosen.stain,
         looks_like=chosen.looks_like,
         table=table,
-        maps=maps,
+        maps=tile_maps(grid, index, Findings(output, probabilities, confidence), classes),
         grid=grid,
         tissue=chosen.tissue,
         share=chosen.share,

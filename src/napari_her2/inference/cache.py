@@ -66,6 +66,8 @@ class CacheKey:
     reader : str
         Name and version of the reader, and version of napari-her2: another decoder or another
         resampling may give other pixels.
+    shift : tuple of float
+        Of the grid; see `napari_her2.slide.grid.TileGrid`.
     """
 
     slide: str
@@ -76,11 +78,14 @@ class CacheKey:
     encoder: str
     precision: str
     reader: str
+    shift: tuple[float, float] = (0.0, 0.0)
 
     @property
     def digest(self) -> str:
         """Name of the store: SHA-256 of the values above, hexadecimal."""
         values = {"key": _KEY_VERSION, **asdict(self)}
+        if not any(self.shift):
+            del values["shift"]  # of which older stores say nothing
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -203,7 +203,9 @@ def embed_steps(
                     f"them."
                 )
             size = batch_size or default_batch(device, grid.tile_px)
-            tiles = slide.tiles(tile_px=grid.tile_px, mpp=grid.mpp, batch_size=size, keep=bag.missing())
+            tiles = slide.tiles(
+                tile_px=grid.tile_px, mpp=grid.mpp, batch_size=size, keep=bag.missing(), shift=grid.shift
+            )
             with closing(_encoded(tiles, runner)) as batches:
                 for batch, features in batches:
                     if store is not None:
@@ -359,4 +361,5 @@ def _cache_key(slide: Slide, grid: TileGrid, encoder: str, runner: EncoderRunner
         encoder=encoder,
         precision=f"{runner.device.torch_device.type} {runner.precision}",
         reader=f"{slide.backend}, napari-her2 {__version__}",
+        shift=grid.shift,
     )

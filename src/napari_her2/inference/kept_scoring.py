@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_her2.explain.maps import TileMap
     from napari_her2.inference.asked import Asked
     from napari_her2.inference.embed import Embeddings
     from napari_her2.inference.result import CaseOf
@@ -126,6 +127,9 @@ class KeptScoring:
         What was asked; whoever scores adds it.
     case : CaseOf or None
         Whose slides these are; likewise.
+    smooth : tuple of tuple of TileMap
+        Smoother maps of each slide, which hold for the regions that were asked and no others; empty where
+        there are none.
     """
 
     terms: Terms
@@ -133,6 +137,7 @@ class KeptScoring:
     slide_ids: tuple[str, ...]
     asked: Asked | None = field(default=None, kw_only=True)
     case: CaseOf | None = field(default=None, kw_only=True)
+    smooth: tuple[tuple[TileMap, ...], ...] = field(default=(), kw_only=True)
 
     def anew(self) -> Terms:
         """Return the terms with a clock of its own."""

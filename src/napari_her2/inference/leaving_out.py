@@ -89,14 +89,19 @@ def without_poor(job: ScoringJob, slide: Slide, chosen: Chosen) -> Generator[Pro
     SlideError
         If no tile is left.
     """
+    left = yield from good_tiles(job, slide, chosen)
+    if left.quality is not None and not left.keep.any():
+        raise nothing_left(slide, left.quality)
+    return left
+
+
+def good_tiles(job: ScoringJob, slide: Slide, chosen: Chosen) -> Generator[Progress, None, Chosen]:
+    """Leave poor tiles out as `without_poor` does, though no tile is left."""
     if not job.options.leaves_out_poor(job.card):
         return chosen
     limits = job.options.quality_limits
     found = yield from looking_at_quality(slide, chosen.grid, chosen.tissue, limits, chosen.keep)
-    left = _left_out(chosen, replace(found, left_out=True), job.card)
-    if left.quality is not None and not left.keep.any():
-        raise nothing_left(slide, left.quality)
-    return left
+    return _left_out(chosen, replace(found, left_out=True), job.card)
 
 
 def without_known(chosen: Chosen, known: Quality | None, card: ModelCard) -> Chosen:

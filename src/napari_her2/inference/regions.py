@@ -132,10 +132,11 @@ def tiles_inside(
     (rows, columns) bool
     """
     if among is None:
-        return inside_mask(regions, grid.shape, grid.tile_px0)
+        edges = grid.edges_px0(0), grid.edges_px0(1)
+        return inside_mask(regions, grid.shape, grid.tile_px0, (float(edges[0][0]), float(edges[1][0])))
     inside = np.zeros(among.shape, np.bool_)
     rows, columns = np.nonzero(among)
-    y, x = ((of + 0.5) * pitch for of, pitch in zip((rows, columns), grid.tile_px0, strict=True))
+    y, x = grid.centres_px0(np.stack([rows, columns], axis=1)).T
     inside[rows, columns] = shapely.contains_xy(joined(regions), x, y)
     return inside
 

@@ -154,6 +154,9 @@ class ScoredSlide:
         Where several slides are one bag: the probabilities that the model gives this one by itself.
     bounds_px0 : tuple of float
         (y, x) of the level-0 pixel that QuPath counts from; see `napari_her2.slide.frame.SlideFrame`.
+    smooth : tuple of TileMap
+        Of overlapping tiles, each shown in place of that of ``maps`` of its kind, class and scale; empty
+        unless they were asked for. See `napari_her2.explain.smooth`.
     """
 
     name: str
@@ -179,6 +182,13 @@ class ScoredSlide:
     quality: Quality | None = None
     alone: Mapping[str, float] = field(default_factory=dict)
     bounds_px0: tuple[float, float] = (0.0, 0.0)
+    smooth: tuple[TileMap, ...] = ()
+
+    @property
+    def shown_maps(self) -> tuple[TileMap, ...]:
+        """The maps as they are looked at: where there is a smoother one, that."""
+        smooth = {(of.kind, of.class_name, of.info.scale): of for of in self.smooth}
+        return tuple(smooth.get((of.kind, of.class_name, of.info.scale), of) for of in self.maps)
 
     @property
     def ranks(self) -> TileMap | None:
@@ -188,7 +198,7 @@ class ScoredSlide:
     @property
     def overlays(self) -> tuple[Overlay, ...]:
         """Everything that can be laid over the slide, in the order in which it is offered."""
-        drawings: list[Drawing] = [of for of in self.maps if of.info.is_map or of.holds_any]
+        drawings: list[Drawing] = [of for of in self.shown_maps if of.info.is_map or of.holds_any]
         drawings += [*self.extras, *images_seen(self.thumbnails)]
         if self.ranks is not None and len(self.table):
             drawings.append(frames_of(self.ranks, self.table.index))

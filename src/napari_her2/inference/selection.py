@@ -124,6 +124,34 @@ def tissue_tiles(slide: Slide, card: ModelCard, options: ScoringOptions, *, stai
     return Chosen(grid, keep, tissue, tissue.fraction(grid), stain, seen, None, warnings)
 
 
+def shifted(
+    whole: Chosen, shift: tuple[float, float], regions: Regions | None, least_tissue: float
+) -> Chosen:
+    """Choose among shifted tiles by the same rules.
+
+    Parameters
+    ----------
+    whole : Chosen
+        From `tissue_tiles`.
+    shift : tuple of float
+        (y, x), in sides of a tile.
+    regions : Regions or None
+        As of `limited`.
+    least_tissue : float
+        Share of a tile that must be tissue.
+
+    Returns
+    -------
+    Chosen
+        It may hold no tile: of the tissue in a narrow region, or at the edge of the slide.
+    """
+    grid = whole.grid.shifted(shift)
+    keep = whole.tissue.keep(grid, least_tissue)
+    if regions is not None:
+        keep = tiles_inside(as_regions(regions), grid, keep)
+    return replace(whole, grid=grid, keep=keep, share=whole.tissue.fraction(grid))
+
+
 def limited(chosen: Chosen, regions: Regions | None) -> Chosen:
     """Limit tiles to those whose centre lies inside regions, and in nothing that is excluded.
 

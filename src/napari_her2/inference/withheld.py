@@ -44,6 +44,7 @@ def _without_answer(scored: ScoredSlide) -> ScoredSlide:
         alone={},
         table=replace(scored.table, evidence=None, probabilities=None),
         maps=tuple(of for of in scored.maps if _of_no_class(of)),
+        smooth=tuple(of for of in scored.smooth if _of_no_class(of)),
         extras=tuple(of for of in scored.extras if of.class_name is None and not of.info.of_classes),
     )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_her2.explain.findings import Findings
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
@@ -51,6 +52,7 @@ class CorrANetMethod(TileMethod):
     architectures = ("FieldModel",)
     explanations = frozenset({"tile gallery", "region Grad-CAM", "faithfulness", "representation"})
     stage = "Scoring tiles"
+    no_overlap = ""
 
     def explains(self, card: ModelCard) -> frozenset[Explanation]:
         """As the method does; a model that takes the pixels themselves makes no representation to show."""
@@ -98,25 +100,18 @@ class CorrANetMethod(TileMethod):
 
     def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
         """Join the fields, weighted by the confidence in each; see `TileMethod.join`."""
-        import torch
-
         from napari_her2.explain.fields import REGION_CAM
         from napari_her2.explain.geometries import OnRequest
         from napari_her2.inference.assemble import Answer, scored_tiles
-        from napari_her2.inference.head import refuse_nonsense
         from napari_her2.models.aggregator import MILOutput
         from napari_her2.models.field_model import join_fields
 
         (slide,) = read
-        numbers = torch.from_numpy(slide.numbers[0])
-        refuse_nonsense(terms.card, numbers)
-        classes = len(terms.card.classes)
-        probabilities = torch.softmax(numbers[:, :classes], dim=1)
-        confidence = torch.sigmoid(numbers[:, -1]) if _confident(terms.card) else None
+        probabilities, confidence, confidence_logits = _of_fields(terms, slide)
         weights, joined = join_fields(probabilities, confidence)
         weighed = None  # tiles that all count alike have no weights to show
         if confidence is not None:
-            weighed = MILOutput(joined.log(), scores=numbers[:, -1], attention=weights.float())
+            weighed = MILOutput(joined.log(), scores=confidence_logits, attention=weights.float())
         scored = scored_tiles(
             slide.slide,
             slide.chosen,
@@ -132,6 +127,34 @@ class CorrANetMethod(TileMethod):
             return answer
         trust = trust_shares(confidence.numpy())
         return replace(answer, doubt=_doubt(confidence), rule=RULE, trust=trust)
+
+    def beside(self, terms: Terms, read: Sequence[ReadSlide], other: ReadSlide) -> Findings:
+        """Score other fields, weighted as those that were joined; see `TileMethod.beside`."""
+        from napari_her2.explain.findings import Findings
+        from napari_her2.models.aggregator import MILOutput
+        from napari_her2.models.field_model import field_weights, join_fields
+
+        (slide,) = read
+        own, trusted, _ = _of_fields(terms, slide)
+        probabilities, confidence, logits = _of_fields(terms, other)
+        if confidence is None or trusted is None:
+            return Findings(probabilities=probabilities)
+        joined = join_fields(own, trusted)[1].log()
+        weights = field_weights(confidence, trusted).float()
+        return Findings(MILOutput(joined, scores=logits, attention=weights), probabilities, confidence)
+
+
+def _of_fields(terms: Terms, read: ReadSlide) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Probabilities (N, C) of fields, the confidence in each (N,) where there is one, and its logits (N,)."""
+    import torch
+
+    from napari_her2.inference.head import refuse_nonsense
+
+    numbers = torch.from_numpy(read.numbers[0])
+    refuse_nonsense(terms.card, numbers)
+    probabilities = torch.softmax(numbers[:, : len(terms.card.classes)], dim=1)
+    confidence = torch.sigmoid(numbers[:, -1]) if _confident(terms.card) else None
+    return probabilities, confidence, numbers[:, -1]
 
 
 def _numbers(card: ModelCard) -> int:

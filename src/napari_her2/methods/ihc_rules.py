@@ -43,6 +43,7 @@ class IHCRulesMethod(Method):
     stains = ("IHC",)
     needs_weights = False
     explanations = frozenset({"cells"})
+    no_overlap = "counts cells, each of which lies in one tile"
 
     def own_card(self) -> ModelCard:
         """Return its card; see `Method.own_card`."""

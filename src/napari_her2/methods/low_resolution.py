@@ -40,6 +40,7 @@ class LowResolutionMethod(Method):
     takes = "image"
     architectures = ("LowResolution",)
     explanations = frozenset({"images seen"})
+    no_overlap = "sees all tissue in images, of which no tiles are cut that could overlap"
 
     def sees(self, card: ModelCard) -> str:
         """Name the images; see `Method.sees`."""

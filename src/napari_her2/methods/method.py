@@ -77,6 +77,9 @@ class Method(ABC):
         Of the slides that it takes; `PAIR` where it takes both slides of a case, or either.
     architectures : tuple of str
         Keys of `napari_her2.models.architectures.ARCHITECTURES`: the heads of its bundles.
+    no_overlap : str
+        Why its maps cannot be made smoother by overlapping tiles, behind the name of a model: "sees ...";
+        empty where they can.
     needs_weights : bool
         Whether it needs a bundle; a method without one has a card of its own (`own_card`).
     explanations : frozenset of str
@@ -93,6 +96,7 @@ class Method(ABC):
     takes: ClassVar[Takes]
     stains: ClassVar[tuple[str, ...]] = ("H&E", "IHC")
     architectures: ClassVar[tuple[str, ...]] = ()
+    no_overlap: ClassVar[str] = "does not make its maps from tiles by themselves"
     needs_weights: ClassVar[bool] = True
     explanations: ClassVar[frozenset[Explanation]] = frozenset()
     drawings: ClassVar[tuple[type[Any], ...]] = ()

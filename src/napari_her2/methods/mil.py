@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_her2.explain.findings import Findings
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.terms import Terms
@@ -28,6 +29,7 @@ class BagMethod(TileMethod):
 
     explanations = frozenset({"tile gallery"})
     joins_bags = True
+    no_overlap = ""
 
     def numbers(self, terms: Terms, read: ReadSlide) -> tuple[NDArray[np.floating], ...]:
         """Let the head look at each tile; see `TileMethod.numbers`."""
@@ -68,6 +70,24 @@ class BagMethod(TileMethod):
             ]
         members = {} if output.members is None else {SLIDE: output.members}
         return Answer(output.logits, tuple(scored), spread=spread, members=members)
+
+    def beside(self, terms: Terms, read: Sequence[ReadSlide], other: ReadSlide) -> Findings:
+        """Weigh other tiles against the bag, by its head; see `TileMethod.beside`."""
+        import torch
+
+        from napari_her2.explain.findings import Findings
+        from napari_her2.inference.bags import one_bag
+        from napari_her2.inference.head import refuse_nonsense, run_head
+
+        bag = one_bag([[torch.from_numpy(part) for part in of.numbers] for of in read])
+        tiles = [torch.from_numpy(part) for part in other.numbers]
+
+        def weighed(head: SlideAggregator, place: torch.device) -> MILOutput:
+            return head.beside([part.to(place) for part in bag], [part.to(place) for part in tiles])
+
+        output = run_head(terms.bundle, terms.device, weighed)
+        refuse_nonsense(terms.card, output.attention)
+        return Findings(output)
 
 
 def _logits_of(tiles: Sequence[Tensor], head: SlideAggregator, place: torch.device) -> MILOutput:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_her2.explain.findings import Findings
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
@@ -44,6 +45,7 @@ class PatchMethod(TileMethod):
     takes = "patches"
     architectures = ("PatchConvNeXt",)
     stage = "Scoring tiles"
+    no_overlap = ""
 
     def encoder(self, job: ScoringJob) -> Generator[Progress, None, tuple[TileEncoder, tuple[str, ...]]]:
         """Make the scorer of patches; see `TileMethod.encoder`."""
@@ -76,17 +78,12 @@ class PatchMethod(TileMethod):
 
     def join(self, terms: Terms, read: Sequence[ReadSlide]) -> Answer:
         """Join the patches by the rule of the model; see `TileMethod.join`."""
-        import torch
-
         from napari_her2.inference.assemble import Answer, scored_tiles
-        from napari_her2.inference.head import refuse_nonsense
         from napari_her2.models.patch_classifier import FUSIONS
 
         (slide,) = read
         fusion = cast("PatchConvNeXt", terms.bundle.head).fusion
-        logits = torch.from_numpy(slide.numbers[0])
-        refuse_nonsense(terms.card, logits)
-        probabilities = torch.softmax(logits, dim=1)
+        probabilities = _probabilities(terms, slide)
         joined = fused(probabilities, fusion)
         scored = scored_tiles(
             slide.slide, slide.chosen, slide.embeddings, terms.card.classes, probabilities=probabilities
@@ -98,6 +95,22 @@ class PatchMethod(TileMethod):
             doubt=split_vote(joined, terms.card.classes) if fusion == "vote" else "",
             rule=FUSIONS[fusion],
         )
+
+    def beside(self, terms: Terms, read: Sequence[ReadSlide], other: ReadSlide) -> Findings:
+        """Score other patches, each by itself; see `TileMethod.beside`."""
+        from napari_her2.explain.findings import Findings
+
+        return Findings(probabilities=_probabilities(terms, other))
+
+
+def _probabilities(terms: Terms, read: ReadSlide) -> Tensor:
+    import torch
+
+    from napari_her2.inference.head import refuse_nonsense
+
+    logits = torch.from_numpy(read.numbers[0])
+    refuse_nonsense(terms.card, logits)
+    return torch.softmax(logits, dim=1)
 
 
 def fused(probabilities: Tensor, fusion: Fusion) -> Tensor:

@@ -58,7 +58,7 @@ def rebuilt(result: SlideResult, slides: Sequence[Slide]) -> Generator[Progress,
     device = choose_device(asked.device)
     bundle = _bundle(asked, device)
     method, kept = method_of(bundle.card), list[KeptScoring]()
-    options = replace(asked.options, cache=True)
+    options = replace(asked.options, cache=True, overlap=0.0)  # the smoother maps are in the result
     drawn = None if asked.regions is None else [region.region() for region in asked.regions]
     given = list(zip(slides, asked.slides, strict=True))
     first, second = slides[0], next((slide for slide, of in given[1:] if not of.further), None)
@@ -82,7 +82,8 @@ def rebuilt(result: SlideResult, slides: Sequence[Slide]) -> Generator[Progress,
             except NotComputed:
                 if regions is drawn:
                     raise
-    return replace(kept[0], asked=asked, case=result.case)
+    smooth = tuple(slide.smooth for slide in result.slides)
+    return replace(kept[0], asked=asked, case=result.case, smooth=smooth)
 
 
 def _further(slide: Slide, of: AskedSlide) -> FurtherSlide:

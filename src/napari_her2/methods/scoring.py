@@ -113,6 +113,9 @@ def score_steps(
         drawn = None if regions is None else placed(regions, first)
         job = ScoringJob(first, second, bundle, drawn, runs_on, chosen, kept=kept, further=more)
         result = yield from method.score(job)
+        if chosen.overlap and method.no_overlap:
+            words = f"Overlapping tiles were asked for and ignored: {card.name} {method.no_overlap}."
+            result = replace(result, warnings=(*result.warnings, words))
         asked = asked_of([of for of in (first, second) if of is not None], job.terms, job.regions, more)
         if kept is not None:
             kept[:] = [replace(of, asked=asked, case=case) for of in kept]
@@ -187,7 +190,10 @@ def again(kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) ->
     SlideResult
     """
     result = method_of(kept.terms.card).again(kept, regions, pixels=pixels)
-    return of_case(replace(result, asked=kept.asked and kept.asked.limited_to(regions)), kept.case)
+    asked = kept.asked and kept.asked.limited_to(regions)
+    if asked is not None and not any(slide.smooth for slide in result.slides):
+        asked = asked.with_options(overlap=0.0)  # as whoever asked for what there is would have
+    return of_case(replace(result, asked=asked), kept.case)
 
 
 def score_slide(

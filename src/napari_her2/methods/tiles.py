@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from napari_her2.methods.method import Method
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_her2.explain.findings import Findings
+    from napari_her2.explain.maps import TileMap
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
@@ -82,9 +85,10 @@ class TileMethod(Method):
         yield Progress("Scoring", note=job.device.name)
         read = [replace(of, numbers=self.numbers(job.terms, of)) for of in read]
         read = [replace(of, alone=self.alone(job.terms, of)) for of in read]
+        smooth = yield from self._smooth(job, encoder, given, whole, read)
         if job.kept is not None:
-            job.kept.append(_kept(job, given, whole[0], read, after))
-        return self._answered(job.terms, read, given.warnings, after)
+            job.kept.append(replace(_kept(job, given, whole[0], read, after), smooth=smooth))
+        return _with_smooth(self._answered(job.terms, read, given.warnings, after), smooth)
 
     def again(self, kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
         """Answer for other regions of the first slide; see `Method.again`."""
@@ -102,7 +106,10 @@ class TileMethod(Method):
         terms = held.anew()
         if first.alone is None:
             first = replace(first, alone=self.alone(terms, first))
-        return self._answered(terms, [first, *held.read[1:]], held.before, held.after)
+        result = self._answered(terms, [first, *held.read[1:]], held.before, held.after)
+        # Of shifted tiles nothing is kept but the maps that they gave: of other regions those are not.
+        same = held.asked is not None and held.asked.limited_to(regions) == held.asked
+        return _with_smooth(result, held.smooth) if same else result
 
     def _answered(
         self, terms: Terms, read: Sequence[ReadSlide], before: tuple[str, ...], after: tuple[str, ...]
@@ -215,6 +222,27 @@ class TileMethod(Method):
         Answer
         """
 
+    def beside(self, terms: Terms, read: Sequence[ReadSlide], other: ReadSlide) -> Findings:
+        """Say what the model finds in tiles beside those that make the score, for smoother maps.
+
+        Asked of methods with an empty ``no_overlap``. What is found is on the scale of the maps that
+        `join` gives, and of tiles that are scored it is what stands there.
+
+        Parameters
+        ----------
+        terms : Terms
+        read : sequence of ReadSlide
+            Tiles that make the score, with their numbers: of the slide, and of those in one bag with it.
+        other : ReadSlide
+            Tiles of the same slide, with theirs and without features.
+
+        Returns
+        -------
+        Findings
+            Of the other tiles.
+        """
+        raise NotImplementedError(f"{self.name} has no overlapping tiles")
+
     def features(self, terms: Terms, read: ReadSlide) -> NDArray[np.floating]:
         """Return what the model takes or makes of each tile, (N, D); by default features of its encoder."""
         del terms
@@ -235,12 +263,13 @@ class TileMethod(Method):
         return read
 
     def _embedded(
-        self, job: ScoringJob, encoder: TileEncoder, slide: Slide, chosen: Chosen
+        self, job: ScoringJob, encoder: TileEncoder, slide: Slide, chosen: Chosen, words: str = ""
     ) -> Generator[Progress, None, ReadSlide]:
         from napari_her2.inference.embed import embed_steps
         from napari_her2.inference.kept_scoring import ReadSlide
         from napari_her2.inference.slide_record import SlideRecord
 
+        of = f"{self.stage} ({chosen.stain})" if self.takes_pair else self.stage
         embeddings = yield from embed_steps(
             slide,
             encoder,
@@ -249,7 +278,7 @@ class TileMethod(Method):
             job.device,
             cache=job.options.cache,
             batch_size=job.options.batch_size,
-            stage=f"{self.stage} ({chosen.stain})" if self.takes_pair else self.stage,
+            stage=f"{of} {words}" if words else of,
             stored_only=job.stored_only,
         )
         return ReadSlide(SlideRecord.of(slide), chosen, embeddings)
@@ -270,6 +299,37 @@ class TileMethod(Method):
         seen = Seen(slide, whole.stain, features, whole.tissue, whole.grid, whole.keep)
         return (yield from placed_steps(replace(job, signatures=None), seen))
 
+    def _smooth(
+        self,
+        job: ScoringJob,
+        encoder: TileEncoder,
+        given: Given,
+        whole: Sequence[Chosen],
+        read: Sequence[ReadSlide],
+    ) -> Generator[Progress, None, tuple[tuple[TileMap, ...], ...]]:
+        """Read overlapping tiles of each slide, where they are asked for, and map what is found in them."""
+        if not job.options.overlap or self.no_overlap:
+            return ()
+        from napari_her2.inference.overlapping import smooth_steps
+
+        found, paired = [], len(whole) - 1 - len(job.further)
+        drawn = [job.regions, *[None] * paired, *(of.regions for of in job.further)]
+        for at, (slide, _) in enumerate(given.slides):
+            reading = partial(self._read_beside, job, encoder, slide)
+            bag = [of for of in read if of.chosen.stain == read[at].chosen.stain]
+            finding = partial(self.beside, job.terms, bag)
+            steps = smooth_steps(job, slide, whole[at], drawn[at], read[at], reading, finding)
+            found.append((yield from steps))
+        job.clock.lap("smooth maps")
+        return tuple(found)
+
+    def _read_beside(
+        self, job: ScoringJob, encoder: TileEncoder, slide: Slide, chosen: Chosen, words: str
+    ) -> Generator[Progress, None, ReadSlide]:
+        """Read tiles beside those of the score; features go once their numbers are known."""
+        read = yield from self._embedded(job, encoder, slide, chosen, words)
+        return replace(read, numbers=self.numbers(job.terms, read)).kept()
+
     def _placed(
         self, job: ScoringJob, slide: Slide, read: ReadSlide
     ) -> Generator[Progress, None, dict[str, PlacedTiles]]:
@@ -284,6 +344,14 @@ class TileMethod(Method):
         of = f"{slide.name}: " if named or self.takes_pair else ""
         own = tuple(f"{of}{line}" for line in slide.warnings)
         return (*own, *read.chosen.warnings, *read.embeddings.warnings(slide.name))
+
+
+def _with_smooth(result: SlideResult, smooth: Sequence[tuple[TileMap, ...]]) -> SlideResult:
+    """Add the smoother maps of each slide, where there are any."""
+    if not smooth:
+        return result
+    slides = [replace(of, smooth=maps) for of, maps in zip(result.slides, smooth, strict=True)]
+    return replace(result, slides=tuple(slides))
 
 
 def _tissue(job: ScoringJob, given: Given) -> Generator[Progress, None, list[Chosen]]:

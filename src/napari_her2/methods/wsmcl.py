@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from napari_her2.explain.findings import Findings
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.options import ScoringOptions
     from napari_her2.inference.result import ScoredSlide, SlideResult
     from napari_her2.inference.terms import Terms
+    from napari_her2.models.aggregator import MILOutput
     from napari_her2.models.wsmcl import BranchOutput, WSMCLOutput
     from napari_her2.slide.reader import Slide
 
@@ -48,6 +50,7 @@ class WSMCLMethod(TileMethod):
     architectures = ("WSMCL",)
     explanations = frozenset({"tile gallery"})
     joins_bags = True
+    no_overlap = ""
 
     def given(self, job: ScoringJob) -> Given:
         """Recognise the slides, and refuse two that are no pair; see `TileMethod.given`."""
@@ -96,6 +99,20 @@ class WSMCLMethod(TileMethod):
             heads=heads,
             members=members,
         )
+
+    def beside(self, terms: Terms, read: Sequence[ReadSlide], other: ReadSlide) -> Findings:
+        """Let its branch attend to other tiles of a slide as a bag of their own; see `TileMethod.beside`."""
+        from napari_her2.explain.findings import Findings
+        from napari_her2.inference.head import refuse_nonsense, run_head
+        from napari_her2.models.aggregator import weighed_apart
+
+        stain = other.chosen.stain
+        output = run_head(terms.bundle, terms.device, partial(_fused, {stain: _of_bag(terms, [other])}))
+        branch = output.he if stain == HE else output.ihc
+        assert branch is not None
+        refuse_nonsense(terms.card, branch.attention)
+        tiles = sum(len(of.embeddings.index) for of in read)
+        return Findings(weighed_apart(_received(branch, branch.attention), tiles))
 
     def remarks(self, result: SlideResult) -> tuple[str, ...]:
         """Which head answered, and whether the others agree; see `TileMethod.remarks`."""
@@ -170,11 +187,18 @@ def _scored(
     read: ReadSlide, branch: BranchOutput, attention: torch.Tensor, classes: tuple[str, ...]
 ) -> ScoredSlide:
     from napari_her2.inference.assemble import scored_tiles
+
+    compared = len(branch.top)
+    return scored_tiles(
+        read.slide, read.chosen, read.embeddings, classes, _received(branch, attention), compared=compared
+    )
+
+
+def _received(branch: BranchOutput, attention: torch.Tensor) -> MILOutput:
+    """Attention received, which ranks tiles and says nothing of the classes: there is no evidence to show."""
     from napari_her2.models.aggregator import MILOutput
 
-    # Received attention ranks tiles and says nothing of the classes: there is no evidence to show.
-    output = MILOutput(branch.logits, scores=attention, attention=attention)
-    return scored_tiles(read.slide, read.chosen, read.embeddings, classes, output, compared=len(branch.top))
+    return MILOutput(branch.logits, scores=attention, attention=attention)
 
 
 def _stain_alone(slide: Slide, options: ScoringOptions) -> str:

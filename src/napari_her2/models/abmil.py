@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_her2.models.aggregator import MILOutput, masked_softmax
-from napari_her2.models.pooling import AttentionBranches, check_bags, in_pieces
+from napari_her2.models.pooling import AttentionBranches, check_bags, in_pieces, weights_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +116,18 @@ class ABMIL(nn.Module):
     def of_tiles(self, scores: Tensor, votes: Tensor, *, mask: Tensor | None = None) -> MILOutput:
         """Join what `tiles` gave; see `pool`."""
         return self.pool(scores.squeeze(-1), votes, mask)
+
+    def beside(self, bag: Sequence[Tensor], tiles: Sequence[Tensor]) -> MILOutput:
+        """Weigh tiles against a bag that they are no part of; see `SlideAggregator.beside`."""
+        scores, votes = tiles
+        weights = weights_beside(scores, bag[0])
+        return MILOutput(
+            logits=self.of_tiles(*bag).logits,
+            scores=scores.squeeze(-1),
+            attention=weights.squeeze(-1),
+            evidence=weights * votes * len(bag[0]),
+            votes=votes,
+        )
 
     def pool(self, scores: Tensor, votes: Tensor, mask: Tensor | None = None) -> MILOutput:
         """Join tiles that were scored one by one into the answer for the bag.

@@ -6,12 +6,14 @@ Each architecture lives in a file of its own and is entered in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -35,6 +37,9 @@ class MILOutput:
         ``evidence``.
     members : (M, ..., C) float, optional
         Logits of each model of an ensemble, of which ``logits`` is the mean; None of a single model.
+    apart : bool
+        Whether tiles `beside` a bag were joined as a bag of their own, because what a tile weighs hangs on
+        all others.
     """
 
     logits: Tensor
@@ -43,6 +48,7 @@ class MILOutput:
     evidence: Tensor | None = None
     votes: Tensor | None = None
     members: Tensor | None = None
+    apart: bool = False
 
     @property
     def probabilities(self) -> Tensor:
@@ -78,6 +84,26 @@ class SlideAggregator(Protocol):
         """Score bags of which `tiles` was taken; ``forward`` is one after the other."""
         ...
 
+    def beside(self, bag: Sequence[Tensor], tiles: Sequence[Tensor]) -> MILOutput:
+        """Weigh tiles against a bag that they are no part of, as its own tiles were weighed.
+
+        A tile that is in the bag as well comes out as it did there: its attention is divided by the sum over
+        the bag, which the others do not add to, and its evidence counts as that of one of the bag's tiles.
+        So attention need not sum to one. Where what a tile weighs hangs on all others, the tiles are joined
+        as a bag of their own, and their attention is brought to the mean of the bag's (``apart``).
+
+        Parameters
+        ----------
+        bag, tiles : sequence of (K, any) and (N, any) Tensor
+            What `tiles` gave of each.
+
+        Returns
+        -------
+        MILOutput
+            Of the N tiles; ``logits`` are those of the bag, or of the N tiles where they are ``apart``.
+        """
+        ...
+
 
 def masked_softmax(scores: Tensor) -> Tensor:
     """Softmax over the last axis in which -inf means "not there"; all zero where nothing is there.
@@ -99,3 +125,17 @@ def masked_softmax(scores: Tensor) -> Tensor:
     empty = ~there.any(dim=-1, keepdim=True)
     weights = torch.softmax(scores.masked_fill(empty, 0.0), dim=-1)
     return weights.masked_fill(~there, 0.0)
+
+
+def weighed_apart(output: MILOutput, tiles: int) -> MILOutput:
+    """Bring a bag of its own beside another one: of both a tile weighs on average the same.
+
+    Parameters
+    ----------
+    output : MILOutput
+        Of N tiles, without evidence.
+    tiles : int
+        Of the other bag, K: weights become N / K times as large.
+    """
+    share = output.attention.shape[-1] / tiles
+    return replace(output, scores=output.scores * share, attention=output.attention * share, apart=True)

@@ -40,9 +40,12 @@ from napari_her2.models.pooling import (
     in_pieces,
     mask_scores,
     of_class,
+    weights_beside,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -162,6 +165,20 @@ class CLAM(nn.Module):
             votes=votes,
             branch_scores=scores,
             instances=instances.reshape(*instances.shape[:-1], self.classes, 2),
+        )
+
+    def beside(self, bag: Sequence[Tensor], tiles: Sequence[Tensor]) -> MILOutput:
+        """Weigh tiles by the branch of the class that the bag is of; see `SlideAggregator.beside`."""
+        scores, votes, _ = tiles
+        logits = self.of_tiles(*bag).logits
+        predicted = logits.argmax(dim=-1)
+        weights = weights_beside(scores, bag[0])
+        return MILOutput(
+            logits=logits,
+            scores=of_class(scores, predicted),
+            attention=of_class(weights, predicted),
+            evidence=weights * votes * len(bag[0]),
+            votes=votes,
         )
 
     def _score_tiles(self, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:

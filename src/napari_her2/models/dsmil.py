@@ -44,9 +44,12 @@ from napari_her2.models.pooling import (
     in_pieces,
     mask_scores,
     of_class,
+    weights_beside,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -159,11 +162,9 @@ class DSMIL(nn.Module):
         """Join what `tiles` gave."""
         instances = mask_scores(instances, mask)
         best = instances.argmax(dim=-2, keepdim=True)  # (..., 1, C)
-        best_queries = queries.gather(-2, best.mT.expand(*best.shape[:-2], self.classes, queries.shape[-1]))
-        scores = mask_scores(queries @ best_queries.mT / math.sqrt(queries.shape[-1]), mask)
+        scores = mask_scores(self._near(queries, self._queries_at(best, queries)), mask)
         attention = attention_over_tiles(scores)
-        shares = shares.reshape(*shares.shape[:-1], self.classes, self.classes)  # logits by vectors
-        weighted = (shares * attention.unsqueeze(-2)).sum(dim=-1)
+        shares, weighted = self._weighted(shares, attention)
         bag_logits = weighted.sum(dim=-2) + self.bias
         maxima = instances.gather(-2, best).squeeze(-2)
         maxima = maxima.masked_fill(maxima == -torch.inf, 0.0)
@@ -179,6 +180,35 @@ class DSMIL(nn.Module):
             maxima=maxima,
             instances=instances,
         )
+
+    def beside(self, bag: Sequence[Tensor], tiles: Sequence[Tensor]) -> MILOutput:
+        """Weigh tiles by how near they are to the strongest of the bag; see `SlideAggregator.beside`."""
+        best = self._queries_at(bag[0].argmax(dim=-2, keepdim=True), bag[1])
+        scores = self._near(tiles[1], best)
+        weights = weights_beside(scores, self._near(bag[1], best))
+        shares, weighted = self._weighted(tiles[2], weights)
+        logits = self.of_tiles(*bag).logits
+        predicted = logits.argmax(dim=-1)
+        return MILOutput(
+            logits=logits,
+            scores=of_class(scores, predicted),
+            attention=of_class(weights, predicted),
+            evidence=None if self.average else weighted * len(bag[0]),
+            votes=None if self.average else shares.sum(dim=-1),
+        )
+
+    def _queries_at(self, best: Tensor, queries: Tensor) -> Tensor:
+        """Return the queries (..., C, Q) of the strongest tile of each class, ``best`` (..., 1, C)."""
+        return queries.gather(-2, best.mT.expand(*best.shape[:-2], self.classes, queries.shape[-1]))
+
+    def _near(self, queries: Tensor, best: Tensor) -> Tensor:
+        """Attention before the softmax, (..., K, C)."""
+        return queries @ best.mT / math.sqrt(queries.shape[-1])
+
+    def _weighted(self, shares: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what tiles would add by vector (..., K, C, C), and what they add to logits (..., K, C)."""
+        shares = shares.reshape(*shares.shape[:-1], self.classes, self.classes)  # logits by vectors
+        return shares, (shares * attention.unsqueeze(-2)).sum(dim=-1)
 
     def _score_tiles(self, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         bags = bags.to(self.bias.dtype)

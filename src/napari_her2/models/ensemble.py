@@ -57,13 +57,21 @@ class MILEnsemble(nn.Module):
 
     def of_tiles(self, *tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
         """Join what `tiles` gave."""
-        each = len(tiles) // len(self.members)
         return self._joined(
             [
-                member.of_tiles(*tiles[at * each : (at + 1) * each], mask=mask)  # type: ignore[operator]
-                for at, member in enumerate(self.members)
+                member.of_tiles(*own, mask=mask)  # type: ignore[operator]
+                for member, own in zip(self.members, self._by_member(tiles), strict=True)
             ]
         )
+
+    def beside(self, bag: Sequence[Tensor], tiles: Sequence[Tensor]) -> MILOutput:
+        """Let each member weigh tiles against a bag that lacks them; see `SlideAggregator.beside`."""
+        each = zip(self.members, self._by_member(bag), self._by_member(tiles), strict=True)
+        return self._joined([member.beside(*own) for member, *own in each])  # type: ignore[operator]
+
+    def _by_member(self, tiles: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        each = len(tiles) // len(self.members)
+        return [tiles[at * each : (at + 1) * each] for at in range(len(self.members))]
 
     def _joined(self, outputs: list[MILOutput]) -> MILOutput:
         heat = self.temperatures[:, 0].tolist()
@@ -79,6 +87,7 @@ class MILEnsemble(nn.Module):
             evidence=None if any(one is None for one in evidence) else _mean(evidence, heat),
             votes=None if any(one is None for one in votes) else _mean(votes, heat),
             members=logits,
+            apart=any(output.apart for output in outputs),
         )
 
 

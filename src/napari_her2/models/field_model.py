@@ -44,8 +44,13 @@ def join_fields(probabilities: Tensor, confidence: Tensor | None) -> tuple[Tenso
     """
     if confidence is None:
         confidence = torch.ones_like(probabilities[:, 0])
-    weights = confidence / confidence.sum().clamp_min(1e-12)
+    weights = field_weights(confidence, confidence)
     return weights, (weights[:, None] * probabilities).sum(dim=0)
+
+
+def field_weights(confidence: Tensor, joined: Tensor) -> Tensor:
+    """Weigh fields by the confidence in each, (N,), among those that are ``joined``, of confidence (K,)."""
+    return confidence / joined.sum().clamp_min(1e-12)
 
 
 class FieldModel(FieldHead):

@@ -152,6 +152,23 @@ def attention_over_tiles(scores: Tensor) -> Tensor:
     return masked_softmax(scores.mT).mT
 
 
+def weights_beside(scores: Tensor, bag: Tensor) -> Tensor:
+    """Attention weights of tiles beside a bag: divided by the sum over the bag, for each branch by itself.
+
+    Parameters
+    ----------
+    scores : (N, H) float
+        Of the tiles, before the softmax.
+    bag : (K, H) float
+        Of the bag, K at least 1.
+
+    Returns
+    -------
+    (N, H) float
+    """
+    return (scores - bag.logsumexp(dim=-2, keepdim=True)).exp()
+
+
 def count_tiles(scores: Tensor) -> Tensor:
     """(..., 1, 1) number of tiles in each bag, of scores (..., K, H) that are -inf where there is none."""
     return (scores[..., :1] > -torch.inf).sum(dim=-2, keepdim=True)

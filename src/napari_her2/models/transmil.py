@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_her2.models.aggregator import MILOutput
+from napari_her2.models.aggregator import MILOutput, weighed_apart
 from napari_her2.models.nystrom import (
     at_least_float32,
     attend,
@@ -50,6 +50,8 @@ from napari_her2.models.nystrom import (
 from napari_her2.models.pooling import check_bags
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_her2.models.nystrom import Attention
 
 CHUNK_VALUES = 2**25  # 128 MiB of float32: what the row of the class token may hold at a time
@@ -328,6 +330,10 @@ class TransMIL(nn.Module):
             scores=scores,
             attention=positive / total.clamp_min(torch.finfo(total.dtype).tiny),
         )
+
+    def beside(self, bag: Sequence[Tensor], tiles: Sequence[Tensor]) -> MILOutput:
+        """Score tiles as a bag of their own: they attend to each other; see `SlideAggregator.beside`."""
+        return weighed_apart(self.of_tiles(*tiles), len(bag[0]))
 
     def _one(self, bag: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (C,) and the row of the class token (K,) of one bag."""

@@ -6,7 +6,7 @@ asks the grid, so that a tile has one place. Positions are always (y, x).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
-    """A regular grid of square, non-overlapping tiles of exact physical size over a slide.
+    """A regular grid of square tiles of exact physical size over a slide; those of one grid do not overlap.
 
     Parameters
     ----------
@@ -32,6 +32,9 @@ class TileGrid:
         Side of a tile after resampling, pixels.
     mpp : float
         µm per pixel of a tile after resampling.
+    shift : tuple of float
+        (y, x) where the first tile begins, in sides of a tile, 0 to below 1: tiles of grids that are shifted
+        against each other overlap.
 
     Notes
     -----
@@ -52,6 +55,7 @@ class TileGrid:
     slide_mpp: tuple[float, float]
     tile_px: int
     mpp: float
+    shift: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         if self.tile_px < 1 or not self.mpp > 0 or not min(self.slide_mpp) > 0:
@@ -59,6 +63,8 @@ class TileGrid:
                 f"A tile grid needs a tile of at least one pixel and positive µm/px, "
                 f"not {self.tile_px} px at {self.mpp} µm/px on a slide of {self.slide_mpp} µm/px."
             )
+        if not all(0 <= part < 1 for part in self.shift):
+            raise SlideError(f"A tile grid begins within the first tile, not {self.shift} sides of it away.")
 
     @property
     def tile_px0(self) -> tuple[float, float]:
@@ -75,10 +81,22 @@ class TileGrid:
     def shape(self) -> tuple[int, int]:
         """(rows, columns) of whole tiles."""
         # The tiny slack keeps a slide of exactly n tiles from losing one to float division.
-        return (
-            floor(self.slide_shape_px0[0] / self.tile_px0[0] + 1e-9),
-            floor(self.slide_shape_px0[1] / self.tile_px0[1] + 1e-9),
+        rows, cols = (
+            max(0, floor(side / tile - part + 1e-9))
+            for side, tile, part in zip(self.slide_shape_px0, self.tile_px0, self.shift, strict=True)
         )
+        return rows, cols
+
+    def shifted(self, shift: tuple[float, float]) -> TileGrid:
+        """Return the grid of the same tiles that begins so many sides of a tile, (y, x), from the corner."""
+        return replace(self, shift=shift)
+
+    def finer(self, parts: int) -> TileGrid:
+        """Return the grid whose squares are the ``parts``-th part of a tile long, for maps.
+
+        Tiles that are shifted by such parts begin and end where squares of it do.
+        """
+        return replace(self, mpp=self.mpp / parts, shift=(0.0, 0.0))
 
     def origins_px0(self, index: NDArray[np.integer]) -> NDArray[np.int64]:
         """Upper left corners of tiles.
@@ -93,7 +111,7 @@ class TileGrid:
         (N, 2) int64
             (y, x), level-0 pixels, rounded to the nearest pixel.
         """
-        return np.rint(np.asarray(index, np.float64) * self.tile_px0).astype(np.int64)
+        return np.rint((np.asarray(index, np.float64) + self.shift) * self.tile_px0).astype(np.int64)
 
     def index_of_px0(self, points_px0: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.int64]:
         """Tile (row, column) that holds each level-0 point; may lie outside the grid.
@@ -107,7 +125,8 @@ class TileGrid:
         -------
         (N, 2) int64
         """
-        return np.floor(np.asarray(points_px0, np.float64) / self.tile_px0 + 1e-9).astype(np.int64)
+        places = np.asarray(points_px0, np.float64) / self.tile_px0 - self.shift
+        return np.floor(places + 1e-9).astype(np.int64)
 
     def places_of_um(self, corners_um: NDArray[np.floating]) -> NDArray[np.float64]:
         """Where squares begin, in sides of a tile.
@@ -122,7 +141,8 @@ class TileGrid:
         (N, 2) float64
             (row, column); exactly whole where a tile begins, so that its pixels are read and not the next.
         """
-        return np.round(np.asarray(corners_um, np.float64) / self.tile_um, 9)
+        places = np.asarray(corners_um, np.float64) / self.tile_um - self.shift
+        return np.round(places, 9).astype(np.float64)
 
     def contains(self, index: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Whether each (row, column) is part of the grid.
@@ -140,12 +160,22 @@ class TileGrid:
 
     def bounds_um(self, row: int, col: int) -> tuple[float, float, float, float]:
         """(y0, x0, y1, x1) of a tile, µm from the slide's upper left corner."""
-        return (
-            row * self.tile_um,
-            col * self.tile_um,
-            (row + 1) * self.tile_um,
-            (col + 1) * self.tile_um,
+        y, x = row + self.shift[0], col + self.shift[1]
+        return y * self.tile_um, x * self.tile_um, (y + 1) * self.tile_um, (x + 1) * self.tile_um
+
+    def edges_px0(self, axis: int) -> NDArray[np.float64]:
+        """Where rows (axis 0) or columns (axis 1) begin and end, level-0 pixels, not rounded, (n + 1,)."""
+        return np.asarray(
+            (np.arange(self.shape[axis] + 1) + self.shift[axis]) * self.tile_px0[axis], np.float64
         )
+
+    def centres_px0(self, index: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Centres of tiles, (N, 2) float64 (y, x), level-0 pixels, not rounded."""
+        return np.asarray((np.asarray(index) + 0.5 + np.asarray(self.shift)) * self.tile_px0, np.float64)
+
+    def centres_um(self, index: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Centres of tiles, (N, 2) float64 (y, x), µm from the slide's upper left corner."""
+        return np.asarray((np.asarray(index) + 0.5 + np.asarray(self.shift)) * self.tile_um, np.float64)
 
     @property
     def layer_scale(self) -> tuple[float, float]:
@@ -159,8 +189,8 @@ class TileGrid:
         A slide layer has the centre of level-0 pixel (0, 0) at 0 µm, so its edge lies half a
         slide pixel before; the centre of the first tile lies half a tile behind that edge.
         """
-        half_tile = self.tile_um / 2
-        return half_tile - self.slide_mpp[0] / 2, half_tile - self.slide_mpp[1] / 2
+        y, x = ((0.5 + part) * self.tile_um for part in self.shift)
+        return y - self.slide_mpp[0] / 2, x - self.slide_mpp[1] / 2
 
     def paint(self, index: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Tile values as a map.

@@ -240,10 +240,8 @@ class _Lattice:
         median = np.full(self.shape, np.nan, np.float32)
         median[known] = np.nanmedian(near[:, known], axis=0)
         found = np.full(grid.shape, np.nan, np.float32)
-        index = np.argwhere(counted)
-        at = np.minimum(
-            ((index + 0.5) * grid.tile_um / self.cell_um).astype(np.int64), np.array(self.shape) - 1
-        )
+        centres = grid.centres_um(np.argwhere(counted))
+        at = np.minimum((centres / self.cell_um).astype(np.int64), np.array(self.shape) - 1)
         found[counted] = median[at[:, 0], at[:, 1]]
         return found
 
@@ -253,7 +251,7 @@ def _lattice(grid: TileGrid, counted: NDArray[np.bool_], side_um: float) -> _Lat
     index = np.argwhere(counted)
     area_um2 = len(index) * grid.tile_um**2
     cell_um = max(1.5 * side_um, math.sqrt(area_um2 / MOST_SQUARES))
-    where = (index + 0.5) * grid.tile_um
+    where = grid.centres_um(index)
     cells, owner, count = np.unique(
         (where / cell_um).astype(np.int64), axis=0, return_inverse=True, return_counts=True
     )

@@ -312,20 +312,19 @@ def tile_shares(
     (rows, columns) float32
         0 to 1; what lies beside the mask counts as not covered.
     """
-    rows, cols = grid.shape
-    edges_y, edges_x = (
-        (np.arange(count + 1) * grid.tile_px0[axis] - origin_px0[axis]) / pixel_px0[axis]
-        for axis, count in ((0, rows), (1, cols))
-    )
+    edges_y, edges_x = ((grid.edges_px0(axis) - origin_px0[axis]) / pixel_px0[axis] for axis in (0, 1))
     return _cell_means(mask, edges_y, edges_x)
 
 
 def _tile_means(
     mask: NDArray[np.bool_], downsample: tuple[float, float], grid: TileGrid
 ) -> NDArray[np.float32]:
-    pitch_y, pitch_x = grid.tile_px0[0] / downsample[0], grid.tile_px0[1] / downsample[1]
-    rows, cols = grid.shape
-    return _cell_means(mask, np.arange(rows + 1) * pitch_y, np.arange(cols + 1) * pitch_x)
+    pitches = grid.tile_px0[0] / downsample[0], grid.tile_px0[1] / downsample[1]
+    edges_y, edges_x = (
+        (np.arange(count + 1) + part) * pitch
+        for count, part, pitch in zip(grid.shape, grid.shift, pitches, strict=True)
+    )
+    return _cell_means(mask, edges_y, edges_x)
 
 
 def _cell_means(

@@ -265,7 +265,7 @@ class Slide:
             found = self._tissue[preset] = find_tissue(self, preset)
         return found
 
-    def tile_grid(self, tile_px: int, mpp: float) -> TileGrid:
+    def tile_grid(self, tile_px: int, mpp: float, shift: tuple[float, float] = (0.0, 0.0)) -> TileGrid:
         """Grid of tiles over this slide.
 
         Parameters
@@ -274,8 +274,10 @@ class Slide:
             Side of a tile, pixels.
         mpp : float
             µm per pixel of a tile.
+        shift : tuple of float
+            (y, x) where its first tile begins, in sides of a tile, 0 to below 1.
         """
-        return TileGrid(self.shape, self.known_mpp, tile_px, mpp)
+        return TileGrid(self.shape, self.known_mpp, tile_px, mpp, shift)
 
     def tiles(
         self,
@@ -287,6 +289,7 @@ class Slide:
         keep: NDArray[np.bool_] | None = None,
         min_tissue: float = 0.5,
         threads: int | None = None,
+        shift: tuple[float, float] = (0.0, 0.0),
     ) -> Iterator[TileBatch]:
         """Stream tiles of exact physical size, in raster order.
 
@@ -306,6 +309,8 @@ class Slide:
             Share of a tile that must be tissue.
         threads : int, optional
             Decoding threads; by default the cores that may be used.
+        shift : tuple of float
+            Of the grid; see `tile_grid`.
 
         Yields
         ------
@@ -317,7 +322,7 @@ class Slide:
             The slide states no µm/px, or `keep` does not fit the grid.
         """
         self._guard()
-        grid = self.tile_grid(tile_px, mpp)
+        grid = self.tile_grid(tile_px, mpp, shift)
         if keep is None:
             keep = self.tissue().keep(grid, min_tissue) if tissue_only else np.ones(grid.shape, np.bool_)
         if keep.shape != grid.shape:
@@ -327,7 +332,8 @@ class Slide:
         if batch_size < 1:
             raise SlideError(f"A batch of {batch_size} tiles is not possible: ask for at least one.")
         index = np.argwhere(keep).astype(np.int64)
-        regions = self.squares(index, tile_px=tile_px, mpp=mpp, batch_size=batch_size, threads=threads)
+        places = index + np.asarray(shift) if any(shift) else index
+        regions = self.squares(places, tile_px=tile_px, mpp=mpp, batch_size=batch_size, threads=threads)
         return pack_tiles(regions, grid, index, batch_size)
 
     def squares(

@@ -34,6 +34,7 @@ from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.message_box import MessageBox
 from napari_her2._qt.parts.path_row import PathRow
 from napari_her2._qt.parts.sections import Section
+from napari_her2._qt.parts.smooth_maps import SmoothMaps
 from napari_her2.cohort.day_file import DAY_FILE
 from napari_her2.cohort.day_items import DaySettings
 from napari_her2.cohort.day_list import entries_steps
@@ -76,6 +77,7 @@ class DayListDock(Dock):
         self.new, self.kept = QToolButton(), QPushButton("Open a list…")
         self.source, self.cases, self.models = SourcePicker(), Cases(), ModelTicks()
         self.out = PathRow("Folder for the results", "A list that is there goes on; results stay in it.")
+        self.smooth_maps = SmoothMaps()
         self.cluster = ClusterForm()
         self.run, self.rows = RunBar(), RowsView()
         self.look_job, self.list_job, self.run_job = Job(), Job(), Job()
@@ -108,6 +110,7 @@ class DayListDock(Dock):
             Section("Slides", self.source),
             self.cases,
             Section("Models", self.models),
+            self.smooth_maps,
             Section("Results", self.out),
             self.cluster,
         ):
@@ -288,6 +291,7 @@ class DayListDock(Dock):
             coverage=demands.coverage,
             min_familiarity=demands.min_familiarity,
             leave_out_poor={ALWAYS: True, NEVER: False}.get(self.settings.leave_out_poor),
+            overlap=self.smooth_maps.overlap,
             quality_limits=self.settings.quality_limits,
         )
         settings = DaySettings(options, self.settings.device)

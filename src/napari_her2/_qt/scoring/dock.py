@@ -23,6 +23,7 @@ from napari_her2._qt.parts.keeper import keeper_of
 from napari_her2._qt.parts.message_box import MessageBox
 from napari_her2._qt.parts.progress_row import ProgressRow
 from napari_her2._qt.parts.sections import Section
+from napari_her2._qt.parts.smooth_maps import SmoothMaps
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.turns import one_a_turn
 from napari_her2._qt.scoring.calibration_panel import CalibrationPanel
@@ -86,6 +87,7 @@ class ScoringDock(Dock):
         self.proposal = ProposalPanel(self.session, self.regions)
         self.calibration = CalibrationPanel(self.session, self.regions)
         self.quality = QualityRow(self.session, self.settings, self.regions)
+        self.smooth_maps = SmoothMaps()
         self.device = Label("Device: looking …", wrap=True)
         self.progress = ProgressRow()
         self.case = CaseSection(self.session)
@@ -124,6 +126,7 @@ class ScoringDock(Dock):
                 self.proposal,
                 self.calibration,
                 Section("Quality", self.quality),
+                self.smooth_maps,
                 self.device,
                 self.progress,
                 self.message,
@@ -210,6 +213,7 @@ class ScoringDock(Dock):
                 override_fit=override_fit,
                 calibration=self.calibration.used,
                 leave_out_poor=self.quality.wish,
+                overlap=self.smooth_maps.overlap,
                 demands=demands_of(self.session, self.settings),
                 kept=self._kept,
             )
@@ -305,6 +309,7 @@ class ScoringDock(Dock):
         for part in self._models_own:
             part.set_model(entry)
             part.set_slide(self.slides.slide_id)
+        self.smooth_maps.set_reason(_no_overlap(entry))
         takes_pair = entry is not None and method_of(entry.card).takes_pair
         self.case.show_slides(self._open_slides(), self.slides.slide_id, takes_pair=takes_pair)
         self._update_ready()
@@ -428,6 +433,14 @@ class ScoringDock(Dock):
         )
         if chosen:
             self.add_model_file(Path(chosen))
+
+
+def _no_overlap(entry: ModelEntry | None) -> str:
+    """Say why a model's maps cannot be made smoother; empty where they can."""
+    if entry is None:
+        return "Choose a model first."
+    why = method_of(entry.card).no_overlap
+    return f"{entry.name} {why}: its maps are as fine as they are." if why else ""
 
 
 def _napari_async() -> bool:

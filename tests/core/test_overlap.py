@@ -24,6 +24,7 @@ from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.overlapping import shifts_of
 from napari_her2.inference.withheld import without_answer
 from napari_her2.methods.catalogue import METHODS
+from napari_her2.methods.rebuilding import rebuilt
 from napari_her2.methods.scoring import again, score_steps
 from napari_her2.models.bundle import load_bundle
 from napari_her2.reports.replay import compared, replay_steps
@@ -204,6 +205,31 @@ def test_other_regions_have_plain_maps_until_they_are_scored(he_slide, tiny_mode
     assert compared(fresh, other).found == ()
     assert compared(first, back).found == ()
     assert back.asked == first.asked
+
+
+def test_what_was_kept_is_made_again_with_its_smoother_maps(he_slide, tiny_model) -> None:
+    with open_slide(he_slide) as slide:
+        first = score_slide(slide, tiny_model, **HALF)
+        made = finished(rebuilt(first, [slide]))
+        back, other = again(made, None), again(made, [shapely.box(300, 300, 1200, 1200)])
+    assert compared(first, back).found == ()
+    assert back.asked == first.asked
+    assert not other.slides[0].smooth
+
+
+def test_tiles_of_several_slides_are_weighed_by_their_one_bag(he_slide, damaged_slide, tiny_model) -> None:
+    further = [(damaged_slide, "H&E", None)]
+    plain = finished(score_steps(he_slide, tiny_model, further=further, device="cpu"))
+    joint = finished(score_steps(he_slide, tiny_model, further=further, **HALF))
+    assert compared(plain, without_maps(joint)).found == ()
+    alone = score_slide(he_slide, tiny_model, **HALF)
+    share = joint.slides[0].table.attention / alone.slides[0].table.attention  # of the sum over both slides
+    tiles = sum(len(slide.table) for slide in joint.slides) / len(alone.table)
+    for own, other in zip(joint.slides[0].smooth, alone.slides[0].smooth, strict=True):
+        factor = {"attention": 1.0, "evidence": tiles}[own.kind] * share.mean()
+        if own.info.scale == "raw":
+            np.testing.assert_allclose(own.values, other.values * factor, rtol=1e-4, atol=1e-7)
+    assert all(slide.smooth for slide in joint.slides)
 
 
 def test_it_is_kept_replayed_and_exported(smooth: SlideResult, tmp_path: Path) -> None:

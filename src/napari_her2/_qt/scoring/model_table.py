@@ -102,8 +102,8 @@ class ModelTable(QWidget):
         self._slide_id = slide_id
         cases = {case.model: case for case in cases_of(self._session, slide_id)}
         self._rows = []
-        for row in model_rows(self._session, slide_id):
-            self._rows += [row, cases[row.model]] if row.model in cases else [row]
+        for found in model_rows(self._session, slide_id):
+            self._rows += [found, cases[found.model]] if found.model in cases else [found]
         self.table.setRowCount(self.count)
         for at, row in enumerate(self._rows):
             if isinstance(row, ModelRow):

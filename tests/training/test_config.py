@@ -108,21 +108,9 @@ def test_mistakes_in_published_figures_are_named(given: object, message: str) ->
 
 def test_every_configuration_of_the_package_is_valid_for_its_method() -> None:
     folder = find_config("attention_mil").parent
-    methods = {name.replace("-", "_"): name for name in METHODS}
-    special = {
-        "attention_mil_pcam": "attention-mil",
-        "attention_mil_ihc": "attention-mil",
-        "encoder_pcam": "encoder",
-        "encoder_ihc": "encoder",
-        "wsmcl_herohe": "wsmcl",
-        "wsmcl_ablations": "wsmcl",
-        "demo_wsmcl_ablations": "wsmcl",
-        "demo_corr_a_net": "corr-a-net-table",
-        "demo_low_resolution_start": "patches",
-    }
+    methods = {name: method for method in METHODS.values() for name in method.configs}
     for path in folder.glob("*.toml"):
-        method = special.get(path.stem) or methods[path.stem.removeprefix("demo_")]
-        config = read_config(path, METHODS[method].config)
+        config = read_config(path, methods[path.stem].config)
         assert all(figure.source and 0 < figure.value < 100 for figure in config.published), path.stem
 
 

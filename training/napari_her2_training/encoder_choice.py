@@ -49,7 +49,7 @@ def with_contract(values: Mapping[str, Any], kinds: Mapping[str, type]) -> Mappi
     """
     encoder = values.get("encoder", {})
     name = encoder.get("name", ALEXNET) if isinstance(encoder, dict) else None
-    if "encoder" not in kinds or not isinstance(name, str):
+    if "encoder" not in kinds or not isinstance(name, str) or _is_fixed(kinds["encoder"]):
         return values
     contract = known_encoder(name)
     if contract is None and not any(
@@ -68,6 +68,11 @@ def with_contract(values: Mapping[str, Any], kinds: Mapping[str, type]) -> Mappi
     if contract is not None and name != ALEXNET:
         found["encoder"] = {**encoder, "name": contract.name}
     return found
+
+
+def _is_fixed(section: type) -> bool:
+    """Whether a method has an encoder of its own, as Corr-A-Net its stem: then there is nothing to choose."""
+    return any(item.name == "name" and item.metadata["choices"] for item in fields(section))
 
 
 def _filled(

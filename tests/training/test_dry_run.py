@@ -20,7 +20,7 @@ from napari_her2.own_files import cache_base
 from napari_her2.slide.reader import open_slide
 from napari_her2.slide.tissue import TissueMask
 from napari_her2_training.attention_mil.config import AttentionConfig
-from napari_her2_training.cohort import counting
+from napari_her2_training.cohort import reading
 from napari_her2_training.cohort.embedding import embed_cases
 from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.config import ComputeConfig, EncoderConfig
@@ -274,11 +274,11 @@ def test_closing_stops_it_between_two_slides(
 ) -> None:
     opened: list[str] = []
 
-    def watched(path: Path):
+    def watched(path: Path, **options: object):
         opened.append(path.name)
-        return open_slide(path)
+        return open_slide(path, **options)
 
-    monkeypatch.setattr(counting, "open_slide", watched)
+    monkeypatch.setattr(reading, "open_slide", watched)
     config = tmp_path / "c.toml"
     config.write_text(MODEL + CONFIGS["attention-mil"] + '[compute]\ndevice = "cpu"\n')
     steps = napari_her2_training.check("attention-mil", config, cohort)

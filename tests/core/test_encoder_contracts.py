@@ -102,6 +102,18 @@ def test_names_of_other_programs_are_known(written, name):
     assert alias_of(written) == name
 
 
+def test_a_network_of_timm_is_told_where_its_weights_are_named():
+    with pytest.raises(ModelError, match="no weights are kept by name: give their file where it is used"):
+        contract_of("timm:vit_tiny_patch16_224")
+
+
+def test_what_has_no_page_is_not_promised_a_fetch():
+    from napari_her2.commands.encoders import contract_rows
+
+    assert dict(contract_rows(contract_of("resnet50-trunc"), None))["revision"] == "none"
+    assert "fetched first" in dict(contract_rows(contract_of("gpfm"), None))["revision"]
+
+
 def test_a_name_that_is_nearly_one_is_answered_with_those_that_are_near():
     with pytest.raises(ModelError, match="virchow2"):
         contract_of("vircow2")

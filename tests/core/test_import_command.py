@@ -42,6 +42,7 @@ def test_a_slide_is_scored_as_the_original_scores_its_features(checkpoint, he_sl
     assert done.exit_code == 0, done.output
     assert "features of a tile" in done.output
     assert "mine was imported" in done.output
+    assert "usual: --stain H&E, --tile 96, --mpp 0.5." in done.output
     bundle = load_model("mine")
     result = score_slide(he_slide, bundle, device="cpu", cache=False)
     from napari_her2 import open_slide
@@ -74,6 +75,7 @@ def test_an_encoder_that_is_not_at_hand_is_named_in_the_card_and_asked_for(check
     done = run(checkpoint[0], "--kind", "attention-mil", "--encoder", "uni", "--tile", 224, *GIVEN)
     assert done.exit_code == 0, done.output
     assert "encoders fetch uni" in done.output
+    assert "usual: --stain H&E, --mpp 0.5." in done.output
     shown = CliRunner().invoke(app, ["models", "show", "mine"])
     assert shown.exit_code == 0
     assert "needs the weights of UNI" in shown.output
@@ -88,7 +90,7 @@ def test_an_encoder_that_is_not_at_hand_is_named_in_the_card_and_asked_for(check
         (("--kind", "clam", "--encoder", "uni"), "choose the kind attention-mil"),
         (("--kind", "pickle", "--encoder", "uni"), "abmil, clam"),
         (("--kind", "attention-mil"), "name the encoder"),
-        (("--kind", "attention-mil", "--encoder", "virchow2"), "gives 2,560"),
+        (("--kind", "attention-mil", "--encoder", "virchow2"), "virchow2 gives 2,560"),
         (("--kind", "attention-mil", "--encoder", "nothing"), "nothing"),
         (("--kind", "attention-mil", "--encoder", "timm:resnet18"), "give their file too"),
         (("--kind", "attention-mil", "--encoder", "uni", "--set", "field_px=3"), "field_px=3"),

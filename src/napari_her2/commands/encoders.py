@@ -133,13 +133,14 @@ def state_words(contract: EncoderContract, found: InstalledEncoder | None) -> st
         return "needs remote code: not run"
     if contract.built_by == "elsewhere":
         return "features made elsewhere are read"
-    return "comes with torchvision" if contract.built_by == "torchvision" else "not installed"
+    return "fetched by torchvision, if asked" if contract.built_by == "torchvision" else "not installed"
 
 
 def contract_rows(contract: EncoderContract, found: InstalledEncoder | None) -> list[tuple[str, object]]:
     """Return what is known of an encoder as names and values."""
     cut = "" if contract.resized_px is None else f", of which the middle {contract.input_px} px are seen"
     low, high = contract.mpp_range
+    unpinned = "none is pinned: the one that is fetched first holds"
     rows: list[tuple[str, object]] = [
         ("encoder", f"{contract.title}, called {contract.name}"),
         ("weights", state_words(contract, found)),
@@ -149,7 +150,7 @@ def contract_rows(contract: EncoderContract, found: InstalledEncoder | None) -> 
         ("tiles", f"{contract.tile_px} px at {contract.mpp:g} µm/px ({low:g} to {high:g}){cut}"),
         ("normalisation", f"mean {contract.mean}, deviation {contract.std}"),
         ("page", contract.page or "none"),
-        ("revision", contract.revision or "none is pinned: the one that is fetched first holds"),
+        ("revision", contract.revision or (unpinned if contract.hub else "none")),
         ("licence", contract.licence_words),
     ]
     if found is not None:

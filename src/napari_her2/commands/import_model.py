@@ -66,5 +66,19 @@ def import_checkpoint(
     terms = terms_of(found, answers, None if with_encoder is None else with_encoder.spec)
     card, written = import_model(found, terms, with_encoder, out=out, force=force)
     typer.echo(f"{card.name} was imported: {written}")
+    usual = [
+        f"{option} {value}"
+        for option, given, value in (
+            ("--stain", stain, card.stain),
+            ("--tile", tile, card.tile_px),
+            ("--mpp", mpp, f"{card.mpp:g}"),
+        )
+        if not given
+    ]
+    if usual:
+        typer.echo(
+            f"Nobody said otherwise, so it takes what is usual: {', '.join(usual)}. If it learnt from other "
+            f"slides, import it again with those options and --force."
+        )
     if with_encoder is not None and with_encoder.remark:
         typer.echo(plain(with_encoder.remark))

@@ -361,6 +361,11 @@ def contract_of(name: str) -> EncoderContract:
     found = alias_of(name)
     if found:
         return ENCODERS[found]
+    if name.startswith("timm:"):
+        raise ModelError(
+            f"{shown(name, 60)!r} is a network of timm, of which no weights are kept by name: give their "
+            f"file where it is used (embed --weights FILE, weights = FILE under [encoder] of a training)."
+        )
     near = difflib.get_close_matches(name.lower(), ENCODERS, n=3)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ModelError(

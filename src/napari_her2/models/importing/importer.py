@@ -260,8 +260,9 @@ def _check_terms(found: Inspected, terms: ImportTerms) -> None:
             f"makes them."
         )
     if terms.encoder.dim != found.features:
+        name = terms.encoder.contract or terms.encoder.name
         raise ModelError(
-            f"The checkpoint takes features of {found.features:,} numbers, but {terms.encoder.name} gives "
+            f"The checkpoint takes features of {found.features:,} numbers, but {name} gives "
             f"{terms.encoder.dim:,}: name the encoder that it was trained on."
         )
 

@@ -15,7 +15,7 @@ from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.linked_cursor import LinkedCursor
 from napari_her2._napari.session import session_of
 from napari_her2.registration.affine import Alignment
-from scored import make_pair, make_slide
+from scored import make_pair, make_result, make_slide
 
 if TYPE_CHECKING:
     from napari_her2._napari.pairing import Pairing
@@ -123,6 +123,58 @@ def test_the_curtain_cuts_the_maps_of_both_slides_too(viewer: ViewerModel, pairi
     curtain.stop()
     np.testing.assert_array_equal(maps[0].data, newer)
     np.testing.assert_array_equal(maps[1].data, whole[1])
+
+
+def test_maps_that_come_or_change_behind_the_curtain_are_cut_at_once(
+    viewer: ViewerModel, pairing: Pairing
+) -> None:
+    session = session_of(viewer)
+    result = make_result(session.slide_of(pairing.ids[0]))
+    curtain = Curtain(viewer, pairing)
+    session.set_result(result, OverlayLook())  # scored while the curtain is drawn
+    overlays = session.overlays(pairing.ids[0])
+    attention, evidence = (overlays.layer(kind) for kind in ("attention", "evidence"))
+
+    def beyond(layer: object) -> np.ndarray:
+        cols = range(layer.data.shape[1])
+        return np.array([layer.data_to_world((0, col))[-1] for col in cols]) >= curtain.source.line
+
+    curtain.move_to(float(np.median([attention.data_to_world((0, col))[-1] for col in (0, 1, 2)])))
+    for layer in (attention, evidence):
+        layer.visible = True
+        assert 0 < beyond(layer).mean() < 1
+        assert np.isnan(layer.data[:, beyond(layer)]).all()
+        assert np.isfinite(layer.data[:, ~beyond(layer)]).any()
+    overlays.set_class("evidence", "3+")
+    assert np.isnan(evidence.data[:, beyond(evidence)]).all()
+    attention.scale = np.asarray(attention.scale) / 2  # as of a smoother map
+    assert np.isfinite(attention.data[:, ~beyond(attention)]).any()
+    assert np.isnan(attention.data[:, beyond(attention)]).all()
+    curtain.stop()
+    drawn = {of.class_name: of.values for of in result.slides[0].maps if of.kind == "evidence"}
+    np.testing.assert_array_equal(evidence.data, drawn["3+"])
+    attention.visible = False
+    attention.visible = True
+    assert np.isfinite(attention.data).sum() == np.isfinite(result.slides[0].maps[0].values).sum()
+
+
+def test_the_curtain_hangs_over_the_slides_wherever_the_window_looks(
+    viewer: ViewerModel, pairing: Pairing
+) -> None:
+    pairing.set_arrangement("stacked")
+    corners = [[0, 0], [0, 1e9], [1e9, 0], [1e9, 1e9]]
+    ends = [
+        layer.data_to_world(np.minimum(corner, layer.data[0].shape[:2]))[-1]
+        for layer in pairing.layers
+        for corner in corners
+    ]
+    low, high = min(ends), max(ends)
+    viewer.scene.camera.center = (0, 0, high + 500)  # where the IHC slide was, side by side
+    curtain = Curtain(viewer, pairing)
+    assert curtain.source.line == pytest.approx((low + high) / 2, abs=1)
+    curtain.stop()
+    viewer.scene.camera.center = (0, 0, low + 20)
+    assert Curtain(viewer, pairing).source.line == low + 20
 
 
 def test_the_curtain_is_dragged_and_moved_by_keys(viewer: ViewerModel, pairing: Pairing) -> None:

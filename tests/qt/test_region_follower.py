@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from driving import score, with_tissue
+from qtpy.QtWidgets import QScrollArea
 
 from napari_her2._napari.following import Followed
 from napari_her2._napari.region_kinds import set_kind, set_name
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.scoring import region_follower
 from napari_her2._qt.scoring.region_tools import WAND
+from napari_her2._qt.scoring.side_answers import SideAnswers
 from napari_her2.errors import Her2Error
 from napari_her2.inference.kept_scoring import NotComputed
 from napari_her2.inference.result import Progress
@@ -34,7 +36,7 @@ class Answers:
     """What was asked for, and answers that say of how many regions they are; they may be held back."""
 
     def __init__(self, slide: object) -> None:
-        self.slide, self.asked = slide, []
+        self.slide, self.asked, self.smooth = slide, [], ()
         self.free = threading.Event()
         self.free.set()
 
@@ -57,7 +59,9 @@ def answers(make_dock, add_slide, qtbot, monkeypatch) -> tuple[object, Answers]:
     def scoring(slide: object, model: str, **options: object) -> object:
         yield Progress("Embedding tiles", 10, 96, "tiles")
         card = SimpleNamespace(name="hand-model")
-        kept = SimpleNamespace(slide_ids=(slide.slide_id,), terms=SimpleNamespace(card=card))
+        kept = SimpleNamespace(
+            slide_ids=(slide.slide_id,), terms=SimpleNamespace(card=card), smooth=found.smooth
+        )
         options["kept"].append(kept)
         return with_tissue(make_result(slide))
 
@@ -135,6 +139,45 @@ def test_both_sides_stand_beside_each_other(answers, qtbot) -> None:
     qtbot.waitUntil(sides.table.isHidden)
 
 
+def test_an_answer_of_several_lines_covers_nothing(qtbot) -> None:
+    answers, dock = SideAnswers(), QScrollArea()
+    dock.setWidgetResizable(True)
+    dock.setWidget(answers)
+    qtbot.addWidget(dock)
+    dock.resize(310, 80)
+    dock.show()
+    long = "indeterminate: only 72 tiles of tissue on the IHC slide of this case, at least 100 are needed"
+    sides = Sides(Side(long, "", 72, "tiles", 0.1), Side("1+ or 2+ (prediction)", "", 115, "tiles", 0.25))
+    answers.set_note("For these regions maps are of tiles side by side: press Score for smoother ones.")
+    answers.set_sides(sides)
+    (inside, amount), _ = answers.rows
+
+    def apart() -> bool:
+        whole = inside.height() >= inside.heightForWidth(inside.width())
+        return whole and not inside.geometry().intersects(amount.geometry())
+
+    qtbot.waitUntil(apart)
+    assert inside.heightForWidth(inside.width()) > 1.5 * inside.fontMetrics().lineSpacing()
+    dock.resize(220, 80)  # the dock is made narrower
+    qtbot.waitUntil(lambda: inside.width() < 200 and apart())
+
+
+def test_smoother_maps_that_do_not_hold_for_the_regions_are_missed_in_words(answers, qtbot) -> None:
+    dock, found = answers
+    found.smooth = (("a smoother map",),)
+    score(qtbot, dock)
+    drawn(dock)
+    note = dock.regions.sides.note
+    qtbot.waitUntil(lambda: settled(dock) and bool(found.asked) and found.asked[-1][1])
+    assert note.text() == "For these regions maps are of tiles side by side: press Score for smoother ones."
+    assert not note.isHidden()
+    found.smooth = ()
+    score(qtbot, dock)  # without them there is nothing to miss
+    dock.regions.layer.add(SQUARE + 20, shape_type="polygon")
+    qtbot.waitUntil(lambda: settled(dock) and len(found.asked[-1][0]) == 2)
+    assert note.text() == ""
+
+
 def test_a_layer_without_regions_says_so_and_keeps_the_answer(answers, qtbot) -> None:
     dock, found = answers
     dock.regions.add_layer()
@@ -174,8 +217,10 @@ def brought_back(answers, qtbot, monkeypatch):
             yield Progress("Looking")
             raise NotComputed(found.refusal)
         followed = yield from found.answering(None, regions, demands, exact=False)
-        kept = SimpleNamespace(slide_ids=(result.slide_id,), terms=SimpleNamespace(card=SimpleNamespace()))
-        kept.terms.card.name = result.model
+        card = SimpleNamespace(name=result.model)
+        kept = SimpleNamespace(
+            slide_ids=(result.slide_id,), terms=SimpleNamespace(card=card), smooth=found.smooth
+        )
         return replace(followed, rebuilt=kept)
 
     found.refusal = ""

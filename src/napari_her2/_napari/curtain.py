@@ -111,7 +111,7 @@ class Curtain:
         if he is None or ihc is None:
             return
         active = viewer.layers.selection.active
-        self.source = CutSlide(ihc, float(viewer.scene.camera.center[-1]))
+        self.source = CutSlide(ihc, _first_line(viewer, he, ihc))
         self.overlays = CutOverlays(viewer, *pairing.ids)
         self.overlays.cut(self.source.line)
         pairing.set_curtain(True)
@@ -208,3 +208,11 @@ class Curtain:
         boxes = np.array([bounds(layer, place_of(layer)) for layer in layers])
         low, high = (boxes[:, 0, 0].min(), boxes[:, 1, 0].max()) if len(boxes) else (0.0, 0.0)
         return np.array([[[low, self.source.line], [high - low, 0.0]]])
+
+
+def _first_line(viewer: ViewerModel, *slides: Image) -> float:
+    """Return x of the middle of the window, or of the slides where that lies beside them, µm."""
+    boxes = np.array([bounds(layer, place_of(layer)) for layer in slides])
+    low, high = float(boxes[:, 0, 1].min()), float(boxes[:, 1, 1].max())
+    centre = float(viewer.scene.camera.center[-1])
+    return centre if low < centre < high else (low + high) / 2

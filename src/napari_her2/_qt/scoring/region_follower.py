@@ -28,6 +28,7 @@ BETWEEN_MS = 100
 """At most ten answers a second."""
 REST_MS = 500
 """Without a change for so long the exact answer is made."""
+_PLAIN_MAPS = "For these regions maps are of tiles side by side: press Score for smoother ones."
 
 
 class RegionFollower(QObject):
@@ -47,7 +48,7 @@ class RegionFollower(QObject):
     ----------
     followed : Signal(Followed)
     noted : Signal(str)
-        What keeps the score from following, in a sentence; empty where nothing does.
+        What keeps the score, or the smoother maps, from following, in a sentence; empty where nothing does.
     """
 
     followed = Signal(object)
@@ -170,11 +171,16 @@ class RegionFollower(QObject):
             self._scorings.keep([followed.rebuilt])
         self._rebuilt = None
         self._answered = self._asked
-        self.noted.emit("")
+        self.noted.emit(_PLAIN_MAPS if self._maps_are_plain(followed.result) else "")
         self._session.follow_result(followed.result, drawing=not exact)
         self.followed.emit(followed)
         if not self._go_on() and not exact:
             self._rest.start()
+
+    def _maps_are_plain(self, result: SlideResult) -> bool:
+        """Whether a scoring made smoother maps, which do not hold for the regions of an answer."""
+        kept = self._scorings.of(result)
+        return kept is not None and any(kept.smooth) and not any(slide.smooth for slide in result.slides)
 
     def _on_failed(self, failure: Failure) -> None:
         self._answered = self._asked

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import Colours
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
+
     from napari_her2.inference.sides import Side, Sides
 
 _ROWS = (("Inside", "inside the regions"), ("Outside", "in the rest of the tissue"))
+
+
+class _Answer(Label):
+    """A label of several lines, which a grid would not ask again for its height once it has its width."""
+
+    def __init__(self) -> None:
+        super().__init__(wrap=True)
+
+    def setText(self, text: str) -> None:
+        """Show an answer."""
+        super().setText(text)
+        self._make_room()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Take the height that the lines need at this width."""
+        super().resizeEvent(event)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        self.setMinimumHeight(max(self.heightForWidth(self.width()), 0))
 
 
 class SideAnswers(QWidget):
@@ -27,7 +48,7 @@ class SideAnswers(QWidget):
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(2)
         for at, (title, where) in enumerate(_ROWS):
-            answer, amount = Label(wrap=True), Label()
+            answer, amount = _Answer(), Label()
             answer.setAccessibleName(f"Answer {where}")
             amount.setAccessibleName(f"Tissue {where}")
             # Below each other: beside each other they would be wider than the dock.
@@ -44,9 +65,6 @@ class SideAnswers(QWidget):
         layout.setSpacing(4)
         layout.addWidget(self.table)
         layout.addWidget(self.note)
-        self._settle = QTimer(self)
-        self._settle.setSingleShot(True)
-        self._settle.timeout.connect(self._on_settled)
         self.set_colours(Colours())
         self.set_sides(None)
         self.set_note("")
@@ -65,7 +83,6 @@ class SideAnswers(QWidget):
                 answer.setText(side.answer)
                 answer.setToolTip(side.trust)
                 amount.setText(_amount(side))
-        self._settle.start()
 
     def set_inside(self, side: Side) -> None:
         """Show another answer inside, and that the one outside is not known yet."""
@@ -78,13 +95,6 @@ class SideAnswers(QWidget):
         outer.setText("once you stop drawing")
         outer.setToolTip("")
         outer_amount.setText("")
-        self._settle.start()
-
-    def _on_settled(self) -> None:
-        """Ask again for the height of answers of several lines, now that they have their width."""
-        for answer, _ in self.rows:
-            answer.setMinimumHeight(max(answer.heightForWidth(answer.width()), 0))
-        self.updateGeometry()
 
     def set_note(self, note: str) -> None:
         """Say what keeps the score from following the regions; empty for nothing."""

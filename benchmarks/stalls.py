@@ -7,16 +7,16 @@ pans and zooms over a plain array of NumPy, without this plugin, say what is nap
 
     xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX +render -noreset" python benchmarks/stalls.py
 
-With --who a thread looks every 5 ms at what the main thread does, and the longest gaps of each part are told
-with the functions that they were spent in: of this plugin, and below it.
+With --who the main thread is interrupted every few milliseconds, and the longest gaps of each part are shown
+with the functions in which their processor time was spent: of this plugin, and below it. Not on Windows,
+which has no such interruption.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
-import sys
-import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -26,13 +26,14 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from napari import Viewer
     from napari_her2._qt.scoring.dock import ScoringDock
 
 BEAT_MS = 4
 LOOK_S = 0.005
-MOST_TOLD = 3
+MOST_GAPS, MOST_OWNERS = 3, 4
 TARGET_MS = 50.0
 STEPS = 60
 Steps = "Generator[Callable[[], bool] | float, None, None]"
@@ -44,7 +45,7 @@ class Gaps:
 
     wall: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
-    told: list[tuple[float, str]] = field(default_factory=list)
+    owners: list[tuple[float, str]] = field(default_factory=list)
 
     def row(self, name: str) -> str:
         """One line of the table."""
@@ -57,35 +58,49 @@ class Gaps:
 
 
 class Onlooker:
-    """A thread that notes where the main thread is."""
+    """Notes where the main thread is, from within: an interval timer interrupts it.
+
+    Not from another thread: that would hold frames of the main thread for a moment, and if one of them ended
+    meanwhile, its local variables would be freed over there, where Qt may not destroy what it draws with.
+    """
 
     def __init__(self) -> None:
-        self._main = threading.main_thread().ident
-        self._seen: deque[tuple[float, str]] = deque(maxlen=4000)
-        threading.Thread(target=self._look, daemon=True).start()
+        self._seen: deque[tuple[float, float, str]] = deque(maxlen=4000)
+        self._busy = time.thread_time()
+        signal.signal(signal.SIGALRM, self._look)
+        signal.siginterrupt(signal.SIGALRM, False)
+        signal.setitimer(signal.ITIMER_REAL, LOOK_S, LOOK_S)
 
-    def _look(self) -> None:
-        while True:
-            time.sleep(LOOK_S)
-            frame = sys._current_frames().get(self._main)  # noqa: SLF001 - the way to see another thread
-            self._seen.append((time.perf_counter(), _place_of(frame)))
+    def stop(self) -> None:
+        """Interrupt no more."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def told(self, begin: float, end: float) -> str:
-        """Say where most of a gap was spent."""
-        counts = Counter(place for when, place in self._seen if begin <= when <= end)
-        return "; ".join(f"{count} x {place}" for place, count in counts.most_common(4))
+    def _look(self, _signal: int, frame: FrameType | None) -> None:
+        signal.set_wakeup_fd(-1)  # napari's, for Ctrl-C, which nobody would empty as fast
+        # Python interrupts between two of its instructions: what a call into C takes is noted as one piece,
+        # with the function that made the call.
+        before, self._busy = self._busy, time.thread_time()
+        self._seen.append((time.perf_counter(), 1000 * (self._busy - before), _place_of(frame)))
+
+    def owners(self, begin: float, end: float) -> str:
+        """Say in which functions the processor time between two moments was spent."""
+        spent = Counter[str]()
+        for when, busy_ms, place in list(self._seen):  # it may be interrupted itself
+            if begin <= when <= end:
+                spent[place] += busy_ms
+        return "; ".join(f"{ms:.0f} ms {place}" for place, ms in spent.most_common(MOST_OWNERS))
 
 
-def _place_of(frame: object) -> str:
+def _place_of(frame: FrameType | None) -> str:
     """Name the innermost function, and the innermost ones of this plugin that it was called from."""
-    inner, own = "", []
+    inner, own = "", list[str]()
     while frame is not None:
-        code = frame.f_code  # type: ignore[attr-defined]
+        code = frame.f_code
         name = f"{'/'.join(code.co_filename.split('/')[-2:])}:{code.co_name}"
         inner = inner or name
         if "napari_her2" in code.co_filename and len(own) < 2:
             own.append(name)
-        frame = frame.f_back  # type: ignore[attr-defined]
+        frame = frame.f_back
     return f"{inner} < {' < '.join(own) or 'nothing of ours'}"
 
 
@@ -121,7 +136,7 @@ class Heart:
         of.wall.append(1000 * (now[0] - self._last[0]))
         of.busy.append(1000 * (now[1] - self._last[1]))
         if self._onlooker is not None and of.busy[-1] > TARGET_MS:
-            of.told.append((of.busy[-1], self._onlooker.told(self._last[0], now[0])))
+            of.owners.append((of.busy[-1], self._onlooker.owners(self._last[0], now[0])))
         self._last = now
 
 
@@ -267,9 +282,12 @@ def main() -> None:
 
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1600, 1000)
-    heart = Heart(Onlooker() if options.who else None)
+    onlooker = Onlooker() if options.who else None
+    heart = Heart(onlooker)
     walk = Walk(window_walk(viewer, heart, options.size), viewer.close)
     napari.run()
+    if onlooker is not None:
+        onlooker.stop()
     if walk.failure is not None:
         raise walk.failure
     print("| part | median gap, ms | 95 % | longest | longest of the processor | over 50 ms |")
@@ -278,8 +296,8 @@ def main() -> None:
         if gaps.wall:
             print(gaps.row(name))
     for name, gaps in heart.parts.items():
-        for busy, told in sorted(gaps.told, reverse=True)[:MOST_TOLD]:
-            print(f"{name}, {busy:.0f} ms: {told}")
+        for busy, owners in sorted(gaps.owners, reverse=True)[:MOST_GAPS]:
+            print(f"{name}, {busy:.0f} ms: {owners}")
 
 
 if __name__ == "__main__":

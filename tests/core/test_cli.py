@@ -97,7 +97,9 @@ def test_python_m_prints_the_version():
     assert done.stdout == f"napari-her2 {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["score"], ["nonsense"], ["info"], ["score", "a.svs", "--model", "m"]])
+@pytest.mark.parametrize(
+    "arguments", [["score"], ["nonsense"], ["info", "--mpp", "1"], ["score", "a.svs", "--model", "m"]]
+)
 def test_wrong_usage_is_2(arguments):
     assert run(*arguments).exit_code == 2
 
@@ -111,6 +113,18 @@ def test_info_prints_what_the_file_says(he_slide):
     text = run("info", he_slide).stdout
     assert "1,536 x 1,536 px" in text
     assert "tiffslide" in text
+
+
+def test_info_without_a_slide_says_what_this_machine_computes_on(monkeypatch):
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", "float32")
+    values = json.loads(run("info", "--json").stdout)
+    assert values["version"] == __version__
+    assert (values["precision"], values["precision_reason"]) == ("float32", "chosen by the user")
+    text = re.sub(r"\s+", " ", run("info").stdout)
+    assert f"device │ {values['device']}" in text
+    assert "features │ float32 (chosen by the user)" in text
+    monkeypatch.setenv("NAPARI_HER2_PRECISION", "half")
+    assert "no precision 'half'" in one_line(run("info"))
 
 
 def test_info_of_a_real_slide(shared_data):

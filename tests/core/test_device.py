@@ -132,8 +132,8 @@ def test_unknown_device_is_refused_with_the_known_ones(wanted):
         choose_device(wanted)
 
 
-def test_cpu_without_instructions_for_bfloat16_computes_in_float32(monkeypatch):
-    monkeypatch.setattr(precision_module, "_NATIVE_BF16_CPU", ("_no_such_question",))
+def test_cpu_without_amx_computes_in_float32(monkeypatch):
+    monkeypatch.setattr(precision_module, "_has_amx", lambda: False)
     device = choose_device("cpu")
     assert device.autocast_dtype is None
     assert device.name == "cpu (chosen by the user)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -60,6 +61,85 @@ def test_an_unknown_precision_is_refused_with_the_known_ones(value, monkeypatch,
         score_slide(he_slide, tiny_model, device="cpu")
 
 
+def processor(monkeypatch, *, machine="x86_64", amx=False, allowed=True, bf16=True, onednn=True):
+    """A stand-in for a processor, as PyTorch tells of it."""
+    monkeypatch.setattr(precision_module.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: allowed)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+
+
+@pytest.mark.parametrize(
+    ("has", "dtype", "reason"),
+    [
+        ({"amx": True}, torch.bfloat16, "this processor has AMX"),
+        ({"machine": "AMD64", "amx": True, "bf16": False}, torch.bfloat16, "this processor has AMX"),
+        ({"amx": False, "bf16": True}, None, "this processor computes bfloat16 no faster"),
+        ({"amx": False, "bf16": False}, None, "this processor computes bfloat16 no faster"),
+        ({"amx": True, "allowed": False}, None, "this processor computes bfloat16 no faster"),
+        ({"amx": True, "onednn": False}, None, "this PyTorch lacks oneDNN, which computes bfloat16"),
+        ({"machine": "aarch64"}, None, "bfloat16 was never measured on ARM processors"),
+        ({"machine": "arm64", "amx": True}, None, "bfloat16 was never measured on ARM processors"),
+    ],
+)
+def test_a_processor_computes_in_bfloat16_only_where_that_is_faster(has, dtype, reason, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    processor(monkeypatch, **has)
+    device = choose_device("cpu")
+    assert (device.autocast_dtype, device.precision_reason) == (dtype, reason)
+    if dtype is None:
+        assert device.precision_words == f"float32: {reason}"
+    else:
+        assert device.precision_words == f"bfloat16 where the encoder agrees: {reason}"
+        assert "features in bfloat16" in device.line("bfloat16")
+        assert device.line("float32").endswith("features in float32")  # it did not agree: not for that reason
+
+
+@pytest.mark.parametrize("absent", ["_is_amx_tile_supported", "_init_amx"])
+def test_what_pytorch_no_longer_answers_means_no(absent, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    processor(monkeypatch, amx=True)
+    monkeypatch.delattr(torch.cpu, absent)
+    assert choose_device("cpu").autocast_dtype is None
+
+
+def test_the_same_processor_is_answered_for_without_a_clock(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    processor(monkeypatch, amx=True)
+    for name in ("time", "perf_counter", "monotonic", "process_time"):
+        monkeypatch.setattr(time, name, lambda: pytest.fail("a clock was asked"))
+    assert {choose_device("cpu").autocast_dtype for _ in range(5)} == {torch.bfloat16}
+
+
+def test_the_device_line_of_a_result_says_the_precision_and_why(he_slide, tiny_model, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    processor(monkeypatch, amx=False)
+    result = score_slide(he_slide, tiny_model, device="cpu")
+    assert result.device == (
+        "cpu (chosen by the user); features in float32: this processor computes bfloat16 no faster"
+    )
+    monkeypatch.setenv(VARIABLE, "bfloat16")
+    forced = score_slide(he_slide, tiny_model, device="cpu").device
+    assert forced == "cpu (chosen by the user); features in bfloat16: chosen by the user"
+
+
+def test_a_model_that_learnt_in_bfloat16_warns_where_that_is_no_longer_chosen(
+    he_slide, tmp_path, monkeypatch
+):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    processor(monkeypatch, amx=False)
+    model = make_bundle(tmp_path / "tiny.safetensors", precision="bfloat16")
+    (warning,) = [text for text in score_slide(he_slide, model, device="cpu").warnings if "learnt" in text]
+    assert warning == (
+        "The model learnt from features computed in bfloat16, those of this slide were computed in float32: "
+        "probabilities may differ a little. To have them alike, set NAPARI_HER2_PRECISION to bfloat16, which "
+        "may be slower here."
+    )
+    monkeypatch.setenv(VARIABLE, "bfloat16")
+    assert not [text for text in score_slide(he_slide, model, device="cpu").warnings if "learnt" in text]
+
+
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize(
     ("wanted", "dtype"),
@@ -72,7 +152,7 @@ def test_an_unknown_precision_is_refused_with_the_known_ones(value, monkeypatch,
     ],
 )
 def test_what_is_forced_is_taken_on_any_processor(wanted, dtype, native, monkeypatch):
-    monkeypatch.setattr(precision_module, "_cpu_knows_bfloat16", lambda: native)
+    processor(monkeypatch, amx=native)
     monkeypatch.setenv(VARIABLE, wanted)
     left_to_the_processor = wanted in ("", "auto")
     expected = torch.bfloat16 if left_to_the_processor and native else dtype

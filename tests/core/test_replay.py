@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from every_method import NAMES
@@ -20,7 +22,9 @@ from napari_her2.cli import app
 from napari_her2.errors import JobFailed
 from napari_her2.export.kept_result import KEPT_NAME, read_kept, write_kept
 from napari_her2.export.tables import write_result
+from napari_her2.inference import precision as precision_module
 from napari_her2.inference.judging import redoubted
+from napari_her2.inference.precision import Precision
 from napari_her2.reports.replay import compared, replay_steps
 from napari_her2.steps import finished
 from scored import make_result
@@ -58,6 +62,20 @@ def test_so_it_does_in_both_precisions(precision: str, he_slide, tiny_model, tmp
         patch.setenv("NAPARI_HER2_PRECISION", "auto")  # the recorded one counts
         done = again(folder)
     assert (done.found, done.result.precision) == ((), precision)
+
+
+def test_a_result_is_replayed_in_its_precision_also_where_the_processor_would_choose_another(
+    he_slide, tiny_model, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.delenv("NAPARI_HER2_PRECISION", raising=False)
+    monkeypatch.setattr(precision_module, "_cpu_precision", lambda: Precision(torch.bfloat16, "AMX"))
+    result = score_slide(he_slide, tiny_model, device="cpu")
+    assert (result.precision, result.asked.precision) == ("bfloat16", "auto")
+    folder = write_result(result, tmp_path)
+    monkeypatch.setattr(precision_module, "_cpu_precision", lambda: Precision(None, "no AMX"))
+    done = again(folder)
+    assert (done.found, done.result.precision) == ((), "bfloat16")
+    assert "NAPARI_HER2_PRECISION" not in os.environ
 
 
 def test_wishes_and_rules_that_were_changed_later_are_replayed(results, small_pair, tmp_path: Path) -> None:

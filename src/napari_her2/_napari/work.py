@@ -124,7 +124,8 @@ def finding_equipment(settings: Settings) -> Generator[Progress, None, Equipment
     from napari_her2.inference.device import choose_device
 
     try:
-        device = choose_device(settings.device).name
+        chosen = choose_device(settings.device)
+        device = f"{chosen.name}; features in {chosen.precision_words}"
     except Her2Error as error:  # the models are shown all the same
         device = f"{settings.device} cannot be used"
         problems.append(str(error))

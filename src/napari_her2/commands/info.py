@@ -1,4 +1,4 @@
-"""``napari-her2 info``: what a slide file says of itself."""
+"""``napari-her2 info``: what a slide file says of itself; without one, on what this machine computes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,20 @@ BACKEND_HELP = "Library that reads the slide: auto, tiffslide or openslide."
 
 
 def info(
-    slide: Annotated[Path, typer.Argument(help="Slide file, or folder of DICOM files.")],
+    slide: Annotated[
+        Path | None,
+        typer.Argument(help="Slide file, or folder of DICOM files; without it: this machine."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     mpp: Annotated[float | None, typer.Option(help=MPP_HELP)] = None,
     backend: Annotated[str, typer.Option(help=BACKEND_HELP)] = "auto",
 ) -> None:
     """Show dimensions, levels, µm/px and where it comes from, vendor and associated images."""
+    if slide is None:
+        if mpp is not None or backend != "auto":
+            raise typer.BadParameter("--mpp and --backend are for a slide: name its file.")
+        _show_machine(as_json=as_json)
+        return
     from napari_her2.slide.reader import open_slide
 
     with open_slide(slide, mpp=mpp, backend=backend) as opened:  # type: ignore[arg-type]  # checked there
@@ -33,6 +41,42 @@ def info(
         typer.echo(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         output().print(pairs_table(_rows(values)))
+
+
+def _show_machine(*, as_json: bool) -> None:
+    values = machine_values()
+    if as_json:
+        typer.echo(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False))
+        return
+    rows: list[tuple[str, object]] = [
+        ("napari-her2", f"{values['version']}, PyTorch {values['torch']}, Python {values['python']}"),
+        ("device", values["device"]),
+        ("features", f"{values['precision']} ({values['precision_reason']})"),
+        ("threads", values["threads"]),
+    ]
+    output().print(pairs_table(rows))
+
+
+def machine_values() -> dict[str, Any]:
+    """Return on what this machine computes and in which precision, ready for JSON."""
+    import platform
+
+    import torch
+
+    from napari_her2 import __version__
+    from napari_her2.inference.device import choose_device
+    from napari_her2.inference.precision import name_of
+
+    device = choose_device()
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device.name,
+        "precision": name_of(device.autocast_dtype),
+        "precision_reason": device.precision_reason,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _kept(slide: Slide) -> dict[str, Any] | None:

@@ -300,7 +300,7 @@ def assemble(job: ScoringJob | Terms, answer: Answer) -> SlideResult:
         abstained=bool(reason),
         reason=reason,
         uncertainty=answer.spread,
-        device=job.device.name,
+        device=job.device.name if card.encoder is None else job.device.line(answer.precision),
         precision=answer.precision,
         seconds=job.clock.seconds,
         warnings=warnings,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.precision import BFLOAT16, lower_precision, wanted_precision
+from napari_her2.inference.precision import BFLOAT16, device_precision, name_of, wanted_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Device:
         float32 (`EncoderRunner`).
     insisted : bool
         Whether the user asked for that precision: an encoder that it does not suit is then refused.
+    precision_reason : str
+        Why that precision, in a few words; empty where nothing is said.
     """
 
     torch_device: torch.device
@@ -35,6 +37,32 @@ class Device:
     reason: str
     autocast_dtype: torch.dtype | None = None
     insisted: bool = False
+    precision_reason: str = ""
+
+    @property
+    def precision_words(self) -> str:
+        """In which precision features are computed, and why: "float32: this processor computes ..."."""
+        name = name_of(self.autocast_dtype)
+        if self.autocast_dtype is not None and not self.insisted:
+            name += " where the encoder agrees"
+        return f"{name}: {self.precision_reason}" if self.precision_reason else name
+
+    def line(self, used: str) -> str:
+        """Return the device with the precision that was used and why, for a person.
+
+        Parameters
+        ----------
+        used : str
+            In which features were computed. The reason is left out where it is not that of the device: the
+            encoder did not agree, or features were computed in several ways.
+
+        Returns
+        -------
+        str
+            "cpu (chosen by the user); features in float32: this processor computes bfloat16 no faster".
+        """
+        own = used == name_of(self.autocast_dtype) and self.precision_reason
+        return f"{self.name}; features in {used}{f': {self.precision_reason}' if own else ''}"
 
 
 def choose_device(wanted: str = "auto") -> Device:
@@ -96,7 +124,8 @@ def _mps(reason: str) -> Device:
 
 
 def _device(device: torch.device, name: str, reason: str) -> Device:
-    return Device(device, name, reason, lower_precision(device), insisted=wanted_precision() == BFLOAT16)
+    precision, insisted = device_precision(device), wanted_precision() == BFLOAT16
+    return Device(device, name, reason, precision.dtype, insisted, precision.reason)
 
 
 def _cuda_problem(number: int) -> str | None:

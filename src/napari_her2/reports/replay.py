@@ -13,7 +13,7 @@ import numpy as np
 from napari_her2.errors import JobFailed
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.loaded import loaded_bundle
-from napari_her2.inference.precision import VARIABLE
+from napari_her2.inference.precision import CHOICES, VARIABLE
 from napari_her2.inference.withheld import without_answer
 from napari_her2.methods.catalogue import METHODS, model_named
 from napari_her2.methods.scoring import score_steps
@@ -118,7 +118,7 @@ def replay_steps(
     with ExitStack() as stack:
         opened = yield from slides_steps(before, stack, slides)
         given = [(_opened(each.fingerprint, each.path, opened), each) for each in asked.slides]
-        stack.enter_context(_precision(asked.precision))
+        stack.enter_context(_precision(_wished(before, asked, wanted)))
         bundle = _bundle(before, model, wanted)
         after = yield from score_steps(
             given[0][0],
@@ -196,9 +196,17 @@ def _bundle(before: SlideResult, model: Path | None, device: str) -> ModelBundle
     return bundle
 
 
+def _wished(before: SlideResult, asked: Asked, device: str) -> str:
+    """Return the precision to replay in: that of then, whatever the processor of now would take by itself.
+
+    The wish of then counts where that cannot be forced: float16, several precisions, another kind of device.
+    """
+    return before.precision if before.precision in CHOICES and device == asked.device else asked.precision
+
+
 @contextmanager
 def _precision(wanted: str) -> Iterator[None]:
-    """Compute in the precision that was asked for then."""
+    """Compute in a precision, whatever is set."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = wanted
     try:

@@ -75,14 +75,18 @@ def test_an_encoder_that_is_not_installed_is_named_and_the_user_hears_how_to_get
 
 
 def test_another_kind_is_named_below_the_file(dialog, qtbot, checkpoint):
+    asked = (dialog.encoder, dialog.tile_px, dialog.mpp, dialog.classes, dialog.name)
+    assert not any(widget.isVisible() for widget in asked)  # nothing is asked before something is read
     choose(dialog, qtbot, checkpoint, "clam")
     assert "choose the kind attention-mil" in dialog.file.problem
+    assert not any(widget.isVisible() for widget in asked)
     assert not dialog.make.isEnabled()
     with qtbot.waitSignal(dialog.inspect_job.returned, timeout=WAIT_MS):
         dialog.kind.setCurrentIndex(dialog.kind.findData("attention-mil"))
         dialog.inspect()
     assert dialog.file.problem == ""
     assert dialog.make.isEnabled()
+    assert all(widget.isVisible() for widget in asked)
 
 
 def test_what_is_missing_is_told_and_a_name_that_is_taken_can_be_replaced(dialog, qtbot, checkpoint):

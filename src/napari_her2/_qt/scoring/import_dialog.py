@@ -171,7 +171,7 @@ class ImportDialog(QDialog):
         self._form = QFormLayout(content)
         self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        rows: tuple[tuple[str, QWidget], ...] = (
+        rows: list[tuple[str, QWidget]] = [
             ("Checkpoint", self.file),
             ("Kind", self.kind),
             ("Read from it", self.facts),
@@ -185,7 +185,8 @@ class ImportDialog(QDialog):
             ("Also", self.also),
             ("Name", self.name),
             ("Licence", self.licence),
-        )
+        ]
+        self._asked = tuple(widget for _, widget in rows[3:])
         for caption, widget in rows:
             label = Label(caption)
             label.setBuddy(widget)
@@ -267,6 +268,8 @@ class ImportDialog(QDialog):
             if found is None
             else "\n".join(f"{name}: {value}" for name, value in found.facts)
         )
+        for widget in self._asked:  # before anything is read nobody knows what to ask
+            self._form.setRowVisible(widget, found is not None)
         if found is None:
             return
         kind = found.kind

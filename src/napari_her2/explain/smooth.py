@@ -149,7 +149,7 @@ def _columns(found: Sequence[Findings]) -> list[NDArray[np.float64]]:
             own += [] if of.output.evidence is None else [of.output.evidence]
         own += [] if of.probabilities is None else [of.probabilities]
         own += [] if of.confidence is None else [of.confidence[:, None]]
-    return [torch.cat([part.double() for part in own], dim=1).numpy() for own in columns]
+    return [torch.cat([part.cpu().double() for part in own], dim=1).numpy() for own in columns]
 
 
 def _ranks(scores: Sequence[Tensor]) -> list[NDArray[np.float64]]:

@@ -3,12 +3,16 @@ from __future__ import annotations
 import threading
 import weakref
 from functools import partial
+from itertools import pairwise
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
 from qtpy.QtCore import QThreadPool
 
+from napari_her2._qt.parts import jobs as jobs_module
 from napari_her2._qt.parts.jobs import Failure, Job, stop_all
+from napari_her2.cohort.day_queue import DayProgress
 from napari_her2.errors import SlideError
 from napari_her2.inference.result import Progress
 
@@ -271,14 +275,86 @@ def test_an_exit_in_a_thread_is_no_job_that_runs_for_ever(qtbot: QtBot, job: Job
     assert not threads[0].is_alive()
 
 
-def test_a_flood_of_progress_is_thinned_out(qtbot: QtBot, job: Job) -> None:
-    seen = []
-    job.progressed.connect(seen.append)
+def test_a_flood_of_progress_is_thinned_out_to_its_last(qtbot: QtBot, job: Job) -> None:
+    seen, times = [], []
+    job.progressed.connect(lambda progress: (seen.append(progress.done), times.append(monotonic())))
 
     def steps() -> Generator[Progress, None, None]:
+        until = monotonic() + 0.35
         for done in range(20_000):
             yield Progress("Working", done, 20_000)
+        while monotonic() < until:
+            yield Progress("Working", 20_000, 20_000)
 
     with qtbot.waitSignal(job.returned):
         job.start(steps)
-    assert 1 <= len(seen) < 2000
+    assert seen[-1] == 20_000
+    assert len(seen) >= 2
+    # The last one does not wait for its turn.
+    gaps = [after - before for before, after in pairwise(times[:-1])]
+    assert all(gap > 0.99 * jobs_module.SECONDS_BETWEEN_REPORTS for gap in gaps)
+
+
+def test_a_job_shows_ten_reports_a_second_by_the_clock(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, seen, ends = [0.0], [], []
+    monkeypatch.setattr(jobs_module, "monotonic", lambda: now[0])
+    job.progressed.connect(lambda progress: seen.append((now[0], progress.done)))
+    job.returned.connect(lambda value: ends.append((value, len(seen))))
+    run = job._run = jobs_module._Run(7)
+    job._number = 7
+    for k in range(96):  # one each 1/64 s, which floats hold exactly
+        now[0] = k / 64
+        if run.reports.put(Progress("Working", k, 96)):
+            job.receive(7, None)
+        else:
+            job._show_when_due()  # as the timer does
+    assert [done for _, done in seen] == list(range(0, 96, 7))  # 7/64 s is the first time after 0.1 s
+    job.receive(7, jobs_module._Outcome("returned", "all"))
+    assert seen[-1] == (95 / 64, 95)
+    assert ends == [("all", len(seen))]
+
+
+def test_of_each_stage_the_newest_report_is_shown_and_what_lasts_is_never_dropped() -> None:
+    waiting = jobs_module._Reports()
+    lasting = DayProgress("Embedding", 3, warning="The disk is full.")
+    given = [
+        Progress("Reading", 1),
+        Progress("Reading", 2),
+        Progress("Embedding", 1),
+        Progress("Embedding", 2),
+        lasting,
+        Progress("Embedding", 4),
+        Progress("Embedding", 5),
+    ]
+    assert [waiting.put(progress) for progress in given] == [True] + [False] * 6
+    assert waiting.take() == [given[1], lasting, given[6]]
+    assert waiting.take() == []
+    assert waiting.put(given[0])
+
+
+def test_what_is_reported_before_a_long_step_is_shown_while_it_lasts(qtbot: QtBot, job: Job) -> None:
+    seen, release = [], threading.Event()
+    job.progressed.connect(lambda progress: seen.append(progress.done))
+
+    def steps() -> Generator[Progress, None, None]:
+        for done in range(1, 6):
+            yield Progress("Working", done, 5)
+        assert release.wait(60)
+
+    job.start(steps)
+    qtbot.waitUntil(lambda: bool(seen) and seen[-1] == 5)
+    assert job.running
+    release.set()
+    qtbot.waitUntil(lambda: not job.running)
+
+
+def test_after_a_cancel_nothing_more_is_shown(job: Job) -> None:
+    seen = []
+    job.progressed.connect(seen.append)
+    run = job._run = jobs_module._Run(3)
+    job._number = 3
+    assert run.reports.put(Progress("Working", 1))
+    job.cancel()
+    job.receive(3, None)
+    job.receive(3, jobs_module._Outcome("cancelled"))
+    assert seen == []

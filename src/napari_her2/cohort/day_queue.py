@@ -93,6 +93,11 @@ class DayProgress(Progress):
     outcome: SlideOutcome | None = None
     warning: str = ""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether it is more than how far a slide is."""
+        return bool(self.warning) or self.outcome is not None
+
 
 class DayQueue:
     """A list in the folder that its results go to.

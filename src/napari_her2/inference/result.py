@@ -72,6 +72,11 @@ class Progress:
         """Stage and fold, for a person: "Training abmil, fold 2 of 5"."""
         return f"{self.stage}, fold {self.fold} of {self.folds}" if self.folds > 1 else self.stage
 
+    @property
+    def lasting(self) -> bool:
+        """Whether it has to be shown even where newer ones of the same stage follow at once."""
+        return False
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileTable:

@@ -6,16 +6,17 @@ click on a tile waiting, and napari waits for that pool, however long, when its 
 
 from __future__ import annotations
 
+import math
 import threading
-import time
 import traceback
 import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cache
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_her2.errors import Her2Error
 from napari_her2.inference.result import Progress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Steps: TypeAlias = Callable[[], Generator[Progress, None, Any]]
 
-_SECONDS_BETWEEN_REPORTS = 0.05  # more would flood the event loop of a fast machine
+SECONDS_BETWEEN_REPORTS = 0.1  # nobody reads more, and each costs the main thread a layout of the dock
 STOPPED_WITHIN_S = 1.5  # a window that closes waits no longer for the steps that threads are in
 
 
@@ -54,6 +55,30 @@ class _Outcome:
     value: Any = None
 
 
+class _Reports:
+    """What a thread reported and nobody was shown yet: of one stage the newest alone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[Progress] = []
+
+    def put(self, progress: Progress) -> bool:
+        """Keep a report; return whether it is the only one, of which the main thread has to hear."""
+        with self._lock:
+            alone = not self._waiting
+            if not alone and not self._waiting[-1].lasting and self._waiting[-1].title == progress.title:
+                self._waiting[-1] = progress
+            else:
+                self._waiting.append(progress)
+            return alone
+
+    def take(self) -> list[Progress]:
+        """Return all that wait, the oldest first, and keep none."""
+        with self._lock:
+            taken, self._waiting = self._waiting, []
+            return taken
+
+
 class _Run:
     """One start of a job; a newer one makes it stale."""
 
@@ -61,6 +86,7 @@ class _Run:
         self.number = number
         self.cancel = threading.Event()
         self.ended = threading.Event()
+        self.reports = _Reports()
 
 
 class _Mailbox(QObject):
@@ -75,7 +101,7 @@ class _Mailbox(QObject):
         super().__init__()
         self.posted.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
 
-    def _deliver(self, report: tuple[weakref.ref[Job], int, Progress | _Outcome]) -> None:
+    def _deliver(self, report: tuple[weakref.ref[Job], int, _Outcome | None]) -> None:
         to, number, what = report
         job = to()
         if job is not None:
@@ -97,6 +123,7 @@ class Job(QObject):
     Attributes
     ----------
     progressed : Signal(Progress)
+        Ten times a second at most: of one stage the newest report, and the last one before the end.
     returned : Signal(object)
         What the generator returned.
     failed : Signal(Failure)
@@ -115,6 +142,10 @@ class Job(QObject):
         super().__init__()
         self._number = 0
         self._run: _Run | None = None
+        self._shown_at = -math.inf
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._show_when_due)
         self._post = _mailbox().posted.emit
 
     @property
@@ -133,6 +164,7 @@ class Job(QObject):
         self.cancel()
         self._number += 1
         run = self._run = _Run(self._number)
+        self._shown_at = -math.inf
         # Not a daemon: Python would take the ground from under PyTorch in the midst of a step.
         thread = threading.Thread(
             target=_drive,
@@ -167,13 +199,17 @@ class Job(QObject):
         run.cancel.set()
         return run.ended.wait(timeout_s)
 
-    def receive(self, number: int, what: Progress | _Outcome) -> None:
-        """Take what a thread reports, in the main thread."""
+    def receive(self, number: int, what: _Outcome | None) -> None:
+        """Take what a thread reports, in the main thread: None where progress waits to be shown."""
         if number != self._number:
             return
-        if isinstance(what, Progress):
-            self.progressed.emit(what)
+        if what is None:
+            self._show_when_due()
             return
+        if what.kind != "cancelled":
+            self._show_waiting()
+            if number != self._number:
+                return
         self._run = None
         self.running_changed.emit(False)
         if what.kind == "returned":
@@ -182,6 +218,21 @@ class Job(QObject):
             self.failed.emit(what.value)
         else:
             self.cancelled.emit()
+
+    def _show_when_due(self) -> None:
+        """Show what waits, or come back when enough time has passed since the last time."""
+        left = self._shown_at + SECONDS_BETWEEN_REPORTS - monotonic()
+        if left > 0:
+            self._timer.start(math.ceil(left * 1000))
+        elif self._run is not None and not self._run.cancel.is_set():
+            self._show_waiting()
+
+    def _show_waiting(self) -> None:
+        run, self._shown_at = self._run, monotonic()
+        for progress in run.reports.take() if run is not None else ():
+            if self._run is not run:  # a slot has started another, or shut this one down
+                return
+            self.progressed.emit(progress)
 
 
 def stop_all(jobs: Iterable[Job], timeout_s: float = STOPPED_WITHIN_S) -> bool:
@@ -201,8 +252,8 @@ def stop_all(jobs: Iterable[Job], timeout_s: float = STOPPED_WITHIN_S) -> bool:
     jobs = tuple(jobs)
     for job in jobs:
         job.cancel()
-    deadline = time.monotonic() + timeout_s
-    ended = [job.shutdown(max(deadline - time.monotonic(), 0.0)) for job in jobs]
+    deadline = monotonic() + timeout_s
+    ended = [job.shutdown(max(deadline - monotonic(), 0.0)) for job in jobs]
     return all(ended)
 
 
@@ -210,14 +261,14 @@ def _drive(
     steps: list[Steps],
     run: _Run,
     job: weakref.ref[Job],
-    post: Callable[[tuple[weakref.ref[Job], int, Progress | _Outcome]], None],
+    post: Callable[[tuple[weakref.ref[Job], int, _Outcome | None]], None],
 ) -> None:
     """Drive a generator to its end, an error or a cancel, and close it here, in the thread.
 
     Every error becomes an outcome: a thread that dies unheard would leave the dock saying "running" for ever.
     """
 
-    def report(what: Progress | _Outcome) -> None:
+    def report(what: _Outcome | None) -> None:
         post((job, run.number, what))
 
     outcome = _Outcome("cancelled")
@@ -233,19 +284,16 @@ def _drive(
         run.ended.set()
 
 
-def _outcome(steps: Steps, run: _Run, report: Callable[[Progress], None]) -> _Outcome:
+def _outcome(steps: Steps, run: _Run, report: Callable[[None], None]) -> _Outcome:
     generator = steps()
-    reported, stage = 0.0, None
     try:
         while not run.cancel.is_set():
             try:
                 progress = next(generator)
             except StopIteration as stop:
                 return _Outcome("returned", stop.value)
-            now = time.monotonic()
-            if progress.title != stage or now - reported >= _SECONDS_BETWEEN_REPORTS:
-                reported, stage = now, progress.title
-                report(progress)
+            if run.reports.put(progress):
+                report(None)
         return _Outcome("cancelled")
     finally:
         generator.close()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
+from napari_her2.folder_walk import folders_below
 from napari_her2.slide.names import SUFFIXES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".png", ".bmp", ".gif", ".webp", ".ppm"})
 """Plain pictures say no µm/px, and many lie beside slides that are none themselves."""
@@ -58,7 +54,7 @@ def found_slides(folder: Path, *, subfolders: bool) -> FoundSlides:
     slides: list[Path] = []
     left_out: list[tuple[Path, str]] = []
     seen = 0
-    for place, files, depth in _places(folder, deepest=_DEEPEST if subfolders else 2):
+    for place, files, depth in folders_below(folder, deepest=_DEEPEST if subfolders else 2):
         seen += len(files)
         if seen > _MOST:
             raise JobFailed(f"{folder} holds more than {_MOST:,} files: choose a folder further down.")
@@ -73,28 +69,6 @@ def found_slides(folder: Path, *, subfolders: bool) -> FoundSlides:
             elif ending in SUFFIXES - _DICOM:
                 slides.append(file)
     return FoundSlides(tuple(slides), tuple(left_out))
-
-
-def _places(folder: Path, *, deepest: int) -> Iterator[tuple[Path, list[Path], int]]:
-    """Each folder with its files and its depth, by name; hidden ones and links to folders are passed over."""
-    places = [(folder, 1)]
-    for place, depth in places:
-        files, below = [], []
-        try:
-            with os.scandir(place) as inside:
-                for item in inside:
-                    if item.name.startswith("."):
-                        continue
-                    if item.is_dir(follow_symlinks=False):
-                        below.append(Path(item.path))
-                    elif not item.is_dir():
-                        files.append(Path(item.path))
-        except OSError as error:
-            reason = error.strerror or error
-            raise JobFailed(f"{place} cannot be read ({reason}): check the path and its rights.") from error
-        yield place, sorted(files), depth
-        if depth < deepest:
-            places += [(path, depth + 1) for path in sorted(below)]
 
 
 def is_slide_folder(folder: Path) -> bool:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2.models.class_scores import EQUIVOCAL
 from napari_her2.outside import MiB, Reading, shown
-from napari_her2.spreadsheets import TABLES, WORKBOOKS
 from napari_her2_training.cohort_sources.found import Outlines, named_few, split_of
 from napari_her2_training.cohort_sources.joining import Gathered, add_slides, row_of, with_scale
 from napari_her2_training.cohort_sources.scores import read_ish
-from napari_her2_training.cohort_sources.slide_names import SlideIndex, files_in, key_of
+from napari_her2_training.cohort_sources.slide_names import SlideIndex, clinical_table, files_in, key_of
 from napari_her2_training.cohort_sources.tables import read_case_table
 
 if TYPE_CHECKING:
@@ -70,9 +69,8 @@ def find_bcnb(folder: Path, options: ImportOptions) -> Found:
 
 
 def _clinical(folder: Path) -> Path:
-    for path in files_in(folder, WORKBOOKS | TABLES):
-        if "clinical" in path.stem.casefold():
-            return path
+    if (path := clinical_table(folder)) is not None:
+        return path
     raise JobFailed(
         f"{folder.name} holds no patient-clinical-data.xlsx: choose the folder with that table and WSIs."
     )

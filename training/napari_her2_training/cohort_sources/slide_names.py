@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
+from napari_her2.folder_walk import folders_below
 from napari_her2.outside import expanded, is_regular, shown
 from napari_her2.slide.case_names import case_of, stain_in
 from napari_her2.slide.names import SUFFIXES, slide_name
+from napari_her2.spreadsheets import TABLES, WORKBOOKS
 from napari_her2_training.cohort.contents import holds_dicom
 
 if TYPE_CHECKING:
@@ -153,27 +155,19 @@ def files_in(folder: Path, endings: Collection[str]) -> Iterator[Path]:
     JobFailed
         If it cannot be read, or holds too many.
     """
-    places, seen = [(folder, 1)], 0
-    for place, depth in places:
-        files, below = [], []
-        try:
-            with os.scandir(place) as inside:
-                for item in inside:
-                    if item.name.startswith("."):
-                        continue
-                    if item.is_dir(follow_symlinks=False):
-                        below.append(Path(item.path))
-                    elif Path(item.name).suffix.lower() in endings and item.is_file():
-                        files.append(Path(item.path))
-        except OSError as error:
-            reason = error.strerror or error
-            raise JobFailed(f"{place} cannot be read ({reason}): check the path and its rights.") from error
-        seen += len(files)
+    seen = 0
+    for _, files, _ in folders_below(folder, deepest=_DEEPEST, key=natural):
+        found = [path for path in files if path.suffix.lower() in endings and path.is_file()]
+        seen += len(found)
         if seen > _MOST_FILES:
             raise JobFailed(f"{folder} holds more than {_MOST_FILES:,} files: choose a folder further down.")
-        yield from sorted(files, key=lambda path: natural(path.name))
-        if depth < _DEEPEST:
-            places += [(path, depth + 1) for path in sorted(below, key=lambda path: natural(path.name))]
+        yield from found
+
+
+def clinical_table(folder: Path) -> Path | None:
+    """Find the table of the patients in a folder: the first called clinical; None where there is none."""
+    tables = files_in(folder, WORKBOOKS | TABLES)
+    return next((path for path in tables if "clinical" in path.stem.casefold()), None)
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2.number_words import counted
 from napari_her2.outside import shown
-from napari_her2.spreadsheets import TABLES, WORKBOOKS
 from napari_her2_training.cohort_sources.found import named_few
 from napari_her2_training.cohort_sources.joining import Gathered, row_of
-from napari_her2_training.cohort_sources.slide_names import SlideIndex, files_in
+from napari_her2_training.cohort_sources.slide_names import SlideIndex, clinical_table
 from napari_her2_training.cohort_sources.tables import read_case_table
 
 if TYPE_CHECKING:
@@ -86,9 +85,8 @@ def find_tcga_brca(folder: Path, options: ImportOptions) -> Found:
 
 
 def _clinical(folder: Path) -> Path:
-    for path in files_in(folder, WORKBOOKS | TABLES):
-        if "clinical" in path.stem.casefold():
-            return path
+    if (path := clinical_table(folder)) is not None:
+        return path
     raise JobFailed(
         f"{folder.name} holds no table clinical_patient_brca (.txt, .tsv, .csv or .xlsx): put it beside the "
         f"slides."

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
 from napari_her2.folder_walk import folders_below
 from napari_her2.slide.names import SUFFIXES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".png", ".bmp", ".gif", ".webp", ".ppm"})
 """Plain pictures say no µm/px, and many lie beside slides that are none themselves."""

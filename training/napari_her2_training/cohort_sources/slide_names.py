@@ -6,7 +6,6 @@ import os
 import re
 from collections import defaultdict
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
@@ -19,6 +18,7 @@ from napari_her2_training.cohort.contents import holds_dicom
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from napari_her2_training.cohort.manifest import Stain
 

@@ -24,6 +24,7 @@ from torch import nn
 
 from napari_her2.models.attention_mil import AttentionMIL
 from napari_her2_training.cohort.bags import draw_batch
+from napari_her2_training.running.shortage import halved
 from napari_her2_training.running.task import Batch, Task, batch_mean
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class AttentionMILTask(Task):
         """Mean loss."""
         losses = [loss for (loss,) in judged]
         return {self.monitor: batch_mean(losses, [self.bags_config.batch_size] * len(losses))}
+
+    def lighter(self) -> str:
+        """Fewer bags a batch."""
+        return halved("[bags] batch_size", self.bags_config.batch_size)
 
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam, without a schedule."""

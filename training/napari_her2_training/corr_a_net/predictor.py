@@ -32,6 +32,7 @@ from napari_her2_training.corr_a_net.predictor_losses import (
 )
 from napari_her2_training.corr_a_net.training import turned
 from napari_her2_training.running.draws import EpochOrder, seed_of
+from napari_her2_training.running.shortage import halved
 from napari_her2_training.running.task import Batch, Task, batch_mean
 
 if TYPE_CHECKING:
@@ -184,6 +185,10 @@ class PredictorTask(Task):
             "validation_loss": batch_mean(losses, [len(part) for part in labels]),
             self.monitor: float(recall),
         }
+
+    def lighter(self) -> str:
+        """Fewer fields a batch."""
+        return halved("[predictor] batch_size", self.config.batch_size)
 
     def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """Adam, its rate falling along a cosine."""

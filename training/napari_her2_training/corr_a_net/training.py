@@ -33,6 +33,7 @@ from napari_her2.models.corr_a_net import CorrANet
 from napari_her2_training.corr_a_net.losses import CorrelateOver, LossOptions, corr_a_net_loss
 from napari_her2_training.files import array_file
 from napari_her2_training.running.draws import EpochOrder
+from napari_her2_training.running.shortage import halved
 from napari_her2_training.running.task import Batch, Task, batch_mean
 
 if TYPE_CHECKING:
@@ -142,6 +143,10 @@ class CorrANetTask(Task):
             self.monitor: batch_mean(losses, counts),
             "validation_correlation": batch_mean(correlations, counts),
         }
+
+    def lighter(self) -> str:
+        """Fewer fields a batch."""
+        return halved("[network] batch_size", self.config.batch_size)
 
     def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """Adam, its rate falling along a cosine."""

@@ -25,6 +25,7 @@ from napari_her2_training.measures.metrics import macro_auc
 from napari_her2_training.running.cards import round_weights
 from napari_her2_training.running.draws import EpochOrder
 from napari_her2_training.running.machines import steps_an_epoch
+from napari_her2_training.running.shortage import halved
 from napari_her2_training.running.task import Batch, Task
 
 if TYPE_CHECKING:
@@ -136,6 +137,11 @@ class PatchTask(Task):
             self.monitor: macro_auc(labels.numpy(), torch.softmax(logits, 1).numpy()),
             "patch_accuracy": float((logits.argmax(1) == labels).float().mean()),
         }
+
+    def lighter(self) -> str:
+        """Fewer patches a batch."""
+        # Batches are normalised over patches: one alone has no deviation.
+        return halved("[pretraining] batch_size", self.config.batch_size, least=2)
 
     def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """AdamW with one tenth of the steps for warm-up and cosine decay after it."""

@@ -24,10 +24,12 @@ from torch.nn import functional as F
 
 from napari_her2.methods.patches import fused
 from napari_her2.models.low_resolution import VIEWS, dihedral
+from napari_her2.models.patch_classifier import PatchConvNeXt
 from napari_her2_training.encoder.augment import orient, vary_light, vary_place
 from napari_her2_training.measures.predictions import Predictions
 from napari_her2_training.running.draws import EpochOrder, inverse_frequencies, seed_of
 from napari_her2_training.running.machines import steps_an_epoch
+from napari_her2_training.running.shortage import halved
 from napari_her2_training.running.task import Batch, Task
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.models.low_resolution import LowResolution
-    from napari_her2.models.patch_classifier import PatchConvNeXt
     from napari_her2_training.low_resolution.config import LearningConfig
     from napari_her2_training.low_resolution.slide_images import SlideImages
 
@@ -115,6 +116,14 @@ class ImageTask(Task):
         slides = per_slide(torch.softmax(logits.double(), dim=1), images)["mean"]
         f1 = float(f1_score(images.labels, slides.argmax(axis=1), average="macro"))
         return {"validation_loss": float(loss), self.monitor: f1}
+
+    def lighter(self) -> str:
+        """Activations computed twice, which gives the same weights; then fewer images a batch."""
+        if not self.config.checkpointing:
+            return "[learning] checkpointing = true"
+        # Patches have a size of batch of their own, which goes before the other.
+        section = "patches" if isinstance(self.model, PatchConvNeXt) else "learning"
+        return halved(f"[{section}] batch_size", self.config.batch_size)
 
     def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """AdamW, a rate that falls towards the pixels, warm-up and cosine."""

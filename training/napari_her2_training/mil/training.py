@@ -29,6 +29,7 @@ from napari_her2_training.cohort.bags import draw_tiles
 from napari_her2_training.mil.config import TRANSMIL_HEADS
 from napari_her2_training.mil.losses import MILLossOptions, mil_loss
 from napari_her2_training.running.draws import EpochOrder, inverse_frequencies
+from napari_her2_training.running.shortage import halved
 from napari_her2_training.running.task import Batch, Task, batch_mean
 
 if TYPE_CHECKING:
@@ -129,6 +130,11 @@ class MILTask(Task):
             # One number in the order of both: wrong answers, and below them the loss brought into [0, 1).
             measured[self.monitor] = float((found != labels).sum()) + loss / (1 + loss)
         return measured
+
+    def lighter(self) -> str:
+        """Fewer tiles of a slide."""
+        most = max(len(bag.features) for bag in self.train_bags)
+        return halved("[head] max_tiles", min(most, self.config.max_tiles or most))
 
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam, or SGD with momentum, without a schedule."""

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_her2.errors import JobFailed
-from napari_her2.models.shortage import is_out_of_memory
 from napari_her2_training.findings import Cost
+from napari_her2_training.running.shortage import shortage_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,17 +50,10 @@ def measure(task: Task, device: Device) -> Cost:
     where = device.torch_device
     if where.type == "cpu" and parameters > _CPU_PARAMETERS:
         return Cost(None, None, parameters)
-    try:
+    with shortage_named(task, device, "Measuring a step of learning", begun=False):
         # The layout that convolutions learn in; others have no weights that it touches.
         task.to(memory_format=torch.channels_last)
         return _timed(task.to(where), device, parameters)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise JobFailed(
-            f"The memory of {device.name} is too short for one batch: lower batch_size in the configuration, "
-            f"or choose another device."
-        ) from error
 
 
 def _timed(task: Task, device: Device, parameters: int) -> Cost:

@@ -17,6 +17,7 @@ from napari_her2.inference.result import Progress
 from napari_her2_training.running.learner import EpochBatches, Learner
 from napari_her2_training.running.machines import Machines
 from napari_her2_training.running.ranks import hush_lightning, wait
+from napari_her2_training.running.shortage import shortage_named
 from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def fit_steps(
     Raises
     ------
     JobFailed
-        If no epoch had a measure to be chosen by.
+        If no epoch had a measure to be chosen by, or memory is too short for a batch.
     """
     yield from in_thread(lambda report: _fit(task, folder, device, report, stage=stage, resume=resume))
 
@@ -96,13 +97,14 @@ def _fit(
         warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
         # Lightning 2.6 asks PyTorch about trees in a way that PyTorch 2.15 deprecates.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        trainer.fit(
-            learner,
-            batches,
-            [0],  # the learner draws what it judges, all of it in one step
-            ckpt_path=str(last) if resume and last.exists() else None,
-            weights_only=True,
-        )
+        with shortage_named(task, device, stage, begun=True):
+            trainer.fit(
+                learner,
+                batches,
+                [0],  # the learner draws what it judges, all of it in one step
+                ckpt_path=str(last) if resume and last.exists() else None,
+                weights_only=True,
+            )
     wait()
     if not best.exists():
         raise JobFailed(f"{stage} ended without a usable epoch: lower the learning rate.")

@@ -105,6 +105,13 @@ class Task(nn.Module, ABC):
             at the same time, in the order of the batches.
         """
 
+    def lighter(self) -> str:
+        """Return the setting that a batch of less memory has: "[bags] batch_size = 32" where it is 64 now.
+
+        Empty where nothing is left to lower.
+        """
+        return ""
+
     @abstractmethod
     def optimiser(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """Return the optimiser, and its schedule where it has one."""

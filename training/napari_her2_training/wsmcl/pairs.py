@@ -101,6 +101,12 @@ class PairDraw:
         """Tiles of the smallest slide."""
         return min(len(bag.features) for stain in STAINS for bag in self._slides.of(stain))
 
+    @property
+    def most_tiles(self) -> int:
+        """Tiles of the largest slide, as it is learnt from."""
+        most = max(len(bag.features) for stain in STAINS for bag in self._slides.of(stain))
+        return min(most, self._config.max_tiles) if self._config.max_tiles else most
+
     def epoch(self, number: int) -> list[Pair]:
         """Return the pairs of an epoch, shuffled.
 

@@ -21,6 +21,7 @@ import torch
 from napari_her2.models.wsmcl import WSMCL
 from napari_her2_training.cohort.bags import predictions_of
 from napari_her2_training.measures.metrics import macro_auc
+from napari_her2_training.running.shortage import halved
 from napari_her2_training.running.task import Batch, Task, batch_mean
 from napari_her2_training.wsmcl.losses import LossOptions, wsmcl_loss
 
@@ -114,6 +115,10 @@ class WSMCLTask(Task):
             "validation_loss": batch_mean([loss for loss, _ in judged], [1] * len(judged)),
             self.monitor: macro_auc(labels, found),
         }
+
+    def lighter(self) -> str:
+        """Fewer tiles of a slide."""
+        return halved("[pairs] max_tiles", self.train_draw.most_tiles)
 
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam, without a schedule."""

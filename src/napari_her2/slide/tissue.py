@@ -6,6 +6,11 @@ things differ, each because the fixed threshold fails without it. The picture is
 the colour of the glass, since tinted glass alone exceeds the threshold. Faint tissue (an IHC slide
 that is nearly all pale haematoxylin) is found by its texture, since its saturation equals that of the glass.
 Ink is left out (`napari_her2.slide.ink`).
+
+Windows of some pixels find whatever touches them, so they widen tissue by half their size: 10 µm on a small
+slide seen closely, and 60 µm on a large one seen from afar, where it closed every gap of a loose tissue.
+Beyond what they widen at a downsample of 4 it is given back, so that the share of tissue hardly depends on
+the downsample.
 """
 
 from __future__ import annotations
@@ -33,6 +38,10 @@ LEAST_ROUGH = 1.8
 """Grey-level standard deviation in 7 x 7 pixels above which it may be tissue, on the quietest glass."""
 SHADE, HUE = 0.025, 0.016
 """Smooth tissue takes at least so much of the light of the glass, and so much more of one channel."""
+TEXTURE_PX, SHADE_PX = 7, 9
+"""Sides of the windows in which roughness and shade are measured, pixels of the thumbnail."""
+RIM_DOWNSAMPLE = 4.0
+"""Windows widen tissue by half of themselves, but by no more level-0 pixels than at this downsample."""
 BLACK = 20
 """Below this in every channel nothing was scanned: readers and scanners also fill with black."""
 LARGEST_LIMIT = 0.005
@@ -215,8 +224,10 @@ def tissue_mask(
     recipe = _RECIPES[preset]
     rough = local_sd(rgb)
     white = white_point(rgb, rough)
-    pen = pen_marks(rgb, white, float(np.sqrt(pixel_px0)))
-    found = _coloured(rgb, white, recipe) | _textured(rgb, white, rough) | _shaded(rgb, white, pen)
+    scale = float(np.sqrt(pixel_px0))
+    pen = pen_marks(rgb, white, scale)
+    found = _coloured(rgb, white, recipe) | _textured(rgb, white, rough, scale)
+    found = _with_shaded(rgb, white, pen, found, scale)
     found &= ~pen & (brightest(rgb) >= BLACK)
     kernel = np.ones((recipe.closing, recipe.closing), np.uint8)
     closed = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
@@ -237,27 +248,62 @@ def _white_table(white: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8).reshape(1, 256, 3)
 
 
+def _rim(window_px: int, downsample: float) -> int:
+    """By how many pixels a window may widen what it finds."""
+    half = window_px // 2
+    return min(half, round(half * RIM_DOWNSAMPLE / downsample))
+
+
+def _square(radius: int) -> NDArray[np.uint8]:
+    return np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+
+
 def _textured(
-    rgb: NDArray[np.uint8], white: NDArray[np.float32], rough: NDArray[np.float32]
+    rgb: NDArray[np.uint8], white: NDArray[np.float32], rough: NDArray[np.float32], downsample: float
 ) -> NDArray[np.bool_]:
     """Pixels rougher than this slide's glass and, in their neighbourhood, no brighter than it."""
-    grey = cv2.blur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (7, 7)).astype(np.float32)
+    grey = cv2.blur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (TEXTURE_PX, TEXTURE_PX)).astype(np.float32)
     level = float(white @ np.array([0.299, 0.587, 0.114], np.float32))
     glass = (np.abs(grey - level) < 2.5) & (rough < FLAT_SD)
     noise = float(np.median(rough[glass])) if glass.mean() > 0.001 else 0.9
     textured = (rough > max(LEAST_ROUGH, 2.8 * noise)) & (grey < level - 1)
     # Specks and scratches are thin; the window has already widened them by three pixels on each side.
     opened = cv2.morphologyEx(textured.astype(np.uint8), cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))
-    return np.asarray(opened, np.bool_)
+    surplus = TEXTURE_PX // 2 - _rim(TEXTURE_PX, downsample)
+    return np.asarray(cv2.erode(opened, _square(surplus)) if surplus else opened, np.bool_)
 
 
-def _shaded(rgb: NDArray[np.uint8], white: NDArray[np.float32], pen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Smooth pale tissue: over 9 pixels, where noise is gone, darker than the glass and of another hue.
+def _with_shaded(
+    rgb: NDArray[np.uint8],
+    white: NDArray[np.float32],
+    pen: NDArray[np.bool_],
+    found: NDArray[np.bool_],
+    downsample: float,
+) -> NDArray[np.bool_]:
+    """Tissue found already, and smooth pale tissue.
+
+    Strong tissue shades its surroundings as far as the window reaches. Beyond the rim that is allowed it is
+    left out of the mean, which further away changes nothing.
+    """
+    rim = _rim(SHADE_PX, downsample)
+    if rim == SHADE_PX // 2:
+        return found | _shaded(rgb, white, pen)
+    pale = found | _shaded(rgb, white, pen | found)
+    if rim == 0:
+        return pale
+    near = cv2.dilate(found.astype(np.uint8), _square(rim)).astype(np.bool_)
+    return pale | (near & _shaded(rgb, white, pen))
+
+
+def _shaded(
+    rgb: NDArray[np.uint8], white: NDArray[np.float32], left_out: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Pixels that are, over 9 pixels, where noise is gone, darker than the glass and of another hue.
 
     Uneven illumination darkens glass too, but all its channels alike.
     """
-    inkless = np.where(pen[..., None], white.astype(np.uint8), rgb)
-    mean = cv2.blur(inkless, (9, 9)).astype(np.float32) / white
+    rest = np.where(left_out[..., None], white.astype(np.uint8), rgb)
+    mean = cv2.blur(rest, (SHADE_PX, SHADE_PX)).astype(np.float32) / white
     red, green, blue = mean[..., 0], mean[..., 1], mean[..., 2]
     low = np.minimum(np.minimum(red, green), blue)
     high = np.maximum(np.maximum(red, green), blue)

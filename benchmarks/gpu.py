@@ -9,7 +9,7 @@ its fields are explained; every training runs for an epoch or two. Each runs on 
 "differs" is the largest difference from that: of probabilities and attention for scores, of the largest value
 for maps, of the probabilities after the last epoch for trainings, where rounding grows from step to step.
 Times include loading and the first use of a kernel. A path that fails is a row with its error, and the exit
-code is then 1.
+code is then 1; it is 2 where there is no such device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import platform
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ import napari_her2_training
 from napari_her2 import open_slide, score_slide
 from napari_her2._napari import correlated, gradcam
 from napari_her2._napari.settings import Settings
+from napari_her2.errors import JobFailed
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.precision import VARIABLE
 from napari_her2.methods.catalogue import available_models, method_of
@@ -40,7 +41,7 @@ from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.measures.predictions import read_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -78,7 +79,7 @@ def scoring(entry: ModelEntry, case: tuple[Path, Path]) -> Road:
 
     def run(device: str) -> Found:
         slide = ihc if entry.card.stain == "IHC" else he
-        more = {"ihc": ihc} if pair else {}
+        more: dict[str, Any] = {"ihc": ihc} if pair else {}
         result = score_slide(slide, entry.name, device=device, cache=False, override_fit=True, **more)
         values = [np.array(list(result.probabilities.values()))]
         values += [one.values.ravel() for one in result.maps if one.kind == "attention"]
@@ -155,7 +156,7 @@ class Row:
 
 
 def measured(path: Road, device: str, precision: str, reference: Found | None) -> tuple[Row, Found | None]:
-    """Run a path once on a device."""
+    """Run a path once on a device; its difference from the reference is not a number where that failed."""
     os.environ[VARIABLE] = precision
     on_gpu = torch.device(choose_device(device).torch_device).type == "cuda"
     try:
@@ -179,9 +180,9 @@ def _difference(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(np.nanmax(np.abs(one - other), initial=0.0))
 
 
-def paths_of(only: str | None, folder: Path) -> list[Road]:
+def paths_of(only: str | None, folder: Path, *, cases: int = 8, size_px: int = 2048) -> list[Road]:
     """Make the phantoms, and name every path."""
-    manifest = finished(cohort_steps(folder, cases=8, seed=7, size_px=2048, mpp=0.5))
+    manifest = finished(cohort_steps(folder, cases=cases, seed=7, size_px=size_px, mpp=0.5))
     first = read_manifest(manifest)[0]
     case = first.slide("he"), first.slide("ihc")
     entries = [entry for entry in available_models() if method_of(entry.card).needs_weights]
@@ -195,24 +196,37 @@ def paths_of(only: str | None, folder: Path) -> list[Road]:
     return found
 
 
-def main() -> None:
+def table(paths: Iterable[Road], device: str) -> int:
+    """Print what every path gives on a device beside the CPU; return 1 where one failed, else 0."""
+    print("| path | precision | differs | speed | peak, MiB |\n|---|---|---|---|---|")
+    failed = False
+    for path in paths:
+        row, reference = measured(path, "cpu", "float32", None)
+        if reference is None:
+            print(replace(row, path=f"{path.name}, on the CPU").line(), flush=True)
+        failed |= reference is None
+        for precision in ("float32", "auto") if path.lower else ("float32",):
+            row, _ = measured(path, device, precision, reference)
+            failed |= bool(row.error)
+            print(row.line(), flush=True)
+    return 1 if failed else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code: 0, 1 where a path failed, 2 where there is no such device."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, mps, or cpu in its place")
     parser.add_argument("--only", choices=("score", "explain", "train"), default=None)
-    options = parser.parse_args()
-    device = choose_device(options.device)
+    options = parser.parse_args(arguments)
+    try:
+        device = choose_device(options.device)
+    except JobFailed as error:
+        print(f"Nothing was run: {error} With --device cpu the same paths run on the CPU.", file=sys.stderr)
+        return 2
     print(f"{device.name}; {platform.processor() or platform.machine()}; PyTorch {torch.__version__}\n")
-    print("| path | precision | differs | speed | peak, MiB |\n|---|---|---|---|---|")
-    failed = False
     with tempfile.TemporaryDirectory() as scratch:
-        for path in paths_of(options.only, Path(scratch)):
-            _, reference = measured(path, "cpu", "float32", None)
-            for precision in ("float32", "auto") if path.lower else ("float32",):
-                row, _ = measured(path, options.device, precision, reference)
-                failed |= bool(row.error) or reference is None
-                print(row.line(), flush=True)
-    sys.exit(1 if failed else 0)
+        return table(paths_of(options.only, Path(scratch)), options.device)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -54,11 +54,15 @@ class HandSlide:
         self.fingerprint = f"fingerprint of {name}"
         self.identity = SimpleNamespace(known=self.fingerprint, head=f"head of {name}")
         self.warnings = ()
+        self.slow_drive = ""
         self.frame = SlideFrame()
         self.closed = False
 
     def pyramid(self) -> list[np.ndarray]:
         return [self.image, self.image[::2, ::2]]
+
+    def display(self) -> list[np.ndarray]:
+        return self.pyramid()
 
     def read(self, level: int, y: int, x: int, height: int, width: int) -> np.ndarray:
         out = np.full((height, width, 3), 255, np.uint8)

@@ -56,7 +56,7 @@ def opening_case(case: StudyCase, name: str) -> Generator[Progress, None, tuple[
         for number, of in enumerate(case.slides):
             yield Progress(f"Opening {name}", number, len(case.slides), "slides")
             slides.append(open_slide(of.path, mpp=of.mpp))
-            np.asarray(slides[-1].pyramid()[-1])  # what napari draws first is kept: it need not wait for it
+            np.asarray(slides[-1].display()[-1])  # what napari draws first is kept: it need not wait for it
         done = True
         return tuple(slides)
     finally:

@@ -94,7 +94,7 @@ def slide_layer(slide: Slide) -> LayerData:
     """
     known = slide.mpp is not None
     return (
-        slide.pyramid(),
+        slide.display(),
         {
             "name": one_line(slide.name),
             "rgb": True,
@@ -102,9 +102,8 @@ def slide_layer(slide: Slide) -> LayerData:
             "scale": slide.mpp or (1.0, 1.0),
             "units": MICROMETRE if known else PIXEL,
             "axis_labels": AXES,
-            # napari keeps finished views of dask arrays under new keys each time, in a cache that all layers
-            # share and that outlives them: two hundred slides filled it. What was shown last is kept by the
-            # arrays themselves and goes with them (`napari_her2.slide.pyramid`).
+            # The arrays keep what was shown last, and take it with them; napari's own cache outlives its
+            # layers (`napari_her2.slide.display`).
             "cache": False,
             "metadata": {METADATA_KEY: SlideTag(slide, slide.slide_id)},
         },

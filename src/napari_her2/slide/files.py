@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import SlideError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_WATCHED_READS = 16
+SLOW_READ_S = 0.01
+"""A disk in the machine answers sooner, and a network drive that one can work with, too."""
 
 
 class DamagedTile(SlideError):
@@ -53,6 +60,7 @@ class ByteFile:
         self.path = path
         self._handle: _Handle | None = _Handle(path)
         self._seek_lock = threading.Lock()
+        self._waits: deque[float] = deque(maxlen=_WATCHED_READS)
         self.size = os.fstat(self._handle.fd).st_size
 
     def read_at(self, offset: int, count: int) -> bytes:
@@ -60,6 +68,7 @@ class ByteFile:
         handle = self._handle
         if handle is None:
             raise SlideError(f"{self.path.name} was closed: open it again to read from it.")
+        start = time.perf_counter()
         try:
             if hasattr(os, "pread"):
                 return os.pread(handle.fd, count, offset)
@@ -71,6 +80,17 @@ class ByteFile:
                 f"{self.path.name} cannot be read at byte {offset:,} ({error.strerror or error}): "
                 f"check the disk or the network drive, or copy the file again."
             ) from error
+        finally:
+            self._waits.append(time.perf_counter() - start)
+
+    @property
+    def read_s(self) -> float:
+        """Seconds that a read takes: three of four of the last ones took longer; 0 before there were enough.
+
+        Not their mean: on a busy machine some reads wait for the processor and not for the file.
+        """
+        waits = sorted(self._waits.copy())
+        return waits[len(waits) // 4] if len(waits) == _WATCHED_READS else 0.0
 
     def close(self) -> None:
         """Let go of the file."""

@@ -60,11 +60,18 @@ class CorruptRegion:
 
 
 class PixelLevel(Protocol):
-    """A level that can be read at any window inside it."""
+    """A level that can be read at any window inside it, or tile by tile."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(height, width, 3)."""
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        """(height, width) of a tile, pixels."""
+
+    def tile(self, row: int, col: int) -> Pixels:
+        """Pixels of a tile, at least the part inside the level; decoded at every call."""
 
     def window(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Pixels, (height, width, 3) uint8."""
@@ -118,6 +125,7 @@ class FileLevel:
         self._note = note
         self._shared = RecentTiles(source, _SHARED_TILE_BYTES)
         self.shape = (*source.shape, 3)
+        self.tile_shape = source.tile_shape
 
     def window(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Pixels of a window inside the level, (height, width, 3) uint8."""
@@ -132,15 +140,24 @@ class FileLevel:
             top, left = row * tile_h, col * tile_w
             # A tile across the border of this window is needed by the neighbour, too.
             whole = y <= top and x <= left and top + tile_h <= y + height and left + tile_w <= x + width
-            try:
-                return self._source.tile(row, col) if whole else self._shared.tile(row, col)
-            except DamagedTile as error:
-                self._note(CorruptRegion(self._level, top, left, tile_h, tile_w, str(error)))
-                return _Hatch()
+            return self._drawn(self._source if whole else self._shared, row, col)
 
         out = np.empty((height, width, 3), np.uint8)
         fill_window(out, y, x, self._source, tile_of)
         return out
+
+    def tile(self, row: int, col: int) -> Pixels:
+        """Pixels of one tile of the file; a hatch where it is damaged."""
+        return self._drawn(self._source, row, col)
+
+    def _drawn(self, tiles: TileSource | RecentTiles, row: int, col: int) -> Pixels:
+        try:
+            return tiles.tile(row, col)
+        except DamagedTile as error:
+            tile_h, tile_w = self.tile_shape
+            place = row * tile_h, col * tile_w, tile_h, tile_w
+            self._note(CorruptRegion(self._level, *place, str(error)))
+            return _Hatch()
 
 
 class HalvedLevel:
@@ -155,6 +172,7 @@ class HalvedLevel:
     def __init__(self, finer: PixelLevel) -> None:
         self._finer = finer
         self.shape = (max(1, finer.shape[0] // 2), max(1, finer.shape[1] // 2), 3)
+        self.tile_shape = (CHUNK_PX, CHUNK_PX)
         # A huge level is not kept: its blocks are asked for once each, to build the next one.
         self._keep = self.shape[0] * self.shape[1] * 3 <= _CACHED_LEVEL_BYTES
         self._blocks: dict[tuple[int, int], NDArray[np.uint8]] = {}
@@ -170,6 +188,10 @@ class HalvedLevel:
                 c, d = max(x, left), min(x + width, left + block.shape[1])
                 out[a - y : b - y, c - x : d - x] = block[a - top : b - top, c - left : d - left]
         return out
+
+    def tile(self, row: int, col: int) -> NDArray[np.uint8]:
+        """Pixels of one block, cut at the edge of the level."""
+        return self._block(row * CHUNK_PX, col * CHUNK_PX)
 
     def _block(self, top: int, left: int) -> NDArray[np.uint8]:
         with self._lock:

@@ -34,16 +34,24 @@ class Pixels(Protocol):
         """Cut a part, (height, width, 3) uint8."""
 
 
-class TileSource(Protocol):
-    """One level as tiles."""
+class Tiling(Protocol):
+    """How a level is cut into tiles."""
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(height, width) of the level, pixels."""
 
     @property
     def tile_shape(self) -> tuple[int, int]:
         """(height, width) of a tile, pixels."""
+
+
+class TileSource(Tiling, Protocol):
+    """One level as tiles."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the level, pixels."""
 
     def tile(self, row: int, col: int) -> NDArray[np.uint8]:
         """Pixels of a tile, at least the part inside the level; DamagedTile where there are none."""
@@ -56,7 +64,7 @@ def fill_window(
     out: NDArray[np.uint8],
     y: int,
     x: int,
-    source: TileSource,
+    source: Tiling,
     tile_of: Callable[[int, int], Pixels],
 ) -> None:
     """Fill an image with the window of a level whose corner is (y, x); white outside the level.
@@ -67,8 +75,8 @@ def fill_window(
         Written to.
     y, x : int
         Upper left corner of the window, pixels of the level.
-    source : TileSource
-        Says how the level is cut into tiles.
+    source : Tiling
+        Its ``shape`` may have a third part, which counts channels.
     tile_of : callable
         Gives the pixels of tile (row, column).
     """

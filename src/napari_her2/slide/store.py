@@ -11,9 +11,11 @@ import numpy as np
 from napari_her2.slide.files import DamagedTile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from napari_her2.slide.sources import TileSource
+    from napari_her2.slide.sources import Pixels, TileSource
 
 
 class _Cell:
@@ -72,6 +74,70 @@ class RecentTiles:
             if len(self._cells) > self._room:
                 self._cells.popitem(last=False)
         return cell.get(self._source, row, col)
+
+
+class _Shown:
+    """One tile that is shown: whoever comes first decodes it, the others wait for it."""
+
+    __slots__ = ("lock", "pixels")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.pixels: Pixels | None = None
+
+
+class ShownTiles:
+    """Decoded tiles of all levels of a slide that were shown last, or soon will be, within a bound of memory.
+
+    Parameters
+    ----------
+    decode : callable
+        Of (level, row, column) to the pixels of the tile.
+    max_bytes : int
+        Of all tiles together; the one that came last is kept whatever its size.
+    """
+
+    def __init__(self, decode: Callable[[int, int, int], Pixels], max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.nbytes = 0
+        self._decode = decode
+        self._lock = threading.Lock()
+        self._cells: OrderedDict[tuple[int, int, int], _Shown] = OrderedDict()
+
+    def holds(self, level: int, row: int, col: int) -> bool:
+        """Whether a tile is there already."""
+        cell = self._cells.get((level, row, col))
+        return cell is not None and cell.pixels is not None
+
+    def tile(self, level: int, row: int, col: int) -> Pixels:
+        """Pixels of a tile, decoded where it is not kept."""
+        key = (level, row, col)
+        with self._lock:
+            cell = self._cells.get(key)
+            if cell is None:
+                cell = self._cells[key] = _Shown()
+            else:
+                self._cells.move_to_end(key)
+        pixels = cell.pixels  # without the lock of the tile: most are there already
+        if pixels is not None:
+            return pixels
+        with cell.lock:
+            if cell.pixels is None:
+                cell.pixels = self._decode(level, row, col)
+                self._weigh(key, cell)
+            return cell.pixels
+
+    def _weigh(self, key: tuple[int, int, int], cell: _Shown) -> None:
+        with self._lock:
+            if self._cells.get(key) is cell:  # it may have had to go while it was decoded
+                self.nbytes += _nbytes(cell)
+            while self.nbytes > self.max_bytes and len(self._cells) > 1:
+                _, oldest = self._cells.popitem(last=False)
+                self.nbytes -= _nbytes(oldest)
+
+
+def _nbytes(cell: _Shown) -> int:
+    return int(getattr(cell.pixels, "nbytes", 0))
 
 
 class RecentBlocks:

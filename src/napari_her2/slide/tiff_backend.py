@@ -96,6 +96,11 @@ class TiffBackend:
             self.close()
             raise SlideError(_cannot_open(path, error)) from error
 
+    @property
+    def read_s(self) -> float:
+        """Seconds that a read of the file takes at present."""
+        return self._file.read_s
+
     def associated_image(self, name: str) -> NDArray[np.uint8]:
         """Pixels of an associated image.
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.errors import SlideError
+from napari_her2.slide.display import DisplayLevel, display_levels
 from napari_her2.slide.facts import GIVEN_BY_USER
+from napari_her2.slide.files import SLOW_READ_S
 from napari_her2.slide.frame import SlideFrame
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.names import slide_name
@@ -227,6 +229,33 @@ class Slide:
         """
         self._guard()
         return dask_pyramid(self._levels(), self._guard, f"her2-{self.slide_id[:32]}")
+
+    def display(self) -> list[DisplayLevel]:
+        """Return the levels of `pyramid` as arrays for a viewer, which read what is indexed at once.
+
+        Returns
+        -------
+        list of (h, w, 3) uint8 arrays
+            The same pixels. What was shown stays decoded, within a bound of memory, and what lies in the way
+            of the view is decoded ahead.
+        """
+        self._guard()
+        return display_levels(self._levels(), self._guard, f"her2-{self.slide_id[:32]}")
+
+    @property
+    def slow_drive(self) -> str:
+        """Why views of it come late, a sentence; empty where the file is read fast enough, or nobody knows.
+
+        Not known of what OpenSlide reads.
+        """
+        wait_s = float(getattr(self._backend, "read_s", 0.0))
+        if wait_s < SLOW_READ_S:
+            return ""
+        return (
+            f"Views come late because each read of the file takes {1000 * wait_s:.0f} ms, as on a slow "
+            f"network drive: copy the slide to a disk of this machine, or switch on Smooth panning (in the "
+            f"dock HER2 Scoring) meanwhile."
+        )
 
     def corrupt_regions(self) -> tuple[CorruptRegion, ...]:
         """Damaged places met so far while displaying."""

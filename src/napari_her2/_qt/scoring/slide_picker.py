@@ -61,6 +61,10 @@ class SlidePicker(QWidget):
         self.opener.opened.connect(self.choose)
         self.opener.failed.connect(self.failed)
         self.scale.given.connect(self.scale_given)
+        self._viewer = session.viewer
+        self._slow = ""
+        if self._viewer is not None:
+            self._viewer.scene.camera.events.connect(self._on_view)
         self.set_colours(Colours())
         self.set_slides([])
 
@@ -124,6 +128,9 @@ class SlidePicker(QWidget):
         """Stop all work and keep no slide open."""
         for job in self.jobs:
             job.shutdown()
+        if self._viewer is not None:
+            self._viewer.scene.camera.events.disconnect(self._on_view)
+            self._viewer = None
         self.set_slides([])
         self.scale.shutdown()
 
@@ -136,14 +143,26 @@ class SlidePicker(QWidget):
         self._show_facts()
         self.changed.emit(self.slide_id)
 
+    def _on_view(self, event: object = None) -> None:
+        slide = self.slide
+        slow = "" if slide is None else slide.slow_drive
+        if bool(slow) != bool(self._slow):  # not whenever the milliseconds change
+            self._show_warnings()
+
+    def _show_warnings(self) -> None:
+        slide = self.slide
+        self._slow = "" if slide is None else slide.slow_drive
+        lines = [] if slide is None else [*slide.warnings, *filter(None, [self._slow])]
+        self.warnings.setVisible(bool(lines))
+        self.warnings.setText("\n".join(f"⚠ {line}" for line in lines))
+
     def _show_facts(self) -> None:
         slide = self.slide
         self.scale.show_slide(slide)
-        self.warnings.setVisible(bool(slide and slide.warnings))
+        self._show_warnings()
         if slide is None:
             self.facts.setText(
                 "Drop slides here, or open one. File > Open Sample > HER2 phantom is a synthetic case."
             )
             return
         self.facts.setText(" · ".join(slide_facts(slide)))
-        self.warnings.setText("\n".join(f"⚠ {line}" for line in slide.warnings))

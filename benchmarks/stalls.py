@@ -3,23 +3,32 @@
 A timer on the main thread beats every few milliseconds; the gap between two beats is what a person feels. Two
 figures are printed for each part of a walk through a real window: the wall time of the gap, which grows with
 whatever else the machine does, and the processor time of the main thread in it, which does not. The same
-pans and zooms over a plain array of NumPy, without this plugin, say what is napari's and the display's own.
+pans and zooms over a plain array of NumPy, and napari's own first layer of each kind, both in a process
+without this plugin, say what is napari's and the display's own.
 
     xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX +render -noreset" python benchmarks/stalls.py
 
 With --who the main thread is interrupted every few milliseconds, and the longest gaps of each part are shown
-with the functions in which their processor time was spent: of this plugin, and below it. Not on Windows,
-which has no such interruption.
+with the functions in which their processor time was spent: of this plugin, and below it, and the modules
+that the main thread imported. Not on Windows, which has no such interruption.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
+import os
 import signal
 import statistics
+import subprocess
+import sys
+import tempfile
+import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +42,8 @@ if TYPE_CHECKING:
 
 BEAT_MS = 4
 LOOK_S = 0.005
-MOST_GAPS, MOST_OWNERS = 3, 4
+MOST_GAPS, MOST_OWNERS, MOST_MODULES = 3, 4, 400
+GARBAGE = "of it a full search for garbage"
 TARGET_MS = 50.0
 STEPS = 60
 Steps = "Generator[Callable[[], bool] | float, None, None]"
@@ -46,6 +56,7 @@ class Gaps:
     wall: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
     owners: list[tuple[float, str]] = field(default_factory=list)
+    imported: list[str] = field(default_factory=list)
 
     def row(self, name: str) -> str:
         """One line of the table."""
@@ -67,13 +78,27 @@ class Onlooker:
     def __init__(self) -> None:
         self._seen: deque[tuple[float, float, str]] = deque(maxlen=4000)
         self._busy = time.thread_time()
+        self._collecting = (0.0, 0.0)
+        gc.callbacks.append(self._on_garbage)
         signal.signal(signal.SIGALRM, self._look)
         signal.siginterrupt(signal.SIGALRM, False)
-        signal.setitimer(signal.ITIMER_REAL, LOOK_S, LOOK_S)
+        signal.setitimer(signal.ITIMER_REAL, LOOK_S)
+        self._stopped = False
 
     def stop(self) -> None:
         """Interrupt no more."""
+        self._stopped = True
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _on_garbage(self, phase: str, of: dict[str, int]) -> None:
+        """Note what a full search for garbage on the main thread takes."""
+        if of["generation"] < 2 or threading.current_thread() is not threading.main_thread():
+            return
+        now = time.thread_time()
+        if phase == "start":
+            self._collecting = (time.perf_counter(), now)
+        else:
+            self._seen.append((self._collecting[0], 1000 * (now - self._collecting[1]), GARBAGE))
 
     def _look(self, _signal: int, frame: FrameType | None) -> None:
         signal.set_wakeup_fd(-1)  # napari's, for Ctrl-C, which nobody would empty as fast
@@ -81,6 +106,9 @@ class Onlooker:
         # with the function that made the call.
         before, self._busy = self._busy, time.thread_time()
         self._seen.append((time.perf_counter(), 1000 * (self._busy - before), _place_of(frame)))
+        # One at a time, armed anew at the end: a look that takes long is not interrupted by the next.
+        if not self._stopped:
+            signal.setitimer(signal.ITIMER_REAL, LOOK_S)
 
     def owners(self, begin: float, end: float) -> str:
         """Say in which functions the processor time between two moments was spent."""
@@ -104,6 +132,19 @@ def _place_of(frame: FrameType | None) -> str:
     return f"{inner} < {' < '.join(own) or 'nothing of ours'}"
 
 
+class Imports:
+    """Notes which modules the main thread has to find: Python asks it first."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # it finds nothing
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        """Note the name, and leave the rest to Python."""
+        if threading.current_thread() is threading.main_thread():
+            self.names.append(name)
+
+
 class Heart:
     """The timer on the main thread."""
 
@@ -113,6 +154,7 @@ class Heart:
         self.parts: dict[str, Gaps] = {}
         self._onlooker = onlooker
         self._part = ""
+        self._imports = Imports() if onlooker is not None else None
         self._last = (0.0, 0.0)
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
@@ -121,6 +163,7 @@ class Heart:
 
     def begin(self, part: str) -> None:
         """Count what follows for a part."""
+        self._note_imports()
         self._part = part
         self.parts.setdefault(part, Gaps())
         self._last = (time.perf_counter(), time.thread_time())
@@ -128,7 +171,15 @@ class Heart:
 
     def stop(self) -> None:
         """Count nothing until `begin`."""
+        self._note_imports()
         self._timer.stop()
+
+    def _note_imports(self) -> None:
+        """Note for the part that ends what was imported in it."""
+        if self._imports is not None:
+            names, self._imports.names = self._imports.names, []
+            if self._part:
+                self.parts[self._part].imported += names
 
     def _beat(self) -> None:
         now = (time.perf_counter(), time.thread_time())
@@ -195,21 +246,37 @@ def pan_and_zoom(viewer: Viewer, steps: int, centre: tuple[float, float], reach:
         yield 0.03
 
 
+def own_walk(viewer: Viewer, heart: Heart, size_px: int) -> Steps:
+    """Walk through what is napari's own: the first and the second layer of each kind, a plain array."""
+    random = np.random.default_rng(0)
+    plain = random.integers(0, 255, (size_px // 4, size_px // 4, 3), dtype=np.uint8)
+    values = random.random((200, 200), np.float32)
+    square = np.array([(10.0, 10.0), (10.0, 50.0), (50.0, 50.0), (50.0, 10.0)])
+    kinds: dict[str, Callable[[], object]] = {
+        "picture": lambda: viewer.add_image(plain, rgb=True),
+        "map": lambda: viewer.add_image(values, colormap="magma", contrast_limits=(0, 1)),
+        "bar of colours": lambda: setattr(viewer.layers[-1].colorbar, "visible", True),
+        "labels": lambda: viewer.add_labels((values * 1000).astype(np.uint16)),
+        "shapes": lambda: viewer.add_shapes([square], shape_type="polygon"),
+    }
+    yield 0.5
+    for number in ("first", "second"):
+        for kind, add in kinds.items():
+            heart.begin(f"napari's own {number} {kind}")
+            add()
+            yield 0.6
+            if (number, kind) == ("first", "picture"):
+                heart.begin("pan and zoom, plain array, no plugin")
+                yield from pan_and_zoom(viewer, STEPS, (size_px / 8, size_px / 8), size_px / 16)
+    heart.stop()
+
+
 def window_walk(viewer: Viewer, heart: Heart, size_px: int) -> Steps:
     """Open, pan, score, pan while scoring, look at the result."""
     from napari_her2._napari.sample_data import PhantomCase, phantom_layers
 
-    plain = np.random.default_rng(0).integers(0, 255, (size_px // 4, size_px // 4, 3), dtype=np.uint8)
     layers = phantom_layers(PhantomCase("stalls", "2+", seed=7, size_px=size_px, mpp=0.25))
-    layer = viewer.add_image(plain, rgb=True, scale=(1.0, 1.0))
-    viewer.reset_view()
     yield 0.5
-    middle = (size_px / 8, size_px / 8)
-    heart.begin("pan and zoom, plain array, no plugin")
-    yield from pan_and_zoom(viewer, STEPS, middle, size_px / 16)
-    heart.stop()
-    viewer.layers.remove(layer)
-    yield 0.2
     heart.begin("opening the two slides")
     for data, options, kind in layers:
         getattr(viewer, f"add_{kind}")(data, **options)
@@ -270,6 +337,23 @@ def choose(dock: ScoringDock, model: str) -> Steps:
     yield 0.2
 
 
+def walked(walk: Callable[[Viewer, Heart, int], Steps], size_px: int, *, who: bool) -> dict[str, Gaps]:
+    """Open a window, walk in it, close it, and return the gaps of each part."""
+    import napari
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1600, 1000)
+    onlooker = Onlooker() if who else None
+    heart = Heart(onlooker)
+    going = Walk(walk(viewer, heart, size_px), viewer.close)
+    napari.run()
+    if onlooker is not None:
+        onlooker.stop()
+    if going.failure is not None:
+        raise going.failure
+    return {name: gaps for name, gaps in heart.parts.items() if gaps.wall}
+
+
 def main() -> None:
     """Walk and print."""
     parser = argparse.ArgumentParser(
@@ -277,27 +361,30 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=8192, help="pixels of the phantom's side")
     parser.add_argument("--who", action="store_true", help="say where the longest gaps were spent")
+    parser.add_argument("--own", type=Path, help=argparse.SUPPRESS)  # napari's own walk, written there
     options = parser.parse_args()
-    import napari
-
-    viewer = napari.Viewer(show=True)
-    viewer.window.resize(1600, 1000)
-    onlooker = Onlooker() if options.who else None
-    heart = Heart(onlooker)
-    walk = Walk(window_walk(viewer, heart, options.size), viewer.close)
-    napari.run()
-    if onlooker is not None:
-        onlooker.stop()
-    if walk.failure is not None:
-        raise walk.failure
+    if options.own is not None:
+        own = walked(own_walk, options.size, who=options.who)
+        options.own.write_text(json.dumps({name: asdict(gaps) for name, gaps in own.items()}))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for kept in ("ALIGNMENTS", "CALIBRATIONS", "DESK"):  # what an earlier walk left would come back
+            os.environ[f"NAPARI_HER2_{kept}"] = str(Path(folder, kept))
+        own_file = Path(folder, "own.json")
+        again = [sys.executable, __file__, "--own", str(own_file), "--size", str(options.size)]
+        subprocess.run([*again, *(["--who"] if options.who else [])], check=True)
+        parts = {name: Gaps(**of) for name, of in json.loads(own_file.read_text()).items()}
+        parts |= walked(window_walk, options.size, who=options.who)
     print("| part | median gap, ms | 95 % | longest | longest of the processor | over 50 ms |")
     print("|---|---|---|---|---|---|")
-    for name, gaps in heart.parts.items():
-        if gaps.wall:
-            print(gaps.row(name))
-    for name, gaps in heart.parts.items():
+    for name, gaps in parts.items():
+        print(gaps.row(name))
+    print(f"\nLoad at the end: {', '.join(f'{load:.1f}' for load in os.getloadavg())}.")
+    for name, gaps in parts.items():
         for busy, owners in sorted(gaps.owners, reverse=True)[:MOST_GAPS]:
             print(f"{name}, {busy:.0f} ms: {owners}")
+        if gaps.imported:
+            print(f"{name}, imported: {len(gaps.imported)}: {' '.join(gaps.imported[:MOST_MODULES])}")
 
 
 if __name__ == "__main__":

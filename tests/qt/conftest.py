@@ -15,6 +15,7 @@ from napari_her2._napari import work
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.turns import at_once
 from napari_her2._napari.work import Equipment
+from napari_her2._qt.parts import dock as dock_parts
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.training import dock as training_dock
 from napari_her2.inference.result import Progress
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 def _overlays_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlays are there when a result is; test_turns.py is about those that come one a turn."""
     monkeypatch.setattr(scoring_dock, "one_a_turn", at_once)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No dock loads ahead what its test may not need; test_ahead.py is about that."""
+    monkeypatch.setattr(dock_parts, "load_ahead", lambda: None)
 
 
 @pytest.fixture(scope="session", autouse=True)

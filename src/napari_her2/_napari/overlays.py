@@ -110,35 +110,31 @@ class OverlaySet:
         states no µm/px, or has switched the scale bar off, may still meet it.
         """
         for layer in before:
-            layer.visible = False
+            if layer.visible:
+                layer.visible = False
+                yield
         from_below = [overlay.info for overlay in drawn_from_below(self.result)]
         made: dict[int, tuple[Layer, str]] = {}
         for number in sorted(range(len(from_below)), key=lambda at: not from_below[at].visible):
-            viewer, overlay = self._viewer(), self.overlays.get(from_below[number].kind)
-            if viewer is None or self._replaced or slide_layer not in viewer.layers:
+            overlay = self.overlays.get(from_below[number].kind)
+            if not self._goes_on(slide_layer):
                 return
             if overlay is None:
                 continue  # the slide was judged anew in between, and has it no more
             data = draw(
                 chosen_drawing(overlay, self.result, self.look), Over.slide_of(self.result), self.look
             )
-            layer = make_layer(data, slide_layer)
-            self._show_colorbar(layer)
-            at = viewer.layers.index(slide_layer) + 1 + sum(known < number for known in made)
-            with active_kept(viewer, slide_layer):
-                viewer.layers.insert(at, layer)
-            made[number] = (layer, data[1]["name"])
-            info = _info_of(layer)
-            if info is not None and info.kind != TILES.kind:
-                layer.opacity = self._opacity(info)  # its slide may have been faded since
+            layer = make_layer(data, slide_layer, with_bar=False)
             yield
-        viewer = self._viewer()
-        if viewer is None or self._replaced or slide_layer not in viewer.layers:
+            below = sum(known < number for known in made)
+            made[number] = (layer, data[1]["name"])
+            yield from self._put_in(layer, slide_layer, below)
+        yield from self._take_out_one_by_one(slide_layer, before)
+        if not self._goes_on(slide_layer):
             return
-        with active_kept(viewer, slide_layer):
-            _take_out(viewer, before)
         for layer, name in made.values():
-            layer.name = name  # napari numbers a second layer of one name
+            if layer.name != name:
+                layer.name = name  # napari numbers a second layer of one name
         self._show_doubt_first()
         for layer in self.layers():
             self._show_colorbar(layer)
@@ -146,6 +142,50 @@ class OverlaySet:
         self._whole = True
         if self._tell_whole is not None:
             self._tell_whole()
+
+    def _goes_on(self, slide_layer: Image) -> bool:
+        """Whether more is to be put over the slide."""
+        viewer = self._viewer()
+        return viewer is not None and not self._replaced and slide_layer in viewer.layers
+
+    def _put_in(self, layer: Layer, slide_layer: Image, below: int) -> Iterator[None]:
+        """Put a layer in hidden, then show it, then its bar of colours: each costs napari a turn of its own.
+
+        Parameters
+        ----------
+        layer : Layer
+        slide_layer : Image
+        below : int
+            How many layers of the set, above the slide, lie below it.
+        """
+        viewer = self._viewer()
+        if viewer is None or not self._goes_on(slide_layer):
+            return
+        visible, layer.visible = layer.visible, False
+        with active_kept(viewer, slide_layer):
+            viewer.layers.insert(viewer.layers.index(slide_layer) + 1 + below, layer)
+        info = _info_of(layer)
+        if info is not None and info.kind != TILES.kind:
+            layer.opacity = self._opacity(info)  # its slide may have been faded since
+        if visible:
+            yield
+            if layer in viewer.layers:
+                layer.visible = True
+        if info is not None and info.colour_bar:
+            yield
+            if layer in viewer.layers:
+                self._show_colorbar(layer)
+        yield
+
+    def _take_out_one_by_one(self, slide_layer: Image, before: list[Layer]) -> Iterator[None]:
+        """Take away the layers that were replaced."""
+        for layer in before:
+            viewer = self._viewer()
+            if viewer is None or not self._goes_on(slide_layer):
+                return
+            with active_kept(viewer, slide_layer):
+                _take_out(viewer, [layer])
+            yield
 
     def _show_doubt_first(self) -> None:
         """Where tiles are strange, show that alone: what the model used of them comes after it."""
@@ -386,13 +426,15 @@ def _same(shown: Any, values: Any) -> bool:  # noqa: ANN401 - whatever layers ho
     return np.array_equal(shown, values, equal_nan=values.dtype.kind == "f")
 
 
-def make_layer(data: LayerData, slide_layer: Image) -> Layer:
+def make_layer(data: LayerData, slide_layer: Image, *, with_bar: bool = True) -> Layer:
     """Make a layer of our layer data, moved as its slide is, with what napari takes only afterwards.
 
     Parameters
     ----------
     data : LayerData
     slide_layer : Image
+    with_bar : bool
+        Whether the bar of colours of one that has one is shown now.
 
     Returns
     -------
@@ -404,7 +446,7 @@ def make_layer(data: LayerData, slide_layer: Image) -> Layer:
     # The place on the slide is the layer's own; where the slide lies comes on top.
     layer = Layer.create(values, {**options, "affine": place_of(slide_layer)}, kind)
     info = _info_of(layer)
-    if info is not None and info.colour_bar and kind == "image":
+    if with_bar and info is not None and info.colour_bar and kind == "image":
         layer.colorbar.visible = True
     if kind in ("labels", "shapes", "points"):
         # A result is not painted over by accident. napari makes layers editable again when it puts them

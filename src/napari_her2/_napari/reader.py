@@ -104,6 +104,7 @@ def read_slide(path: str | Sequence[str]) -> list[LayerData]:
     SlideError
         If the file is no readable slide; napari shows the message.
     """
+    from napari_her2._napari import ahead
     from napari_her2._napari.layers import slide_layer
     from napari_her2._napari.scale_bar import show_scale_bar_of_window
     from napari_her2.slide.reader import open_slide
@@ -115,4 +116,5 @@ def read_slide(path: str | Sequence[str]) -> list[LayerData]:
         raise SlideError(not_markup(str(error))) from error
     if slide.mpp is not None:
         show_scale_bar_of_window()
+    ahead.begin()
     return [slide_layer(slide)]

@@ -94,9 +94,11 @@ def phantom_layers(case: PhantomCase) -> list[LayerData]:
     -------
     list of LayerData
     """
+    from napari_her2._napari import ahead
     from napari_her2._napari.layers import beside, slide_layer
     from napari_her2.slide.reader import open_slide
 
+    ahead.begin()  # while the slides are made, and napari gets its first layers
     pair = ensure_phantom(case)
     he, ihc = open_slide(pair.he), open_slide(pair.ihc)
     return [slide_layer(he), beside(slide_layer(ihc), he)]

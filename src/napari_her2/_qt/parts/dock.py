@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_her2._napari.session import session_of
 from napari_her2._napari.settings import apply_settings, read_settings
+from napari_her2._qt.parts.ahead import load_ahead
 from napari_her2._qt.parts.file_drop import holds_files
 from napari_her2._qt.parts.jobs import stop_all
 from napari_her2._qt.parts.subscriptions import Subscriptions
@@ -68,6 +69,7 @@ class Dock(QWidget):
         self._jobs: tuple[Job, ...] = ()
         self._was_docked = False
         self._has_place = False
+        QTimer.singleShot(0, load_ahead)  # once the dock is there
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Take files, where a dock says what it does with them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
@@ -9,11 +10,17 @@ from qtpy.QtCore import QTimer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Qt carries out what waits no time at all before it looks at its timers again, so that two steps, and the
+# drawing between them, would become one stretch in which nobody is listened to.
+_PAUSE_MS = 1
 _ENDED = object()
+_waiting: deque[Iterator[None]] = deque()
 
 
 def one_a_turn(steps: Iterator[None]) -> None:
     """Carry out the first step, and each further one in a later turn of the event loop.
+
+    Whoever else has steps to carry out takes turns with it: there is one step a turn in all.
 
     Parameters
     ----------
@@ -21,4 +28,21 @@ def one_a_turn(steps: Iterator[None]) -> None:
         Each has to look whether what it works on is still there: a window may be closed between two.
     """
     if next(steps, _ENDED) is not _ENDED:
-        QTimer.singleShot(0, lambda: one_a_turn(steps))
+        _waiting.append(steps)
+        if len(_waiting) == 1:
+            QTimer.singleShot(_PAUSE_MS, _turn)
+
+
+def _turn() -> None:
+    steps = _waiting[0]
+    try:
+        ended = next(steps, _ENDED) is _ENDED
+    except BaseException:
+        ended = True
+        raise
+    finally:
+        _waiting.popleft()
+        if not ended:
+            _waiting.append(steps)
+        if _waiting:
+            QTimer.singleShot(_PAUSE_MS, _turn)

@@ -1,0 +1,114 @@
+"""Loads ahead, in a thread, what napari's main thread would otherwise load while a person waits.
+
+napari imports at the first picture, the first labels and the first shapes what it needs for them: SciPy,
+pandas, scikit-image, Numba's compiler. Each time the window stands still for up to a second. Here all of it
+is loaded before, from the moment that this plugin is first used; nothing of it when napari starts.
+
+None of it touches Qt, and nothing in it knows a viewer: layers are made, and thrown away.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pint import UnitRegistry
+
+# In the order in which napari comes to need them.
+_MODULES = (
+    "scipy.ndimage",  # thumbnails
+    "napari.components.histogram",
+    "pandas",  # values of labels and shapes
+    "skimage.color",  # colours of labels
+    "numba.core.registry",  # outlines of shapes
+    "napari_her2.methods.catalogue",
+    "napari_her2._napari.overlays",
+    "napari_her2._napari.regions",
+)
+
+
+@cache
+def begin() -> threading.Thread:
+    """Import ahead in a thread of its own; whoever asks again gets the same one.
+
+    Returns
+    -------
+    threading.Thread
+        Ends after the module that it is at when the main thread ends.
+    """
+    # Not a daemon: Python would take the ground from under a library that is being loaded.
+    thread = threading.Thread(target=lambda: [None for _ in importing()], name="napari-her2 imports ahead")
+    thread.start()
+    return thread
+
+
+def importing() -> Iterator[None]:
+    """Import the modules, one a step, until the main thread ends."""
+    for name in _MODULES:
+        if not threading.main_thread().is_alive():
+            return
+        with suppress(Exception):  # whoever needs it meets the fault again, and says so
+            import_module(name)
+        yield
+
+
+def made_units() -> UnitRegistry | None:
+    """Read the definitions of all units, as napari would at the first layer: a third of a second.
+
+    Returns
+    -------
+    UnitRegistry or None
+        For `take_units`; None where they have been read.
+    """
+    import pint
+
+    return pint.UnitRegistry(on_redefinition="raise") if _unread() else None
+
+
+def take_units(units: UnitRegistry | None) -> None:
+    """Give napari the units that were read, unless it has read them itself meanwhile; on the main thread.
+
+    No other thread may do it: a layer that is being made would get units of two origins, which do not mix.
+    """
+    if units is not None and _unread():
+        import pint
+
+        pint.set_application_registry(units)
+
+
+def _unread() -> bool:
+    """Whether nobody has used a unit: Pint reads their definitions at the first use."""
+    import pint
+    from pint.registry import LazyRegistry
+
+    return isinstance(pint.get_application_registry().get(), LazyRegistry)
+
+
+def making_layers() -> Iterator[None]:
+    """Make a small layer of each kind that comes over a slide, one a step, and let go of it.
+
+    Only once units have been read (`take_units`): Pint cannot be used by two threads before.
+    """
+    import numpy as np
+    from napari.layers import Image, Labels, Shapes
+
+    if _unread():
+        return
+    corners = np.array([(0.0, 0.0), (0.0, 4.0), (4.0, 4.0), (4.0, 0.0)])
+    made: tuple[Callable[[], object], ...] = (
+        lambda: Image(np.zeros((4, 4), np.float32), contrast_limits=(0, 1)),
+        lambda: Labels(np.zeros((4, 4), np.uint16)),
+        lambda: Shapes(ndim=2),
+        lambda: Shapes([corners], shape_type="polygon"),
+    )
+    for make in made:
+        if not threading.main_thread().is_alive():
+            return
+        make()
+        yield

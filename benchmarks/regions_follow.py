@@ -116,7 +116,7 @@ def kept_cells(count: int) -> KeptCells:
     columns["nucleus_um2"] = rng.uniform(25, 60, count).astype(np.float32)
     stains = Stains(np.full(3, 240.0), np.array([0.65, 0.7, 0.29]), np.array([0.27, 0.57, 0.78]), 0.5)
     every = ReadCells(
-        cells=Cells(**columns),
+        cells=Cells.joined([Cells(**columns)]),
         fit=SlideFit(stains, 0.3, 0.0),
         focus=np.full(grid.focus_shape, 0.5, np.float32),
         square_um=(FOCUS_PX * 0.5, FOCUS_PX * 0.5),

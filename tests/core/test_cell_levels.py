@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +36,9 @@ def levels(reading: CellReading) -> CellLevels:
 def alone(reading: CellReading, number: int) -> CellReading:
     """One of the cells, and no other."""
     one = slice(number, number + 1)
-    fields = {name: getattr(reading.cells, name)[one] for name in Cells.__slots__}
+    fields = {
+        name: getattr(reading.cells, name)[one] for name in (of.name for of in dataclasses.fields(Cells))
+    }
     return replace(
         reading, cells=Cells(**fields), region=reading.region[one] * 0, left_out=reading.left_out[one] & False
     )

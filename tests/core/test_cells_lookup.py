@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ def tables(draw: st.DrawFn) -> Cells:
     on_edge = rng.random((count, 2)) < 0.3
     centre = np.where(on_edge, centre.min(axis=0) + BUCKET_UM * np.round(centre / BUCKET_UM), centre)
     border = rng.uniform(0.5, 12, (count, 32)) * rng.uniform(0.2, 1, (count, 1))
-    fields = {name: getattr(cells, name) for name in Cells.__slots__}
+    fields = {name: getattr(cells, name) for name in (of.name for of in dataclasses.fields(Cells))}
     fields |= {"centre_um": centre.astype(np.float32), "border_um": border.astype(np.float16)}
     return Cells(**fields)
 

@@ -47,6 +47,9 @@ class Everywhere:
     def holds(self, points_px0):
         return np.ones(len(points_px0), bool)
 
+    def squares(self, shape, side_px0):
+        return np.ones(shape, bool)
+
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +191,7 @@ def test_closing_cancels_and_keeps_what_was_measured(slide, small_windows: None)
 
 _KILLED = """
 import sys
+import numpy as np
 from napari_her2 import open_slide
 from napari_her2.cells import windows
 windows.SIDE = 1
@@ -196,6 +200,7 @@ from napari_her2.inference.cell_reading import STAGE, read_cells
 class Everywhere:
     def meets(self, boxes): return boxes[:, 0] >= 0
     def holds(self, points): return points[:, 0] >= 0
+    def squares(self, shape, side): return np.ones(shape, bool)
 with open_slide(sys.argv[1]) as slide:
     for step in read_cells(slide, Everywhere(), threads=1):
         print(step.stage, step.done, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,7 @@ def one_round_cell(centre_um: tuple[float, float]) -> CellReading:
     cells, _ = cells_by_hand(1)
     stained = np.zeros((1, 32), np.float16)
     stained[0, :24] = 0.5
-    fields = {name: getattr(cells, name) for name in Cells.__slots__}
+    fields = {name: getattr(cells, name) for name in (of.name for of in dataclasses.fields(Cells))}
     fields |= {
         "centre_um": np.array([centre_um], np.float32),
         "border_um": np.full((1, 32), RADIUS_UM, np.float16),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import shapely
 
+from napari_her2.cells.polygon_lattice import intersects_xy, squares_met
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,6 +24,12 @@ class Area(Protocol):
 
     def holds(self, points_px0: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which points lie in it, (N,); ``points_px0`` is (N, 2), (y, x), level-0 pixels."""
+
+    def squares(self, shape: tuple[int, int], side_px0: tuple[float, float]) -> NDArray[np.bool_]:
+        """Which squares of a lattice over the slide it has a part in, (rows, columns).
+
+        ``shape`` is (rows, columns), and ``side_px0`` (y, x) of a square, level-0 pixels.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +68,12 @@ class TissueArea:
         y, x = at.clip(0, np.array(mask.shape) - 1).T
         return np.asarray(inside & mask[y, x])
 
+    def squares(self, shape: tuple[int, int], side_px0: tuple[float, float]) -> NDArray[np.bool_]:
+        """Which squares of a lattice hold any tissue; see `Area.squares`."""
+        every = np.argwhere(np.ones(shape, np.bool_))
+        side = np.array(side_px0)
+        return self.meets(np.concatenate([every * side, (every + 1) * side], axis=1)).reshape(shape)
+
 
 class DrawnArea:
     """What was drawn.
@@ -82,4 +96,8 @@ class DrawnArea:
     def holds(self, points_px0: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which points lie inside, or on its border; see `Area.holds`."""
         y, x = np.asarray(points_px0, np.float64).T
-        return np.asarray(shapely.intersects_xy(self.polygons, x, y), np.bool_)
+        return intersects_xy(self.polygons, x, y)
+
+    def squares(self, shape: tuple[int, int], side_px0: tuple[float, float]) -> NDArray[np.bool_]:
+        """Which squares of a lattice it has a part in; see `Area.squares`."""
+        return squares_met(self.polygons, shape, side_px0)

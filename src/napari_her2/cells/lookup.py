@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.cells.table import SECTORS, ray_directions
+from napari_her2.cells.table import SECTORS, of_each, ray_directions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from napari_her2.cells.table import Cells
 
 BUCKET_UM = 32.0
+
+
+def reaches_um(cells: Cells) -> NDArray[np.float16]:
+    """From the centre of each cell to the farthest point of its border, (N,) float16, µm."""
+    found: NDArray[np.float16] = of_each(cells, "reach", lambda cells: cells.border_um.max(axis=1))
+    return found
 
 
 class CellIndex:
@@ -35,7 +41,7 @@ class CellIndex:
 
         self._cells = cells
         count, centre = len(cells), cells.centre_um
-        self.reach_um = float(cells.border_um.max()) if count else 0.0
+        self.reach_um = float(reaches_um(cells).max()) if count else 0.0
         self._origin = centre.min(axis=0) if count else np.zeros(2, np.float32)
         squares = ((centre - self._origin) * np.float32(1 / BUCKET_UM)).astype(np.int32)
         rows, cols = (int(most) + 1 for most in squares.max(axis=0)) if count else (1, 1)
@@ -98,9 +104,10 @@ class CellIndex:
         away = np.array([y_um, x_um]) - centres
         ray = np.floor(np.arctan2(away[:, 0], away[:, 1]) / (2 * np.pi / SECTORS)).astype(np.int64) % SECTORS
         following = (ray + 1) % SECTORS
-        border, directions = self._cells.border_um, ray_directions().astype(np.float64)
-        one = border[numbers, ray].astype(np.float64)[:, None] * directions[ray]
-        other = border[numbers, following].astype(np.float64)[:, None] * directions[following]
+        border, directions = self._cells.part(numbers).border_um, ray_directions().astype(np.float64)
+        each = np.arange(len(numbers))
+        one = border[each, ray].astype(np.float64)[:, None] * directions[ray]
+        other = border[each, following].astype(np.float64)[:, None] * directions[following]
         side, to = other - one, away - one
         # The centre lies to the same side of the piece of border as what is inside.
         inside = side[:, 1] * to[:, 0] - side[:, 0] * to[:, 1] >= 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.cells.table import SECTORS
+from napari_her2.cells.table import SECTORS, of_each
 from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
@@ -83,7 +83,12 @@ def at_least(values: NDArray[np.float16], least: float) -> NDArray[np.bool_]:
 
 def completeness(cells: Cells, rules: Rules) -> NDArray[np.float32]:
     """Share of stained sectors of each cell, (N,) float32."""
-    return np.asarray(stained(cells, rules).mean(axis=1), np.float32)
+
+    def share(cells: Cells) -> NDArray[np.float32]:
+        return np.asarray(stained(cells, rules).mean(axis=1), np.float32)
+
+    found: NDArray[np.float32] = of_each(cells, ("completeness", rules.contrast, rules.dab), share)
+    return found
 
 
 def membrane_mass(cells: Cells) -> NDArray[np.float32]:
@@ -93,7 +98,12 @@ def membrane_mass(cells: Cells) -> NDArray[np.float32]:
     that the thresholds of mass go with (3+ core: 0.39 over its cells, 0.47 over its complete ones; the
     stained sectors alone have 0.50 and 0.54).
     """
-    return np.asarray(cells.mass.mean(axis=1, dtype=np.float32), np.float32)
+
+    def mean(cells: Cells) -> NDArray[np.float32]:
+        return np.asarray(cells.mass.mean(axis=1, dtype=np.float32), np.float32)
+
+    found: NDArray[np.float32] = of_each(cells, "mass", mean)
+    return found
 
 
 def lateral_mass(cells: Cells, rules: Rules) -> NDArray[np.float32]:
@@ -102,6 +112,12 @@ def lateral_mass(cells: Cells, rules: Rules) -> NDArray[np.float32]:
     Of stained sectors alone, wherever they lie: what basolateral or lateral staining of the stomach shows,
     where the rest of the membrane is bare.
     """
+    key = "lateral mass", rules.contrast, rules.dab
+    found: NDArray[np.float32] = of_each(cells, key, lambda cells: _lateral_mass(cells, rules))
+    return found
+
+
+def _lateral_mass(cells: Cells, rules: Rules) -> NDArray[np.float32]:
     strongest, is_stained = np.empty(len(cells), np.float32), stained(cells, rules)
     for start in range(0, len(cells), _CELLS_AT_ONCE):
         rows = slice(start, start + _CELLS_AT_ONCE)

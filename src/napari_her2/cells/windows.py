@@ -89,10 +89,8 @@ class PixelGrid:
     def pieces_in(self, area: Area) -> NDArray[np.int64]:
         """(N, 2) rows and columns of the pieces that an area meets, in raster order."""
         rows, cols = (ceil(side / PIECE_PX) for side in self.shape)
-        every = np.stack(np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"), axis=-1).reshape(-1, 2)
-        corner = every * PIECE_PX * np.array(self.pixel_px0)
-        side = np.array(self.pixel_px0) * PIECE_PX
-        return np.asarray(every[area.meets(np.concatenate([corner, corner + side], axis=1))], np.int64)
+        side = PIECE_PX * self.pixel_px0[0], PIECE_PX * self.pixel_px0[1]
+        return np.argwhere(area.squares((rows, cols), side)).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

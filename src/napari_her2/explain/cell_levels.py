@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 
-from napari_her2.cells.rules import CLASSES, at_least
+from napari_her2.cells.rules import CLASSES, stained
 from napari_her2.cells.table import SECTORS, ray_directions
 from napari_her2.explain.class_colours import score_colours
 from napari_her2.slide.lazy_level import RGBA, LazyLevel
@@ -216,13 +216,12 @@ class _View:
         values = self.shown.values[self.numbers]
         counted = values >= _FIRST_CLASS
         thin = self._outlines(np.where(counted, _UNSTAINED, _FAINT), 1 if self.size_um < _SECTORS_UM else 2)
-        of = self.numbers[counted]
-        stained = at_least(cells.contrast[of], rules.contrast) & at_least(cells.dab[of], rules.dab)
+        sectors = stained(cells.part(self.numbers[counted]), rules)
         each = 4 if self.size_um <= FINEST_UM else 3 if self.size_um < _SECTORS_UM else 2
         y, x = self._points(counted, _between(each))
         thick = np.zeros(self.shape, np.uint8)
-        chosen = np.repeat(stained, each, axis=1)
-        colours = np.repeat(values[counted], stained.sum(axis=1) * each)
+        chosen = np.repeat(sectors, each, axis=1)
+        colours = np.repeat(values[counted], sectors.sum(axis=1) * each)
         _scatter(thick, y[chosen], x[chosen], colours)
         _scatter(thick, self.y[counted], self.x[counted], values[counted])
         return np.maximum(thin, _wider(thick, 3))
@@ -250,7 +249,7 @@ class _View:
         if not 0 <= marked < len(cells):
             return
         y, x = (cells.centre_um[marked] - self.corner_um) / self.pixel_um
-        radius = max(10.0, (float(cells.border_um[marked].max()) + 2.5) / self.pixel_um[0])
+        radius = max(10.0, (float(cells.part(np.array([marked])).border_um.max()) + 2.5) / self.pixel_um[0])
         reach = int(radius) + 4
         top, left = (max(int(of) - reach, 0) for of in (y, x))
         box = drawn[top : max(int(y) + reach, 0), left : max(int(x) + reach, 0)]
@@ -261,7 +260,8 @@ class _View:
 
     def _reach_um(self, chosen: slice | NDArray[Any], step: int = 1) -> NDArray[np.float32]:
         """From the centre to what is drawn, (n, 32 / step) float32."""
-        border = self.shown.reading.cells.border_um[self.numbers[chosen], ::step].astype(np.float32)
+        cells = self.shown.reading.cells.part(self.numbers[chosen])
+        border = cells.border_um[:, ::step].astype(np.float32)
         border -= np.float32(_INSET_SECTORS_UM if self.size_um <= _SECTORS_UM else _INSET_UM)
         return np.maximum(border, np.float32(_INSET_UM), out=border)
 

@@ -24,6 +24,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 
+from napari_her2.cells.table import CellsPart
 from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.export.kept_arrays import members_of, read_array, read_bytes, write_member
 from napari_her2.export.kept_checks import refuse_mismatch
@@ -164,11 +165,12 @@ class _Writer:
         return self._remembered(array, len(self.arrays) - 1)
 
     def _object(self, value: Any) -> int:  # noqa: ANN401 - any value of a result
-        kind = type(value)
+        kept = value.copied() if isinstance(value, CellsPart) else value
+        kind = type(kept)
         name = name_of(kind)
         if name is None or not is_dataclass(kind):
             raise ValueError(f"a result holds a {kind.__qualname__}: name it in kept_classes")
-        held = {field.name: getattr(value, field.name) for field in fields(kind)}
+        held = {field.name: getattr(kept, field.name) for field in fields(kind)}
         refuse_misfit(kind, held)
         self.values.append({"class": name, "fields": {key: self.value(item) for key, item in held.items()}})
         return self._remembered(value, len(self.values) - 1)

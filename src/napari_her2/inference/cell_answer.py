@@ -119,7 +119,7 @@ def scored_cells(ground: CellGround, scope: CellScope, read: ReadCells, reading:
         maps=(*cell_maps(reading, grid), focus_map(read.focus, read.square_um[0], grid)),
         grid=grid,
         tissue=scope.tissue,
-        share=scope.tissue.fraction(grid),
+        share=ground.share,
         tissue_mm2=scope.tissue_mm2,
         corrupt=corrupt[grid.contains(corrupt)],
         extras=(CellBorders(CELLS, reading),),
@@ -159,7 +159,6 @@ def _in_poor(scope: CellScope, points_um: NDArray[np.floating]) -> NDArray[np.bo
 
 def _squares(scope: CellScope, read: ReadCells, mpp: tuple[float, float]) -> NDArray[np.int64]:
     """(N, 2) squares that the area has a part in."""
-    every = np.argwhere(np.ones(read.focus.shape, np.bool_))
-    side = np.array(read.square_um) / mpp
-    boxes = np.concatenate([every * side, (every + 1) * side], axis=1)
-    return np.asarray(every[scope.area.meets(boxes)], np.int64)
+    rows, cols = read.focus.shape
+    side = read.square_um[0] / mpp[0], read.square_um[1] / mpp[1]
+    return np.argwhere(scope.area.squares((rows, cols), side)).astype(np.int64)

@@ -99,26 +99,30 @@ class MeasuredPieces:
 
     def missing(self, area: Area) -> NDArray[np.int64]:
         """(row, column) of the pieces that an area has a part in, and that were not measured."""
-        held = set(map(tuple, self.places.tolist()))
-        wanted = [place for place in self.grid.pieces_in(area).tolist() if tuple(place) not in held]
-        return np.array(wanted, np.int64).reshape(-1, 2)
+        wanted = self.grid.pieces_in(area)
+        lacking = np.zeros(np.concatenate([wanted, self.places, [[0, 0]]]).max(axis=0) + 1, np.bool_)
+        lacking[tuple(wanted.T)] = True
+        lacking[tuple(self.places.T)] = False
+        return np.argwhere(lacking).astype(np.int64)
 
     def boxes_px0(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """(N, 4) float64, (y0, x0, y1, x1) of pieces, level-0 pixels."""
         side = PIECE_PX * np.array(self.grid.pixel_px0)
         return np.concatenate([places * side, (places + 1) * side], axis=1)
 
-    def within(self, area: Area) -> ReadCells:
-        """Return the cells of an area, as if it alone had been read."""
+    def within(self, area: Area, *, copied: bool = True) -> ReadCells:
+        """Return the cells of an area, as if it alone had been read; as a part of them where not copied."""
         every, side = self.every, FOCUS_PX * np.array(self.grid.pixel_px0)
-        inside = np.zeros(every.focus.shape, np.bool_)
-        for row, col in (self.grid.pieces_in(area) * _SQUARES).tolist():
-            inside[row : row + _SQUARES, col : col + _SQUARES] = True
+        rows, cols = every.focus.shape
+        pieces = np.zeros((-(-rows // _SQUARES), -(-cols // _SQUARES)), np.bool_)
+        pieces[tuple(self.grid.pieces_in(area).T)] = True
+        inside = pieces.repeat(_SQUARES, axis=0)[:rows].repeat(_SQUARES, axis=1)[:, :cols]
         damaged = every.damaged
         boxes = np.concatenate([damaged * side, (damaged + 1) * side], axis=1)
+        held = area.holds(every.cells.centre_um / np.array(self.grid.mpp0))
         return replace(
             every,
-            cells=every.cells.pick(area.holds(every.cells.centre_um / np.array(self.grid.mpp0))),
+            cells=every.cells.pick(held) if copied else every.cells.part(held),
             focus=np.where(inside, every.focus, np.float32(np.nan)),
             damaged=damaged[area.meets(boxes)] if len(damaged) else damaged,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from napari_her2.inference.regions import as_regions, inside_mask, region_names,
 from napari_her2.inference.slide_record import SlideRecord
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_her2.cells.areas import Area
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.regions import Region, Regions
@@ -69,7 +72,7 @@ class CellScope:
     quality: Quality | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class CellGround:
     """A slide on which cells can be read, whatever is drawn on it.
 
@@ -89,6 +92,11 @@ class CellGround:
     looks_like: Stain
     dark: bool
     warnings: tuple[str, ...]
+
+    @cached_property
+    def share(self) -> NDArray[np.float32]:
+        """Share of each tile of the maps that is tissue, (rows, columns)."""
+        return self.tissue.fraction(self.grid)
 
 
 def cell_ground(job: ScoringJob) -> CellGround:

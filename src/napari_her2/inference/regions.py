@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import shapely
 
+from napari_her2.cells.polygon_lattice import contains_grid, contains_xy, intersects_xy
 from napari_her2.errors import JobFailed
 from napari_her2.inference.region_files import (
     FARTHEST_PX,
@@ -137,7 +138,7 @@ def tiles_inside(
     inside = np.zeros(among.shape, np.bool_)
     rows, columns = np.nonzero(among)
     y, x = grid.centres_px0(np.stack([rows, columns], axis=1)).T
-    inside[rows, columns] = shapely.contains_xy(joined(regions), x, y)
+    inside[rows, columns] = contains_xy(joined(regions), x, y)
     return inside
 
 
@@ -169,7 +170,7 @@ def inside_mask(
         origin + (np.arange(count) + 0.5) * pitch
         for origin, count, pitch in zip(origin_px0, shape, pitch_px0, strict=True)
     )
-    return np.asarray(shapely.contains_xy(area, *np.meshgrid(x, y)), np.bool_)
+    return contains_grid(area, x, y)
 
 
 def joined(regions: Regions) -> Any:  # noqa: ANN401 - a shapely geometry
@@ -288,7 +289,4 @@ class _ByRow:
         first, last = np.searchsorted(self._y, top, "left"), np.searchsorted(self._y, bottom, "right")
         near = first + np.flatnonzero((self._x[first:last] >= left) & (self._x[first:last] <= right))
         near = near[among[self._order[near]]]
-        shapely.prepare(area)
-        return np.asarray(
-            self._order[near[shapely.intersects_xy(area, self._x[near], self._y[near])]], np.int64
-        )
+        return np.asarray(self._order[near[intersects_xy(area, self._x[near], self._y[near])]], np.int64)

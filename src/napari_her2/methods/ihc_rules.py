@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from napari_her2.cells.reading import CellReading
     from napari_her2.cells.rules import Rules
+    from napari_her2.cells.table import Cells
     from napari_her2.inference.cell_reading import MeasuredPieces, ReadCells
     from napari_her2.inference.cell_scope import CellGround, CellScope
     from napari_her2.inference.job import ScoringJob
@@ -135,7 +136,8 @@ class IHCRulesMethod(Method):
         held = cast("KeptCells", kept)
         scope = without_known_cells(cell_scope(held.ground, regions), held.quality)
         measured = _measured_too(held, scope, pixels=pixels)
-        return self._answered(held.anew(), held.ground, scope, measured.within(scope.area))
+        _know(measured.every.cells, held.terms.options.cell_rules())
+        return self._answered(held.anew(), held.ground, scope, measured.within(scope.area, copied=False))
 
     def _answered(self, terms: Terms, ground: CellGround, scope: CellScope, read: ReadCells) -> SlideResult:
         """Judge cells that were read, and assemble the result."""
@@ -211,6 +213,17 @@ class IHCRulesMethod(Method):
                 *(warning for warning in result.warnings if warning not in known),
             ),
         )
+
+
+def _know(cells: Cells, rules: Rules) -> None:
+    """Judge the membrane of every measured cell once, so that each region only has to pick."""
+    from napari_her2.cells.rules import Rules, completeness, lateral_mass, membrane_mass
+
+    completeness(cells, Rules())  # which lymphocytes and stromal cells are left out by
+    completeness(cells, rules)
+    membrane_mass(cells)
+    if rules.gastric:
+        lateral_mass(cells, rules)
 
 
 def _measured_too(held: KeptCells, scope: CellScope, *, pixels: bool) -> MeasuredPieces:

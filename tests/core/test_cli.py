@@ -12,11 +12,12 @@ from types import ModuleType, SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from conftest import write_flat_slide
 from napari_her2 import __version__, open_slide
-from napari_her2.cli import app
+from napari_her2.cli import _COMMANDS, app
 from napari_her2.desk.own_score import ManualScore
 from napari_her2.desk.store import Desk
 from napari_her2.errors import ModelNameTaken
@@ -67,6 +68,44 @@ def test_a_short_command_loads_nothing_of_the_others(arguments):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+_SLOW = "torch napari scipy.stats zarr dask pandas typer.rich_utils rich.markdown"
+_FIRST = "numpy pydantic cv2 tifffile napari_her2.slide"  # what takes longest of what a slide needs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "slow"),
+    [
+        (["--version"], f"{_SLOW} {_FIRST} rich"),
+        (["--help"], f"{_SLOW} {_FIRST} rich napari_her2.commands.score napari_her2.commands.models"),
+        (["models", "list"], f"{_SLOW} {_FIRST} napari_her2.commands.score"),
+        (["score", "--help"], f"{_SLOW} pydantic tifffile"),
+        (["info", "SLIDE"], _SLOW),
+    ],
+)
+def test_a_start_loads_nothing_that_takes_long_and_is_not_needed(arguments, slow, he_slide):
+    code = (
+        "import sys\n"
+        "from napari_her2.cli import app\n"
+        "app(sys.argv[2:], standalone_mode=False)\n"
+        "found = set(sys.argv[1].split()) & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    words = [str(he_slide) if word == "SLIDE" else word for word in arguments]
+    done = subprocess.run(
+        [sys.executable, "-c", code, slow, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_help_lists_each_command_as_its_own_help_begins():
+    group = typer.main.get_command(app)
+    own = {name: group.get_command(None, name).help.split("\n\n")[0] for name in _COMMANDS}
+    assert {name: " ".join(words.split()) for name, words in own.items()} == {
+        name: kept.words for name, kept in _COMMANDS.items()
+    }
 
 
 def test_help_tells_every_command_with_what_it_does_and_suggests_one_for_a_typo():

@@ -211,10 +211,10 @@ def _unlike(judged: Residuals) -> str:
 
 
 def _chance_of(judged: Residuals) -> float:
-    """Probability that so many blocks are near their place by chance."""
-    from scipy.stats import binom
+    """Probability that so many blocks are near their place by chance: the upper tail of the binomial."""
+    from scipy.special import betainc  # of which scipy.stats makes it, after half a second of importing
 
-    return float(binom.sf(judged.near - 1, judged.count, CHANCE))
+    return float(betainc(judged.near, judged.count - judged.near + 1, CHANCE)) if judged.near else 1.0
 
 
 def _compared(fixed: View, moving: View, matrix: NDArray[np.float64], size: BlockSize) -> Residuals:

@@ -13,6 +13,7 @@ from napari_her2.slide.dicom import DICOM_HEAD_BYTES, dicom_slide, is_dicom
 from napari_her2.slide.files import ByteFile, NotBrightfield
 from napari_her2.slide.tiff_chain import DESCRIPTION, SOFTWARE, XMP, read_headers
 from napari_her2.slide.tiff_limits import refuse_impossible, refuse_overlong
+from napari_her2.slide.tiffslide_import import load_tiffslide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,6 +158,7 @@ def _better_known(headers: TiffHeaders) -> str:
 
 
 def _open_tiffslide(path: Path) -> Backend:
+    load_tiffslide()
     from napari_her2.slide.tiff_backend import TiffBackend
 
     return TiffBackend(path)

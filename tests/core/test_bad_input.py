@@ -209,14 +209,14 @@ def test_a_slide_that_shrinks_while_it_is_read(refused, he_slide, tmp_path, monk
 
     path = tmp_path / "shrinking.svs"
     shutil.copy(he_slide, path)
-    original = Slide.tiles
+    original = Slide.squares
 
-    def tiles(self, **options):
+    def squares(self, places, **options):
         with path.open("r+b") as file:
             file.truncate(1000)
-        return original(self, **options)
+        return original(self, places, **options)
 
-    monkeypatch.setattr(Slide, "tiles", tiles)
+    monkeypatch.setattr(Slide, "squares", squares)
     told = refused(path)
     assert "was changed" in told
     assert "damaged" in told

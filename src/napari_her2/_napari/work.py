@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from napari_her2._napari.settings import Settings
     from napari_her2._napari.tile import TileView
     from napari_her2.desk.own_score import ManualScore
+    from napari_her2.inference.early import EarlyTiles
+    from napari_her2.inference.front import Front
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.result import SlideResult
     from napari_her2.models.registry import ModelEntry
@@ -59,6 +61,8 @@ def scoring(
     leave_out_poor: bool | None = None,
     overlap: float = 0.0,
     kept: list[KeptScoring] | None = None,
+    front: Front | None = None,
+    early: EarlyTiles | None = None,
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, as the dock asks for it."""
     load_torch()
@@ -84,6 +88,8 @@ def scoring(
         overlap=overlap,
         quality_limits=settings.quality_limits,
         kept=kept,
+        front=front,
+        early=early,
         **chosen,
     )
     listed = listed_case(slide.path)

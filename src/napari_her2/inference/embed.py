@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections import deque
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from napari_her2.errors import JobFailed, NotComputed, SlideChanged, SlideError
 from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache, stored_tiles
 from napari_her2.inference.encode import EncoderRunner
+from napari_her2.inference.front import Front, fixed_batches, streamed
 from napari_her2.inference.prefetch import prefetched
 from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from numpy.typing import NDArray
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from napari_her2.slide.tiles import TileBatch
 
 STAGE = "Embedding tiles"
+Arrived: TypeAlias = "Callable[[NDArray[np.integer], NDArray[np.float16]], None]"
 _GPU_BATCH_PIXELS = 256 * 256 * 256
 # On a CPU reading and computing share the cores, and every change from one to the other costs: large
 # batches for small tiles. But a batch is also what a cancel waits for, so it is bounded in pixels.
@@ -113,7 +116,8 @@ class _Bag:
         return int(self.present.sum()) + sum(len(part) for part in self.corrupt)
 
     def all_corrupt(self) -> NDArray[np.int64]:
-        return np.concatenate([np.empty((0, 2), np.int64), *self.corrupt])
+        found = np.concatenate([np.empty((0, 2), np.int64), *self.corrupt])
+        return found[np.lexsort((found[:, 1], found[:, 0]))]  # whatever the order they were met in
 
 
 def default_batch(device: Device, tile_px: int) -> int:
@@ -145,6 +149,8 @@ def embed_steps(
     batch_size: int | None = None,
     stage: str = STAGE,
     stored_only: bool = False,
+    front: Front | None = None,
+    arrived: Arrived | None = None,
 ) -> Generator[Progress, None, Embeddings]:
     """Embed tiles of a slide, those that the cache lacks.
 
@@ -164,6 +170,11 @@ def embed_steps(
         What the progress calls it.
     stored_only : bool
         Whether nothing is embedded.
+    front : Front, optional
+        From where the tiles are embedded; it makes no difference to what is found.
+    arrived : callable, optional
+        Told of tiles as soon as they are embedded: (B, 2) grid (row, column) and (B, D) float16; first of
+        those from the cache, where some are missing there.
 
     Yields
     ------
@@ -202,10 +213,13 @@ def embed_steps(
                     f"{total - cached:,} of {total:,} tiles are not kept on disk: press Score to compute "
                     f"them."
                 )
+            tell = arrived or _nobody
+            tell(bag.index[bag.present], bag.features[bag.present])
             size = batch_size or default_batch(device, grid.tile_px)
-            tiles = slide.tiles(
-                tile_px=grid.tile_px, mpp=grid.mpp, batch_size=size, keep=bag.missing(), shift=grid.shift
-            )
+            # Cut from all that is asked for: so the rest is computed as it would be, whatever was before.
+            missing = bag.missing()
+            left = [run[missing[tuple(run.T)]] for run in fixed_batches(keep, size)]
+            tiles = _tiles_from(slide, grid, [run for run in left if len(run)], front)
             with closing(_encoded(tiles, runner)) as batches:
                 for batch, features in batches:
                     if store is not None:
@@ -213,6 +227,7 @@ def embed_steps(
                         store.append(batch.index, features)
                     bag.fill(batch.index, features)
                     bag.corrupt.append(batch.corrupt)
+                    tell(batch.index, features)
                     yield Progress(stage, bag.done, total, "tiles", runner.note)
         problem = store.problem if store is not None else ""
     return _collect(bag, cached, runner, problem)
@@ -295,6 +310,17 @@ def _collect(bag: _Bag, cached: int, runner: EncoderRunner, problem: str) -> Emb
     kept = slice(None) if bag.present.all() else bag.present
     found = bag.features[kept], bag.index[kept], bag.all_corrupt()
     return Embeddings(*found, cached, runner.note, problem, runner.precision)
+
+
+def _nobody(index: NDArray[np.integer], features: NDArray[np.float16]) -> None:
+    """Tell nobody of tiles."""
+
+
+def _tiles_from(
+    slide: Slide, grid: TileGrid, batches: list[NDArray[np.int64]], front: Front | None
+) -> Iterator[TileBatch]:
+    point = partial((front or Front()).point, slide.slide_id)
+    return streamed(slide, grid, batches, point)
 
 
 def _encoded(

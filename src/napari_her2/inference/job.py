@@ -10,6 +10,8 @@ from napari_her2.inference.terms import Clock, Terms
 if TYPE_CHECKING:
     from napari_her2.inference.device import Device
     from napari_her2.inference.doubt import Signature
+    from napari_her2.inference.early import EarlyTiles
+    from napari_her2.inference.front import Front
     from napari_her2.inference.further import FurtherSlide
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.options import ScoringOptions
@@ -42,6 +44,10 @@ class ScoringJob:
         Whether nothing may be embedded or measured: what the disk lacks is `NotComputed`.
     further : tuple of FurtherSlide
         More slides of the case, for methods that join bags.
+    front : Front or None
+        From where tiles are computed, where somebody looks.
+    early : EarlyTiles or None
+        Takes what is known of tiles before the slide is scored, where somebody shows it.
     """
 
     slide: Slide
@@ -55,6 +61,8 @@ class ScoringJob:
     kept: list[KeptScoring] | None = None
     stored_only: bool = False
     further: tuple[FurtherSlide, ...] = ()
+    front: Front | None = None
+    early: EarlyTiles | None = None
 
     @property
     def card(self) -> ModelCard:

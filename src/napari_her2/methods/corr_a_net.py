@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_her2.explain.early import EarlyValues
     from napari_her2.explain.findings import Findings
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.encode import TileEncoder
@@ -127,6 +128,16 @@ class CorrANetMethod(TileMethod):
             return answer
         trust = trust_shares(confidence.numpy())
         return replace(answer, doubt=_doubt(confidence), rule=RULE, trust=trust)
+
+    def so_far(self, terms: Terms, stain: str, features: NDArray[np.floating]) -> EarlyValues:
+        """Return the class of each field; see `TileMethod.so_far`."""
+        from napari_her2.explain.early import scores_so_far
+        from napari_her2.inference.tile_scores import unpacked
+
+        del stain
+        # Behind a softmax the largest logit is the largest probability.
+        logits = unpacked(features, _numbers(terms.card)).numpy()
+        return scores_so_far(logits[:, : len(terms.card.classes)], terms.card.classes)
 
     def beside(self, terms: Terms, read: Sequence[ReadSlide], other: ReadSlide) -> Findings:
         """Score other fields, weighted as those that were joined; see `TileMethod.beside`."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_her2.explain.early import EarlyValues
     from napari_her2.explain.findings import Findings
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.kept_scoring import ReadSlide
@@ -70,6 +71,19 @@ class BagMethod(TileMethod):
             ]
         members = {} if output.members is None else {SLIDE: output.members}
         return Answer(output.logits, tuple(scored), spread=spread, members=members)
+
+    def so_far(self, terms: Terms, stain: str, features: NDArray[np.floating]) -> EarlyValues:
+        """Say what each tile would add to the logits, of heads that can tell it; see `TileMethod.so_far`."""
+        import torch
+
+        from napari_her2.explain.early import votes_so_far
+        from napari_her2.inference.head import run_head, tile_numbers
+
+        tiles = [torch.from_numpy(of) for of in tile_numbers(terms.bundle, terms.device, features)]
+        votes = run_head(terms.bundle, terms.device, partial(_logits_of, tiles)).votes
+        if votes is None:
+            return super().so_far(terms, stain, features)
+        return votes_so_far(votes.numpy(), terms.card.classes)
 
     def beside(self, terms: Terms, read: Sequence[ReadSlide], other: ReadSlide) -> Findings:
         """Weigh other tiles against the bag, by its head; see `TileMethod.beside`."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_her2.explain.early import EarlyValues
     from napari_her2.explain.findings import Findings
     from napari_her2.inference.assemble import Answer
     from napari_her2.inference.encode import TileEncoder
@@ -95,6 +96,16 @@ class PatchMethod(TileMethod):
             doubt=split_vote(joined, terms.card.classes) if fusion == "vote" else "",
             rule=FUSIONS[fusion],
         )
+
+    def so_far(self, terms: Terms, stain: str, features: NDArray[np.floating]) -> EarlyValues:
+        """Return the class of each patch; see `TileMethod.so_far`."""
+        from napari_her2.explain.early import scores_so_far
+        from napari_her2.inference.tile_scores import unpacked
+
+        del stain
+        # Behind a softmax the largest logit is the largest probability.
+        logits = unpacked(features, len(terms.card.classes)).numpy()
+        return scores_so_far(logits, terms.card.classes)
 
     def beside(self, terms: Terms, read: Sequence[ReadSlide], other: ReadSlide) -> Findings:
         """Score other patches, each by itself; see `TileMethod.beside`."""

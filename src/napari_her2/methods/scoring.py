@@ -27,6 +27,8 @@ from napari_her2.steps import finished
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from napari_her2.inference.early import EarlyTiles
+    from napari_her2.inference.front import Front
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.regions import Regions
     from napari_her2.inference.result import CaseOf
@@ -43,6 +45,8 @@ def score_steps(
     kept: list[KeptScoring] | None = None,
     further: Sequence[tuple[Slide | Path | str, str, Regions | None]] = (),
     case: CaseOf | None = None,
+    front: Front | None = None,
+    early: EarlyTiles | None = None,
     **options: Any,  # noqa: ANN401 - the fields of ScoringOptions
 ) -> Generator[Progress, None, SlideResult]:
     """Score a slide, or the two slides of a case, step by step.
@@ -68,6 +72,10 @@ def score_steps(
         (`napari_her2.methods.method.Method.joins_bags`).
     case : CaseOf, optional
         Whose slides these are; a promise that is none for such an answer is then not made.
+    front : Front, optional
+        From where tiles are computed; it may move meanwhile, and makes no difference to the result.
+    early : EarlyTiles, optional
+        Takes what is known of tiles before the slide is scored, of methods that take tiles.
     kept : list of KeptScoring, optional
         Takes what `again` needs; see `napari_her2.methods.method.Method.again`.
     **options
@@ -111,7 +119,9 @@ def score_steps(
         stack.enter_context(unchanged(first, second))
         more = yield from _opened(further, (first, second), card, stack)
         drawn = None if regions is None else placed(regions, first)
-        job = ScoringJob(first, second, bundle, drawn, runs_on, chosen, kept=kept, further=more)
+        job = ScoringJob(
+            first, second, bundle, drawn, runs_on, chosen, kept=kept, further=more, front=front, early=early
+        )
         result = yield from method.score(job)
         if chosen.overlap and method.no_overlap:
             words = f"Overlapping tiles were asked for and ignored: {card.name} {method.no_overlap}."

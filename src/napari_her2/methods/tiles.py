@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_her2.explain.early import EarlyValues
     from napari_her2.explain.findings import Findings
     from napari_her2.explain.maps import TileMap
     from napari_her2.inference.assemble import Answer
+    from napari_her2.inference.embed import Arrived
     from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import KeptScoring, KeptTiles, ReadSlide
@@ -243,6 +245,29 @@ class TileMethod(Method):
         """
         raise NotImplementedError(f"{self.name} has no overlapping tiles")
 
+    def so_far(self, terms: Terms, stain: str, features: NDArray[np.floating]) -> EarlyValues:
+        """Say what is known of tiles by themselves while others are still to be computed.
+
+        Asked where the answer cannot be withheld any more; else, and by default, it is only said that the
+        model has looked at them.
+
+        Parameters
+        ----------
+        terms : Terms
+        stain : str
+            What the slide is scored as.
+        features : (n, D) float
+            Of its encoder.
+
+        Returns
+        -------
+        EarlyValues
+        """
+        from napari_her2.explain.early import looked_at
+
+        del terms, stain
+        return looked_at(len(features))
+
     def features(self, terms: Terms, read: ReadSlide) -> NDArray[np.floating]:
         """Return what the model takes or makes of each tile, (N, D); by default features of its encoder."""
         del terms
@@ -258,12 +283,37 @@ class TileMethod(Method):
     ) -> Generator[Progress, None, ReadSlide]:
         from napari_her2.inference.embed import refuse_ruins
 
-        read = yield from self._embedded(job, encoder, slide, chosen)
+        arrived = self._telling(job, slide, chosen)
+        read = yield from self._embedded(job, encoder, slide, chosen, arrived=arrived)
         refuse_ruins(slide, read.embeddings)
         return read
 
+    def _telling(self, job: ScoringJob, slide: Slide, chosen: Chosen) -> Arrived | None:
+        """Make what tells of tiles as they come, where somebody wants to know."""
+        from napari_her2.explain.early import looked_at
+        from napari_her2.inference.early import may_be_withheld
+
+        early, terms = job.early, job.terms
+        if early is None:
+            return None
+        early.begin(slide.slide_id, chosen.grid, int(chosen.keep.sum()))
+        hidden = may_be_withheld(terms, chosen.stain)
+
+        def arrived(index: NDArray[np.integer], features: NDArray[np.float16]) -> None:
+            if len(index):
+                found = looked_at(len(index)) if hidden else self.so_far(terms, chosen.stain, features)
+                early.put(slide.slide_id, index, found)
+
+        return arrived
+
     def _embedded(
-        self, job: ScoringJob, encoder: TileEncoder, slide: Slide, chosen: Chosen, words: str = ""
+        self,
+        job: ScoringJob,
+        encoder: TileEncoder,
+        slide: Slide,
+        chosen: Chosen,
+        words: str = "",
+        arrived: Arrived | None = None,
     ) -> Generator[Progress, None, ReadSlide]:
         from napari_her2.inference.embed import embed_steps
         from napari_her2.inference.kept_scoring import ReadSlide
@@ -280,6 +330,8 @@ class TileMethod(Method):
             batch_size=job.options.batch_size,
             stage=f"{of} {words}" if words else of,
             stored_only=job.stored_only,
+            front=job.front,
+            arrived=arrived,
         )
         return ReadSlide(SlideRecord.of(slide), chosen, embeddings)
 

@@ -21,7 +21,7 @@ from napari_her2.slide.sources import fill_window
 from napari_her2.slide.store import TileStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -143,7 +143,7 @@ def plan_tiles(
 
 
 def stream_windows(
-    plan: WindowPlan, *, batch_size: int, threads: int, guard: Callable[[], None]
+    plan: WindowPlan, *, batch_size: int | Sequence[int], threads: int, guard: Callable[[], None]
 ) -> Iterator[RegionBatch]:
     """Cut the windows of a plan, in order, decoding each tile of the level once.
 
@@ -151,8 +151,8 @@ def stream_windows(
     ----------
     plan : WindowPlan
         What to cut; raster order keeps the store of decoded tiles small.
-    batch_size : int
-        Windows a batch; damaged ones are missing from it.
+    batch_size : int or sequence of int
+        Windows a batch, or of each batch; damaged ones are missing from it.
     threads : int
         Decoding threads; 1 works in the thread of the caller.
     guard : callable
@@ -167,8 +167,7 @@ def stream_windows(
     Closing the generator cancels what is pending and returns once the windows in work are done.
     """
     cutter = _Cutter(plan)
-    total = len(plan.origins)
-    spans = [(start, min(start + batch_size, total)) for start in range(0, total, batch_size)]
+    spans = _spans(len(plan.origins), batch_size)
     if threads == 1:
         for start, stop in spans:
             guard()
@@ -176,9 +175,10 @@ def stream_windows(
             cutter.cut(batch, start, stop)
             yield batch.finished()
         return
-    a_task = max(1, min(_WINDOWS_A_TASK, -(-batch_size // threads)))
-    batch_bytes = batch_size * plan.out_size[0] * plan.out_size[1] * 3
-    ahead = max(2, min(-(-3 * threads * a_task // batch_size) + 1, _AHEAD_BYTES // max(1, batch_bytes)))
+    most = max((stop - start for start, stop in spans), default=1)
+    a_task = max(1, min(_WINDOWS_A_TASK, -(-most // threads)))
+    batch_bytes = most * plan.out_size[0] * plan.out_size[1] * 3
+    ahead = max(2, min(-(-3 * threads * a_task // most) + 1, _AHEAD_BYTES // max(1, batch_bytes)))
     waiting: deque[tuple[_Batch, list[Future[None]]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="her2-tiles")
     try:
@@ -197,6 +197,14 @@ def stream_windows(
     finally:
         cutter.stopped = True
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _spans(total: int, batch_size: int | Sequence[int]) -> list[tuple[int, int]]:
+    """First window of each batch, and the one behind its last."""
+    if isinstance(batch_size, int):
+        return [(start, min(start + batch_size, total)) for start in range(0, total, batch_size)]
+    ends = np.cumsum(batch_size).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 class _Batch:

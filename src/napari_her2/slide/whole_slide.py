@@ -29,7 +29,7 @@ from napari_her2.slide.tiles import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -371,7 +371,7 @@ class Slide:
         *,
         tile_px: int,
         mpp: float,
-        batch_size: int = 64,
+        batch_size: int | Sequence[int] = 64,
         threads: int | None = None,
     ) -> Iterator[RegionBatch]:
         """Stream squares that begin anywhere; those that begin where a tile does are that tile, bit for bit.
@@ -380,8 +380,10 @@ class Slide:
         ----------
         places : (N, 2)
             (row, column) on the grid, best in raster order: (1.5, 0) begins amid the tile (1, 0).
-        tile_px, mpp, batch_size, threads
+        tile_px, mpp, threads
             As for `tiles`.
+        batch_size : int or sequence of int
+            Squares a batch, or of each batch.
 
         Yields
         ------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QFileDialog
 
+from napari_her2._napari.filling import FillingMaps
 from napari_her2._napari.judging import demands_of
 from napari_her2._napari.kept_layers import own_region_layers
 from napari_her2._napari.layers import OverlayLook
@@ -72,6 +73,7 @@ class ScoringDock(Dock):
         self.session.use_turns(one_a_turn)
         self._scored_ids: tuple[str, ...] = ()
         self._kept: list[KeptScoring] = []
+        self._filling: FillingMaps | None = None
         self._scored_regions: list[Region] | None = None
         self._added_path = Path()
         self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
@@ -168,6 +170,8 @@ class ScoringDock(Dock):
         self.score_job.running_changed.connect(self.progress.set_running)
         self.score_job.running_changed.connect(self.slides.set_busy)
         self.score_job.progressed.connect(self.progress.set_progress)
+        self.score_job.progressed.connect(self._fill)
+        self.score_job.cancelled.connect(self._stop_filling)
         self.score_job.returned.connect(self._on_scored)
         self.score_job.failed.connect(self._on_score_failed)
         self.look_job.progressed.connect(self._on_looking)
@@ -201,6 +205,9 @@ class ScoringDock(Dock):
             return
         self._kept, self._scored_regions = [], regions
         self._scored_ids = tuple(key for key in (self.slides.slide_id, self.case.ihc_id) if key)
+        self._stop_filling(scored=False)
+        viewer = self.session.viewer
+        filling = None if viewer is None else FillingMaps(viewer, self._scored_ids, self._opacity())
         self.score_job.start(
             partial(
                 scoring,
@@ -216,8 +223,11 @@ class ScoringDock(Dock):
                 overlap=self.smooth_maps.overlap,
                 demands=demands_of(self.session, self.settings),
                 kept=self._kept,
+                front=None if filling is None else filling.front,
+                early=None if filling is None else filling.early,
             )
         )
+        self._filling = filling
 
     def add_model_file(self, path: Path, *, force: bool = False) -> None:
         """Check a model file and install it, in a thread.
@@ -251,6 +261,7 @@ class ScoringDock(Dock):
     def shutdown(self) -> None:
         """Stop all work, wait for it, and let go of the viewer."""
         super().shutdown()
+        self._stop_filling()
         if self.keeper is not None:
             self.keeper.release(self)
         self.follower.shutdown()
@@ -378,7 +389,21 @@ class ScoringDock(Dock):
         others = [known for known in self.models.entries if known.name != entry.name]
         self.models.set_models([*others, entry], entry.name)
 
+    def _opacity(self) -> float:
+        before = self.session.overlays(self.slides.slide_id)
+        return self.settings.default_opacity if before is None else before.look.opacity
+
+    def _fill(self, progress: Progress) -> None:
+        if self._filling is not None:
+            self._filling.show()
+
+    def _stop_filling(self, *, scored: bool = False) -> None:
+        filling, self._filling = self._filling, None
+        if filling is not None:
+            filling.stop(scored=scored)
+
     def _on_scored(self, result: SlideResult) -> None:
+        self._stop_filling(scored=True)
         look = OverlayLook(opacity=self.settings.default_opacity)
         before = self.session.overlays(result.slide_id)
         if before is not None:
@@ -396,6 +421,7 @@ class ScoringDock(Dock):
         self.scroll.verticalScrollBar().setValue(self.result.y() - self.progress.height() - 8)
 
     def _on_score_failed(self, failure: Failure) -> None:
+        self._stop_filling()
         if failure.kind is ModelMisfit:
             self._show_failure(failure, "Score anyway", partial(ScoringDock.score, override_fit=True))
         else:

@@ -1,0 +1,164 @@
+"""From Score to the first coloured tiles, to the tiles in view, and to the whole map.
+
+    xvfb-run -a -s "-screen 0 1366x768x24 +extension GLX +render -noreset" python benchmarks/first_colours.py
+    ... python benchmarks/first_colours.py --slide case.svs --model demo-wsmcl --out pictures
+
+A slide is opened in a window, a part of it is looked at, and Score is pressed in the dock. The time of the
+first coloured tiles is that of the first picture of the window that holds them. With --out the window is
+saved as the map fills in, as PNG. What was computed before is not used: the features are kept in a new
+folder. The model is loaded and used once before, on another slide, as in a session.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stalls import Walk, choose
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari import Viewer
+    from stalls import Steps
+
+WINDOW = (1366, 768)
+SHARES = (0.0, 0.25, 0.5, 0.75)
+VIEW_PX = 2400  # of the slide, across the window
+
+
+class Watch:
+    """Notes when what was drawn, and saves pictures of it."""
+
+    def __init__(self, viewer: Viewer, out: Path | None) -> None:
+        self.viewer, self.out = viewer, out
+        self.begun, self.seconds = 0.0, dict[str, float]()
+        self.saved = 0
+
+    def note(self, what: str) -> None:
+        """Note the time of something that happens for the first time."""
+        self.seconds.setdefault(what, time.perf_counter() - self.begun)
+
+    def save(self, share: float, *, always: bool = False) -> None:
+        """Save the window, once a share of the map is there."""
+        due = self.saved < len(SHARES) and share >= SHARES[self.saved]
+        if self.out is not None and (always or due):
+            self.viewer.screenshot(str(self.out / f"map-{self.saved}.png"), canvas_only=False, flash=False)
+            self.saved += 1
+
+
+def early_map(viewer: Viewer) -> Image | None:
+    """Return the layer that fills in, None where there is none."""
+    from napari_her2._napari.tags import OverlayTag, tag_of
+    from napari_her2.explain.early import READ
+
+    found = [
+        of for of in viewer.layers if isinstance(tag := tag_of(of), OverlayTag) and tag.kind == READ.kind
+    ]
+    return found[0] if found else None
+
+
+def in_view(layer: Image, keep: Any, tile_px0: float, at: tuple[float, float]) -> tuple[int, int]:  # noqa: ANN401
+    """(coloured, all) tiles of tissue in the view."""
+    height = VIEW_PX * WINDOW[1] / WINDOW[0]
+    rows, cols = (
+        slice(max(0, int((middle - side / 2) / tile_px0)), int((middle + side / 2) / tile_px0) + 1)
+        for middle, side in zip(at, (height, VIEW_PX), strict=True)
+    )
+    tissue = keep[rows, cols]
+    return int((np.isfinite(layer.data[rows, cols]) & tissue).sum()), int(tissue.sum())
+
+
+def scoring_walk(viewer: Viewer, watch: Watch, path: Path, warm: Path, model: str) -> Steps:
+    """Open a slide, look at a part of it, score, and watch the map fill in."""
+    from napari_her2._napari.opening import add_slides
+    from napari_her2.slide.reader import open_slide
+
+    dock = viewer.window.add_plugin_dock_widget("napari-her2", "HER2 Scoring")[1]
+    yield lambda: bool(dock.models.entries) and not dock.look_job.running
+    yield from choose(dock, model)
+    add_slides(viewer, [open_slide(warm)])
+    yield 0.5
+    dock.score()
+    yield lambda: not dock.score_job.running
+    yield 1.0
+    viewer.layers.clear()
+    yield 0.5
+    slide = open_slide(path)
+    add_slides(viewer, [slide])
+    yield 0.5
+    card = dock.models.entry.card
+    grid = slide.tile_grid(card.tile_px, card.mpp)
+    keep = slide.tissue().keep(grid)
+    middle = np.argwhere(keep)[int(0.7 * keep.sum())] + 0.5
+    at = tuple(float(of) for of in middle * np.asarray(grid.tile_px0))
+    mpp = slide.known_mpp
+    viewer.scene.camera.center = (0.0, at[0] * mpp[0], at[1] * mpp[1])
+    viewer.scene.camera.zoom = viewer.canvas.size[1] / (VIEW_PX * mpp[1])
+    yield 1.0
+    watch.begun = time.perf_counter()
+    dock.score()
+    while dock.score_job.running:
+        layer = early_map(viewer)
+        if layer is not None:
+            viewer.screenshot(flash=False)  # waits for the drawing
+            watch.note("first coloured tiles")
+            coloured, tiles = in_view(layer, keep, grid.tile_px0[0], at)
+            if coloured == tiles:
+                watch.note("all tiles in view")
+            watch.save(float(np.isfinite(layer.data).sum() / keep.sum()))
+            if watch.saved == 1 and watch.out is not None:
+                viewer.reset_view()
+        yield 0.01
+    watch.note("the result")
+    yield 1.5
+    watch.save(1.0, always=True)
+    watch.seconds["tiles"] = float(keep.sum())
+
+
+def main() -> None:
+    """Score and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--slide", type=Path, help="by default a phantom")
+    parser.add_argument("--size", type=int, default=8192, help="side of the phantom, px")
+    parser.add_argument("--model", default="demo-attention-mil")
+    parser.add_argument("--out", type=Path, help="folder for pictures of the map filling in")
+    options = parser.parse_args()
+    import napari
+    from napari_her2.phantom.pair import make_pair
+
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_HER2_CACHE"] = folder
+        at = Path(folder)
+        warm = make_pair(at / "warm", "warm", score="2+", seed=1, size_px=1536, mpp=0.5).he
+        path = options.slide
+        if path is None:
+            path = make_pair(at / "case", "case", score="3+", seed=7, size_px=options.size, mpp=0.25).he
+        viewer = napari.Viewer(show=True)
+        viewer.window.resize(*WINDOW)
+        watch = Watch(viewer, options.out)
+        walk = Walk(scoring_walk(viewer, watch, path, warm, options.model), viewer.close)
+        napari.run()
+    if walk.failure is not None:
+        raise walk.failure
+    load = ", ".join(f"{of:.1f}" for of in os.getloadavg())
+    tiles, python = watch.seconds.pop("tiles"), platform.python_version()
+    print(f"{path.name}, {tiles:,.0f} tiles, {options.model}, Python {python}, load {load}\n")
+    print("| from Score to | s |\n|---|---|")
+    for what, seconds in watch.seconds.items():
+        print(f"| {what} | {seconds:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

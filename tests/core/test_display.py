@@ -121,6 +121,15 @@ def test_what_was_seen_is_not_decoded_again():
     assert sorted(level.asked) == [(row, col) for row in range(1, 5) for col in range(5)]
 
 
+def test_more_than_can_be_kept_is_decoded_once_and_right(monkeypatch):
+    monkeypatch.setattr(display, "_SHOWN_BYTES", 40 * 64 * 96 * 3)
+    level = Plain()
+    (array,) = display_levels((level,), lambda: None, "slide")
+    assert np.array_equal(np.asarray(array), PIXELS)
+    assert np.array_equal(array[3:, 5:], PIXELS[3:, 5:])
+    assert len(level.asked) <= 2 * 11 * 10
+
+
 def test_a_move_is_continued_before_it_happens():
     level = Plain()
     tiles = DisplayTiles((level,), lambda: None)

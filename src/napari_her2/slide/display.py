@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -145,8 +146,11 @@ class DisplayTiles:
         if not height or not width:
             return out
         self._wishes = []  # a tile in view comes first
-        self._decode_missing(number, window)
-        fill_window(out, y, x, self.levels[number], lambda row, col: self.kept.tile(number, row, col))
+        level = self.levels[number]
+        for top, bottom in self._bands(level, window):
+            self._decode_missing(number, (top, x, bottom - top, width))
+            part = out[top - y : bottom - y]
+            fill_window(part, top, x, level, lambda row, col: self.kept.tile(number, row, col))
         self._look_ahead(number, window)
         return out
 
@@ -163,12 +167,20 @@ class DisplayTiles:
     def _decode(self, number: int, row: int, col: int) -> Pixels:
         return self.levels[number].tile(row, col)
 
+    def _bands(self, level: PixelLevel, window: Window) -> list[tuple[int, int]]:
+        """Cut a window into rows of tiles of which as many are taken together as can be kept."""
+        (y, x, height, width), (tile_h, tile_w) = window, level.tile_shape
+        columns = (x + width - 1) // tile_w - x // tile_w + 1
+        rows = max(1, self.kept.max_bytes // (columns * tile_h * tile_w * 3) // 2)
+        first, last = y // tile_h, (y + height - 1) // tile_h + 1
+        edges = [y, *(row * tile_h for row in range(first + rows, last, rows)), y + height]
+        return list(pairwise(edges))
+
     def _decode_missing(self, number: int, window: Window) -> None:
-        """Decode what is not kept of a window, many tiles at once; as much as can be kept."""
+        """Decode what is not kept of a window, many tiles at once."""
         level = self.levels[number]
         keys = [key for key in tiles_of(level, number, window) if not self.kept.holds(*key)]
-        most = self.kept.max_bytes // (prod(level.tile_shape) * 3)
-        if 1 < len(keys) <= most:
+        if len(keys) > 1:
             list(self._threads().map(lambda key: self.kept.tile(*key), keys))
 
     def _look_ahead(self, number: int, window: Window) -> None:

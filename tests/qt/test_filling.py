@@ -61,17 +61,22 @@ def test_tiles_appear_as_they_come_and_the_window_says_that_it_is_not_finished(
 ) -> None:
     slide = make_slide()
     add_slide(slide)
-    viewer.text_overlay.text = "the user's own"
+    viewer.canvas.overlays.text.text = "the user's own"
     filling = filled(viewer, slide, looked_at(2), looked_at(2))
     (layer,) = shown(viewer)
     assert layer.name == "tiles looked at so far (scoring is not finished) · case-1"
     assert np.argwhere(np.isfinite(layer.data)).tolist() == [[0, 0], [0, 1], [1, 2], [1, 3]]
     assert layer.opacity < 0.5
-    assert viewer.text_overlay.visible
-    assert viewer.text_overlay.text == ("Scoring is not finished: 4 of 96 tiles. There is no score yet.")
+    assert viewer.canvas.overlays.text.visible
+    assert viewer.canvas.overlays.text.text == (
+        "Scoring is not finished: 4 of 96 tiles. There is no score yet."
+    )
     filling.stop(scored=False)
     assert not shown(viewer)
-    assert (viewer.text_overlay.text, viewer.text_overlay.visible) == ("the user's own", False)
+    assert (viewer.canvas.overlays.text.text, viewer.canvas.overlays.text.visible) == (
+        "the user's own",
+        False,
+    )
 
 
 def test_colours_only_ever_reach_further(viewer: ViewerModel, add_slide: Callable[..., Image]) -> None:
@@ -131,7 +136,7 @@ def test_the_dock_shows_it_until_there_is_a_result(
         before = [layer for layer in viewer.layers if layer.visible]
         dock.score()
         qtbot.waitUntil(lambda: bool(shown(viewer)))
-        assert viewer.text_overlay.visible
+        assert viewer.canvas.overlays.text.visible
         visible = [layer for layer in viewer.layers if layer.visible and tag_of(layer) is not None]
         maps = [of for of in visible if isinstance(tag := tag_of(of), OverlayTag) and tag.info.is_map]
         assert not maps  # of a scoring before
@@ -142,7 +147,7 @@ def test_the_dock_shows_it_until_there_is_a_result(
         qtbot.waitUntil(lambda: not dock.score_job.running)
         go_on.clear()
         assert not shown(viewer)
-        assert not viewer.text_overlay.visible
+        assert not viewer.canvas.overlays.text.visible
         if cancelled:
             assert [layer for layer in viewer.layers if layer.visible] == before
     assert dock.session.result(slide.slide_id) is not None

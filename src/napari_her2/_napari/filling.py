@@ -79,12 +79,11 @@ class FillingMaps:
             self._show(viewer, so_far)
         if shown:
             done, total = shown[-1].done, shown[-1].total
+            words = viewer.canvas.overlays.text
             if self._words is None:
-                self._words = viewer.text_overlay.text, viewer.text_overlay.visible
-            viewer.text_overlay.text = (
-                f"Scoring is not finished: {done:,} of {total:,} tiles. There is no score yet."
-            )
-            viewer.text_overlay.visible = True
+                self._words = words.text, words.visible
+            words.text = f"Scoring is not finished: {done:,} of {total:,} tiles. There is no score yet."
+            words.visible = True
 
     def stop(self, *, scored: bool) -> None:
         """Take the maps away; those before come back, unless there is a result to take their place."""
@@ -98,7 +97,8 @@ class FillingMaps:
         for layer in () if scored else self._hidden:
             layer.visible = True
         if self._words is not None:
-            viewer.text_overlay.text, viewer.text_overlay.visible = self._words
+            words = viewer.canvas.overlays.text
+            words.text, words.visible = self._words
         self._layers, self._hidden, self._words = {}, [], None
         self._slide_ids = ()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.early import SoFar
 
-_READ_OPACITY = 0.35  # it says little, and hides no tissue
+_READ_OPACITY = 0.2  # it says little, and hides no tissue
 
 
 class FillingMaps:

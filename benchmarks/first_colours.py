@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stalls import Walk, choose
+from views import Frames
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -42,9 +43,9 @@ class Watch:
         self.begun, self.seconds = 0.0, dict[str, float]()
         self.saved = 0
 
-    def note(self, what: str) -> None:
-        """Note the time of something that happens for the first time."""
-        self.seconds.setdefault(what, time.perf_counter() - self.begun)
+    def note(self, what: str, when: float | None = None) -> None:
+        """Note the time of something that happens for the first time; now, where no time is given."""
+        self.seconds.setdefault(what, (time.perf_counter() if when is None else when) - self.begun)
 
     def save(self, share: float, *, always: bool = False) -> None:
         """Save the window, once a share of the map is there."""
@@ -103,16 +104,17 @@ def scoring_walk(viewer: Viewer, watch: Watch, path: Path, warm: Path, model: st
     viewer.scene.camera.center = (0.0, at[0] * mpp[0], at[1] * mpp[1])
     viewer.scene.camera.zoom = viewer.canvas.size[1] / (VIEW_PX * mpp[1])
     yield 1.0
+    frames = Frames()
     watch.begun = time.perf_counter()
     dock.score()
     while dock.score_job.running:
         layer = early_map(viewer)
         if layer is not None:
-            viewer.screenshot(flash=False)  # waits for the drawing
-            watch.note("first coloured tiles")
             coloured, tiles = in_view(layer, keep, grid.tile_px0[0], at)
+            yield 0.05
+            watch.note("first coloured tiles, drawn", frames.last)
             if coloured == tiles:
-                watch.note("all tiles in view")
+                watch.note("all tiles in view, drawn", frames.last)
             watch.save(float(np.isfinite(layer.data).sum() / keep.sum()))
             if watch.saved == 1 and watch.out is not None:
                 viewer.reset_view()

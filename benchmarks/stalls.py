@@ -298,11 +298,15 @@ def window_walk(viewer: Viewer, heart: Heart, size_px: int) -> Steps:
     while dock.score_job.running:
         yield next(moves)
     heart.begin("the result appears")
-    yield 2.0
+    yield lambda: all_there(dock)
+    yield 1.0
     heart.begin("pan and zoom under maps")
     yield from pan_and_zoom(viewer, STEPS, (2 * reach, 2 * reach), reach)
     viewer.reset_view()
+    yield 0.5
+    heart.begin("the first layer of regions")
     dock.regions.add_layer()
+    yield 0.5
     outline = around((2 * reach, 2 * reach), reach, 60)
     dock.regions.layer.add(outline, shape_type="polygon")
     yield 2.0
@@ -319,9 +323,15 @@ def window_walk(viewer: Viewer, heart: Heart, size_px: int) -> Steps:
     heart.begin("scored again with another model")
     yield from choose(dock, "demo-wsmcl")
     dock.score()
-    yield lambda: not dock.score_job.running
-    yield 2.0
+    yield lambda: not dock.score_job.running and all_there(dock)
+    yield 1.0
     heart.stop()
+
+
+def all_there(dock: ScoringDock) -> bool:
+    """Whether the overlays of all results are in the viewer, which takes a turn for each step."""
+    shown = [dock.session.overlays(result.slide_id) for result in dock.session.results]
+    return bool(shown) and all(of is None or of.whole for of in shown)
 
 
 def around(middle: tuple[float, float], reach: float, corners: int) -> np.ndarray:

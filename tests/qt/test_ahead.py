@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -65,6 +67,27 @@ def test_units_that_napari_has_read_itself_are_left_alone(tmp_path: Path) -> Non
         "take_units(made)\n"
         "assert (length + 1 * pint.get_application_registry().um).magnitude == 3\n"
         "assert made_units() is None\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("window", [True, False])
+def test_the_docks_are_imported_where_there_is_a_window_and_make_nothing_of_qt(window: bool) -> None:
+    # Without an application Qt ends the process at the first widget.
+    code = (
+        f"import sys\n{'import qtpy.QtWidgets' if window else ''}\n"
+        "from npe2 import PluginManager\n"
+        "PluginManager.instance().discover()\n"
+        "from napari_her2._napari import ahead\n"
+        "thread = ahead.begin()\n"
+        "assert ahead.begin() is thread\n"
+        "thread.join()\n"
+        "rooms = ('scoring', 'training', 'reading', 'day_list')\n"
+        "docks = {f'napari_her2._qt.{room}.dock' for room in rooms}\n"
+        f"assert docks & set(sys.modules) == (docks if {window} else set())\n"
+        f"assert ('qtpy' in sys.modules) == {window}\n"
+        "assert {'pandas', 'skimage.color', 'scipy.ndimage'} <= set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -4,16 +4,20 @@ napari imports at the first picture, the first labels and the first shapes what 
 pandas, scikit-image, Numba's compiler. Each time the window stands still for up to a second. Here all of it
 is loaded before, from the moment that this plugin is first used; nothing of it when napari starts.
 
-None of it touches Qt, and nothing in it knows a viewer: layers are made, and thrown away.
+Nothing here makes a Qt object or knows a viewer: docks are imported and not made, layers are made and thrown
+away.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from napari_her2._napari.settings import PLUGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,13 +53,32 @@ def begin() -> threading.Thread:
 
 
 def importing() -> Iterator[None]:
-    """Import the modules, one a step, until the main thread ends."""
-    for name in _MODULES:
+    """Import modules, and the docks where there is a window, one a step, until the main thread ends."""
+    for module, name in (*((module, "") for module in _MODULES), *_docks()):
         if not threading.main_thread().is_alive():
             return
         with suppress(Exception):  # whoever needs it meets the fault again, and says so
-            import_module(name)
+            _import(module, name)
         yield
+
+
+def _import(module: str, name: str) -> None:
+    """Import a module, and what it imports when it is asked for a name."""
+    found = import_module(module)
+    if name:
+        getattr(found, name)
+
+
+def _docks() -> list[tuple[str, str]]:
+    """Return module and name of each dock, as the manifest has them; none where nothing could show them."""
+    if "qtpy.QtWidgets" not in sys.modules:
+        return []
+    from npe2 import PluginManager
+
+    contributed = PluginManager.instance().get_manifest(PLUGIN).contributions
+    docks = {widget.command for widget in contributed.widgets or ()}
+    names = [command.python_name for command in contributed.commands or () if command.id in docks]
+    return [(module, name) for module, _, name in (str(of).partition(":") for of in names)]
 
 
 def made_units() -> UnitRegistry | None:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from napari_her2._napari.ahead import importing, made_units, making_layers, take_units
+from napari_her2._napari.collecting import search_seldom
 from napari_her2._qt.parts.jobs import Job
 from napari_her2.inference.result import Progress
 
@@ -23,6 +24,7 @@ def load_ahead() -> Job:
     -------
     Job
     """
+    search_seldom()
     job = Job()
     job.returned.connect(_go_on)
     job.start(_loading)

@@ -11,7 +11,8 @@ With m landmarks, the means of consecutive segments of the queries and keys (q~,
 
 No N x N matrix exists anywhere, and neither do A1 and A3 as a whole: A1 (pinv(A2) (A3 v)) is two calls of
 fused attention with a small product between them, so memory grows with N alone, in training too. On a CPU
-bags that are only scored go another way to the same numbers (`napari_her2.models.nystrom_scoring`).
+bags that are only scored go another way to the same numbers (`napari_her2.models.nystrom_scoring`), and very
+large ones a third (`napari_her2.models.nystrom_streaming`).
 
 Besides its output, attention tells how much of it each tile *received*: the mean of its column in the
 N x N matrix. It serves to rank tiles, carries no gradient and is computed in float32, since in float16
@@ -29,7 +30,7 @@ Differences from the papers
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,11 @@ from torch.nn import functional as F
 from napari_her2.errors import ModelError
 from napari_her2.models.landmarks import iterative_pinv as iterative_pinv
 from napari_her2.models.landmarks import landmark_means as landmark_means
-from napari_her2.models.nystrom_scoring import head_by_head, only_scored
+from napari_her2.models.nystrom_scoring import head_by_head, only_scored, too_large
+from napari_her2.models.nystrom_streaming import StreamedAttention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Attention = Literal["auto", "nystrom", "exact"]
 
@@ -143,6 +148,31 @@ class NystromAttention(nn.Module):
             mixed = mixed + F.conv2d(value[None], weight, padding=padding, groups=self.heads)[0]
         joined = mixed.transpose(0, 1).reshape(n, -1).to(tiles.dtype)
         return self.dropout(self.project(joined)), received
+
+    def too_large(self, tiles: Tensor) -> bool:
+        """Whether a bag that is only scored has to be attended to by pieces: see `streamed`."""
+        exact = self.attention == "exact" or self.faithful
+        return not exact and too_large(tiles, self.qkv.weight, self.landmarks)
+
+    def streamed(
+        self, rows: Callable[[int, int], Tensor], count: int, *, mean_row: bool = True
+    ) -> StreamedAttention:
+        """Attend to a bag by pieces, without dropout.
+
+        Parameters
+        ----------
+        rows, count, mean_row
+            As of `napari_her2.models.nystrom_streaming.StreamedAttention`.
+        """
+        return StreamedAttention(
+            rows,
+            count,
+            self.qkv.weight,
+            self.along_bag.weight,
+            landmarks=self.landmarks,
+            iterations=self.iterations,
+            mean_row=mean_row,
+        )
 
 
 def exact_attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

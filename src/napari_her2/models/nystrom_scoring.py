@@ -39,11 +39,18 @@ def only_scored(tiles: Tensor, weight: Tensor, landmarks: int) -> bool:
     bool
         False where a gradient is wanted, precision is mixed, or two matrices of a head are too large.
     """
+    return _plain(tiles, weight) and 2 * len(tiles) * landmarks <= MOST_VALUES
+
+
+def too_large(tiles: Tensor, weight: Tensor, landmarks: int) -> bool:
+    """Whether a bag is attended to by pieces: as `only_scored`, but its matrices are too large for a head."""
+    return _plain(tiles, weight) and 2 * len(tiles) * landmarks > MOST_VALUES
+
+
+def _plain(tiles: Tensor, weight: Tensor) -> bool:
     learnt = torch.is_grad_enabled() and (tiles.requires_grad or weight.requires_grad)
     plain = tiles.dtype == weight.dtype and tiles.dtype in (torch.float32, torch.float64)
-    mixed = torch.is_autocast_enabled("cpu")
-    fits = 2 * len(tiles) * landmarks <= MOST_VALUES
-    return tiles.device.type == "cpu" and plain and fits and not (learnt or mixed)
+    return tiles.device.type == "cpu" and plain and not (learnt or torch.is_autocast_enabled("cpu"))
 
 
 def head_by_head(

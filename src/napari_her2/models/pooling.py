@@ -117,8 +117,15 @@ def in_pieces(look: Callable[[Tensor], tuple[Tensor, ...]], bags: Tensor) -> tup
     if torch.is_grad_enabled() or bags.shape[-2] <= CHUNK_TILES:
         return look(bags)
     # Without gradients nothing needs to be kept: a large bag, often float16, is converted by pieces.
-    pieces = [look(piece) for piece in torch.split(bags, CHUNK_TILES, dim=-2)]
-    return tuple(torch.cat(parts, dim=-2) for parts in zip(*pieces, strict=True))
+    count = bags.shape[-2]
+    found: tuple[Tensor, ...] = ()
+    for start in range(0, count, CHUNK_TILES):
+        parts = look(bags[..., start : start + CHUNK_TILES, :])
+        # Written to where they stay: pieces that are joined at the end are there twice.
+        found = found or tuple(part.new_empty(*part.shape[:-2], count, part.shape[-1]) for part in parts)
+        for into, part in zip(found, parts, strict=True):
+            into[..., start : start + part.shape[-2], :] = part
+    return found
 
 
 def mask_scores(scores: Tensor, mask: Tensor | None) -> Tensor:

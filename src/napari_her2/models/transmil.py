@@ -47,10 +47,13 @@ from napari_her2.models.nystrom import (
     landmark_means,
     weighted_rows,
 )
-from napari_her2.models.pooling import check_bags
+from napari_her2.models.nystrom_scoring import too_large
+from napari_her2.models.nystrom_streaming import StreamedAttention
+from napari_her2.models.pooling import check_bags, in_pieces
+from napari_her2.models.transmil_streaming import scored_by_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_her2.models.nystrom import Attention
 
@@ -163,6 +166,23 @@ class TokenAttention(nn.Module):
             padded_key = F.pad(key, (0, 0, self._padding(len(tokens)), 0))
             return weighted_rows(shares, query_marks, padded_key).mean(dim=0)[-len(tokens) :]
 
+    def too_large(self, tokens: Tensor) -> bool:
+        """Whether a sequence that is only scored has to be attended to by pieces: see `streamed`."""
+        exact = self.attention == "exact" or self.faithful
+        return not exact and too_large(tokens, self.qkv.weight, self.landmarks)
+
+    def streamed(self, rows: Callable[[int, int], Tensor], count: int) -> StreamedAttention:
+        """Attend by pieces to tokens that are given behind the LayerNorm; without dropout."""
+        return StreamedAttention(
+            rows,
+            count,
+            self.qkv.weight,
+            self.along.weight,
+            landmarks=self.landmarks,
+            iterations=self.iterations,
+            mean_row=False,
+        )
+
     def _heads_of(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = self.qkv(self.norm(tokens)).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)
         return query, key, value
@@ -209,10 +229,10 @@ class PPEG(nn.Module):
         """
         side = math.isqrt(len(tiles))
         plane = tiles.T.reshape(1, -1, side, side)
-        mixed = F.conv2d(plane, *self._joined(), padding=KERNELS[0] // 2, groups=plane.shape[1])
+        mixed = F.conv2d(plane, *self.joined(), padding=KERNELS[0] // 2, groups=plane.shape[1])
         return mixed[0].flatten(1).T
 
-    def _joined(self) -> tuple[Tensor, Tensor]:
+    def joined(self) -> tuple[Tensor, Tensor]:
         """One kernel and bias in place of three, and of the map itself."""
         same = F.pad(torch.ones_like(self.wide.weight[..., :1, :1]), [KERNELS[0] // 2] * 4)
         kernel, bias = same + self.wide.weight, torch.zeros_like(self.wide.weight[:, 0, 0, 0])
@@ -312,13 +332,17 @@ class TransMIL(nn.Module):
     def tiles(self, bags: Tensor) -> tuple[Tensor]:
         """Return the token of each tile, (..., K, W), ahead of any attention."""
         check_bags(bags, None, self.features)
-        return (self.embed(bags.to(self.classifier.weight.dtype)),)
+        kind = self.classifier.weight.dtype
+        (tokens,) = in_pieces(lambda some: (self.embed(some.to(kind)),), bags)
+        return (tokens,)
 
     def of_tiles(self, tokens: Tensor, *, mask: Tensor | None = None) -> MILOutput:
         """Let the tokens of `tiles` attend to each other, and join them."""
         if mask is None:
             mask = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
-        if tokens.ndim == 2:
+        if tokens.ndim == 2 and not self.training and self.first.too_large(tokens) and bool(mask.all()):
+            logits, scores = scored_by_pieces(self, tokens)
+        elif tokens.ndim == 2:
             logits, scores = self._one(tokens, mask)
         else:
             pairs = [self._one(bag, there) for bag, there in zip(tokens, mask, strict=True)]

@@ -32,120 +32,24 @@ Differences from the published code
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from napari_her2.errors import ModelError
 from napari_her2.models.nystrom import NystromAttention
+from napari_her2.models.pooling import in_pieces
+from napari_her2.models.wsmcl_output import BranchOutput as BranchOutput
+from napari_her2.models.wsmcl_output import WSMCLOutput as WSMCLOutput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_her2.models.nystrom import Attention
 
-Head = Literal["fusion", "H&E", "IHC"]
-
 TEMPERATURE = 0.07
 TOP = 100
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BranchOutput:
-    """What one slide says by itself.
-
-    Parameters
-    ----------
-    logits : (C,) float
-        Of the slide's own head.
-    token : (W,) float
-        The slide as one vector.
-    attention : (N,) float32
-        Attention received by each tile, without gradient. Sums to about one, may be slightly negative:
-        for ranking.
-    top, bottom : (k,) int64
-        The tiles that receive most and least attention, each in descending order of it.
-    top_features, bottom_features : (k, W) float
-        Their vectors behind the attention and the shared LayerNorm.
-    members : (M, C) float, optional
-        Logits of each model of an ensemble, of which ``logits`` is the mean; None of a single model.
-    """
-
-    logits: Tensor
-    token: Tensor
-    attention: Tensor
-    top: Tensor
-    bottom: Tensor
-    top_features: Tensor
-    bottom_features: Tensor
-    members: Tensor | None = None
-
-    @property
-    def probabilities(self) -> Tensor:
-        """(C,) softmax of the logits."""
-        return torch.softmax(self.logits, dim=-1)
-
-    def limited(self, k: int) -> BranchOutput:
-        """Return it with the k uppermost of its top tiles, and the k lowest of its bottom tiles."""
-        low = len(self.bottom) - k
-        return replace(
-            self,
-            top=self.top[:k],
-            bottom=self.bottom[low:],
-            top_features=self.top_features[:k],
-            bottom_features=self.bottom_features[low:],
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WSMCLOutput:
-    """What the model says of a case.
-
-    Parameters
-    ----------
-    fused : (C,) float or None
-        Logits from both slides; None where one is missing.
-    he, ihc : BranchOutput or None
-        What each slide says by itself; None where it is missing.
-    fused_members : (M, C) float, optional
-        Of ``fused``, as `BranchOutput.members`.
-    """
-
-    fused: Tensor | None
-    he: BranchOutput | None
-    ihc: BranchOutput | None
-    fused_members: Tensor | None = None
-
-    @property
-    def head(self) -> Head:
-        """Which head gives the answer: "fusion" with both slides, otherwise "H&E" or "IHC"."""
-        if self.fused is not None:
-            return "fusion"
-        return "H&E" if self.he is not None else "IHC"
-
-    @property
-    def logits(self) -> Tensor:
-        """(C,) logits of the head that gives the answer."""
-        if self.fused is not None:
-            return self.fused
-        branch = self.he if self.he is not None else self.ihc
-        if branch is None:
-            raise ModelError("A case without any slide has no answer: give the H&E or the IHC slide.")
-        return branch.logits
-
-    @property
-    def probabilities(self) -> Tensor:
-        """(C,) softmax of the logits of the head that gives the answer."""
-        return torch.softmax(self.logits, dim=-1)
-
-    @property
-    def agree(self) -> bool | None:
-        """Whether the heads of the two slides name the same class; None where a slide is missing."""
-        if self.he is None or self.ihc is None:
-            return None
-        return bool(self.he.logits.argmax() == self.ihc.logits.argmax())
 
 
 class Branch(nn.Module):
@@ -335,7 +239,8 @@ class WSMCL(nn.Module):
         """
         branch = self.he if stain == "H&E" else self.ihc
         _check(bag, branch.features, stain)
-        return (branch.tiles(bag),)
+        (tiles,) = in_pieces(lambda piece: (branch.tiles(piece),), bag)
+        return (tiles,)
 
     def branches(self, stain: str, tiles: Sequence[Tensor]) -> tuple[BranchOutput]:
         """Let the tiles of a slide attend to each other, whatever the other slide is.
@@ -352,11 +257,11 @@ class WSMCL(nn.Module):
             One; of an ensemble one a member. With as many top and bottom tiles as the slide alone allows.
         """
         branch = self.he if stain == "H&E" else self.ihc
+        if not self.training and branch.attend.too_large(tiles[0]):
+            return (self._by_pieces(branch, tiles[0]),)
         vectors, received = branch.mixed(tiles[0])
         vectors = self.norm(vectors)
-        order = received.argsort(descending=True, stable=True)
-        k = min(self.k, len(order) // 2)
-        top, bottom = order[:k], order[len(order) - k :]
+        top, bottom = self._top_and_bottom(received)
         token = vectors.mean(dim=0)
         found = BranchOutput(
             logits=branch.classify(token),
@@ -368,6 +273,33 @@ class WSMCL(nn.Module):
             bottom_features=vectors[bottom],
         )
         return (found,)
+
+    def _top_and_bottom(self, received: Tensor) -> tuple[Tensor, Tensor]:
+        """Tiles that receive most and least attention, each in descending order of it."""
+        order = received.argsort(descending=True, stable=True)
+        k = min(self.k, len(order) // 2)
+        return order[:k], order[len(order) - k :]
+
+    def _by_pieces(self, branch: Branch, tiles: Tensor) -> BranchOutput:
+        """Do what `branches` does with a bag so large that no output is kept of its tiles."""
+        attention = branch.attend.streamed(lambda start, stop: branch.norm(tiles[start:stop]), len(tiles))
+
+        def vectors(start: int, stop: int, mixed: Tensor) -> Tensor:
+            found: Tensor = self.norm(tiles[start:stop] + branch.attend.project(mixed))
+            return found
+
+        sums = torch.zeros(tiles.shape[1], dtype=torch.float64)
+        received = tiles.new_empty(len(tiles))
+        for start, stop, mixed, got in attention.pieces():
+            sums += vectors(start, stop, mixed).sum(dim=0, dtype=torch.float64)
+            received[start:stop] = got
+        top, bottom = self._top_and_bottom(received)
+
+        def of(places: Tensor) -> Tensor:
+            return torch.cat([vectors(at, at + 1, attention.mixed(at, at + 1)) for at in places.tolist()])
+
+        token = (sums / len(tiles)).to(tiles.dtype)
+        return BranchOutput(branch.classify(token), token, received, top, bottom, of(top), of(bottom))
 
     def of_branches(
         self, he: Sequence[BranchOutput] | None = None, ihc: Sequence[BranchOutput] | None = None

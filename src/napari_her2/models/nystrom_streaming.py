@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     Rows = Callable[[int, int], Tensor]
 
-PIECE = 4096
-"""Tiles at a time: 32 MiB for each matrix of 8 heads and 256 landmarks."""
+PIECE = 2048
+"""Tiles at a time: 16 MiB for each matrix of 8 heads and 256 landmarks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_her2.models.transmil import PPEG, TransMIL
 
-CHANNELS = 32
+CHANNELS = 8
 
 
 def scored_by_pieces(model: TransMIL, tiles: Tensor) -> tuple[Tensor, Tensor]:

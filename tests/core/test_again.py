@@ -318,6 +318,23 @@ def test_without_pixels_only_the_look_of_the_region_is_that_of_before(kept_of) -
     assert quick.probabilities == exact.probabilities
 
 
+def test_colours_of_an_image_are_not_looked_at_while_a_region_is_drawn(slides, monkeypatch) -> None:
+    """They count as those of the slide until the pixels are wanted."""
+    found: list[KeptScoring] = []
+    given = {"device": "cpu", "override_fit": True}
+    whole = finished(score_steps(slides[1], "demo-low-resolution", kept=found, **given))
+    exact = again(found[0], DRAWN)
+    with monkeypatch.context() as blind:
+        blind.setattr("napari_her2.inference.familiarity.appearance_steps", None)
+        quick = again(found[0], DRAWN, pixels=False)
+    assert quick.probabilities == exact.probabilities
+    spaces = [of.slides[0].familiarity.spaces for of in (quick, exact, whole)]
+    assert "appearance" in spaces[1]
+    assert near(spaces[0]["appearance"].whole, spaces[2]["appearance"].whole)
+    if "features" in spaces[1]:
+        assert near(spaces[0]["features"].whole, spaces[1]["features"].whole)
+
+
 def test_a_closed_slide_is_not_kept_open(small_pair, bundles) -> None:
     found: list[KeptScoring] = []
     with open_slide(small_pair.he) as slide:

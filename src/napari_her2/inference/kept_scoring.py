@@ -163,6 +163,19 @@ class KeptTiles(KeptScoring):
     after: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptImages(KeptScoring):
+    """What the scoring of images of all tissue keeps.
+
+    Parameters
+    ----------
+    placed : mapping of str to PlacedTiles
+        Where squares of its pixels lie in the spaces of the model, and the images themselves.
+    """
+
+    placed: Mapping[str, PlacedTiles] = field(default_factory=dict)
+
+
 def open_slide_or_none(slide: Slide) -> Callable[[], Slide | None]:
     """Return what gives a slide as long as it is open, and does not keep it open."""
     known = weakref.ref(slide)

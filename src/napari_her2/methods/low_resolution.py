@@ -13,17 +13,18 @@ from napari_her2.errors import JobFailed
 from napari_her2.methods.method import Method
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     import torch
     from torch import Tensor, nn
 
     from napari_her2.inference.images import ImageKind, SlideImages
     from napari_her2.inference.job import ScoringJob
-    from napari_her2.inference.kept_scoring import KeptScoring
+    from napari_her2.inference.kept_scoring import KeptImages, KeptScoring
     from napari_her2.inference.regions import Regions
     from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
     from napari_her2.models.card import ModelCard
+    from napari_her2.models.familiarity import PlacedTiles
     from napari_her2.models.low_resolution import LowResolution
     from napari_her2.slide.thumbnail import Thumbnail
 
@@ -62,14 +63,20 @@ class LowResolutionMethod(Method):
 
     def score(self, job: ScoringJob) -> Generator[Progress, None, SlideResult]:
         """Score a slide; see `Method.score`."""
+        return (yield from self._answered(job, None))
+
+    def _answered(
+        self, job: ScoringJob, looked_like: Mapping[str, PlacedTiles] | None
+    ) -> Generator[Progress, None, SlideResult]:
+        """Score a slide, or regions of it whose pixels are not looked at but known as those of the slide."""
         import torch
 
         from napari_her2.inference.assemble import Answer, assemble, with_familiarity, with_quality
-        from napari_her2.inference.familiarity import Seen, familiarity_steps
+        from napari_her2.inference.familiarity import Seen, judged_placed, placed_in, placed_steps
         from napari_her2.inference.head import refuse_nonsense
         from napari_her2.inference.image_fit import doubt_of
         from napari_her2.inference.images import choose_tissue, read_images
-        from napari_her2.inference.kept_scoring import KeptScoring, open_slide_or_none
+        from napari_her2.inference.kept_scoring import KeptImages, open_slide_or_none
         from napari_her2.inference.leaving_out import without_poor_tissue
         from napari_her2.inference.precision import FLOAT32
         from napari_her2.inference.result import Progress
@@ -79,9 +86,6 @@ class LowResolutionMethod(Method):
         every = choose_tissue(job, kind)
         chosen, quality = yield from without_poor_tissue(job, every, whiten=kind.whiten)
         job.clock.lap("tissue")
-        if job.kept is not None:
-            slides = (open_slide_or_none(job.slide),)
-            job.kept.append(KeptScoring(job.terms, slides, (job.slide.slide_id,)))
         seen = yield from read_images(job, kind, chosen)
         job.clock.lap("read")
         probabilities, signed, features = yield from _predictions(job, seen.thumbnails)
@@ -89,7 +93,16 @@ class LowResolutionMethod(Method):
         scored = with_quality(_scored(job, seen, signed, chosen.looks_like), quality)
         job.clock.lap("model")
         known = Seen(job.slide, job.card.stain, features.numpy(), seen.tissue)
-        scored = with_familiarity(scored, (yield from familiarity_steps(job, known)))
+        if looked_like is None:
+            placed: Mapping[str, PlacedTiles] = yield from placed_steps(job, known)
+        else:
+            placed = {**looked_like, **placed_in(job.bundle.familiarity, known.stain, known.features, None)}
+        if job.kept is not None:
+            slides = (open_slide_or_none(job.slide),)
+            job.kept.append(KeptImages(job.terms, slides, (job.slide.slide_id,), placed=placed))
+        least = job.options.min_familiarity
+        familiar = judged_placed(job.bundle.familiarity, known.stain, placed, least)
+        scored = with_familiarity(scored, familiar)
         held = [float(thumbnail.tissue.sum()) for thumbnail in seen.thumbnails]
         answer = Answer(
             _joined(probabilities, torch.tensor(held, dtype=torch.float64)).clamp_min(1e-300).log(),
@@ -106,6 +119,8 @@ class LowResolutionMethod(Method):
     def again(self, kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
         """Score the image of other regions, which is another image, of another scale: it is read anew.
 
+        Without ``pixels`` its colours and sharpness are not looked at: they count as those of the slide.
+
         Raises
         ------
         JobFailed
@@ -115,11 +130,11 @@ class LowResolutionMethod(Method):
         from napari_her2.steps import finished
 
         slide, terms = kept.slides[0](), kept.anew()
-        del pixels
         if slide is None:
             raise JobFailed("The slide was closed, and the image of a region is read from it: open it again.")
         job = ScoringJob(slide, None, terms.bundle, regions, terms.device, terms.options, terms.clock)
-        return finished(self.score(job))
+        known = None if pixels else cast("KeptImages", kept).placed
+        return finished(self._answered(job, known))
 
 
 def images_in_words(thumbnails: Sequence[Thumbnail]) -> str:

@@ -220,6 +220,8 @@ def _promise(result: SlideResult) -> str:
     doubt = result.doubt
     if doubt.verdict == "unlike":
         return "no promise holds for such a slide"
+    if _unscorable(result):
+        return "no score is given, so nothing is promised of one"
     if doubt.answer is None:
         return "how often such answers are right is not known"
     if not doubt.answer.classes:

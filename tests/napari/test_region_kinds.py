@@ -66,6 +66,20 @@ def draw(layer: Shapes, shift: float = 0) -> None:
     layer.add(SQUARE + shift, shape_type="polygon")
 
 
+@pytest.mark.parametrize("zoom", [0.01, 0.4, 30.0])
+def test_outlines_stay_as_wide_on_the_screen(zoom: float, viewer: ViewerModel, layer: Shapes) -> None:
+    """Also where two slides lie side by side, and a slide takes half of the screen."""
+    draw(layer)
+    viewer.scene.camera.zoom = zoom
+    draw(layer, 100)
+    on_screen = np.array(layer.edge_width) * layer.scale[-1] * zoom
+    assert ((on_screen > 1.9) & (on_screen < 4.6)).all()
+    assert np.ptp(on_screen) == 0
+    viewer.layers.remove(layer)
+    viewer.scene.camera.zoom = 7 * zoom  # nothing is left to follow
+    assert np.array(layer.edge_width)[0] * layer.scale[-1] * zoom == on_screen[0]
+
+
 def text_of(layer: Shapes) -> list[str]:
     return [str(value) for value in layer.text.values]
 

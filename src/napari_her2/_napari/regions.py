@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 OF_FILE = "of file"
 """Column of the features: what the file says of a region beyond kind and name."""
+WIDTH_PX = 3.0
+"""Of an outline on the screen, about."""
+_WIDTH_OFF = 1.5
 _ELLIPSE_CORNERS = 72
 _FAR = 2.0**14  # of points that an affine is found by: far apart, so that no digits are lost
 
@@ -237,13 +241,41 @@ def _add_layer(viewer: ViewerModel, slide_layer: Image, name: str) -> Shapes:
         axis_labels=AXES,
         edge_color=REGION_COLOUR,
         face_color="transparent",
-        edge_width=max(slide_layer.extent.data[1]) / 400,
+        edge_width=_width(viewer, slide_layer),
         opacity=1.0,
         metadata={METADATA_KEY: RegionTag(tag.slide_id)} if tag is not None else {},
     )
     give_kinds(layer)
     viewer.layers.selection.active = layer
+    _follow_zoom(viewer, layer)
     return layer
+
+
+def _width(viewer: ViewerModel, layer: Layer) -> float:
+    """Width of outlines that are as thin on the screen at every zoom, in pixels of a layer."""
+    return WIDTH_PX / (max(float(viewer.scene.camera.zoom), 1e-9) * float(np.asarray(layer.scale)[-1]))
+
+
+def _follow_zoom(viewer: ViewerModel, layer: Shapes) -> None:
+    """Keep outlines as wide on the screen, as long as the layer is there.
+
+    Only where the width is off by a half: napari makes every outline anew, which takes time where there are
+    many, and a wheel turns in small steps.
+    """
+    held = weakref.ref(layer)
+
+    def on_zoom(event: object = None) -> None:
+        shapes = held()
+        if shapes is None or shapes not in viewer.layers:
+            viewer.scene.camera.events.zoom.disconnect(on_zoom)
+            return
+        wanted = _width(viewer, shapes)
+        if not 1 / _WIDTH_OFF < shapes.current_edge_width / wanted < _WIDTH_OFF:
+            shapes.current_edge_width = wanted
+            if shapes.nshapes:
+                shapes.edge_width = wanted
+
+    viewer.scene.camera.events.zoom.connect(on_zoom)
 
 
 def _outlines(layer: Layer, slide_layer: Image) -> list[tuple[int, NDArray[np.float64]]]:

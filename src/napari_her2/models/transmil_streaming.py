@@ -7,7 +7,7 @@ place, some channels at a time. Of the second attention only what the class toke
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional as F
@@ -17,18 +17,16 @@ from napari_her2.models.nystrom_streaming import PIECE
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_her2.models.transmil import PPEG, TransMIL
-
 CHANNELS = 8
 
 
-def scored_by_pieces(model: TransMIL, tiles: Tensor) -> tuple[Tensor, Tensor]:
+def scored_by_pieces(model: Any, tiles: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - see below
     """Score a bag.
 
     Parameters
     ----------
     model : TransMIL
-        In evaluation mode.
+        In evaluation mode. Its module imports this one, which therefore does not name its class.
     tiles : (K, W) float
         Ahead of any attention; left as they are.
 
@@ -61,12 +59,13 @@ def scored_by_pieces(model: TransMIL, tiles: Tensor) -> tuple[Tensor, Tensor]:
     return logits, row
 
 
-def position_in_place(position: PPEG, tiles: Tensor) -> None:
+def position_in_place(position: Any, tiles: Tensor) -> None:  # noqa: ANN401 - see below
     """Do what `PPEG` does, in place and by channels, none of which depends on another.
 
     Parameters
     ----------
     position : PPEG
+        Of that module.
     tiles : (side^2, W) float
     """
     side, (kernel, bias) = math.isqrt(len(tiles)), position.joined()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.training_runs.files import RUN_FILE
+from napari_her2_training.instead import AS_IT_IS, Instead
 from napari_her2_training.methods import find_method
 from napari_her2_training.running.log import Started, logged
 from napari_her2_training.running.ranks import is_first, together, with_others
@@ -24,8 +26,7 @@ def train_steps(
     data: Path | None = None,
     resume: bool = False,
     device: str = "auto",
-    encoder: str = "",
-    weights: str = "",
+    instead: Instead = AS_IT_IS,
 ) -> Generator[Progress, None, Path]:
     """Train a model step by step.
 
@@ -44,8 +45,8 @@ def train_steps(
         Go on with the run that is in ``out``.
     device : str
         Overrides the configuration unless it is "auto".
-    encoder, weights : str
-        Encoder in place of that of the configuration, with the tiles that it takes, and its weights.
+    instead : Instead
+        What goes in place of what the configuration says.
 
     Yields
     ------
@@ -66,20 +67,17 @@ def train_steps(
         With what to do next; before any work where the configuration or the manifest is at fault.
     """
     known = find_method(method)
-    settings, data = known.read(config, data, device, encoder=encoder, weights=weights)
+    settings, data = known.read(config, data, device, instead)
     # Imports torch and Lightning: not before the configuration is known to be good.
     train = known.load()
     file, out = known.file(config), Path(out).expanduser()
     again = ["train", method, "--config", str(file), "--data", str(data), "--out", str(out)]
-    again += ["--device", settings.compute.device, *(["--resume"] if resume else [])]
-    again += [*(["--encoder", encoder] if encoder else []), *(["--weights", weights] if weights else [])]
+    again += ["--device", settings.compute.device, *(["--resume"] if resume else []), *instead.flags()]
     with together(settings.compute, again):
         steps = with_others(train(settings, data, out, resume=resume))
         if not is_first():  # of several that learn together one tells
             return (yield from steps)
         if not resume and (out / RUN_FILE).exists():
             return (yield from steps)  # which refuses: what the folder tells of its run stays as it is
-        started = Started(
-            method, file, data, settings.compute.device, resume=resume, encoder=encoder, weights=weights
-        )
+        started = Started(method, file, data, settings.compute.device, resume=resume, **asdict(instead))
         return (yield from logged(steps, out, started))

@@ -7,14 +7,15 @@ import json
 import os
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, get_type_hints
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.case_slides import EACH, JOINED_BAGS, MEAN, RULES, WAYS
 from napari_her2.outside import MiB, Reading, expanded, shown
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.config_keys import key, near, read_section
-from napari_her2_training.encoder_choice import ALEXNET, with_contract, with_encoder
+from napari_her2_training.encoder_choice import ALEXNET, with_contract
+from napari_her2_training.instead import AS_IT_IS, Instead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -364,6 +365,8 @@ class CasesRunConfig(RunConfig):
     doubt: DoubtConfig
     stopping: StoppingConfig
     cases: CaseSlidesConfig
+    joins_bags: ClassVar[bool] = False
+    """Whether the tiles of several slides can be one bag of the method."""
 
     def __post_init__(self) -> None:
         if self.cases.slides == JOINED_BAGS and not self.joins_bags:
@@ -371,11 +374,6 @@ class CasesRunConfig(RunConfig):
                 "[cases] slides is 'joined bags', which only methods over features of tiles can learn from: "
                 "use 'joined answers'."
             )
-
-    @property
-    def joins_bags(self) -> bool:
-        """Whether the tiles of several slides can be one bag of the method."""
-        return False
 
     @property
     def needed(self) -> tuple[Literal["he", "ihc"], ...]:
@@ -389,14 +387,10 @@ class EncoderRunConfig(CasesRunConfig):
 
     data: DataConfig
     encoder: EncoderConfig
-
-    @property
-    def joins_bags(self) -> bool:
-        """Whether the tiles of several slides can be one bag of the method."""
-        return True
+    joins_bags: ClassVar[bool] = True
 
 
-def read_config(path: Path | str, kind: type[Config], *, encoder: str = "", weights: str = "") -> Config:
+def read_config(path: Path | str, kind: type[Config], instead: Instead = AS_IT_IS) -> Config:
     """Read a configuration file.
 
     Parameters
@@ -404,8 +398,8 @@ def read_config(path: Path | str, kind: type[Config], *, encoder: str = "", weig
     path : Path or str
     kind : type
         A `RunConfig`.
-    encoder, weights : str
-        In place of those of the file, see `encoder_choice.with_encoder`.
+    instead : Instead
+        What goes in place of what the file says.
 
     Returns
     -------
@@ -417,8 +411,7 @@ def read_config(path: Path | str, kind: type[Config], *, encoder: str = "", weig
     JobFailed
         Naming the key and what is wrong with it.
     """
-    values = config_values(path)
-    return kind.parse(with_encoder(values, encoder, weights) if encoder or weights else values)
+    return kind.parse(instead.into(config_values(path)))
 
 
 def config_values(path: Path | str) -> dict[str, Any]:

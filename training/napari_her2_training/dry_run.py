@@ -10,6 +10,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.training_runs.files import RUN_FILE
 from napari_her2.whole_files import check_writable
 from napari_her2_training.findings import Findings, TrainingCheck, size
+from napari_her2_training.instead import AS_IT_IS, Instead
 from napari_her2_training.methods import find_method
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ def check_steps(
     data: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
-    encoder: str = "",
-    weights: str = "",
+    instead: Instead = AS_IT_IS,
 ) -> Generator[Progress, None, TrainingCheck]:
     """Check a training without beginning it: configuration, labels, leakage, slides, tiles, time and memory.
 
@@ -44,8 +44,8 @@ def check_steps(
         Folder that the run would have: whether it can be written to, and has room.
     device : str
         Overrides the configuration unless it is "auto".
-    encoder, weights : str
-        Encoder in place of that of the configuration, with the tiles that it takes, and its weights.
+    instead : Instead
+        What goes in place of what the configuration says.
 
     Yields
     ------
@@ -66,7 +66,7 @@ def check_steps(
     findings = Findings()
     place = data.expanduser() if data is not None else Path()
     with findings.noted():
-        settings, place = known.read(config, data, device, encoder=encoder, weights=weights)
+        settings, place = known.read(config, data, device, instead)
         yield Progress("Checking the cases")
         # Imports torch and Lightning: not before the configuration is known to be good.
         run = known.load()

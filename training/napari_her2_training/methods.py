@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.config import find_config, read_config
+from napari_her2.models.case_slides import JOINED_BAGS, WAYS
+from napari_her2_training.config import CasesRunConfig, find_config, read_config
+from napari_her2_training.instead import AS_IT_IS, Instead
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -73,8 +75,15 @@ class Method:
         """Whether it looks at tiles through an encoder that can be chosen."""
         return any(item.name == "encoder" for item in fields(self.config))
 
+    @property
+    def case_ways(self) -> tuple[str, ...]:
+        """What several slides of a case may be to it; empty where it learns from no cases."""
+        if not issubclass(self.config, CasesRunConfig):
+            return ()
+        return tuple(way for way in WAYS if way != JOINED_BAGS or self.config.joins_bags)
+
     def read(
-        self, config: Path | None, data: Path | None, device: str, *, encoder: str = "", weights: str = ""
+        self, config: Path | None, data: Path | None, device: str, instead: Instead = AS_IT_IS
     ) -> tuple[RunConfig, Path]:
         """Read a configuration, by default the published protocol of the method.
 
@@ -86,8 +95,8 @@ class Method:
             In place of what the configuration names.
         device : str
             In place of that of the configuration, unless it is "auto".
-        encoder, weights : str
-            In place of those of the configuration; the tiles are then those that the encoder takes.
+        instead : Instead
+            What goes in place of what the configuration says.
 
         Returns
         -------
@@ -100,7 +109,7 @@ class Method:
             Naming what is wrong with it.
         """
         file = self.file(config)
-        settings = read_config(file, self.config, encoder=encoder, weights=weights)
+        settings = read_config(file, self.config, instead)
         if device != "auto":
             settings = replace(settings, compute=replace(settings.compute, device=device))
         if data is None and settings.data.manifest:

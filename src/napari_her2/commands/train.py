@@ -19,6 +19,7 @@ from napari_her2.commands.training_extra import training
 from napari_her2.errors import JobStopped
 from napari_her2.export.csv_cells import read_table
 from napari_her2.models.card import NOTICE
+from napari_her2.models.case_slides import RULES, WAYS
 from napari_her2.training_runs.outcome import outcome_line
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _MEASURES_SHOWN = 4
+CASE_SLIDES_HELP = (
+    "What several rows of one case_id are, in place of what the configuration says: each, joined bags (all "
+    "tiles of a case as one bag) or joined answers."
+)
 METHOD_HELP = "One of the training methods; --list shows them."
 
 
@@ -57,6 +62,13 @@ def train(
     weights: Annotated[
         str, typer.Option(help="Its weights: installed (the default), pretrained, random, or a file.")
     ] = "",
+    case_slides: Annotated[
+        str, typer.Option("--case-slides", help=CASE_SLIDES_HELP, metavar="|".join(WAYS))
+    ] = "",
+    case_rule: Annotated[
+        str,
+        typer.Option("--case-rule", help="How joined answers are joined.", metavar="|".join(RULES)),
+    ] = "",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check cases, files and splits and estimate time; train nothing."),
@@ -78,10 +90,13 @@ def train(
         raise typer.BadParameter("--out is missing: the folder for the run and its model.")
     settings: dict[str, Any] = {"config": None if config is None else Path(config), "data": data}
     settings |= {"out": out, "device": device}
-    if sweep and (encoder or weights):
-        raise typer.BadParameter("with --sweep, name encoders in it: --sweep encoder.name=uni,virchow2.")
-    if encoder or weights:
-        settings |= {"encoder": encoder, "weights": weights}
+    given = (encoder, weights, case_slides, case_rule)
+    if sweep and any(given):
+        raise typer.BadParameter(
+            "with --sweep, name encoders and ways of joining in it: --sweep encoder.name=uni,virchow2."
+        )
+    if any(given):
+        settings["instead"] = training("instead").Instead(*given)
     if sweep and dry_run:
         raise typer.BadParameter("check the configuration without --sweep: each run takes about as long.")
     with _ending_on_sigterm():
@@ -133,6 +148,7 @@ def _list_methods(*, as_json: bool) -> None:
             "folder": method.folder,
             "table": method.table,
             "encoder": method.has_encoder,
+            "case_ways": method.case_ways,
             "configs": [{"name": name, "about": listed.about_config(name)} for name in method.configs],
         }
         for method in listed.METHODS.values()

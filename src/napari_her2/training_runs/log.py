@@ -48,7 +48,7 @@ class ProcessRecord:
     ended : float or None
     bundle : Path or None
         The finished model.
-    encoder, weights : str
+    encoder, weights, case_slides, case_rule : str
         In place of those of the configuration; empty where it has its own.
     """
 
@@ -65,6 +65,8 @@ class ProcessRecord:
     bundle: Path | None = None
     encoder: str = ""
     weights: str = ""
+    case_slides: str = ""
+    case_rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,8 @@ def read_process(out: Path) -> ProcessRecord | None:
         bundle=Path(bundle) if isinstance(bundle, str) and bundle else None,
         encoder=str(record.get("encoder") or ""),
         weights=str(record.get("weights") or ""),
+        case_slides=str(record.get("case_slides") or ""),
+        case_rule=str(record.get("case_rule") or ""),
     )
 
 

@@ -54,6 +54,8 @@ class RunRequest:
         In place of that of the configuration; empty leaves it.
     weights : str
         Of that encoder: "installed", or the path of a file.
+    case_slides, case_rule : str
+        How several slides of a case give one answer, in place of what the configuration says.
     """
 
     method: str
@@ -63,6 +65,8 @@ class RunRequest:
     device: str = "auto"
     encoder: str = ""
     weights: str = ""
+    case_slides: str = ""
+    case_rule: str = ""
 
     @property
     def folder(self) -> Path:
@@ -129,6 +133,8 @@ def train_command(request: RunRequest, *more: str) -> list[str]:
         ("config", request.config),
         ("encoder", request.encoder),
         ("weights", request.weights),
+        ("case-slides", request.case_slides),
+        ("case-rule", request.case_rule),
     ):
         command += [f"--{option}", value] if value else []
     return [*command, *more]
@@ -299,7 +305,7 @@ def known_runs() -> tuple[RunRequest, ...]:
             return ()
         names = [field.name for field in fields(RunRequest)]
         # What came later may be missing in a list of an older version.
-        defaults = {"encoder": "", "weights": ""}
+        defaults = dict.fromkeys(("encoder", "weights", "case_slides", "case_rule"), "")
         return tuple(
             RunRequest(**{name: str((defaults | run)[name]) for name in names}) for run in content["runs"]
         )
@@ -347,6 +353,8 @@ def run_in(out: Path) -> RunRequest:
         record.device,
         record.encoder,
         record.weights,
+        record.case_slides,
+        record.case_rule,
     )
 
 

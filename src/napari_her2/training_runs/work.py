@@ -50,6 +50,9 @@ class MethodChoice:
         Whether its data may be a table of cases.
     encoder : bool
         Whether the encoder that it looks at tiles through can be chosen.
+    case_ways : tuple of str
+        What several slides of a case may be to it (`napari_her2.models.case_slides.WAYS`); empty where it
+        learns from no cases.
     """
 
     name: str
@@ -58,6 +61,7 @@ class MethodChoice:
     folder: str = ""
     table: bool = True
     encoder: bool = False
+    case_ways: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ def listing_methods() -> Generator[Progress, None, tuple[MethodChoice, ...]]:
             method["folder"],
             method["table"],
             bool(method.get("encoder")),
+            tuple(method.get("case_ways", ())),
         )
         for method in ended.fields["methods"]
     )

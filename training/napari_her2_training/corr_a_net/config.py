@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.corr_a_net import MAX_DILATION, SCALINGS
@@ -190,11 +190,7 @@ class CorrANetConfig(EncoderRunConfig):
     network: NetworkConfig
     predictor: PredictorConfig
     table: TableConfig
-
-    @property
-    def joins_bags(self) -> bool:
-        """Whether the tiles of several slides can be one bag: its fields are judged one by one."""
-        return False
+    joins_bags: ClassVar[bool] = False  # its fields are judged one by one
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.arm_config import ArmConfig
@@ -108,16 +109,12 @@ class MILConfig(ArmConfig):
     encoder: EncoderConfig
     head: AggregatorConfig
     loss: MILLossConfig
+    joins_bags: ClassVar[bool] = True
 
     def check(self) -> None:
         """Refuse what would only be found after the slides were read; see `ArmConfig.check`."""
         ArmConfig.check(self)
         self.head.check()
-
-    @property
-    def joins_bags(self) -> bool:
-        """Whether the tiles of several slides can be one bag of the method."""
-        return True
 
     @property
     def embedding(self) -> DataConfig:

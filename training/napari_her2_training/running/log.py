@@ -56,7 +56,7 @@ class Started:
         As it was asked for.
     resume : bool
         Whether it goes on with what is in its folder.
-    encoder, weights : str
+    encoder, weights, case_slides, case_rule : str
         In place of those of the configuration.
     """
 
@@ -67,6 +67,8 @@ class Started:
     resume: bool = False
     encoder: str = ""
     weights: str = ""
+    case_slides: str = ""
+    case_rule: str = ""
 
 
 def logged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from napari_her2._qt.day_list.model_ticks import ModelTicks
 from napari_her2._qt.day_list.rows_view import RowsView
 from napari_her2._qt.day_list.run_bar import RunBar
 from napari_her2._qt.day_list.source_picker import SourcePicker
+from napari_her2._qt.parts.case_slides import CaseSlides
 from napari_her2._qt.parts.dock import Dock
 from napari_her2._qt.parts.file_drop import dropped_files, holds_files, leave_drops_to
 from napari_her2._qt.parts.jobs import Failure, Job
@@ -35,6 +37,7 @@ from napari_her2._qt.parts.message_box import MessageBox
 from napari_her2._qt.parts.path_row import PathRow
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.smooth_maps import SmoothMaps
+from napari_her2.cohort.day_cases import AUTO
 from napari_her2.cohort.day_file import DAY_FILE
 from napari_her2.cohort.day_items import DaySettings
 from napari_her2.cohort.day_list import entries_steps
@@ -57,6 +60,10 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import Progress
 
 
+_CASES_WHAT = (
+    "Rows of one case_id are slides of one case. A model that learnt from the tiles of a whole case is given "
+    "them; of all others every slide is answered by itself, and the answers are joined."
+)
 _MOST = 4
 """Refusals that are told in words above the table, which has all."""
 
@@ -77,6 +84,7 @@ class DayListDock(Dock):
         self.new, self.kept = QToolButton(), QPushButton("Open a list…")
         self.source, self.cases, self.models = SourcePicker(), Cases(), ModelTicks()
         self.out = PathRow("Folder for the results", "A list that is there goes on; results stay in it.")
+        self.case_slides = CaseSlides("As the model learnt it", _CASES_WHAT, rules=False)
         self.smooth_maps = SmoothMaps()
         self.cluster = ClusterForm()
         self.run, self.rows = RunBar(), RowsView()
@@ -86,6 +94,7 @@ class DayListDock(Dock):
         self._connect()
         self.live_with(self._all_jobs())
         self.cases.set_entries(())
+        self.case_slides.hide()
         self.new.setChecked(True)
         self._update_ready()
         self._look_around()
@@ -110,6 +119,7 @@ class DayListDock(Dock):
             Section("Slides", self.source),
             self.cases,
             Section("Models", self.models),
+            self.case_slides,
             self.smooth_maps,
             Section("Results", self.out),
             self.cluster,
@@ -127,7 +137,7 @@ class DayListDock(Dock):
         self.kept.clicked.connect(self._choose_list)
         self.source.wanted.connect(self.look_at_source)
         self.models.changed.connect(self._update_ready)
-        self.cases.model.dataChanged.connect(self._update_ready)
+        self.cases.model.dataChanged.connect(self._on_cases)
         self.out.changed.connect(self._on_out)
         self.out.browse_wanted.connect(self._choose_out)
         self.run.start_wanted.connect(self.start)
@@ -255,6 +265,15 @@ class DayListDock(Dock):
         self.asked.setVisible(shown)
         self._update_ready()
 
+    def _several_slides(self) -> bool:
+        """Whether a case of the list has several rows: only then is there something to join."""
+        counts = Counter(entry.case_id for entry in self.cases.model.chosen() if entry.case_id)
+        return any(count > 1 for count in counts.values())
+
+    def _on_cases(self) -> None:
+        self.case_slides.setVisible(self._several_slides())
+        self._update_ready()
+
     def _on_out(self) -> None:
         self.out.set_problem("")
         self._update_ready()
@@ -294,7 +313,8 @@ class DayListDock(Dock):
             overlap=self.smooth_maps.overlap,
             quality_limits=self.settings.quality_limits,
         )
-        settings = DaySettings(options, self.settings.device)
+        chosen = self.case_slides.way or AUTO if self._several_slides() else AUTO
+        settings = DaySettings(options, self.settings.device, case_slides=chosen)
         models = [(entry.name, entry.card) for entry in self.models.chosen()]
         return partial(DayQueue.begin, Path(self.out.text), self.cases.model.chosen(), models, settings)
 
@@ -334,6 +354,7 @@ class DayListDock(Dock):
         left_out = [f"left out: {path.name} ({why})" for path, why in found.left_out]
         self.source.set_words("\n".join([found.in_words(), *refused[:_MOST], *left_out[:_MOST]]))
         self.cases.set_entries(found.entries)
+        self._on_cases()
         if not self.out.text and self.source.paths:
             first = self.source.paths[0]
             base = first if first.is_dir() else first.parent

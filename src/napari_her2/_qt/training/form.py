@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_her2._qt.parts.case_slides import CaseSlides
 from napari_her2._qt.parts.path_row import PathRow
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.text import Combo, Label
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 _SHORT = 150  # characters: three lines in the dock; the tooltip has it all
 _DEVICES = (("Automatic", "auto"), ("GPU (CUDA)", "cuda"), ("Apple GPU", "mps"), ("CPU", "cpu"))
 _TABLE_HINT = "A CSV table with the columns case_id, he, ihc and score; slides relative to it."
+_CASES_WHAT = (
+    "What several rows of one case_id are to the model, where a case has several slides: what [cases] slides "
+    "of the configuration says, which is each slide by itself unless it says otherwise."
+)
 
 
 class TrainingForm(QWidget):
@@ -50,6 +55,7 @@ class TrainingForm(QWidget):
         self.config_file.setAccessibleName("Choose a configuration file")
         self.about = _words()
         self.encoder = EncoderPicker()
+        self.case_slides = CaseSlides("As the configuration has it", _CASES_WHAT, rules=True)
         self.out = PathRow("Output folder", "")
         self.device = _combo("Device")
         for caption, device in _DEVICES:
@@ -64,6 +70,7 @@ class TrainingForm(QWidget):
         self.out.browse_wanted.connect(self._choose_out)
         self.device.currentIndexChanged.connect(self.changed)
         self.encoder.changed.connect(self.changed)
+        self.case_slides.changed.connect(self.changed)
         self.method.setEnabled(False)
         self.line.setText("Looking for the methods …")
 
@@ -86,7 +93,13 @@ class TrainingForm(QWidget):
             box.setContentsMargins(0, 0, 0, 0)
             box.setSpacing(4)
         self.encoders = Section("Encoder", self.encoder)
-        for title, part in (("Cases", self.data), ("Method", methods)):
+        cases = QWidget()
+        lines = QVBoxLayout(cases)
+        lines.setContentsMargins(0, 0, 0, 0)
+        lines.setSpacing(4)
+        lines.addWidget(self.data)
+        lines.addWidget(self.case_slides)
+        for title, part in (("Cases", cases), ("Method", methods)):
             layout.addWidget(Section(title, part))
         layout.addWidget(self.encoders)
         layout.addWidget(Section("Output folder", self.out))
@@ -100,6 +113,7 @@ class TrainingForm(QWidget):
         config = str(self.config.currentData() or "")
         method = self._chosen
         chooses = method is not None and method.encoder
+        joins = method is not None and bool(method.case_ways)
         return RunRequest(
             method.name if method is not None else "",
             config,
@@ -108,6 +122,8 @@ class TrainingForm(QWidget):
             str(self.device.currentData()),
             self.encoder.name if chooses else "",
             self.encoder.weights if chooses else "",
+            self.case_slides.way if joins else "",
+            self.case_slides.rule if joins else "",
         )
 
     @property
@@ -153,6 +169,7 @@ class TrainingForm(QWidget):
         self.choose_config(request.config)
         self.choose_device(request.device)
         self.encoder.choose(request.encoder, request.weights)
+        self.case_slides.choose(request.case_slides, request.case_rule)
 
     def choose_config(self, config: str) -> None:
         """Choose a configuration: one that comes with the package by its name, or a file."""
@@ -196,6 +213,10 @@ class TrainingForm(QWidget):
         self.line.setText("" if method is None else method.line)
         self.data.set_hint(_TABLE_HINT if method is None else _hint(method))
         self.encoders.setVisible(method is not None and method.encoder)
+        ways = method.case_ways if method is not None else ()
+        self.case_slides.setVisible(bool(ways))
+        if ways:
+            self.case_slides.set_ways(ways)
         self.config.blockSignals(True)
         self.config.clear()
         for config in method.configs if method is not None else ():

@@ -226,6 +226,34 @@ def test_a_case_is_as_familiar_as_its_least_familiar_slide(tmp_path):
     assert not (tmp_path / CASES_FILE).exists()
 
 
+def test_a_case_of_one_slide_has_a_row_beside_those_that_are_joined(tmp_path):
+    def kept(name, values, case_id):
+        folder = tmp_path / name
+        folder.mkdir()
+        values["case"]["case_id"] = case_id
+        (folder / "result.json").write_text(json.dumps(values))
+        return folder
+
+    one = kept("a", values_of("a", ONE), "7")
+    other = kept("b", values_of("b", OTHER), "7")
+    alone = kept("c", values_of("c", OTHER, way="each", scorings=1), "8")
+    apart = kept("d", values_of("d", ONE, way="each"), "9")  # one of two, answered each by itself
+    folders = [one, alone, other, apart]
+    assert [answer.case_id for answer in case_answers(folders)] == ["7"]
+    joined, lone = case_answers(folders, lone=True)
+    assert (joined.case_id, lone.case_id) == ("7", "8")
+    values = json.loads((alone / "result.json").read_text())
+    assert (lone.label, lone.score, lone.probabilities) == (values["label"], "3+", OTHER)
+    assert list(lone.answer_set) == values["set"]
+    assert [slide.name for slide in lone.slides] == ["c.svs"]
+    assert case_answers([alone, apart], lone=True) == []  # nothing is joined: the list has it all
+    write_case_table(tmp_path / CASES_FILE, [joined, lone])
+    with (tmp_path / CASES_FILE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == ["7", "8"]
+    assert rows[1]["joined"] == "the case has one slide"
+
+
 def test_measured_scores_join_to_the_highest():
     method = METHODS["ihc-rules"]
     assert method.joined_score(["1+", "3+", "2+"], CLASSES) == "3+"

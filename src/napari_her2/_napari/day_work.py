@@ -119,7 +119,7 @@ def running_day(
             yield step
     finally:
         write_day_csv(queue.folder / DAY_TABLE, day.records())
-        write_case_table(queue.folder / CASES_FILE, queue.case_answers())
+        write_case_table(queue.folder / CASES_FILE, queue.case_answers(lone=True))
     return queue.counts()
 
 

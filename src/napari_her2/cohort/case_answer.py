@@ -177,6 +177,43 @@ def case_answer(results: Sequence[Mapping[str, Any]]) -> CaseAnswer | None:
     return _joined(results, common)
 
 
+def lone_answer(result: Mapping[str, Any]) -> CaseAnswer | None:
+    """Return the answer of a case that has one slide, or one pair of slides: that of its result.
+
+    Parameters
+    ----------
+    result : mapping
+        What its result.json holds.
+
+    Returns
+    -------
+    CaseAnswer or None
+        None where it names no case, or one of several slides.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError, ArithmeticError
+        If it is none of ours, or damaged.
+    """
+    case = result.get("case")
+    if not case or case["scorings"] != 1:
+        return None
+    verdict, value = _least_familiar([result])
+    common: dict[str, Any] = {
+        "case_id": case["case_id"],
+        "model": result["model"],
+        "task": result["task"],
+        "notice": result["notice"],
+        "familiarity": verdict,
+        "familiarity_value": value,
+        "joined": "the case has one slide",
+        "class_scores": {name: tuple(scores) for name, scores in result.get("class_scores", {}).items()},
+    }
+    if len(result["slides"]) > 1:
+        common["joined"] = "the case has one pair of slides"
+    return _of_one_bag(result, common)
+
+
 def _of_one_bag(result: Mapping[str, Any], common: dict[str, Any]) -> CaseAnswer:
     held = common["class_scores"]
     slides = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_her2.cohort.case_answer import case_answer
+from napari_her2.cohort.case_answer import case_answer, lone_answer
 from napari_her2.cohort.table_row import NOT_OURS
 from napari_her2.export.csv_cells import write_records
 from napari_her2.export.result_files import RESULT_FILE, read_result
@@ -26,7 +26,7 @@ LAST = ("model", "notice")
 """Columns of every table, before and behind those of the classes."""
 
 
-def case_answers(folders: Iterable[Path]) -> list[CaseAnswer]:
+def case_answers(folders: Iterable[Path], *, lone: bool = False) -> list[CaseAnswer]:
     """Join the results of each case and model.
 
     Parameters
@@ -34,6 +34,9 @@ def case_answers(folders: Iterable[Path]) -> list[CaseAnswer]:
     folders : iterable of Path
         Of results, in the order in which slides are listed. Those of no case, that are none of ours, or
         whose slides are answered each by itself, are passed over.
+    lone : bool
+        Whether cases of one slide are told too, where the slides of any other are joined: then all cases of
+        the list have an answer.
 
     Returns
     -------
@@ -49,14 +52,18 @@ def case_answers(folders: Iterable[Path]) -> list[CaseAnswer]:
             continue
         of_case.setdefault(key, []).append(result)
     found: list[CaseAnswer] = []
+    joined = False
     for results in of_case.values():
         try:
             answer = case_answer(results)
+            joined |= answer is not None
+            if answer is None and lone:
+                answer = lone_answer(results[0])
         except NOT_OURS:
             continue
         if answer is not None:
             found.append(answer)
-    return found
+    return found if joined else []
 
 
 def write_case_table(path: Path, answers: Sequence[CaseAnswer]) -> None:

@@ -204,10 +204,13 @@ class DayQueue:
         """Folder of its result; None where there is none."""
         return self.folder / item.folder if item.folder else None
 
-    def case_answers(self) -> list[CaseAnswer]:
-        """Join the results of cases with several slides that are there, by model; read from their files."""
+    def case_answers(self, *, lone: bool = False) -> list[CaseAnswer]:
+        """Join the results of cases with several slides that are there, by model; read from their files.
+
+        With ``lone``, those of one slide are told beside them.
+        """
         folders = [self.folder_of(item) for item in self._items if item.state == "done"]
-        return case_answers(folder for folder in folders if folder is not None)
+        return case_answers((folder for folder in folders if folder is not None), lone=lone)
 
     def pause(self) -> None:
         """Begin no other slide; those under way are finished.

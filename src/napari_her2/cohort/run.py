@@ -110,7 +110,7 @@ def score_cohort_steps(
         write_score_table(out, report.outcomes, in_order)
     if any(case.of is not None for case in cases):
         folders = [outcome.written for outcome in report.outcomes if outcome.written is not None]
-        write_case_table(out / CASES_FILE, case_answers(folders))
+        write_case_table(out / CASES_FILE, case_answers(folders, lone=True))
     return report
 
 

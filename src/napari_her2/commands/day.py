@@ -200,4 +200,4 @@ def _write_table(queue: DayQueue) -> None:
 
     facts = finished(reading_rows(queue, range(len(queue.items))))
     write_day_csv(queue.folder / DAY_TABLE, day_records(queue, facts))
-    write_case_table(queue.folder / CASES_FILE, queue.case_answers())
+    write_case_table(queue.folder / CASES_FILE, queue.case_answers(lone=True))

@@ -221,6 +221,11 @@ def test_what_is_not_built_here_is_neither_fetched_nor_added(uni, tmp_path):
             add_encoder(tmp_path / "x.bin", name)
 
 
+def test_what_torchvision_fetches_says_how_it_is_asked_for():
+    with pytest.raises(ModelError, match=r"torchvision.*--encoder alexnet --pretrained"):
+        look_up(ENCODERS["alexnet"])
+
+
 def test_weights_without_their_record_are_not_used(uni, tmp_path):
     save_file(original().state_dict(), tmp_path / "mine.safetensors")
     kept = add_encoder(tmp_path / "mine.safetensors", "uni")

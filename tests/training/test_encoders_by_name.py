@@ -8,17 +8,21 @@ import socket
 from dataclasses import replace
 from types import MappingProxyType
 
+import h5py
 import numpy as np
 import pytest
+import tifffile
 import timm
 import torch
 from safetensors.torch import save_file
 from timm.layers import SwiGLUPacked
 from torch import nn
 from torchvision.transforms import InterpolationMode, v2
+from typer.testing import CliRunner
 
 import napari_her2_training
 from napari_her2 import load_model, open_slide, score_slide
+from napari_her2.cli import app
 from napari_her2.errors import JobFailed, ModelError
 from napari_her2.models import encoder_contracts
 from napari_her2.models.encoder_contracts import ENCODERS
@@ -146,6 +150,29 @@ def test_a_model_opens_again_elsewhere_without_network_and_scores(small, cohort,
     monkeypatch.setenv("NAPARI_HER2_ENCODERS", str(tmp_path / "nothing"))
     with pytest.raises(ModelError, match=f"needs the encoder {name} .*encoders fetch {name}"):
         load_model(moved)
+
+
+def test_embed_takes_an_installed_encoder_by_its_name(small, cohort, tmp_path):
+    save_file(original(small["uni"]).state_dict(), tmp_path / "weights.safetensors")
+    kept = add_encoder(tmp_path / "weights.safetensors", "uni")
+    slide = cohort.parent / next(csv.DictReader(cohort.read_text().splitlines()))["he"]
+    out = tmp_path / "features"
+    arguments = ["embed", str(slide), "--encoder", "uni_v1", "--out", str(out), "--device", "cpu"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    (path,) = out.glob("*.h5")
+    with h5py.File(path) as file:
+        features, coords, facts = file["features"][:], file["coords"][:], dict(file["features"].attrs)
+        facts |= dict(file.attrs)
+    assert features.shape == (len(coords), 32)
+    assert facts["encoder"] == "uni"
+    assert any(kept.digest in str(value) for value in facts.values())
+    y, x = coords[0][::-1]
+    tile = tifffile.imread(slide)[y : y + 96, x : x + 96]
+    np.testing.assert_allclose(features[0], as_published("uni", small["uni"], tile[None])[0], atol=0.02)
+    shutil.rmtree(tmp_path / "encoders")
+    refused = CliRunner().invoke(app, [*arguments[:-3], str(tmp_path / "none"), "--device", "cpu"])
+    assert refused.exit_code != 0
 
 
 def test_weights_of_a_file_are_kept_where_their_models_find_them(small, cohort, tmp_path):

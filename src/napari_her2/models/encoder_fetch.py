@@ -84,6 +84,12 @@ def look_up(contract: EncoderContract, revision: str = "", *, force: bool = Fals
         If the hub cannot be reached, does not give the weights, or another revision was asked for.
     """
     check_built_here(contract)
+    if contract.built_by == "torchvision":
+        raise ModelError(
+            f"{contract.title} is built by torchvision, which fetches its ImageNet weights itself from where "
+            f'PyTorch keeps them, when you ask for it: [encoder] weights = "pretrained" in a training, or '
+            f"`napari-her2 embed --encoder {contract.name} --pretrained`."
+        )
     if not contract.hub:
         raise ModelError(
             f"{contract.title} is published nowhere: add a file with `napari-her2 encoders add`."

@@ -6,7 +6,8 @@ user gets. A slide that looks like another stain is scored all the same: its str
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari_her2.inference.result import Progress
 from napari_her2.methods.scoring import score_steps
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.bundle_card import read_card
+from napari_her2.models.case_slides import EACH
 from napari_her2.models.familiarity import NOT_KNOWN, UNLIKE
 from napari_her2.number_words import counted
 from napari_her2.slide.names import SUFFIXES
@@ -184,16 +186,24 @@ def strange_steps(
         return StrangeSlides(missing="The slides of the judged cases are not where the manifest was.")
     own = {real(path) for case in cases for path in (case.he, case.ihc) if path is not None}
     seen: list[FamiliaritySeen] = []
+    looked_at: set[Path] = set()  # an IHC slide may stand in several rows of its case, and counts once
+    rows = Counter(case.case_id for case in cases)
     count = len(cases) + len(strange)
     for number, case in enumerate(cases):
         yield Progress("Measuring familiarity", number, count, "slides", case.case_id)
-        seen += yield from _of_case(case, bundle, str(run.record["stain"]), device)
+        found = yield from _of_case(case, bundle, str(run.record["stain"]), device, looked_at)
+        if run.case_slides != EACH and rows[case.case_id] > 1:
+            found = [
+                replace(one, answer=f"{one.answer} (its slide alone)" if one.answer else "") for one in found
+            ]
+        seen += found
     for number, path in enumerate(strange, len(cases)):
         yield Progress("Measuring familiarity", number, count, "slides", path.name)
         if real(path) in own:
             seen.append(FamiliaritySeen(STRANGE, path.name, reason="It is one of the judged slides."))
         else:
-            seen += yield from _scored(path, None, bundle, device, FamiliaritySeen(STRANGE, path.name))
+            known = FamiliaritySeen(STRANGE, path.name)
+            seen += yield from _scored(path, None, bundle, device, known, set())
     return compared(seen, run.settings().confidence)
 
 
@@ -204,7 +214,7 @@ def _judged_cases(run: FinishedRun) -> list[Case]:
 
 
 def _of_case(
-    case: Case, bundle: ModelBundle, stain: str, device: str
+    case: Case, bundle: ModelBundle, stain: str, device: str, looked_at: set[Path]
 ) -> Generator[Progress, None, list[FamiliaritySeen]]:
     known = FamiliaritySeen(JUDGED, case.case_id, case.case_id)
     try:
@@ -213,16 +223,27 @@ def _of_case(
         return []
     if not paths or any(holds_features(path) for path in paths):
         return [_with(known, reason="It is given as features: there is no slide to look at.")]
-    return (yield from _scored(paths[0], paths[1] if len(paths) > 1 else None, bundle, device, known))
+    if all(real(path) in looked_at for path in paths):
+        return []
+    ihc = paths[1] if len(paths) > 1 else None
+    return (yield from _scored(paths[0], ihc, bundle, device, known, looked_at))
 
 
 def _scored(
-    path: Path, ihc: Path | None, bundle: ModelBundle, device: str, known: FamiliaritySeen
+    path: Path,
+    ihc: Path | None,
+    bundle: ModelBundle,
+    device: str,
+    known: FamiliaritySeen,
+    looked_at: set[Path],
 ) -> Generator[Progress, None, list[FamiliaritySeen]]:
+    """Score slides, and return those that were not looked at before, which ``looked_at`` then holds."""
     try:
         result: SlideResult = yield from score_steps(path, bundle, ihc, device=device, override_fit=True)
     except Her2Error as error:
         return [_with(known, reason=str(error))]
+    new = [slide for slide in result.slides if real(slide.path) not in looked_at]
+    looked_at |= {real(slide.path) for slide in new}
     return [
         FamiliaritySeen(
             group=known.group,
@@ -235,7 +256,7 @@ def _scored(
             reason=slide.familiarity.reason,
             answer=result.label,
         )
-        for slide in result.slides
+        for slide in new
     ]
 
 

@@ -82,8 +82,8 @@ class CaseSlides(QWidget):
             if way in _WORDS:
                 self._add(_WORDS[way][0], way, "", _WORDS[way][1])
             elif self._rules:
-                self._add("Answers joined: their mean", way, MEAN, _MEAN)
-                self._add("Answers joined: the highest", way, HIGHEST, _HIGHEST)
+                self._add("Answers joined: mean", way, MEAN, _MEAN)
+                self._add("Answers joined: highest", way, HIGHEST, _HIGHEST)
             else:
                 self._add("Answers joined", way, "", _JOINED)
         self.choice.blockSignals(False)

@@ -55,7 +55,7 @@ class TrainingForm(QWidget):
         self.config_file.setAccessibleName("Choose a configuration file")
         self.about = _words()
         self.encoder = EncoderPicker()
-        self.case_slides = CaseSlides("As the configuration has it", _CASES_WHAT, rules=True)
+        self.case_slides = CaseSlides("As configured", _CASES_WHAT, rules=True)
         self.out = PathRow("Output folder", "")
         self.device = _combo("Device")
         for caption, device in _DEVICES:

@@ -126,7 +126,10 @@ class EmbedJob:
                 _stated(encoder.spec),
             )
             write_features(target, embeddings, grid, source, request)
-            facts = [("reader", slide.backend), ("device", device.line(embeddings.precision))]
+            facts = [
+                ("reader", slide.backend),
+                ("device", device.line(embeddings.precision, embeddings.graph)),
+            ]
             facts += _embedded(embeddings, target)
             facts += [("warning", text) for text in slide.warnings]
         return SlideOutcome(self.path, "done", self.path.name, target, tuple(facts))

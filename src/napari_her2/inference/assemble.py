@@ -60,6 +60,8 @@ class Answer:
     slides : tuple of ScoredSlide
     precision : str
         In which the features were computed; "float32" of models that take pixels.
+    graph : str
+        How, where not layer by layer; see `napari_her2.models.inference_graph`.
     task : str
         Where it is not that of the card.
     spread : BagUncertainty or None
@@ -87,6 +89,7 @@ class Answer:
     logits: Tensor | None
     slides: tuple[ScoredSlide, ...]
     precision: str = ""
+    graph: str = ""
     task: str = ""
     spread: BagUncertainty | None = None
     regions: str | None = None
@@ -300,7 +303,7 @@ def assemble(job: ScoringJob | Terms, answer: Answer) -> SlideResult:
         abstained=bool(reason),
         reason=reason,
         uncertainty=answer.spread,
-        device=job.device.name if card.encoder is None else job.device.line(answer.precision),
+        device=job.device.name if card.encoder is None else job.device.line(answer.precision, answer.graph),
         precision=answer.precision,
         seconds=job.clock.seconds,
         warnings=warnings,

@@ -62,7 +62,8 @@ class CacheKey:
     encoder : str
         Fingerprint of the encoder with its weights.
     precision : str
-        Of the computation, with the kind of device: "cpu float32".
+        Of the computation, with the kind of device, and how where not layer by layer: "cpu float32",
+        "cpu bfloat16 fused layers 1".
     reader : str
         Name and version of the reader, and version of napari-her2: another decoder or another
         resampling may give other pixels.

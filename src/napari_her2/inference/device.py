@@ -47,7 +47,7 @@ class Device:
             name += " where the encoder agrees"
         return f"{name}: {self.precision_reason}" if self.precision_reason else name
 
-    def line(self, used: str) -> str:
+    def line(self, used: str, graph: str = "") -> str:
         """Return the device with the precision that was used and why, for a person.
 
         Parameters
@@ -55,6 +55,8 @@ class Device:
         used : str
             In which features were computed. The reason is left out where it is not that of the device: the
             encoder did not agree, or features were computed in several ways.
+        graph : str
+            How they were computed, where not layer by layer: "fused layers 1".
 
         Returns
         -------
@@ -62,7 +64,8 @@ class Device:
             "cpu (chosen by the user); features in float32: this processor computes bfloat16 no faster".
         """
         own = used == name_of(self.autocast_dtype) and self.precision_reason
-        return f"{self.name}; features in {used}{f': {self.precision_reason}' if own else ''}"
+        how = f"{used}, {graph}" if graph else used
+        return f"{self.name}; features in {how}{f': {self.precision_reason}' if own else ''}"
 
 
 def choose_device(wanted: str = "auto") -> Device:

@@ -60,6 +60,8 @@ class Embeddings:
         Why the cache could not be used, empty where it could.
     precision : str
         In which they were computed: "float32", "bfloat16" or "float16".
+    graph : str
+        How, where not layer by layer; see `napari_her2.models.inference_graph`.
     """
 
     features: NDArray[np.float16]
@@ -69,6 +71,7 @@ class Embeddings:
     note: str
     problem: str
     precision: str = ""
+    graph: str = ""
 
     def warnings(self, slide: str) -> tuple[str, ...]:
         """Tell what a reader of the score should know, a sentence each; ``slide`` is its name."""
@@ -309,7 +312,7 @@ def _collect(bag: _Bag, cached: int, runner: EncoderRunner, problem: str) -> Emb
     # Only a damaged file pays for a copy.
     kept = slice(None) if bag.present.all() else bag.present
     found = bag.features[kept], bag.index[kept], bag.all_corrupt()
-    return Embeddings(*found, cached, runner.note, problem, runner.precision)
+    return Embeddings(*found, cached, runner.note, problem, runner.precision, runner.graph)
 
 
 def _nobody(index: NDArray[np.integer], features: NDArray[np.float16]) -> None:
@@ -385,7 +388,7 @@ def _cache_key(slide: Slide, grid: TileGrid, encoder: str, runner: EncoderRunner
         tile_px=grid.tile_px,
         mpp=grid.mpp,
         encoder=encoder,
-        precision=f"{runner.device.torch_device.type} {runner.precision}",
+        precision=f"{runner.device.torch_device.type} {runner.precision} {runner.graph}".rstrip(),
         reader=f"{slide.backend}, napari-her2 {__version__}",
         shift=grid.shift,
     )

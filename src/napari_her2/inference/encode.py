@@ -15,22 +15,28 @@ from torch import nn
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.precision import VARIABLE, name_of
+from napari_her2.models.inference_graph import CANNOT, FUSED, for_inference, has_graph
 from napari_her2.models.shortage import is_out_of_memory, release
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
+    from napari_her2.models.inference_graph import InferenceGraph
 
 MIN_COSINE = 0.999
 MAX_RELATIVE_ERROR = 0.05
+MIN_GRAPH_COSINE = 0.9999
+MAX_GRAPH_ERROR = 0.002
+"""Of a graph in float32 against the encoder as it is, where only the order of additions differs."""
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _moving = threading.Lock()
 
-# How well lower precision agrees, by encoder and device: a slide scored again need not wait for it.
-_compared: dict[tuple[str, str, torch.dtype], tuple[float, float]] = {}
+# How well lower precision and graphs agree with the encoder as it is, in float32, by encoder and device: a
+# slide scored again need not wait for it. None where it does not work at all.
+_compared: dict[tuple[str, str, torch.dtype | None, bool], tuple[float, float] | None] = {}
 
 
 class TileSpec(Protocol):
@@ -118,6 +124,8 @@ class EncoderRunner:
         "float32", "bfloat16" or "float16": what the encoder computes in. It depends on the encoder, the
         device and what the user wants, never on the tiles or on timing, so that a resumed run gives the same
         features. Encoders that are `exact` compute in float32.
+    graph : str
+        Name of the `InferenceGraph` that computes; empty where the encoder is computed as it is.
     batch_limit : int
         Tiles computed at once at most, as learnt: halved whenever memory runs out.
 
@@ -134,6 +142,8 @@ class EncoderRunner:
         self.batch_limit = max(1, max_batch)
         self._memory_note = ""
         self._autocast: torch.dtype | None = None
+        self._with_graph = False
+        self._graph: InferenceGraph | None = None
         try:
             with _moving:
                 encoder.to(device.torch_device).to(memory_format=torch.channels_last)
@@ -150,9 +160,17 @@ class EncoderRunner:
         return name_of(self._autocast)
 
     @property
+    def graph(self) -> str:
+        """Name of the graph that computes; empty where the encoder is computed as it is."""
+        return FUSED if self._with_graph else ""
+
+    @property
     def note(self) -> str:
         """What a person should know of the computation: precision, and shortage of memory."""
-        return "; ".join(part for part in (self._precision_note, self._memory_note) if part)
+        how = (
+            f"{self._precision_note or self.precision}, {self.graph}" if self.graph else self._precision_note
+        )
+        return "; ".join(part for part in (how, self._memory_note) if part)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Encode tiles.
@@ -194,7 +212,7 @@ class EncoderRunner:
         parts: list[torch.Tensor] = []
         start = 0
         while start < len(batch):
-            part = batch[start : start + self.batch_limit]
+            part = batch[start : start + self._at_once()]
             features = self._attempt(part)
             if features is not None:
                 parts.append(features)
@@ -203,11 +221,23 @@ class EncoderRunner:
             return PendingFeatures(tuple(part.cpu() for part in parts))
         return _copy_back(parts)
 
+    def _at_once(self) -> int:
+        graph = self._made_graph() if self._with_graph else None
+        return self.batch_limit if graph is None else min(self.batch_limit, graph.batch)
+
+    def _made_graph(self) -> InferenceGraph:
+        """Return the graph; it is made when it is first needed, which may be never."""
+        if self._graph is None:
+            self._graph = for_inference(self.encoder, self.device.torch_device, self._autocast)
+        assert self._graph is not None
+        return self._graph
+
     def _attempt(self, batch: torch.Tensor) -> torch.Tensor | None:
         """Encode, or learn that fewer tiles fit: then None, and `batch_limit` is smaller."""
         try:
             with torch.inference_mode():
-                features = self._forward(batch, self._autocast)
+                encoder = self._made_graph() if self._with_graph else self.encoder
+                features = self._forward(encoder, batch, self._autocast)
                 return features.float().clamp_(-_FLOAT16_MAX, _FLOAT16_MAX).half()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -220,50 +250,89 @@ class EncoderRunner:
         release(self.device.torch_device)
         return None
 
-    def _forward(self, batch: torch.Tensor, autocast: torch.dtype | None) -> torch.Tensor:
+    def _forward(
+        self, encoder: TileEncoder | InferenceGraph, batch: torch.Tensor, autocast: torch.dtype | None
+    ) -> torch.Tensor:
         batch = batch.to(self.device.torch_device, non_blocking=True)
         # Also where none is wanted: whoever calls may have autocast of their own.
         with torch.autocast(self.device.torch_device.type, dtype=autocast, enabled=autocast is not None):
-            features: torch.Tensor = self.encoder(batch)
+            features: torch.Tensor = encoder(batch)
         return features
 
     def _choose_precision(self) -> str:
-        """Use the device's lower precision where it agrees with float32; return what to tell."""
+        """Use the device's lower precision where it agrees with float32, and the graph where it agrees too.
+
+        Returns what to tell.
+        """
         wanted = self.device.autocast_dtype
-        if wanted is None or self.encoder.exact:
+        if self.encoder.exact:
             return ""
-        problem = self._disagreement(wanted)
-        if not problem:
-            self._autocast = wanted
-            return name_of(wanted)
-        if self.device.insisted:
-            raise JobFailed(
-                f"{name_of(wanted)} was asked for ({VARIABLE}), but {problem}: set it to auto or float32."
-            )
-        return f"float32 ({problem})"
+        problem = ""
+        if wanted is not None:
+            if self._graph_agrees(wanted):
+                self._autocast, self._with_graph = wanted, True
+                return name_of(wanted)
+            problem = self._disagreement(wanted)
+            if not problem:
+                self._autocast = wanted
+                return name_of(wanted)
+            if self.device.insisted:
+                raise JobFailed(
+                    f"{name_of(wanted)} was asked for ({VARIABLE}), but {problem}: set it to auto or float32."
+                )
+        self._with_graph = self._graph_agrees(None)
+        return f"float32 ({problem})" if problem else ""
+
+    def _graph_agrees(self, wanted: torch.dtype | None) -> bool:
+        if not has_graph(self.encoder, self.device.torch_device, wanted):
+            return False
+        least, most = (MIN_COSINE, MAX_RELATIVE_ERROR) if wanted else (MIN_GRAPH_COSINE, MAX_GRAPH_ERROR)
+        found = self._agreement(wanted, graph=True)
+        agrees = found is not None and found[0] >= least and found[1] <= most
+        if not agrees:
+            self._graph = None
+        return agrees
 
     def _disagreement(self, wanted: torch.dtype) -> str:
         """Why the encoder cannot be computed in a lower precision; empty where it can."""
-        key = (self.encoder.fingerprint(), self.device.name, wanted)
-        if key not in _compared:
-            try:
-                _compared[key] = self._compare(wanted)
-            except (RuntimeError, MemoryError) as error:
-                release(self.device.torch_device)
-                if is_out_of_memory(error):
-                    return "memory was too short to try a lower precision"
-                return f"{name_of(wanted)} does not work with this encoder here"
-        cosine, relative = _compared[key]
+        try:
+            found = self._agreement(wanted, graph=False)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                return "memory was too short to try a lower precision"
+            return f"{name_of(wanted)} does not work with this encoder here"
+        assert found is not None
+        cosine, relative = found
         # Both: a common factor leaves the cosine at 1, and a small part of a large vector the error small.
         if cosine >= MIN_COSINE and relative <= MAX_RELATIVE_ERROR:
             return ""
         return f"{name_of(wanted)} differs too much here: cosine {cosine:.4f}, error {relative:.1%}"
 
-    def _compare(self, wanted: torch.dtype) -> tuple[float, float]:
+    def _agreement(self, wanted: torch.dtype | None, *, graph: bool) -> tuple[float, float] | None:
+        """Compare with the encoder as it is, once; None: the graph does not work with it."""
+        key = (self.encoder.fingerprint(), self.device.name, wanted, graph)
+        if key not in _compared:
+            try:
+                _compared[key] = self._compare(wanted, graph=graph)
+            except (*CANNOT, MemoryError) as error:
+                release(self.device.torch_device)
+                if not graph:
+                    raise
+                if isinstance(error, RuntimeError | MemoryError) and is_out_of_memory(error):
+                    return None  # another time there may be more
+                _compared[key] = None
+        return _compared[key]
+
+    def _compare(self, wanted: torch.dtype | None, *, graph: bool) -> tuple[float, float]:
         trial = torch.from_numpy(_trial_tiles(self.encoder.spec.tile_px))
         with torch.inference_mode():
-            exact = self._forward(trial, None).float()
-            return agreement(exact, self._forward(trial, wanted).float())
+            exact = self._forward(self.encoder, trial, None).float()
+            other: TileEncoder | InferenceGraph = self.encoder
+            if graph:
+                made = for_inference(self.encoder, self.device.torch_device, wanted)
+                assert made is not None
+                other = self._graph = made
+            return agreement(exact, self._forward(other, trial, wanted).float())
 
 
 def placed(module: _Module, device: torch.device) -> _Module:

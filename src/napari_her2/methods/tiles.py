@@ -137,6 +137,7 @@ class TileMethod(Method):
             answer,
             slides=tuple(map(with_familiarity, answer.slides, familiar)),
             precision=joined([of.embeddings.precision for of in read]),
+            graph=joined([of.embeddings.graph for of in read if of.embeddings.graph]),
             regions=read[0].chosen.regions,
             warnings=(
                 *before,

@@ -122,7 +122,23 @@ class PatchEncoder(nn.Module):
                 f"The encoder {self.spec.name} takes RGB tiles of {size} x {size} pixels, not of shape "
                 f"{tuple(images.shape)}: read the tiles at {size} px."
             )
-        output: Tensor = self.backbone(self.normalise(images))
+        return self.encoded_by(self.backbone, images)
+
+    def encoded_by(self, backbone: nn.Module, images: Tensor) -> Tensor:
+        """Encode tiles, as `forward` does, by another form of the same network.
+
+        Parameters
+        ----------
+        backbone : nn.Module
+        images : (B, t, t, 3) or (B, 3, t, t) uint8
+
+        Returns
+        -------
+        (B, D) float32
+        """
+        if images.shape[-1] == 3:
+            images = images.permute(0, 3, 1, 2)
+        output: Tensor = backbone(self.normalise(images))
         return pooled(output, self.spec.pooling, prefix_tokens(self.backbone)).float()
 
     def normalise(self, images: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ def _onednn() -> bool:
     return (
         platform.machine().lower() in _X86
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 
@@ -201,7 +201,8 @@ class _Linear(nn.Module):
         super().__init__()
         weight = linear.weight.detach().to(torch.bfloat16)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)  # noqa: SLF001 - as above
-        self._bias = None if linear.bias is None else linear.bias.detach().to(torch.bfloat16)
+        bias: Tensor | None = linear.bias  # typed as if it were always there
+        self._bias = None if bias is None else bias.detach().to(torch.bfloat16)
         self._activation = activation
         # oneDNN's "none" is the exact GELU, by the error function.
         self._kind = "none" if activation == "gelu" else ""

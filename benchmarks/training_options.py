@@ -10,11 +10,11 @@ how far training varies on these cases, not what other cases would give. "beyond
 interval leaves 0 out still when all rows are counted (Bonferroni). Log loss is that of the calibrated
 probabilities, less is better; AUC is the mean over the classes, each against the others.
 
-Runs on kept features have the encoder of the demonstration model, which learnt from other phantom cases;
-with random weights there is nothing that a head could learn from so few. Runs that let an encoder learn
-patches take the smallest network of timm. What is measured is whether an option does what it should in this
-program: morphology and stains of the phantom are drawn, and no figure here says what an option gives on
-tissue.
+Runs on kept features have the encoder of the demonstration model, which learnt from other phantom cases, or
+with --features random an AlexNet of random weights, from which a head learns next to nothing here. Runs that
+let an encoder learn patches take the smallest network of timm. What is measured is whether an option does
+what it should in this program: morphology and stains of the phantom are drawn, and no figure here says what
+an option gives on tissue.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from scipy import stats
 from sklearn.metrics import log_loss, roc_auc_score
 
+from napari_her2.models.encoders import build_encoder
 from napari_her2.phantom.cohort import cohort_steps
 from napari_her2.steps import finished
 from napari_her2_training.measures.predictions import Part, read_predictions
@@ -53,7 +55,9 @@ QUIET: Sections = {
     "doubt": {"familiarity": False, "sets": False},
     "compute": {"device": "cpu"},
 }
-FROZEN = {"name": "model:demo-attention-mil"}
+DEMO = {"name": "model:demo-attention-mil"}
+FROZEN: dict[str, Any] = {}
+"""Stands for the encoder of runs on kept features, which --features chooses."""
 BAGS = {"size": 30, "batch_size": 16, "train_batches": 20, "validation_batches": 6}
 ATTENTION: Sections = {"encoder": FROZEN, "bags": BAGS, "head": {"epochs": 15}, "data": {"validation": 0.4}}
 MIL: Sections = {
@@ -136,7 +140,7 @@ COMPARISONS = (
     ),
     Comparison(
         "fine-tuning", "[pretraining] blocks 2 of the demonstration's encoder, not frozen", "attention-mil",
-        ATTENTION, TUNED,
+        ATTENTION | {"encoder": DEMO}, TUNED,
     ),
 )  # fmt: skip
 
@@ -175,18 +179,26 @@ class Runs:
     cases, test : int
         Cases to learn from, and to judge.
     size_px : int
+    features : str
+        "demo" or "random": the encoder of runs on kept features.
     """
 
-    def __init__(self, folder: Path, *, cases: int, test: int, size_px: int) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, cases: int, test: int, size_px: int, features: str) -> None:
+        self.folder, self.frozen = folder, dict(DEMO)
         steps = cohort_steps(folder, cases=cases, test=test, seed=31, size_px=size_px, mpp=0.5)
         self.manifests = {False: finished(steps), True: folder / "rare.csv"}
         thin(self.manifests[False], self.manifests[True])
+        if features == "random":
+            state = build_encoder("alexnet", tile_px=96, seed=5).backbone.state_dict()
+            weights = folder / "alexnet.safetensors"
+            save_file({key: value.contiguous() for key, value in state.items()}, weights)
+            self.frozen = {"name": "alexnet", "weights": str(weights)}
         self.known: dict[str, Judged] = {}
 
     def run(self, method: str, sections: Sections, seed: int, *, rare: bool) -> Judged:
         """Train and judge a configuration with a seed."""
         seeded = joined(QUIET, sections, {"data": {"seed": seed}, "compute": {"seed": seed}})
+        seeded["encoder"] = seeded["encoder"] or self.frozen
         key = repr((method, seeded, rare))
         if key not in self.known:
             out, known = self.folder / f"run{len(self.known)}", find_method(method)
@@ -277,6 +289,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=20, help="phantom cases to learn from")
     parser.add_argument("--test", type=int, default=20, help="phantom cases to judge")
     parser.add_argument("--size-px", type=int, default=1024)
+    parser.add_argument("--features", choices=("demo", "random"), default="demo", help="of kept features")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", choices=[made.name for made in COMPARISONS], action="append")
     parser.add_argument("--csv", type=Path, default=None, help="also write every run here")
@@ -290,7 +303,13 @@ def main() -> None:
         # Features are kept from run to run, but nothing of a user's.
         os.environ["NAPARI_HER2_CACHE"] = str(Path(scratch, "cache"))
         os.environ["NAPARI_HER2_ENCODERS"] = str(Path(scratch, "encoders"))
-        runs = Runs(Path(scratch), cases=options.cases, test=options.test, size_px=options.size_px)
+        runs = Runs(
+            Path(scratch),
+            cases=options.cases,
+            test=options.test,
+            size_px=options.size_px,
+            features=options.features,
+        )
         print(
             f"{options.cases} phantom cases to learn from, {options.test} to judge, {options.size_px} px, "
             f"{options.seeds} seeds; PyTorch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n"

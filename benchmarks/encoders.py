@@ -139,8 +139,8 @@ def plain(options: argparse.Namespace) -> Work:
 def tiatoolbox(options: argparse.Namespace) -> Work:
     import numpy as np
     import torch
-    from tiatoolbox.tools.patchextraction import PointsPatchExtractor
-    from tiatoolbox.wsicore.wsireader import WSIReader
+    from tiatoolbox.tools.patchextraction import PointsPatchExtractor  # type: ignore[import-not-found,unused-ignore]
+    from tiatoolbox.wsicore.wsireader import WSIReader  # type: ignore[import-not-found,unused-ignore]
     from torchvision import transforms
 
     made = network(options.encoder)

@@ -291,7 +291,7 @@ def _with_shaded(
     pale = found | _shaded(rgb, white, pen | found)
     if rim == 0:
         return pale
-    near = cv2.dilate(found.astype(np.uint8), _square(rim)).astype(np.bool_)
+    near = np.asarray(cv2.dilate(found.astype(np.uint8), _square(rim)), np.bool_)
     return pale | (near & _shaded(rgb, white, pen))
 
 

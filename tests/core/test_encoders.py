@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -301,3 +302,15 @@ def test_a_model_of_the_hub_is_known_by_its_network_afterwards(monkeypatch, tmp_
     monkeypatch.setattr(timm.models, "load_model_config_from_hf", lambda hub: (*config[:2], {"depth": 2}))
     with pytest.raises(ModelError, match="could not be opened again"):
         build_encoder("timm:hf-hub:someone/model", weights="pretrained", tile_px=96)
+
+
+@pytest.mark.parametrize("tile_px", [95, 96, 112])
+def test_what_is_known_of_alexnet_without_a_tile_is_what_a_tile_gives(tile_px: int) -> None:
+    backbone, spec = backbones.build_backbone("alexnet", tile_px, arguments={})
+    with torch.inference_mode():
+        (features,) = backbone(torch.zeros(1, 3, tile_px, tile_px))
+    assert backbones.measured(backbone, replace(spec, dim=1)).dim == len(features)
+    # Where tiles are brought to another size, nothing is known beforehand.
+    with torch.inference_mode():
+        (wider,) = backbone(torch.zeros(1, 3, 224, 224))
+    assert backbones.measured(backbone, replace(spec, input_px=224)).dim == len(wider) > len(features)

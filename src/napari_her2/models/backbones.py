@@ -122,6 +122,10 @@ def measured(backbone: nn.Module, spec: EncoderSpec) -> EncoderSpec:
         If the network does not take such tiles, or gives nothing that can be pooled so.
     """
     backbone.eval()
+    whole = spec.input_px in (None, spec.tile_px) and spec.resized_px is None
+    if isinstance(backbone, _AlexNetFeatures) and spec.pooling == "pooled" and whole:
+        # Known of this network; a tile on the meta device would load SymPy, for more than two seconds.
+        return replace(spec, dim=ALEXNET_DIM)
     device = next(backbone.parameters()).device
     try:
         with torch.inference_mode():

@@ -5,10 +5,10 @@ the seconds of the process and of its workers. The last column is the share of w
 products of matrices (torch.mm, 2,048 x 2,048, in the precision that was used).
 
     python benchmarks/encoders.py --encoders timm:resnet18 --patches 300
-    python benchmarks/encoders.py --peers tia/bin/python
+    python benchmarks/encoders.py --tiatoolbox tia/bin/python --lazyslide lazy/bin/python
 
-``--peers`` names a Python that has TIAToolbox with torch and timm. The others compute in float32, as they do
-unless told otherwise; with ``--peers-bfloat16`` under autocast.
+``--tiatoolbox`` and ``--lazyslide`` name a Python that has them, with torch and timm. The others compute in
+float32, as they do unless told otherwise; with ``--peers-bfloat16`` under autocast.
 """
 
 from __future__ import annotations
@@ -177,11 +177,53 @@ def tiatoolbox(options: argparse.Namespace) -> Work:
     return work
 
 
-WAYS = {"napari-her2": ours, "DataLoader, openslide": plain, "TIAToolbox": tiatoolbox}
+def lazyslide(options: argparse.Namespace) -> Work:
+    import lazyslide as zs  # type: ignore[import-not-found,unused-ignore]
+    import numpy as np
+    import torch
+    from torchvision import transforms
+    from wsidata import TileSpec, open_wsi  # type: ignore[import-not-found,unused-ignore]
+    from wsidata.io import add_tiles  # type: ignore[import-not-found,unused-ignore]
+
+    made = network(options.encoder)
+    change = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    )
+
+    def work(count: int) -> str:
+        slide = open_wsi(options.slide, store=None)
+        spec = TileSpec.from_wsidata(slide, SIDE_PX, mpp=MPP, slide_mpp=options.slide_mpp)
+        corners = np.array([(x, y) for y, x in placed(options)[:count]])
+        add_tiles(slide, "tiles", corners, spec, np.zeros(count, np.int64))
+        features = zs.tl.feature_extraction(
+            slide,
+            made,
+            model_name="encoder",
+            transform=change,
+            device="cpu",
+            amp=options.bfloat16,
+            autocast_dtype=torch.bfloat16,
+            num_workers=2,
+            pbar=False,
+            return_features=True,
+        )
+        assert len(features) == count
+        return "bfloat16" if options.bfloat16 else "float32"
+
+    return work
+
+
+WAYS = {
+    "napari-her2": ours,
+    "DataLoader, openslide": plain,
+    "TIAToolbox": tiatoolbox,
+    "LazySlide": lazyslide,
+}
 VERSION_OF = {
     "napari-her2": "napari-her2",
     "DataLoader, openslide": "openslide-python",
     "TIAToolbox": "tiatoolbox",
+    "LazySlide": "lazyslide",
 }
 
 
@@ -274,7 +316,8 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", default=ENCODERS)
     parser.add_argument("--patches", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peers", metavar="PYTHON", help="that has TIAToolbox, torch and timm")
+    parser.add_argument("--tiatoolbox", metavar="PYTHON", help="that has TIAToolbox, torch and timm")
+    parser.add_argument("--lazyslide", metavar="PYTHON", help="that has LazySlide, torch and timm")
     parser.add_argument("--peers-bfloat16", action="store_true", help="the others under autocast too")
     for hidden in ("--measure", "--places", "--encoder"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -289,8 +332,10 @@ def main() -> None:
 
         options.slide = phantom_slide(12_288)
     ways = {"napari-her2": sys.executable, "DataLoader, openslide": sys.executable}
-    if options.peers:
-        ways["TIAToolbox"] = options.peers
+    if options.tiatoolbox:
+        ways["TIAToolbox"] = options.tiatoolbox
+    if options.lazyslide:
+        ways["LazySlide"] = options.lazyslide
     with tempfile.TemporaryDirectory() as folder:
         prepare(options, folder)
         for name in options.encoders:

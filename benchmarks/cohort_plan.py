@@ -153,11 +153,8 @@ class Imagined:
         job = promise.job
         if job.fate == "damaged":
             return SlideError("The slide is damaged.")
-        if job.fate == "fails once" and promise.worker not in FAILED_ON.setdefault(
-            job.path, {promise.worker}
-        ):
-            return SlideOutcome(job.path, "done", job.path.name)
-        if job.fate == "fails once":
+        if job.fate == "fails once" and job.path not in FAILED:
+            FAILED.add(job.path)
             return JobFailed("The memory of the worker was too short.")
         return SlideOutcome(job.path, "done", job.path.name)
 
@@ -165,8 +162,8 @@ class Imagined:
         """Take nothing back: what was lost is over."""
 
 
-FAILED_ON: dict[Path, set[str]] = {}
-"""The worker on which a slide that fails once has failed."""
+FAILED: set[Path] = set()
+"""Slides that fail once, and have."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ class Plan:
 
 def run(slides: Sequence[MadeUp], workers: int, tiles_per_s: float, overhead_s: float, seed: int) -> Plan:
     """Hand a cohort to so many workers, a fifth of them half as quick, one in twenty lost once."""
-    FAILED_ON.clear()
+    FAILED.clear()
     rng = np.random.default_rng(seed)
     speeds = {f"worker-{n:04}": tiles_per_s * (0.5 if n % 5 == 4 else 1.0) for n in range(workers)}
     tiles = sum(slide.tiles for slide in slides if slide.fate != "damaged")

@@ -16,7 +16,7 @@ WORKERS = ("a", "b", "c")
 
 
 def outcomes_of(slides, imagined, retries=2):
-    cohort_plan.FAILED_ON.clear()
+    cohort_plan.FAILED.clear()
     steps = Dispatcher(imagined, None, slides, retries).steps("Scoring slides")
     while True:
         try:

@@ -56,7 +56,9 @@ def scheduler_at(port):
     """A scheduler without workers."""
 
     async def start():
-        return await distributed.Scheduler(host="127.0.0.1", port=port, dashboard=False)
+        return await distributed.Scheduler(
+            host="127.0.0.1", port=port, dashboard=False, dashboard_address=":0"
+        )
 
     with running_loop(PATIENCE_S) as loop:
         room = loop.asyncio_loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,7 +126,8 @@ def test_the_dock_shows_it_until_there_is_a_result(
         early.begin(slide.slide_id, make_result(slide).grid, 96)
         early.put(slide.slide_id, SOME, looked_at(2))
         yield Progress("Embedding tiles", 2, 96, "tiles")
-        while not go_on.wait(0.01):
+        while not go_on.is_set():
+            time.sleep(0.01)
             yield Progress("Embedding tiles", 2, 96, "tiles")
         return with_tissue(make_result(slide))
 

@@ -110,11 +110,7 @@ guidance = 0.5
         "features/manifest.csv",
     ),
     "wsmcl": (PAIRS, "features/manifest.csv"),
-    "low-resolution": (
-        IMAGES.split("[patches]")[0] + IMAGES[IMAGES.index("[network]") :],
-        "slides/manifest.csv",
-    ),
-    "patches": (IMAGES.replace("[image]\nsize_px = 64\n", ""), "slides/manifest.csv"),
+    # Trains both methods of images too, and a model of bags by another road.
     "compare": (
         f'[compare]\narms = "low-resolution, patches, abmil"\n{IMAGES}[tiles]\ntile_px = 96\n'
         '[encoder]\nname = "model:demo-attention-mil"\n[head]\nwidth = 8\nhidden = 8\nepochs = 1\n'

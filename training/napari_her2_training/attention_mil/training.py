@@ -72,12 +72,12 @@ class AttentionMILTask(Task):
     def loss(self, *batch: Tensor) -> Tensor:
         """Cross-entropy of the bags, and the guidance by tumour outlines where it is wanted."""
         features, labels, tumour = batch
-        output = self.head(features)
-        loss = nn.functional.cross_entropy(output.logits.float(), labels)
+        logits, all_votes, scores = self.in_parts(self._numbers, features)
+        loss = nn.functional.cross_entropy(logits.float(), labels)
         if not self.head_config.guidance:
             return loss
-        votes = output.votes.float() + self.head.classifier.bias
-        guide = attention_loss(output.scores.float(), tumour) + vote_loss(votes, labels, tumour)
+        votes = all_votes.float() + self.head.classifier.bias
+        guide = attention_loss(scores.float(), tumour) + vote_loss(votes, labels, tumour)
         return loss + self.head_config.guidance * guide
 
     def judge(self, *batch: Tensor) -> Batch:
@@ -88,6 +88,15 @@ class AttentionMILTask(Task):
         """Mean loss."""
         losses = [loss for (loss,) in judged]
         return {self.monitor: batch_mean(losses, [self.bags_config.batch_size] * len(losses))}
+
+    @property
+    def most_parts(self) -> int:
+        """A part is a bag at least."""
+        return self.bags_config.batch_size
+
+    def _numbers(self, features: Tensor) -> tuple[Tensor, ...]:
+        output = self.head(features)
+        return output.logits, output.votes, output.scores
 
     def lighter(self) -> str:
         """Fewer bags a batch."""

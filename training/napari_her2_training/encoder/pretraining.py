@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.encoder_contracts import contract_of
@@ -122,12 +123,12 @@ class PatchTask(Task):
     def loss(self, *batch: Tensor) -> Tensor:
         """Weighted cross-entropy."""
         pixels, labels = batch
-        return nn.functional.cross_entropy(self(pixels).float(), labels, weight=self.weights)
+        return nn.functional.cross_entropy(self._logits(pixels), labels, weight=self.weights)
 
     def judge(self, *batch: Tensor) -> Batch:
         """Logits and labels of patches."""
         images, labels = batch
-        return self(images.float()).float().cpu(), labels.cpu()
+        return self._logits(images.float()).cpu(), labels.cpu()
 
     def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
         """Loss, macro AUC and accuracy over all validation patches."""
@@ -137,6 +138,16 @@ class PatchTask(Task):
             self.monitor: macro_auc(labels.numpy(), torch.softmax(logits, 1).numpy()),
             "patch_accuracy": float((logits.argmax(1) == labels).float().mean()),
         }
+
+    @property
+    def most_parts(self) -> int:
+        """A part is a patch at least, of networks that normalise nothing over a batch."""
+        over_batches = any(isinstance(module, _BatchNorm) for module in self.encoder.modules())
+        return 1 if over_batches else self.config.batch_size
+
+    def _logits(self, pixels: Tensor) -> Tensor:
+        (logits,) = self.in_parts(lambda part: (self(part),), pixels)
+        return logits.float()
 
     def lighter(self) -> str:
         """Fewer patches a batch."""

@@ -98,7 +98,7 @@ class ImageTask(Task):
         """Cross-entropy with smoothed labels."""
         images, labels = batch
         return F.cross_entropy(
-            self.model(_prepared(images)).float(),
+            self._logits(images),
             labels,
             weight=self.weights if self.config.balance == "weights" else None,
             label_smoothing=self.config.label_smoothing,
@@ -106,7 +106,7 @@ class ImageTask(Task):
 
     def judge(self, *batch: Tensor) -> Batch:
         """Logits of images."""
-        return (self.model(_prepared(batch[0].float())).float().cpu(),)
+        return (self._logits(batch[0].float()).cpu(),)
 
     def measures(self, judged: Sequence[Batch]) -> dict[str, float]:
         """Loss over the validation images and macro F1 over the slides."""
@@ -116,6 +116,16 @@ class ImageTask(Task):
         slides = per_slide(torch.softmax(logits.double(), dim=1), images)["mean"]
         f1 = float(f1_score(images.labels, slides.argmax(axis=1), average="macro"))
         return {"validation_loss": float(loss), self.monitor: f1}
+
+    @property
+    def most_parts(self) -> int:
+        """A part is an image at least: layers are normalised within each image."""
+        return self.config.batch_size
+
+    def _logits(self, images: Tensor) -> Tensor:
+        # Prepared before it is parted: in place, and a part is computed twice.
+        (logits,) = self.in_parts(lambda part: (self.model(part),), _prepared(images))
+        return logits.float()
 
     def lighter(self) -> str:
         """Activations computed twice, which gives the same weights; then fewer images a batch."""

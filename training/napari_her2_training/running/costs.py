@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_her2.models.shortage import release
 from napari_her2_training.findings import Cost
-from napari_her2_training.running.shortage import shortage_named
+from napari_her2_training.running.shortage import halve, shortage_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,13 @@ def measure(task: Task, device: Device) -> Cost:
     with shortage_named(task, device, "Measuring a step of learning", begun=False):
         # The layout that convolutions learn in; others have no weights that it touches.
         task.to(memory_format=torch.channels_last)
-        return _timed(task.to(where), device, parameters)
+        while True:
+            try:
+                return _timed(task.to(where), device, parameters)
+            except (RuntimeError, MemoryError) as error:
+                if not halve(task, error, device):
+                    raise
+            release(where)  # outside of the handler, where the tensors of the step are gone
 
 
 def _timed(task: Task, device: Device, parameters: int) -> Cost:

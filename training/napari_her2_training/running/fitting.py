@@ -14,10 +14,11 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
+from napari_her2.models.shortage import is_out_of_memory, release
 from napari_her2_training.running.learner import EpochBatches, Learner
 from napari_her2_training.running.machines import Machines
 from napari_her2_training.running.ranks import hush_lightning, wait
-from napari_her2_training.running.shortage import shortage_named
+from napari_her2_training.running.shortage import halve, shortage_named
 from napari_her2_training.running.steps import in_thread
 
 if TYPE_CHECKING:
@@ -71,7 +72,41 @@ def _fit(
     task.prepare()
     if task.channels_last:
         task.to(memory_format=torch.channels_last)
+    if task.whole and isinstance(device, Machines) and not device.alone:
+        _freeze_unmoved(task.to(device.torch_device))
     last, best = folder / "last.ckpt", folder / "best.ckpt"
+    go_on, others = resume and last.exists(), _written(last)
+    with shortage_named(task, device, stage, begun=True):
+        # Kept where a step may have to be made again from the beginning.
+        before = None if go_on or task.most_parts == 1 else _copied(task)
+        while True:
+            shortage = _try(task, folder, device, report, stage=stage, resume=go_on)
+            if shortage is None:
+                break
+            if not halve(task, shortage, device):
+                raise shortage
+            release(device.torch_device)
+            go_on = go_on or _written(last) != others  # not that of another run
+            if not go_on and before is not None:
+                task.load_state_dict(before)
+    wait()
+    if not best.exists():
+        raise JobFailed(f"{stage} ended without a usable epoch: lower the learning rate.")
+    task.cpu().load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    task.requires_grad_(False).eval()
+
+
+def _try(
+    task: Task,
+    folder: Path,
+    device: Device,
+    report: Callable[[Progress], None],
+    *,
+    stage: str,
+    resume: bool,
+) -> BaseException | None:
+    """Fit a task, from last.ckpt if so wished; return the error if memory was too short for a step."""
+    last = folder / "last.ckpt"
     keeper = (_LastOfBest if task.ties == "last" else _Keeper)(
         dirpath=folder, filename="best", monitor=task.monitor, mode=task.mode, enable_version_counter=False
     )
@@ -79,8 +114,6 @@ def _fit(
     latest = ModelCheckpoint(
         dirpath=folder, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False
     )
-    if task.whole and isinstance(device, Machines) and not device.alone:
-        _freeze_unmoved(task.to(device.torch_device))
     stopping = [_Patience(task)] if task.patience else []
     # Its count of epochs is in the checkpoint of the epoch, so it comes before what writes that.
     trainer = _trainer(task, device, [*stopping, keeper, latest, _Reporter(task, stage, report)])
@@ -97,19 +130,30 @@ def _fit(
         warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
         # Lightning 2.6 asks PyTorch about trees in a way that PyTorch 2.15 deprecates.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        with shortage_named(task, device, stage, begun=True):
+        try:
             trainer.fit(
                 learner,
                 batches,
                 [0],  # the learner draws what it judges, all of it in one step
-                ckpt_path=str(last) if resume and last.exists() else None,
+                ckpt_path=str(last) if resume else None,
                 weights_only=True,
             )
-    wait()
-    if not best.exists():
-        raise JobFailed(f"{stage} ended without a usable epoch: lower the learning rate.")
-    task.cpu().load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
-    task.requires_grad_(False).eval()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # Without its frames, which hold the tensors of the step.
+            return error.with_traceback(None)
+    return None
+
+
+def _written(file: Path) -> int:
+    """When a file was written, nanoseconds; 0 where there is none."""
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
+def _copied(task: Task) -> dict[str, torch.Tensor]:
+    """Return a copy of the weights, in main memory."""
+    return {key: value.detach().to("cpu", copy=True) for key, value in task.state_dict().items()}
 
 
 def _freeze_unmoved(task: Task) -> None:
@@ -190,12 +234,16 @@ class _LastOfBest(_Keeper):
         return equal or bool(super().check_monitor_top_k(trainer, current))
 
 
+def _parts_in_words(task: Task) -> str:
+    return f"memory is short: each batch in {task.parts} parts" if task.parts > 1 else ""
+
+
 class _Reporter(Callback):
     def __init__(self, task: Task, stage: str, report: Callable[[Progress], None]) -> None:
         self.task = task
         self.stage = stage
         self.report = report
-        self.note, self.epoch = "", 0
+        self.note, self.epoch = _parts_in_words(task), 0
         self.losses: list[torch.Tensor] = []
 
     def on_train_epoch_start(self, *_: object) -> None:
@@ -218,6 +266,7 @@ class _Reporter(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, *_: object) -> None:
         shown = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())
         self.note = f"epoch {trainer.current_epoch + 1} of {self.task.epochs}: {shown}"
+        self.note += f"; {parts}" if (parts := _parts_in_words(self.task)) else ""
         self.epoch = trainer.current_epoch + 1
         values: dict[str, float] = {}
         if self.losses:

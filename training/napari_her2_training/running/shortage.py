@@ -1,7 +1,8 @@
-"""Memory that is too short to learn in: which setting to lower, and to what.
+"""Memory that is too short to learn in: a batch in parts, or which setting to lower.
 
-A batch is not cut here. Losses that compare examples, and normalisation over a batch, would be others, and
-sums of parts round differently: a training would end with other weights on a smaller device.
+Where a network looks at each example by itself, its batch goes through it in parts (`Task.in_parts`), and the
+loss stays that of the batch. Losses that compare examples, and normalisation over a batch, would be others:
+there a sentence says what would fit.
 """
 
 from __future__ import annotations
@@ -11,12 +12,35 @@ from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.shortage import is_out_of_memory, release
+from napari_her2_training.running.machines import Machines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_her2.inference.device import Device
     from napari_her2_training.running.task import Task
+
+
+def halve(task: Task, error: BaseException, device: Device) -> bool:
+    """Let batches go through the network in twice as many parts, where an error says that memory is short.
+
+    Parameters
+    ----------
+    task : Task
+    error : BaseException
+        What a step ended with.
+    device : Device
+
+    Returns
+    -------
+    bool
+        Whether that can be tried. Of several processes that learn together one cannot do it by itself.
+    """
+    alone = not isinstance(device, Machines) or device.alone
+    if not alone or not is_out_of_memory(error) or task.parts >= task.most_parts:
+        return False
+    task.parts = min(2 * task.parts, task.most_parts)
+    return True
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +52,9 @@ class Task(nn.Module, ABC):
     whole : bool
         Whether each batch moves every parameter that learns: several processes find out which ones it moved
         otherwise, which takes time.
+    parts : int
+        In how many parts a batch goes through the network, one after the other, where memory is short
+        (`in_parts`).
     """
 
     monitor: str = "validation_loss"
@@ -62,6 +66,7 @@ class Task(nn.Module, ABC):
     stream: ClassVar[int] = 1
     whole: bool = True
     patience: int = 0
+    parts: int = 1
 
     def __init__(
         self, *, seed: int, epochs: int, train_batches: int, validation_batches: int, accumulate: int = 1
@@ -104,6 +109,41 @@ class Task(nn.Module, ABC):
             Gives a value of this batch together with those of the batches that other processes learnt from
             at the same time, in the order of the batches.
         """
+
+    @property
+    def most_parts(self) -> int:
+        """In how many parts a batch may go through the network.
+
+        More than 1 where the network looks at each example by itself and the task computes it by `in_parts`.
+        """
+        return 1
+
+    def in_parts(self, compute: Callable[..., tuple[Tensor, ...]], *batch: Tensor) -> tuple[Tensor, ...]:
+        """Compute examples, in `parts` one after the other; the loss is that of all of them together.
+
+        Of a part nothing is kept but its result: the gradient computes it once more. So a batch takes the
+        memory of a part. What is dropped out is drawn part by part, and sums round differently.
+
+        Parameters
+        ----------
+        compute : callable
+            (B, ...) each to (B, ...) each, of each example by itself.
+        *batch : Tensor
+            (B, ...) each.
+
+        Returns
+        -------
+        tuple of Tensor
+            (B, ...) each.
+        """
+        if self.parts == 1:
+            return compute(*batch)
+        size = -(-len(batch[0]) // self.parts)
+        pieces = zip(*(torch.split(of, size) for of in batch), strict=True)
+        found: list[tuple[Tensor, ...]] = [
+            checkpoint(compute, *piece, use_reentrant=False) for piece in pieces
+        ]
+        return tuple(torch.cat(of) for of in zip(*found, strict=True))
 
     def lighter(self) -> str:
         """Return the setting that a batch of less memory has: "[bags] batch_size = 32" where it is 64 now.

@@ -8,6 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from npe2 import PluginManager
+
+from napari_her2._napari import ahead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,3 +94,9 @@ def test_the_docks_are_imported_where_there_is_a_window_and_make_nothing_of_qt(w
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_without_the_plugin_being_found_no_dock_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PluginManager, "__contains__", lambda _manager, _name: False)
+    assert ahead._docks() == []
+    assert len(list(ahead.importing())) > 0

@@ -75,7 +75,10 @@ def _docks() -> list[tuple[str, str]]:
         return []
     from npe2 import PluginManager
 
-    contributed = PluginManager.instance().get_manifest(PLUGIN).contributions
+    manager = PluginManager.instance()
+    if PLUGIN not in manager:
+        return []  # somebody reads slides without napari's plugins
+    contributed = manager.get_manifest(PLUGIN).contributions
     docks = {widget.command for widget in contributed.widgets or ()}
     names = [command.python_name for command in contributed.commands or () if command.id in docks]
     return [(module, name) for module, _, name in (str(of).partition(":") for of in names)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.layers import Over, OverlayLook, draw
 from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.tags import OverlayTag, shows, slide_tag, tag_of
@@ -128,6 +129,4 @@ def cam_of(viewer: ViewerModel, slide_id: str) -> Image | None:
 
 def remove_cam(viewer: ViewerModel, slide_id: str) -> None:
     """Take the Grad-CAM of a slide out of the viewer."""
-    layer = cam_of(viewer, slide_id)
-    if layer is not None:
-        viewer.layers.remove(layer)
+    take_out(viewer, cam_of(viewer, slide_id))

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
 _YOUNG_SEARCHES = 100
 
 
@@ -41,3 +44,19 @@ def young_garbage() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def take_out(viewer: ViewerModel, *layers: Layer | None) -> None:
+    """Take layers out of the viewer, those that are still there, without searching the whole process.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    *layers : Layer or None
+        Not those of slides: what a slide that is closed had kept is to be freed at once.
+    """
+    with young_garbage():
+        for layer in layers:
+            # Whoever hears that one is gone may take out the others before this loop comes to them.
+            if layer is not None and layer in viewer.layers:
+                viewer.layers.remove(layer)

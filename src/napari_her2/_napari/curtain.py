@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.cut_overlays import CutOverlays
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.placement import bounds, place_of
@@ -185,9 +186,7 @@ class Curtain:
             viewer.scene.camera.events.zoom.disconnect(self._on_zoom)
             if self._on_drag in viewer.mouse_drag_callbacks:
                 viewer.mouse_drag_callbacks.remove(self._on_drag)
-            for layer in (self.layer, self.mark):
-                if layer in viewer.layers:
-                    viewer.layers.remove(layer)
+            take_out(viewer, self.layer, self.mark)
         self.layer = self.mark = None
         self._pairing.curtained = False
         self._pairing.set_fade(self._fade)

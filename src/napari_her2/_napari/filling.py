@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.layers import Over, OverlayLook, draw
 from napari_her2._napari.overlays import active_kept, make_layer, overlays_of
 from napari_her2._napari.placement import layer_of
@@ -91,9 +92,7 @@ class FillingMaps:
         if viewer is None:
             return
         viewer.scene.camera.events.disconnect(self.follow_view)
-        for layer in self._layers.values():
-            if layer in viewer.layers:
-                viewer.layers.remove(layer)
+        take_out(viewer, *self._layers.values())
         for layer in () if scored else self._hidden:
             layer.visible = True
         if self._words is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.colormaps import MARK_COLOUR
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.placement import bounds, place_of
@@ -106,9 +107,7 @@ class Landmarks:
         self.pairing.marking = False
         viewer = self._viewer()
         if viewer is not None:
-            for mark in self._marks:
-                if mark in viewer.layers:
-                    viewer.layers.remove(mark)
+            take_out(viewer, *self._marks)
         self._marks = ()
 
 

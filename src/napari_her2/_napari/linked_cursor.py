@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.colormaps import MARK_COLOUR
 from napari_her2._napari.layers import AXES, MICROMETRE
 from napari_her2._napari.placement import bounds, place_of
@@ -114,5 +115,4 @@ class LinkedCursor:
             return
         if self._on_move in viewer.mouse_move_callbacks:
             viewer.mouse_move_callbacks.remove(self._on_move)
-        if self.layer in viewer.layers:
-            viewer.layers.remove(self.layer)
+        take_out(viewer, self.layer)

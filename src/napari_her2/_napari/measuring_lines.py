@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.colormaps import MARK_COLOUR
 from napari_her2._napari.layers import AXES
 from napari_her2._napari.placement import place_of
@@ -87,8 +88,7 @@ class MeasuringLines:
         if viewer is not None and layer is not None:
             viewer.layers.events.removed.disconnect(self._on_change)
             viewer.scene.camera.events.zoom.disconnect(self._on_zoom)
-            if layer in viewer.layers:
-                viewer.layers.remove(layer)
+            take_out(viewer, layer)
 
     def _width(self, viewer: ViewerModel) -> float:
         """Width of lines that are as thin on the screen at every zoom, in pixels of the slide."""

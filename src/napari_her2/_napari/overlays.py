@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_her2._napari.collecting import young_garbage
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.layers import (
     Over,
     OverlayLook,
@@ -184,7 +184,7 @@ class OverlaySet:
             if viewer is None or not self._goes_on(slide_layer):
                 return
             with active_kept(viewer, slide_layer):
-                _take_out(viewer, [layer])
+                take_out(viewer, layer)
             yield
 
     def _show_doubt_first(self) -> None:
@@ -511,12 +511,4 @@ def overlaid_slides(viewer: ViewerModel) -> set[str]:
 
 def remove_overlays(viewer: ViewerModel, slide_id: str) -> None:
     """Take all overlays of one slide out of the viewer."""
-    _take_out(viewer, overlays_of(viewer, slide_id))
-
-
-def _take_out(viewer: ViewerModel, layers: list[Layer]) -> None:
-    with young_garbage():
-        for layer in layers:
-            # Removing one tells the session, which may take out the others before this loop comes to them.
-            if layer in viewer.layers:
-                viewer.layers.remove(layer)
+    take_out(viewer, *overlays_of(viewer, slide_id))

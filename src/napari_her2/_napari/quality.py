@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.layers import Over, OverlayLook, draw
 from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.tags import shows, slide_tag
@@ -89,9 +90,7 @@ def show_quality(viewer: ViewerModel, quality: Quality, slide_layer: Image, opac
     tag = slide_tag(slide_layer)
     if tag is None or tag.slide.mpp is None:
         raise JobFailed("The slide states no µm/px: give it, and look at its quality again.")
-    before = quality_layer(viewer, tag.slide_id)
-    if before is not None:
-        viewer.layers.remove(before)
+    take_out(viewer, quality_layer(viewer, tag.slide_id))
     drawing = quality_map(quality)
     drawing = replace(drawing, info=replace(QUALITY, visible=True, on_request=True))
     over = Over(tag.slide.name, tag.slide_id, tag.slide.mpp)

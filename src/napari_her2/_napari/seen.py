@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.layers import Over, OverlayLook, draw
 from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.tags import shows
@@ -57,6 +58,4 @@ def seen_of(viewer: ViewerModel, slide_id: str) -> Layer | None:
 
 def remove_seen(viewer: ViewerModel, slide_id: str) -> None:
     """Take the image off a slide."""
-    layer = seen_of(viewer, slide_id)
-    if layer is not None:
-        viewer.layers.remove(layer)
+    take_out(viewer, seen_of(viewer, slide_id))

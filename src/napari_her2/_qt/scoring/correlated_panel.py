@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QSlider, QSpinBox, QVBoxLayout, QWidget
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.correlated import computing, preparing, representation_layer
 from napari_her2._napari.lazy_pyramid import CorrelatedSource
 from napari_her2._napari.tags import slide_tag
@@ -256,8 +257,8 @@ class CorrelatedPanel(QWidget):
         viewer = self._session.viewer
         if layer is not None:
             self._subscriptions.end(layer.events.visible)
-            if viewer is not None and layer in viewer.layers:
-                viewer.layers.remove(layer)
+            if viewer is not None:
+                take_out(viewer, layer)
         self._show_state()
 
     def _check_layers(self) -> None:

@@ -10,6 +10,7 @@ from weakref import ref
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.region_files import loading_regions, saving_regions, taking_piece
 from napari_her2._napari.region_kinds import PROPOSED, accept, kinds_of
 from napari_her2._napari.regions import (
@@ -223,7 +224,7 @@ class DrawnRegions(RegionPicker):
             layer.remove(proposed)
             return
         self.combo.setCurrentIndex(0)
-        viewer.layers.remove(layer)
+        take_out(viewer, layer)
 
     def _choose_file(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, "Load regions", "", _FILES)

@@ -8,6 +8,7 @@ from weakref import ref
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.proposals import maps_of, paired, proposed_for, proposing_slides
 from napari_her2._napari.region_kinds import PROPOSED, kinds_of
 from napari_her2._qt.parts.jobs import Failure
@@ -109,9 +110,7 @@ class ProposalPanel(QWidget):
         except Her2Error as error:
             self.failed.emit(Failure(str(error)))
             return
-        before = self.proposal
-        if before is not None:
-            viewer.layers.remove(before)
+        take_out(viewer, self.proposal)
         layer = self._regions.take(list(found.regions), LAYER.format(slide=slide.name), proposed=True)
         self._layer = None if layer is None else ref(layer)
         self.words.setText(found.in_words(title))

@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_her2._qt.parts.progress_bar import ProgressBar
 from napari_her2._qt.parts.progress_row import RateMeter, time_left
 from napari_her2._qt.parts.text import Label
 
@@ -43,7 +44,7 @@ class RunBar(QWidget):
         self.pause.setToolTip(_RUNNING_TIP)
         self.stop.setToolTip("Stop at once; what is computed of the slide is kept, and Start goes on with it")
         self.retry.setToolTip("Try again what failed, and slides that were refused")
-        self.bar = QProgressBar()
+        self.bar = ProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)
         self.bar.setAccessibleName("Progress of the list")

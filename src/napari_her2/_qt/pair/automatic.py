@@ -6,11 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._napari.alignment_error import show_error
+from napari_her2._napari.collecting import take_out
 from napari_her2._napari.work import aligning
 from napari_her2._qt.parts.jobs import Failure, Job
+from napari_her2._qt.parts.progress_bar import ProgressBar
 from napari_her2._qt.parts.text import Label
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class AutomaticAlignment(QWidget):
         )
         self.cancel = QPushButton("Cancel")
         self.cancel.setAccessibleName("Cancel the alignment")
-        self.bar = QProgressBar()
+        self.bar = ProgressBar()
         self.bar.setAccessibleName("Progress of the alignment")
         self.words = Label(wrap=True)
         self.accept = QPushButton("A&ccept")
@@ -158,8 +160,8 @@ class AutomaticAlignment(QWidget):
     def _remove_map(self) -> None:
         layer, self._layer = self._layer, None
         viewer = self._session.viewer
-        if viewer is not None and layer is not None and layer in viewer.layers:
-            viewer.layers.remove(layer)
+        if viewer is not None:
+            take_out(viewer, layer)
 
 
 def proposal_in_words(found: Registration) -> str:

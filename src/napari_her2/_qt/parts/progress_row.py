@@ -7,8 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_her2._qt.parts.progress_bar import ProgressBar
 from napari_her2._qt.parts.text import Label
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class ProgressRow(QWidget):
         self.cancel = QPushButton("Cancel")
         self.cancel.setToolTip("Stop after the batch that is being worked on")
         self.cancel.clicked.connect(self._on_cancel)
-        self.bar = QProgressBar()
+        self.bar = ProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)
         self.bar.setAccessibleName("Progress")

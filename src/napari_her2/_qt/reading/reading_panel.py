@@ -13,13 +13,13 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QPlainTextEdit,
-    QProgressBar,
     QPushButton,
     QTextEdit,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_her2._qt.parts.progress_bar import ProgressBar
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.reading.case_form import CaseForm
 
@@ -57,7 +57,7 @@ class ReadingPanel(QWidget):
         self._after = self._enter_wanted = self._typing_elsewhere = False
         self.title = Label()
         self.title.setStyleSheet("font-weight: bold;")
-        self.bar = QProgressBar()
+        self.bar = ProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(8)
         self.bar.setAccessibleName("Cases read")

@@ -6,9 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_her2._qt.parts.jobs import Job
+from napari_her2._qt.parts.progress_bar import ProgressBar
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.training.check import CheckView
 from napari_her2._qt.training.form import TrainingForm
@@ -41,7 +42,7 @@ class NewTraining(QWidget):
         self.form = TrainingForm()
         self.check, self.start = QPushButton("Check"), QPushButton("Start training")
         self.cancel_check = QPushButton("Cancel")
-        self.check_bar, self.hint = QProgressBar(), Label()
+        self.check_bar, self.hint = ProgressBar(), Label()
         self.checked = CheckView()
         self.check_job = Job()
         self._arrange()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_her2._qt.parts.progress_bar import ProgressBar
 from napari_her2._qt.parts.progress_row import RateMeter, time_left
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.theme import Colours
@@ -64,7 +65,7 @@ class TrainingRunView(QWidget):
         self._exporting = self._reporting = False
         self.status = RunStatus("absent")
         self.state, self.words = Label(), Label()
-        self.bar = QProgressBar()
+        self.bar = ProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)
         self.bar.setAccessibleName("Progress of the training")

@@ -167,11 +167,16 @@ class ResultCard(QWidget):
         colours, doubt = self._colours, None if self._result is None else self._result.doubt
         greyed = doubt is not None and doubt.withheld
         colour = f" color: {colours.muted};" if greyed else ""
-        self.label.setStyleSheet(f"font-size: 15pt; font-weight: bold;{colour}")
-        self.heads.setStyleSheet(colour)
         known = doubt is not None and doubt.verdict in (FAMILIAR, IN_PART)
-        self.trust.setStyleSheet("" if known else f"color: {colours.muted};")
-        self.reason.setStyleSheet(f"color: {colours.warning};" if greyed else "")
+        styles = {
+            self.label: f"font-size: 15pt; font-weight: bold;{colour}",
+            self.heads: colour,
+            self.trust: "" if known else f"color: {colours.muted};",
+            self.reason: f"color: {colours.warning};" if greyed else "",
+        }
+        for label, style in styles.items():
+            if label.styleSheet() != style:  # Qt lays out and draws anew even for the same
+                label.setStyleSheet(style)
 
     def _on_show(self) -> None:
         if self._result is not None:

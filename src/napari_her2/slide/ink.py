@@ -82,7 +82,7 @@ def white_point(rgb: NDArray[np.uint8], rough: NDArray[np.float32] | None = None
     smooth = np.convolve(level, np.ones(5), mode="same")
     mode = int(np.flatnonzero(smooth >= 0.25 * smooth.max())[-1])
     near = scanned & (np.abs(low.astype(np.int16) - mode) <= 4)
-    return np.asarray(np.median(rgb[near], axis=0), np.float32)
+    return np.asarray([np.median(plane[near]) for plane in cv2.split(rgb)], np.float32)
 
 
 def optical_density(rgb: NDArray[np.uint8], white: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,11 +97,15 @@ def optical_density(rgb: NDArray[np.uint8], white: NDArray[np.float32]) -> NDArr
     -------
     (..., 3) float32
     """
+    return np.stack(_densities(rgb, white), axis=-1)
+
+
+def _densities(rgb: NDArray[np.uint8], white: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Optical density, a plane a channel."""
     # One table of 256 values a channel: a logarithm per pixel would cost more than all the rest.
     table = np.maximum(np.log10(white) - np.log10(np.maximum(np.arange(256.0), 1))[:, None], 0)
     table = table.astype(np.float32)
-    planes = [np.take(table[:, c], rgb[..., c]) for c in range(3)]
-    return np.stack(planes, axis=-1)
+    return [np.take(table[:, c], rgb[..., c]) for c in range(3)]
 
 
 def pen_marks(rgb: NDArray[np.uint8], white: NDArray[np.float32], downsample: float) -> NDArray[np.bool_]:
@@ -123,8 +127,7 @@ def pen_marks(rgb: NDArray[np.uint8], white: NDArray[np.float32], downsample: fl
     (h, w) bool
         Slightly widened, since the rim of a mark is blurred ink.
     """
-    density = optical_density(cv2.medianBlur(rgb, 5), white)
-    red, green, blue = density[..., 0], density[..., 1], density[..., 2]
+    red, green, blue = _densities(cv2.medianBlur(rgb, 5), white)
     lowest, highest = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
     strong = (
         ((red > 0.2) & (red > 1.5 * green) & (blue < 0.45 * red))  # blue

@@ -89,10 +89,8 @@ def colourless(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bool:
     mask : (h, w) bool
         Where there is tissue.
     """
-    pixels = rgb[mask].astype(np.int16)
-    if len(pixels) < LEAST_PIXELS:
-        return False
-    return bool(np.percentile(pixels.max(axis=1) - pixels.min(axis=1), 99) < GREY)
+    spread = (brightest(rgb) - darkest(rgb))[mask]
+    return len(spread) >= LEAST_PIXELS and bool(np.percentile(spread, 99) < GREY)
 
 
 def _stained_density(

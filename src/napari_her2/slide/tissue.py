@@ -239,8 +239,17 @@ def tissue_mask(
 def _coloured(rgb: NDArray[np.uint8], white: NDArray[np.float32], recipe: _Recipe) -> NDArray[np.bool_]:
     corrected = cv2.LUT(rgb, _white_table(white))
     saturation = np.ascontiguousarray(cv2.cvtColor(corrected, cv2.COLOR_RGB2HSV)[..., 1])
-    blurred = cv2.medianBlur(saturation, _odd_at_most(recipe.blur, min(rgb.shape[:2])))
-    return np.asarray(blurred > recipe.saturation)
+    return _median_above(saturation, _odd_at_most(recipe.blur, min(rgb.shape[:2])), recipe.saturation)
+
+
+def _median_above(values: NDArray[np.uint8], size: int, limit: int) -> NDArray[np.bool_]:
+    """Whether the median of a window is above a limit: more than half of its pixels are.
+
+    The same as of OpenCV's median, pixel by pixel, in a fraction of its time.
+    """
+    above = (values > limit).astype(np.uint8)
+    count = cv2.boxFilter(above, cv2.CV_16U, (size, size), normalize=False, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(count > size * size // 2)
 
 
 def _white_table(white: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -302,9 +311,12 @@ def _shaded(
 
     Uneven illumination darkens glass too, but all its channels alike.
     """
-    rest = np.where(left_out[..., None], white.astype(np.uint8), rgb)
-    mean = cv2.blur(rest, (SHADE_PX, SHADE_PX)).astype(np.float32) / white
-    red, green, blue = mean[..., 0], mean[..., 1], mean[..., 2]
+    rest = rgb.copy()
+    rest[left_out] = white.astype(np.uint8)
+    # One table of 256 values a channel, plane by plane: the same values, in a fraction of the time.
+    shares = np.arange(256, dtype=np.float32)[:, None] / white
+    mean = cv2.split(cv2.blur(rest, (SHADE_PX, SHADE_PX)))
+    red, green, blue = (np.take(shares[:, channel], mean[channel]) for channel in range(3))
     low = np.minimum(np.minimum(red, green), blue)
     high = np.maximum(np.maximum(red, green), blue)
     return np.asarray((low < 1 - SHADE) & (high - low > HUE))
@@ -381,8 +393,7 @@ def _cell_means(
     if rows == 0 or cols == 0:
         return np.zeros((rows, cols), np.float32)
     # The integral image, read between its corners by linear interpolation, is the exact area.
-    total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
-    total[1:, 1:] = mask.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    total = cv2.integral(mask.astype(np.uint8), sdepth=cv2.CV_64F)
     corners = _between(_between(total, edges_y).T, edges_x).T
     area = np.diff(np.diff(corners, axis=0), axis=1)
     cell = float((edges_y[1] - edges_y[0]) * (edges_x[1] - edges_x[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from napari_her2.models.registry import ModelEntry
     from napari_her2.registration.automatic import Registration
     from napari_her2.slide.reader import Slide
+    from napari_her2.slide.tissue import Preset
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,22 @@ def scoring(
     if kept is not None:
         kept[:] = [replace(of, case=case) for of in kept]
     return of_case(result, case)
+
+
+def finding_ahead(slides: Sequence[Slide], preset: Preset) -> Generator[Progress, None, None]:
+    """Find what scoring needs to know of slides whatever the model is; the slides keep it.
+
+    Which slides they are is not among it: that reads gigabytes, and is found when their work is brought back.
+    """
+    yield Progress("Finding tissue")
+    from napari_her2.inference.fit import slide_stain
+
+    for slide in slides:
+        with suppress(Exception):  # whoever scores it meets the fault again, and says so
+            tissue = slide.tissue(preset)
+            yield Progress("Finding tissue")
+            slide_stain(slide, tissue, preset)
+        yield Progress("Finding tissue")
 
 
 def identifying(slides: Sequence[Slide]) -> Generator[Progress, None, None]:

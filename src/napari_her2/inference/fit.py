@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_her2.errors import ModelMisfit, SlideError
 from napari_her2.models.fit import Fit, check_fit
+from napari_her2.slide.once import Once
 from napari_her2.slide.stain import colourless, dark_background, guess_stain
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class _Appearance:
     colourless: bool
 
 
-_appearances: WeakKeyDictionary[Slide, dict[str, _Appearance]] = WeakKeyDictionary()
+_appearances: WeakKeyDictionary[Slide, Once[_Appearance]] = WeakKeyDictionary()
 
 
 def refuse_or_warn(
@@ -129,14 +130,15 @@ def refuse_unstained(slide: Slide, mask: TissueMask, preset: Preset, *, override
 
 
 def _appearance(slide: Slide, mask: TissueMask, preset: Preset) -> _Appearance:
-    known = _appearances.setdefault(slide, {})
-    if preset not in known:
-        rgb = slide.thumbnail(1024)
-        size = (rgb.shape[1], rgb.shape[0])
-        small = cv2.resize(mask.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        tissue = small.astype(np.bool_)
-        known[preset] = _Appearance(guess_stain(rgb, tissue), dark_background(rgb), colourless(rgb, tissue))
-    return known[preset]
+    return _appearances.setdefault(slide, Once()).get(preset, lambda: _seen(slide, mask))
+
+
+def _seen(slide: Slide, mask: TissueMask) -> _Appearance:
+    rgb = slide.thumbnail(1024)
+    size = (rgb.shape[1], rgb.shape[0])
+    small = cv2.resize(mask.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    tissue = small.astype(np.bool_)
+    return _Appearance(guess_stain(rgb, tissue), dark_background(rgb), colourless(rgb, tissue))
 
 
 def check_grid(grid: TileGrid, slide: Slide) -> None:

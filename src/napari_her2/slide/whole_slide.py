@@ -16,6 +16,7 @@ from napari_her2.slide.files import SLOW_READ_S
 from napari_her2.slide.frame import SlideFrame
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.names import slide_name
+from napari_her2.slide.once import Once
 from napari_her2.slide.pyramid import CorruptRegion, PixelLevel, build_levels, dask_pyramid, small_image
 from napari_her2.slide.sources import WHITE
 from napari_her2.slide.tiles import (
@@ -104,7 +105,7 @@ class Slide:
         self._lock = threading.Lock()
         self._corrupt: dict[tuple[int, int, int], CorruptRegion] = {}
         self._display: tuple[PixelLevel, ...] | None = None
-        self._tissue: dict[str, TissueMask] = {}
+        self._tissue = Once["TissueMask"]()
         facts = backend.facts
         self.path = path
         self.name = slide_name(path)
@@ -281,18 +282,13 @@ class Slide:
         return self._backend.associated_image(name)
 
     def tissue(self, preset: Preset = "auto") -> TissueMask:
-        """Tissue mask of the slide, found once and kept.
+        """Tissue mask of the slide, found once and kept, whichever thread asks first.
 
         Parameters
         ----------
         preset : {"auto", "resection", "biopsy"}
         """
-        from napari_her2.slide.tissue import find_tissue
-
-        found = self._tissue.get(preset)
-        if found is None:
-            found = self._tissue[preset] = find_tissue(self, preset)
-        return found
+        return self._tissue.get(preset, lambda: self._find_tissue(preset))
 
     def tile_grid(self, tile_px: int, mpp: float, shift: tuple[float, float] = (0.0, 0.0)) -> TileGrid:
         """Grid of tiles over this slide.
@@ -423,6 +419,14 @@ class Slide:
         source = self._source(level)
         plan = WindowPlan(source, np.asarray(origins, np.int64).reshape(-1, 2), size, size)
         return stream_windows(plan, batch_size=batch_size, threads=usable_threads(threads), guard=self._guard)
+
+    def _find_tissue(self, preset: Preset) -> TissueMask:
+        from napari_her2.slide.tissue import find_tissue
+
+        self._guard()
+        found = find_tissue(self, preset)
+        self._guard()  # a file that was closed meanwhile looks like a damaged one
+        return found
 
     def _levels(self) -> tuple[PixelLevel, ...]:
         with self._lock:

@@ -31,6 +31,7 @@ from napari_her2._qt.scoring.calibration_panel import CalibrationPanel
 from napari_her2._qt.scoring.cam_panel import CamPanel
 from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
 from napari_her2._qt.scoring.drawn_regions import DrawnRegions, is_region_file
+from napari_her2._qt.scoring.finding_ahead import FindingAhead
 from napari_her2._qt.scoring.import_dialog import ImportDialog
 from napari_her2._qt.scoring.kept_row import KeptRow
 from napari_her2._qt.scoring.model_picker import ModelPicker
@@ -102,11 +103,15 @@ class ScoringDock(Dock):
         self._models_own = (self.proposal, self.calibration, self.correlated, self.cam)
         self.smooth = QCheckBox("Smooth panning")
         self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
+        self.ahead = FindingAhead()
         self._arrange()
         self._connect()
         parts = (self.case, self.regions, self.quality, self.result, *self._models_own)
         self.live_with(
-            (self.score_job, self.look_job, self.add_job, *self.slides.jobs, *self.questions.jobs),
+            (
+                *(self.score_job, self.look_job, self.add_job, self.ahead.job),
+                *(*self.slides.jobs, *self.questions.jobs),
+            ),
             others=[self.follower.job, *(job for part in (*parts, self.importer) for job in part.jobs)],
         )
         self._show_slides()
@@ -158,6 +163,7 @@ class ScoringDock(Dock):
         self.models.import_wanted.connect(self._ask_to_import)
         self.importer.imported.connect(self._on_imported)
         self.regions.failed.connect(self._show_failure)
+        self.regions.tissue.currentIndexChanged.connect(self._look_ahead)
         self.follower.followed.connect(self.regions.show_followed)
         self.follower.noted.connect(self.regions.sides.set_note)
         self.progress.start_wanted.connect(self.score)
@@ -331,6 +337,12 @@ class ScoringDock(Dock):
 
     def _update_ready(self) -> None:
         self.progress.set_ready(self._missing())
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Find what can be known before Score is pressed, once it can be."""
+        wanted = () if self._missing() else (self.slides.slide, self.case.ihc)
+        self.ahead.look_at([slide for slide in wanted if slide is not None], self.regions.preset)
 
     def _missing(self) -> str:
         """Tell what is missing before the slide can be scored; empty where nothing is."""

@@ -1,0 +1,101 @@
+"""What two threads ask for at a time is found once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from napari_her2._napari.work import finding_ahead
+from napari_her2.errors import SlideError
+from napari_her2.inference import fit
+from napari_her2.slide import tissue
+from napari_her2.slide.once import Once
+from napari_her2.slide.reader import open_slide
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_her2.slide.tissue import TissueMask
+
+
+class Calls:
+    """Counts the calls of a function, and holds the first one until it is let go."""
+
+    def __init__(self, of: object) -> None:
+        self.of, self.count = of, 0
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, *arguments: object) -> object:
+        self.count += 1
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return self.of(*arguments)
+
+
+def test_what_failed_is_tried_again_by_the_next_to_ask() -> None:
+    once = Once[int]()
+    with pytest.raises(SlideError):
+        once.get("a", damaged)
+    assert once.get("a", lambda: 7) == 7
+    assert once.get("a", lambda: 8) == 7
+    assert once.get("b", lambda: 9) == 9
+
+
+def damaged() -> int:
+    raise SlideError("damaged")
+
+
+def test_a_scoring_waits_for_the_tissue_that_is_being_found_ahead(
+    he_slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_slide(he_slide) as alone:
+        expected = alone.tissue().mask
+    finding = Calls(tissue.find_tissue)
+    monkeypatch.setattr(tissue, "find_tissue", finding)
+    with open_slide(he_slide) as slide, ThreadPoolExecutor(2) as threads:
+        ahead = threads.submit(lambda: list(finding_ahead([slide], "auto")))
+        assert finding.begun.wait(60)
+        scoring = threads.submit(slide.tissue)
+        finding.go_on.set()
+        ahead.result(60)
+        found: TissueMask = scoring.result(60)
+        assert found is slide.tissue()
+    assert finding.count == 1
+    assert np.array_equal(found.mask, expected)
+
+
+def test_what_is_found_ahead_is_not_found_again(he_slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_slide(he_slide) as slide:
+        list(finding_ahead([slide], "biopsy"))
+        monkeypatch.setattr(tissue, "find_tissue", lambda *_: damaged())
+        monkeypatch.setattr(fit, "guess_stain", lambda *_: damaged())
+        assert fit.slide_stain(slide, slide.tissue("biopsy"), "biopsy") == "H&E"
+        with pytest.raises(SlideError):  # of another preset nothing is known
+            slide.tissue("resection")
+
+
+def test_of_a_slide_that_is_closed_nothing_is_found_and_nothing_said(he_slide: Path) -> None:
+    with open_slide(he_slide) as closed, open_slide(he_slide) as other:
+        closed.close()
+        list(finding_ahead([closed, other], "auto"))
+        with pytest.raises(SlideError, match="was closed"):
+            closed.tissue()
+        assert other.tissue().mask.any()
+
+
+def test_a_slide_that_is_closed_while_its_tissue_is_found_has_none(
+    he_slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = Calls(tissue.find_tissue)
+    monkeypatch.setattr(tissue, "find_tissue", finding)
+    with open_slide(he_slide) as slide, ThreadPoolExecutor(1) as threads:
+        found = threads.submit(slide.tissue)
+        assert finding.begun.wait(60)
+        slide.close()
+        finding.go_on.set()
+        with pytest.raises(SlideError, match="was closed"):
+            found.result(60)

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import weakref
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import dask.array
@@ -20,6 +21,7 @@ from napari_her2 import open_slide
 from napari_her2.errors import SlideError
 from napari_her2.slide import display
 from napari_her2.slide.display import DisplayTiles, display_levels, next_windows, tiles_of
+from napari_her2.slide.pyramid import with_levels_between
 from napari_her2.slide.store import ShownTiles
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ def test_an_array_is_indexed_like_numpy(y, x, channel):
 @pytest.fixture(scope="module", params=["cmu1_small_region.svs", "camelyon_node_jpeg.dcm", "os1_he.ome.tif"])
 def opened(request, shared_data):
     with open_slide(shared_data / "slides" / request.param) as slide:
-        yield slide, slide.display(), slide.pyramid()
+        lazy = slide.pyramid()
+        stored = [level.shape for level in lazy]
+        yield slide, [level for level in slide.display() if level.shape in stored], lazy
 
 
 @settings(max_examples=25, deadline=None)
@@ -88,6 +92,37 @@ def test_any_window_is_that_of_the_pyramid_and_of_the_slide(opened, data):
     assert np.array_equal(found, lazy[level][y:bottom, x:right].compute())
     if level < len(slide.level_shapes):
         assert np.array_equal(found, slide.read(level, y, x, bottom - y, right - x))
+
+
+def test_between_levels_far_apart_one_is_averaged(shared_data):
+    with open_slide(shared_data / "slides" / "cmu1_small_region.svs") as slide:
+        levels = slide._levels()
+        finest = np.asarray(slide.display()[0])
+        apart = (levels[0], *levels[2:])  # the second is half of the first: without it they lie four apart
+        between = with_levels_between(apart)
+        assert [level.shape for level in between] == [level.shape for level in levels]
+        assert between[0] is levels[0]
+        assert between[2:] == levels[2:]
+        shown = display_levels(between, lambda: None, "slide")[1]
+        height, width = shown.shape[0] * 2, shown.shape[1] * 2
+        parts = finest[:height, :width].reshape(shown.shape[0], 2, shown.shape[1], 2, 3)
+        assert np.abs(np.asarray(shown) - parts.mean(axis=(1, 3))).max() <= 0.5
+        assert np.array_equal(shown[301:777, 130:1000], np.asarray(shown)[301:777, 130:1000])
+
+
+def test_levels_that_lie_near_stay_as_they_are(shared_data):
+    with open_slide(shared_data / "slides" / "cmu1_small_region.svs") as slide:
+        levels = slide._levels()
+        assert with_levels_between(levels) == levels
+
+
+@pytest.mark.parametrize(("apart", "between"), [(3, 0), (4, 1), (8, 2), (16, 3)])
+def test_neighbours_are_three_apart_at_most(apart, between):
+    fine, coarse = Plain(), Plain()
+    fine.shape, coarse.shape = (9600, 4800, 3), (9600 // apart, 4800 // apart, 3)
+    found = with_levels_between((fine, coarse))
+    assert len(found) == 2 + between
+    assert all(one.shape[0] <= 3 * other.shape[0] for one, other in pairwise(found))
 
 
 def test_other_programs_take_it_as_an_array(opened):

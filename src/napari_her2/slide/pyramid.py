@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CHUNK_PX = 1024
 OVERVIEW_PX = 1000
+_MOST_APART = 3.0
+_BETWEEN_PX = 256
 _CACHED_LEVEL_BYTES = 1 << 27
 _SHARED_TILE_BYTES = 3 << 24
 _SHOWN_BYTES = 1 << 27  # of blocks kept for a slide: several screens full
@@ -167,22 +169,28 @@ class HalvedLevel:
     ----------
     finer : PixelLevel
         The level to average. An odd last row or column is left out, as scanners do.
+    block_px : int, optional
+        Side of what is averaged at once, pixels of this level.
+    keep : bool, optional
+        Whether to keep what was averaged.
     """
 
-    def __init__(self, finer: PixelLevel) -> None:
+    def __init__(self, finer: PixelLevel, block_px: int = CHUNK_PX, *, keep: bool = True) -> None:
         self._finer = finer
+        self._side = block_px
         self.shape = (max(1, finer.shape[0] // 2), max(1, finer.shape[1] // 2), 3)
-        self.tile_shape = (CHUNK_PX, CHUNK_PX)
+        self.tile_shape = (block_px, block_px)
         # A huge level is not kept: its blocks are asked for once each, to build the next one.
-        self._keep = self.shape[0] * self.shape[1] * 3 <= _CACHED_LEVEL_BYTES
+        self._keep = keep and self.shape[0] * self.shape[1] * 3 <= _CACHED_LEVEL_BYTES
         self._blocks: dict[tuple[int, int], NDArray[np.uint8]] = {}
         self._lock = threading.Lock()
 
     def window(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Pixels of a window inside the level, (height, width, 3) uint8."""
+        side = self._side
         out = np.empty((height, width, 3), np.uint8)
-        for top in range(y // CHUNK_PX * CHUNK_PX, y + height, CHUNK_PX):
-            for left in range(x // CHUNK_PX * CHUNK_PX, x + width, CHUNK_PX):
+        for top in range(y // side * side, y + height, side):
+            for left in range(x // side * side, x + width, side):
                 block = self._block(top, left)
                 a, b = max(y, top), min(y + height, top + block.shape[0])
                 c, d = max(x, left), min(x + width, left + block.shape[1])
@@ -191,15 +199,15 @@ class HalvedLevel:
 
     def tile(self, row: int, col: int) -> NDArray[np.uint8]:
         """Pixels of one block, cut at the edge of the level."""
-        return self._block(row * CHUNK_PX, col * CHUNK_PX)
+        return self._block(row * self._side, col * self._side)
 
     def _block(self, top: int, left: int) -> NDArray[np.uint8]:
         with self._lock:
             found = self._blocks.get((top, left))
         if found is not None:
             return found
-        height = min(CHUNK_PX, self.shape[0] - top)
-        width = min(CHUNK_PX, self.shape[1] - left)
+        height = min(self._side, self.shape[0] - top)
+        width = min(self._side, self.shape[1] - left)
         finer_h, finer_w = min(2 * height, self._finer.shape[0]), min(2 * width, self._finer.shape[1])
         pixels = self._finer.window(2 * top, 2 * left, finer_h, finer_w)
         block: NDArray[np.uint8] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
@@ -225,6 +233,29 @@ def build_levels(
     while max(levels[-1].shape[:2]) > OVERVIEW_PX:
         levels.append(HalvedLevel(levels[-1]))
     return tuple(levels)
+
+
+def with_levels_between(levels: tuple[PixelLevel, ...]) -> tuple[PixelLevel, ...]:
+    """Put levels of half the size where the next one of a file lies much further than that.
+
+    Between two levels four apart a viewer has to take up to sixteen pixels for each that it draws.
+
+    Parameters
+    ----------
+    levels : tuple of PixelLevel
+        Largest first.
+
+    Returns
+    -------
+    tuple of PixelLevel
+        The same levels, and the averaged ones between them, of which nothing is kept.
+    """
+    found = [levels[0]]
+    for level in levels[1:]:
+        while found[-1].shape[0] > _MOST_APART * level.shape[0]:
+            found.append(HalvedLevel(found[-1], _BETWEEN_PX, keep=False))
+        found.append(level)
+    return tuple(found)
 
 
 class LevelArray:

@@ -17,7 +17,14 @@ from napari_her2.slide.frame import SlideFrame
 from napari_her2.slide.grid import TileGrid
 from napari_her2.slide.names import slide_name
 from napari_her2.slide.once import Once
-from napari_her2.slide.pyramid import CorruptRegion, PixelLevel, build_levels, dask_pyramid, small_image
+from napari_her2.slide.pyramid import (
+    CorruptRegion,
+    PixelLevel,
+    build_levels,
+    dask_pyramid,
+    small_image,
+    with_levels_between,
+)
 from napari_her2.slide.sources import WHITE
 from napari_her2.slide.tiles import (
     RegionBatch,
@@ -237,11 +244,12 @@ class Slide:
         Returns
         -------
         list of (h, w, 3) uint8 arrays
-            The same pixels. What was shown stays decoded, within a bound of memory, and what lies in the way
-            of the view is decoded ahead.
+            The same pixels, and levels of half the size, averaged, where the next one of `pyramid` lies
+            further than that. What was shown stays decoded, within a bound of memory, and what lies in the
+            way of the view is decoded ahead.
         """
         self._guard()
-        return display_levels(self._levels(), self._guard, f"her2-{self.slide_id[:32]}")
+        return display_levels(with_levels_between(self._levels()), self._guard, f"her2-{self.slide_id[:32]}")
 
     @property
     def slow_drive(self) -> str:

@@ -6,7 +6,8 @@
 
 A field is new to every reader ("cold": nothing of it was decoded before, its file is in the memory of the
 system) or was just shown ("warm"). In the walk a step moves the camera and ends with the last picture that
-follows; the same walk over the same levels as arrays in memory says what is napari's and the display's own.
+follows; the same walk over the same levels as arrays in memory, and over a small picture of which nothing is
+ever read anew, says what is napari's and the display's own. Where napari-wsi is installed it walks too.
 Readers and arms take turns, so that what else the machine does falls on all of them.
 """
 
@@ -37,8 +38,11 @@ if TYPE_CHECKING:
 FIELD = (1080, 1920)
 WINDOW = (1600, 1000)
 STEPS, QUIET_S, LONGEST_S = 60, 0.05, 20.0
+SMALL = 64  # px of a picture of which nothing is read while the view moves
 DATA = "NAPARI_HER2_TEST_DATA"
 Times = dict[str, list[float]]
+Step = tuple[float, float, float]
+"""(y, x) of the middle of the view, µm, and its zoom."""
 
 
 def readers(path: Path, slide: Slide) -> Iterator[tuple[str, Callable[[int, int, int, int, int], object]]]:
@@ -139,7 +143,8 @@ class Frames:
 
 def places(shape: tuple[int, int], mpp: float) -> Iterator[tuple[float, float, float]]:
     """(y, x) of the centre, µm, and zoom of each step: pans of an eighth of a view, some zooms between."""
-    y, x = shape[0] * mpp * 0.35, shape[1] * mpp * 0.35
+    reach = shape[0] * mpp, shape[1] * mpp
+    y, x = reach[0] * 0.4, reach[1] * 0.4
     zoom = 1 / mpp
     heading = 0.3
     for step in range(STEPS):
@@ -149,18 +154,26 @@ def places(shape: tuple[int, int], mpp: float) -> Iterator[tuple[float, float, f
             zoom *= 0.4 if step % 30 == 7 else 2.5
         else:
             heading += 0.9 if step % 12 == 11 else 0.0
-            y += 0.125 * WINDOW[1] / zoom * np.sin(heading)
-            x += 0.125 * WINDOW[0] / zoom * np.cos(heading)
+            down, right = np.sin(heading), np.cos(heading)
+            # Back towards the middle where the slide would end: over its rim there is nothing to draw.
+            if not 0.3 < (y + down) / reach[0] < 0.7:
+                down = np.sign(reach[0] / 2 - y) * abs(down)
+            if not 0.3 < (x + right) / reach[1] < 0.7:
+                right = np.sign(reach[1] / 2 - x) * abs(right)
+            y += 0.125 * WINDOW[1] / zoom * down
+            x += 0.125 * WINDOW[0] / zoom * right
         yield y, x, zoom
 
 
-def walk(viewer: Viewer, frames: Frames, data: object, mpp: float, shape: tuple[int, int]) -> Times:
+def walk(
+    viewer: Viewer, frames: Frames, data: object, scale: tuple[float, float], steps: list[Step]
+) -> Times:
     """Milliseconds until drawn, and of the main thread, of each step over some data."""
-    layer = viewer.add_image(data, rgb=True, scale=(mpp, mpp), cache=False)
+    layer = viewer.add_image(data, rgb=True, scale=scale, cache=False)
     viewer.reset_view()
     frames.until_quiet(lambda: bool(layer.loaded))
     found: Times = {"drawn": [], "main": [], "all": []}
-    for y, x, zoom in places(shape, mpp):
+    for y, x, zoom in steps:
         start, busy, whole = time.perf_counter(), time.thread_time(), time.process_time()
         viewer.scene.camera.center = (0.0, y, x)
         viewer.scene.camera.zoom = zoom
@@ -170,6 +183,19 @@ def walk(viewer: Viewer, frames: Frames, data: object, mpp: float, shape: tuple[
         found["all"].append(1000 * (time.process_time() - whole))
     viewer.layers.remove(layer)
     return found
+
+
+def napari_wsi(path: Path) -> tuple[str, list[Any]] | None:
+    """Name and levels of the same slide through napari-wsi; None where it is not installed."""
+    try:
+        from napari_wsi.backends.common import WSIReaderBackend
+        from napari_wsi.color_transform import ColorSpace
+        from napari_wsi.common import open_store
+    except ImportError:
+        return None
+    store = open_store(path=str(path), backend=WSIReaderBackend.OPENSLIDE, color_space=ColorSpace.sRGB)
+    levels = store.to_layer_data_tuples()[0][0]
+    return f"napari-wsi {version('napari-wsi')}", list(levels)
 
 
 def walks(path: Path, rounds: int, *, in_memory: bool) -> dict[str, Times]:
@@ -185,16 +211,23 @@ def walks(path: Path, rounds: int, *, in_memory: bool) -> dict[str, Times]:
     try:
         for _ in range(rounds):
             with open_slide(path) as slide:
+                mpp = (slide.mpp or (1.0, 1.0))[0]
+                steps = list(places(slide.shape, mpp))
                 arms: dict[str, Callable[[], Any]] = {
                     "ours": slide.display,
                     "ours through dask": slide.pyramid,
                 }
+                if (other := napari_wsi(path)) is not None:
+                    arms[other[0]] = partial(list, other[1])
                 if in_memory:
                     arms["arrays in memory"] = partial(list, [np.asarray(of) for of in slide.display()])
                 arms["ours, smooth panning"] = slide.display
+                arms["a small picture"] = lambda: np.full((SMALL, SMALL, 3), 200, np.uint8)
+                stretched = slide.shape[0] * mpp / SMALL, slide.shape[1] * mpp / SMALL
                 for name, make in arms.items():
                     get_settings().experimental.async_ = name.endswith("smooth panning")
-                    times = walk(viewer, frames, make(), (slide.mpp or (1.0, 1.0))[0], slide.shape)
+                    scale = stretched if name == "a small picture" else (mpp, mpp)
+                    times = walk(viewer, frames, make(), scale, steps)
                     for key, values in times.items():
                         found.setdefault(name, {}).setdefault(key, []).extend(values)
     finally:

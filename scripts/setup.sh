@@ -6,6 +6,9 @@ display_packages="xvfb xauth libgl1-mesa-dri libglx-mesa0 libx11-xcb1 libxkbcomm
 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-shm0
 libxcb-sync1 libxcb-xfixes0 libxcb-xkb1"
 
+# Where it is set, every process that is started would compile PyTorch anew, which takes longer than most tests.
+unset PYTHONDONTWRITEBYTECODE
+
 say() { printf '%s\n' "== $*" >&2; }
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 

@@ -163,7 +163,8 @@ def main() -> None:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["NAPARI_HER2_CACHE"] = folder
+        for kept in ("CACHE", "ALIGNMENTS", "CALIBRATIONS", "DESK"):  # earlier results would come back
+            os.environ[f"NAPARI_HER2_{kept}"] = str(Path(folder, kept))
         at = Path(folder)
         warm = make_pair(at / "warm", "warm", score="2+", seed=1, size_px=1536, mpp=0.5).he
         path = options.slide

@@ -14,7 +14,6 @@ import napari_her2_training
 from napari_her2.errors import JobFailed
 from napari_her2.inference.result import Progress
 from napari_her2.models.registry import load_model
-from napari_her2.phantom import cohort_steps
 from napari_her2.slide.grid import TileGrid
 from napari_her2_training.attention_mil.config import BagsConfig, HeadConfig
 from napari_her2_training.attention_mil.training import (
@@ -179,11 +178,8 @@ def finish(steps: Generator[Progress, None, Path]) -> tuple[list[Progress], Path
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cohort")
-    for _ in cohort_steps(folder, cases=8, seed=3, size_px=768):
-        pass
-    return folder / "manifest.csv"
+def cohort(cohort_of: Callable[[int, Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cohort_of(8, tmp_path_factory.mktemp("cohort"))
 
 
 def test_from_slides_to_a_bundle_that_loads(cohort: Path, tmp_path: Path, precision: str) -> None:

@@ -15,7 +15,6 @@ from napari_her2.errors import JobFailed, ModelError
 from napari_her2.models.aggregator import SlideAggregator
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.registry import load_model
-from napari_her2.phantom import cohort_steps
 from napari_her2_training.cohort.bags import SlideBag, predict_bags
 from napari_her2_training.measures.predictions import read_predictions
 from napari_her2_training.mil.config import AGGREGATORS, AggregatorConfig, MILLossConfig
@@ -23,7 +22,7 @@ from napari_her2_training.mil.training import MILTask, new_aggregator
 from training_steps import CPU, fit_until
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from napari_her2.inference.result import Progress
@@ -119,14 +118,12 @@ def test_each_slide_model_learns_by_its_loss_and_its_card_builds_it(name: str, t
 
 
 def test_all_arms_by_one_split_and_only_what_is_missing_is_trained_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cohort_of: Callable[[int, Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAPARI_HER2_PRECISION", "bfloat16")
     cohort, out, config = tmp_path / "cohort", tmp_path / "out", tmp_path / "tiny.toml"
-    for _ in cohort_steps(cohort, cases=12, seed=3, size_px=768):
-        pass
     config.write_text(CONFIG)
-    manifest = cohort / "manifest.csv"
+    manifest = cohort_of(12, cohort)
     _, path = finish(napari_her2_training.run("compare", config, manifest, out))
     with path.open(newline="") as file:
         table = {row["arm"]: row for row in csv.DictReader(file)}

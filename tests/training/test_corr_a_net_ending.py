@@ -11,7 +11,6 @@ import torch
 import napari_her2_training
 from napari_her2 import score_slide
 from napari_her2.models.bundle import load_bundle
-from napari_her2.phantom import cohort_steps
 from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.corr_a_net.bundle import joined
 from napari_her2_training.corr_a_net.fields import FieldList
@@ -53,11 +52,8 @@ device = "cpu"
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort")
-    for _ in cohort_steps(folder, cases=8, seed=3, size_px=768):
-        pass
-    return folder
+def cohort(cohort_of, tmp_path_factory):
+    return cohort_of(8, tmp_path_factory.mktemp("cohort")).parent
 
 
 def train(folder, method, data, config):

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,7 +19,6 @@ from napari_her2.inference.device import Device
 from napari_her2.models.corr_a_net import to_unit_range
 from napari_her2.models.registry import load_model
 from napari_her2.models.weights_file import read_weights
-from napari_her2.phantom import cohort_steps
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.corr_a_net.bci_folder import BCIFolder, read_bci
 from napari_her2_training.corr_a_net.config import (
@@ -28,18 +28,18 @@ from napari_her2_training.corr_a_net.config import (
 from napari_her2_training.corr_a_net.run import load_network
 from napari_her2_training.corr_a_net.slide_fields import read_fields
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CPU = Device(torch.device("cpu"), "cpu (test)", "test")
 SCORES = ("0", "1+", "2+", "3+")
 SIDE = 256
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cohort(cohort_of: Callable[[int, Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight phantom cases, two of each score."""
-    folder = tmp_path_factory.mktemp("cohort")
-    for _ in cohort_steps(folder, cases=8, seed=3, size_px=768):
-        pass
-    return folder
+    return cohort_of(8, tmp_path_factory.mktemp("cohort")).parent
 
 
 @pytest.fixture(scope="module")

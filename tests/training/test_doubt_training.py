@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import cv2
@@ -168,17 +167,6 @@ def test_it_can_be_left_out(cohort: Path, tmp_path: Path) -> None:
     bundle, _ = trained("mil", cohort, tmp_path / "run", off)
     assert bundle.familiarity is None
     assert bundle.answer_sets is None
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Lightning's processes on a CPU need POSIX")
-def test_of_two_processes_the_first_alone_fits_it(cohort: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    config = tmp_path / "two.toml"
-    config.write_text(f"{MODEL}{CONFIGS['mil']}{END}devices = 2\n")
-    bundle = load_bundle(finish(napari_her2_training.run("mil", config, cohort, out)))
-    assert bundle.card.familiarity.validated == 8
-    assert bundle.card.answer_sets.total("slide") == 8
 
 
 def test_a_dry_run_counts_it_and_finds_what_is_missing(cohort: Path, tmp_path: Path) -> None:

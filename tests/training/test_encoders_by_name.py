@@ -28,7 +28,6 @@ from napari_her2.models import encoder_contracts
 from napari_her2.models.encoder_contracts import ENCODERS
 from napari_her2.models.encoder_folder import add_encoder, installed
 from napari_her2.models.encoders import build_encoder
-from napari_her2.phantom import cohort_steps
 from napari_her2.steps import finished
 from napari_her2_training.attention_mil.config import AttentionConfig
 from napari_her2_training.encoder_choice import scale_warning, with_encoder
@@ -78,11 +77,8 @@ def small(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort")
-    for _ in cohort_steps(folder, cases=8, seed=3, size_px=768):
-        pass
-    return folder / "manifest.csv"
+def cohort(cohort_of, tmp_path_factory):
+    return cohort_of(8, tmp_path_factory.mktemp("cohort"))
 
 
 def trained(config, cohort, out):

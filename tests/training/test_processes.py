@@ -1,12 +1,11 @@
-"""Trainings as processes of their own: killed and resumed, and several that learn together."""
+"""A training as a process of its own, killed and resumed; which of several writes, and what each looks at."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
+import textwrap
 from typing import TYPE_CHECKING
 
 import h5py
@@ -34,14 +33,12 @@ test = 0.0
 architecture = "abmil"
 width = 8
 hidden = 4
-epochs = {epochs}
-accumulate = {accumulate}
+epochs = 3
+accumulate = 4
 [measure]
 resamples = 0
 [compute]
 device = "cpu"
-devices = {devices}
-strategy = "{strategy}"
 """
 
 
@@ -60,25 +57,38 @@ def write_cohort(folder: Path, count: int = 48) -> Path:
     return path
 
 
-def command(folder: Path, out: str, **settings: object) -> list[str]:
+# The command, which waits in the midst of the second epoch to be killed.
+CHILD = textwrap.dedent("""
+    import time
+    from napari_her2.cli import main
+    from napari_her2_training.running.learner import Learner
+
+    learnt = Learner.on_train_batch_end
+
+    def wait(self, *given):
+        learnt(self, *given)
+        if self.current_epoch == 1 and given[-1] == 5:
+            print("waiting", flush=True)
+            time.sleep(600)
+
+    Learner.on_train_batch_end = wait
+    main()
+""")
+
+
+def command(folder: Path, out: str) -> list[str]:
+    """Arguments of the command."""
     config = folder / f"{out}.toml"
-    given = {"epochs": 3, "accumulate": 4, "devices": 1, "strategy": "auto"} | settings
-    config.write_text(CONFIG.format(**given))
+    config.write_text(CONFIG)
     names = ["--config", str(config), "--data", str(folder / "manifest.csv"), "--out", str(folder / out)]
-    return [sys.executable, "-m", "napari_her2", "train", "mil", *names]
+    return ["train", "mil", *names]
 
 
-def here(folder: Path, out: str, *, resume: bool = False, **settings: object) -> None:
+def train(folder: Path, out: str, *, resume: bool = False) -> None:
     """Train in this process: starting one takes longer than the training."""
-    arguments = command(folder, out, **settings)
-    config, data = arguments[6], arguments[8]
-    for _ in napari_her2_training.run("mil", config, data, folder / out, resume=resume):
+    _, method, _, config, _, data, _, to = command(folder, out)
+    for _ in napari_her2_training.run(method, config, data, to, resume=resume):
         pass
-
-
-def finish(arguments: list[str]) -> None:
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -89,36 +99,23 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_training_killed_by_the_system_ends_with_the_same_weights_when_resumed(tmp_path: Path) -> None:
     write_cohort(tmp_path)
-    here(tmp_path, "whole", epochs=60)
-    child = subprocess.Popen(command(tmp_path, "killed", epochs=60), stderr=subprocess.DEVNULL)
-    reached = tmp_path / "killed" / "fold0" / "head" / "last.ckpt"
-    while not reached.exists():
-        assert child.poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    train(tmp_path, "whole")
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, *command(tmp_path, "killed")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as child:
+        assert any(line.strip() == "waiting" for line in child.stdout), "it ended before it could be killed"
+        child.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed" / "metrics.json").exists()
-    epoch = torch.load(reached, weights_only=True)["epoch"]
-    assert epoch < 59
-    here(tmp_path, "killed", resume=True, epochs=60)
+    reached = torch.load(tmp_path / "killed" / "fold0" / "head" / "last.ckpt", weights_only=True)
+    assert reached["epoch"] == 0
+    train(tmp_path, "killed", resume=True)
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     same = [(tmp_path / out / "predictions.csv").read_text() for out in ("whole", "killed")]
     assert same[0] == same[1]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Lightning's processes on a CPU need POSIX")
-def test_two_processes_learn_what_one_learns_with_twice_the_accumulation(tmp_path: Path) -> None:
-    write_cohort(tmp_path)
-    here(tmp_path, "one", accumulate=4)
-    finish(command(tmp_path, "two", accumulate=2, devices=2, strategy="ddp"))
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-4)
-    # One of them wrote what comes out, once.
-    assert len(list((tmp_path / "two").glob("*.safetensors"))) == 1
-    assert len((tmp_path / "two" / "predictions.csv").read_text().splitlines()) == 49
 
 
 def test_batches_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:

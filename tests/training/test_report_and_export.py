@@ -30,14 +30,13 @@ from napari_her2.models.card import SLIDE
 from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
 from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity
 from napari_her2.models.registry import list_models, load_model
-from napari_her2.phantom import cohort_steps
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.doubt.spaces import fit_space
 from napari_her2_training.measures.predictions import Part, Predictions, pooled, read_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from napari_her2.inference.doubt import Signature
     from napari_her2.inference.result import Progress
@@ -81,13 +80,12 @@ def finish(steps: Generator[Progress, None, Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(cohort_of: Callable[[int, Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort")
-    for _ in cohort_steps(folder, cases=12, seed=3, size_px=768):
-        pass
+    manifest = cohort_of(12, folder)
     config = folder / "tiny.toml"
     config.write_text(CONFIG)
-    finish(napari_her2_training.run("mil", config, folder / "manifest.csv", folder / "run"))
+    finish(napari_her2_training.run("mil", config, manifest, folder / "run"))
     return folder / "run"
 
 

@@ -20,22 +20,24 @@ import pytest
 import napari_her2_training
 from napari_her2.errors import JobFailed
 from napari_her2.models.weights_file import read_weights
-from napari_her2.phantom import cohort_steps
 from napari_her2.slide.reader import open_slide
 from napari_her2_training.running import ranks
 from napari_her2_training.running.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import torch
+
+    Weights = dict[str, dict[str, torch.Tensor]]
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="Lightning's processes on a CPU need POSIX"),
 ]
 MODEL = '[model]\nname = "tiny"\ntraining_data = "made up"\n'
+WITH_DOUBT = ("attention-mil", "encoder")  # of patches there is nothing to keep
 NO_DOUBT = "[doubt]\nfamiliarity = false\nsets = false\n"
 END = '[measure]\nresamples = 2\n[compute]\ndevice = "cpu"\n'
 IMAGES = """
@@ -86,6 +88,7 @@ landmarks = 8
 k = 4
 epochs = 2
 """
+MIL = '[head]\narchitecture = "clam-mb"\nwidth = 8\nhidden = 4\nepochs = 2\n'
 CONFIGS = {
     "attention-mil": (
         """
@@ -104,10 +107,6 @@ epochs = 1
 guidance = 0.5
 """,
         "slides/manifest.csv",
-    ),
-    "mil": (
-        '[head]\narchitecture = "clam-mb"\nwidth = 8\nhidden = 4\nepochs = 2\n',
-        "features/manifest.csv",
     ),
     "wsmcl": (PAIRS, "features/manifest.csv"),
     # Trains both methods of images too, and a model of bags by another road.
@@ -136,11 +135,10 @@ loss.distillation = 0
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(cohort_of: Callable[[int, Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the methods learn from: slides, features, fields of a folder, and patches."""
     folder = tmp_path_factory.mktemp("data")
-    for _ in cohort_steps(folder / "slides", cases=8, seed=3, size_px=768):
-        pass
+    manifest = cohort_of(8, folder / "slides")
     rng = np.random.default_rng(4)
     (folder / "features").mkdir()
     lines = ["case_id,he,ihc,score"]
@@ -155,7 +153,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"c{n},{n}-he.h5,{n}-ihc.h5,{n % 4},{part}")
     lines[0] += ",split"
     (folder / "features" / "manifest.csv").write_text("\n".join(lines) + "\n")
-    manifest = folder / "slides" / "manifest.csv"
     with manifest.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     seen: set[str] = set()
@@ -205,15 +202,26 @@ def write_config(out: Path, text: str, devices: int) -> Path:
 
 
 def run(method: str, text: str, data: Path, out: Path, *, devices: int) -> Iterator[object]:
-    text = text if method == "encoder" else f"{NO_DOUBT}{text}"
+    text = text if method in WITH_DOUBT else f"{NO_DOUBT}{text}"
     yield from napari_her2_training.run(method, write_config(out, text, devices), data, out)
 
 
-def weights(out: Path) -> dict[str, dict[str, torch.Tensor]]:
+def weights(out: Path) -> Weights:
     return {
         str(file.relative_to(out)): dict(read_weights(file).tensors)
         for file in sorted(out.rglob("*.safetensors"))
     }
+
+
+def assert_near(
+    found: dict[str, dict[str, torch.Tensor]], expected: dict[str, dict[str, torch.Tensor]]
+) -> None:
+    assert expected
+    assert set(found) == set(expected)
+    for file, tensors in expected.items():
+        assert set(found[file]) == set(tensors), file
+        for name, value in tensors.items():
+            assert float((found[file][name].float() - value.float()).abs().max()) <= 1e-3, (file, name)
 
 
 def train_both(
@@ -222,14 +230,24 @@ def train_both(
     """Train in two processes, then in one whose steps look at twice as many batches."""
     one, two = folder / "one", folder / "two"
     list(run(method, text, data, two, devices=2))
+    with_twice_the_batches(monkeypatch)
+    list(run(method, text, data, one, devices=1))
+    return one, two
+
+
+def with_twice_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the steps of a training look at twice as many batches."""
     original = Task.__init__
 
     def doubled(self: Task, *, accumulate: int = 1, **more: int) -> None:
         original(self, accumulate=2 * accumulate, **more)
 
     monkeypatch.setattr(Task, "__init__", doubled)
-    list(run(method, text, data, one, devices=1))
-    return one, two
+
+
+def command(config: Path, data: Path, out: Path) -> list[str]:
+    names = ["--config", str(config), "--data", str(data), "--out", str(out)]
+    return [sys.executable, "-m", "napari_her2", "train", "mil", *names]
 
 
 @pytest.mark.parametrize("method", CONFIGS)
@@ -245,13 +263,7 @@ def test_two_processes_end_with_the_weights_of_one(
     text += ABLATIONS if method == "wsmcl" else ""
     one, two = train_both(method, text, data / source, tmp_path, monkeypatch)
     assert [partner.returncode for partner in partners] == [0]
-    expected, found = weights(one), weights(two)
-    assert expected
-    assert set(found) == set(expected)
-    for file, tensors in expected.items():
-        for name, value in tensors.items():
-            difference = (found[file][name].float() - value.float()).abs().max()
-            assert float(difference) <= 1e-3, (file, name)
+    assert_near(weights(two), weights(one))
     # All of it was written, and once.
     written = [{str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()} for out in (one, two)]
     assert written[0] == written[1]
@@ -259,35 +271,39 @@ def test_two_processes_end_with_the_weights_of_one(
         rows = [out / table for out in (one, two)]
         if rows[0].exists():
             assert len(rows[0].read_text().splitlines()) == len(rows[1].read_text().splitlines())
+    if method == "attention-mil":
+        kept = [json.loads((out / "metrics.json").read_text())["doubt"] for out in (one, two)]
+        assert kept[0] == kept[1]
+        assert all(kept[0][0][what] for what in ("familiarity", "sets"))
     starts = [line for line in (two / "progress.jsonl").read_text().splitlines() if '"started"' in line]
     assert len(starts) == 1
     assert json.loads((two / "process.json").read_text())["state"] == "finished"
 
 
-def test_two_processes_keep_the_slides_of_a_case_in_one_bag(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partners: list[subprocess.Popen[bytes]]
+def test_the_command_ends_too_and_the_slides_of_a_case_stay_in_one_bag(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NAPARI_HER2_PRECISION", "float32")
     lines = ["case_id,he,ihc,score,split"]
     for n in range(24):  # two slides a case, of one score
         part = "validation" if n % 12 >= 8 else "train"
         lines.append(f"c{n % 12},{n}-he.h5,{n}-ihc.h5,{n % 4},{part}")
     manifest = data / "features" / "cases.csv"
     manifest.write_text("\n".join(lines) + "\n")
-    text = CONFIGS["mil"][0] + '[cases]\nslides = "joined bags"\n'
-    one, two = train_both("mil", text, manifest, tmp_path, monkeypatch)
-    assert [partner.returncode for partner in partners] == [0]
-    expected, found = weights(one), weights(two)
-    for file, tensors in expected.items():
-        for name, value in tensors.items():
-            assert float((found[file][name].float() - value.float()).abs().max()) <= 1e-3, (file, name)
+    text = f'{MIL}[cases]\nslides = "joined bags"\n'
+    one, two = tmp_path / "one", tmp_path / "two"
+    config = write_config(two, f"{NO_DOUBT}{text}", 2)
+    done = subprocess.run(command(config, manifest, two), capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    with_twice_the_batches(monkeypatch)
+    list(run("mil", text, manifest, one, devices=1))
+    assert_near(weights(two), weights(one))
     for out in (one, two):
         with (out / "predictions.csv").open(newline="") as file:
             cases = [row["case_id"] for row in csv.DictReader(file)]
         assert sorted(cases) == sorted({f"c{n}" for n in range(12)})
 
 
-ENDLESS = CONFIGS["mil"][0].replace("epochs = 2", "epochs = 5000")
+ENDLESS = MIL.replace("epochs = 2", "epochs = 5000")
 
 
 def test_a_training_ends_plainly_when_a_partner_is_killed(
@@ -314,9 +330,8 @@ def has_ended(process: psutil.Process) -> bool:
 
 def test_a_partner_ends_plainly_when_the_first_is_killed(data: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "out", ENDLESS, 2)
-    names = ["--config", str(config), "--data", str(data / "features" / "manifest.csv")]
     first = subprocess.Popen(
-        [sys.executable, "-m", "napari_her2", "train", "mil", *names, "--out", str(tmp_path / "out")],
+        command(config, data / "features" / "manifest.csv", tmp_path / "out"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -341,7 +356,7 @@ def test_a_partner_that_cannot_begin_is_not_waited_for(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranks.sys, "executable", "/bin/false")
-    steps = run("mil", CONFIGS["mil"][0], data / "features" / "manifest.csv", tmp_path / "out", devices=2)
+    steps = run("mil", MIL, data / "features" / "manifest.csv", tmp_path / "out", devices=2)
     with pytest.raises(JobFailed, match="processes that learn together has ended"):
         list(steps)
     assert "LOCAL_RANK" not in os.environ
@@ -353,5 +368,5 @@ def test_what_is_wrong_with_the_data_is_told_once(
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("case_id,ihc,score\nc0,gone.h5,0\n")
     with pytest.raises(JobFailed, match=r"gone\.h5"):
-        list(run("mil", CONFIGS["mil"][0], manifest, tmp_path / "out", devices=2))
+        list(run("mil", MIL, manifest, tmp_path / "out", devices=2))
     assert partners == []

@@ -17,7 +17,6 @@ from napari_her2.errors import JobFailed
 from napari_her2.models.registry import load_model
 from napari_her2.models.weights_file import read_weights
 from napari_her2.models.wsmcl import WSMCL
-from napari_her2.phantom import cohort_steps
 from napari_her2_training.cohort.bags import SlideBag
 from napari_her2_training.measures.predictions import read_predictions
 from napari_her2_training.running.learner import Learner
@@ -32,7 +31,7 @@ from napari_her2_training.wsmcl.training import (
 from training_steps import CPU, fit_until
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from napari_her2.inference.result import Progress
@@ -295,11 +294,10 @@ device = "cpu"
 
 
 def test_from_slides_to_a_bundle_that_shares_its_encoder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cohort_of: Callable[[int, Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAPARI_HER2_PRECISION", "float32")
-    for _ in cohort_steps(tmp_path, cases=8, seed=3, size_px=768):
-        pass
+    cohort_of(8, tmp_path)
     _, path = run(tmp_path, SLIDES, tmp_path / "manifest.csv")
     bundle = load_model(path)
     assert (bundle.card.method, bundle.card.stain) == ("wsmcl", "H&E+IHC")

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from patience import PatientBot
+from seen_once import once
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytestqt.qtbot import QtBot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +53,22 @@ def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Both precisions of features, one after the other, whatever the processor would take by itself."""
     monkeypatch.setenv("NAPARI_HER2_PRECISION", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tissue_is_found_once() -> Iterator[None]:
+    """Tissue and stain of a picture are found once: most of what scoring a small slide costs.
+
+    Tests of how they are found call these functions themselves, by the names that they import.
+    """
+    from napari_her2.inference import fit
+    from napari_her2.slide import tissue
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tissue, "tissue_mask", once(tissue.tissue_mask))
+        for name in ("guess_stain", "colourless"):
+            patch.setattr(fit, name, once(getattr(fit, name)))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -107,23 +107,23 @@ def asked(small_pair, tiny_model, tmp_path_factory) -> dict[str, Asked]:
 
 
 @pytest.fixture(scope="session")
-def results(asked, tmp_path_factory) -> dict[str, SlideResult]:
+def results(asked, kept) -> dict[str, SlideResult]:
     """What comes of it; features are embedded once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAPARI_HER2_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("NAPARI_HER2_CACHE", str(kept))
         patch.setattr(quality, "MOST_BLUR_UM", 1.0)  # a phantom at 0.5 µm/px is softer than a scan
         return {name: score_slide(**of.arguments(), device="cpu") for name, of in asked.items()}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cache of all tests of a module that ask for `features_are_kept`."""
+    """Cache of all tests that ask for `features_are_kept`."""
     return tmp_path_factory.mktemp("kept")
 
 
 @pytest.fixture
 def features_are_kept(_own_folders: None, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep features from test to test, for modules whose slides are the same in all of them."""
+    """Keep features from test to test, for tests that do not ask where they come from."""
     monkeypatch.setenv("NAPARI_HER2_CACHE", str(kept))
 
 

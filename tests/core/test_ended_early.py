@@ -11,8 +11,11 @@ import textwrap
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from napari_her2.cli import app
 from napari_her2.export.kept_result import KEPT_NAME, read_kept, write_kept
+from napari_her2.inference import embed
 
 pytestmark = [
     pytest.mark.slow,
@@ -57,10 +60,14 @@ def start(slide, model, out, cache, **variables):
     )
 
 
-def score(*arguments, **variables):
-    with start(*arguments, **variables) as child:
-        out, errors = child.communicate()
-    return child.returncode, out + errors
+def score(slide, model, out, cache):
+    """Score to the end in this process: another one would import PyTorch first."""
+    command = ["score", str(slide), "--model", str(model), "--out", str(out), "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embed, "default_batch", lambda *_: 16)
+        patch.setenv("NAPARI_HER2_CACHE", str(cache))
+        done = CliRunner().invoke(app, command)
+    return done.exit_code, done.output
 
 
 def written(out, slide):
@@ -124,8 +131,9 @@ def test_three_processes_on_one_cache_and_one_output_end_with_one_whole_result(
 def test_without_room_for_a_result_the_older_one_stays(he_slide, tiny_model, tmp_path, fresh):
     arguments = (he_slide, tiny_model, tmp_path / "out", tmp_path / "cache")
     assert score(*arguments)[0] == 0
-    code, told = score(*arguments, MOST_BYTES="1000")
-    assert code == 1
+    with start(*arguments, MOST_BYTES="1000") as child:
+        told = "".join(child.communicate())
+    assert child.returncode == 1
     assert "Traceback" not in told
     assert "cannot be written" in told
     assert written(tmp_path / "out", he_slide) == fresh

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QFileDialog
+from qtpy.QtWidgets import QFileDialog
 
 from napari_her2._napari.filling import FillingMaps
 from napari_her2._napari.judging import demands_of
@@ -25,6 +25,7 @@ from napari_her2._qt.parts.message_box import MessageBox
 from napari_her2._qt.parts.progress_row import ProgressRow
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.smooth_maps import SmoothMaps
+from napari_her2._qt.parts.smooth_panning import SmoothPanning
 from napari_her2._qt.parts.text import Label
 from napari_her2._qt.parts.turns import one_a_turn
 from napari_her2._qt.scoring.calibration_panel import CalibrationPanel
@@ -101,7 +102,7 @@ class ScoringDock(Dock):
         )
         # What only some models have.
         self._models_own = (self.proposal, self.calibration, self.correlated, self.cam)
-        self.smooth = QCheckBox("Smooth panning")
+        self.smooth = SmoothPanning()
         self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
         self.ahead = FindingAhead()
         self._arrange()
@@ -118,11 +119,6 @@ class ScoringDock(Dock):
         self._look_around()
 
     def _arrange(self) -> None:
-        self.smooth.setToolTip(
-            "napari's experimental setting 'Render layers asynchronously': panning never waits for the "
-            "file, and tiles appear as they are read. It is a setting of napari and stays on until it is "
-            "taken off here or in Preferences."
-        )
         self.hold(
             (
                 Section("Slide", self.slides),
@@ -185,8 +181,6 @@ class ScoringDock(Dock):
         self.look_job.failed.connect(self._on_look_failed)
         self.add_job.returned.connect(self._on_model_added)
         self.add_job.failed.connect(self._on_add_failed)
-        self.smooth.setChecked(_napari_async())
-        self.smooth.toggled.connect(_set_napari_async)
         self.subscriptions.add(self.session.slides_changed, self._show_slides)
         self.subscriptions.add(self.session.models_changed, self._look_around)
 
@@ -479,15 +473,3 @@ def _no_overlap(entry: ModelEntry | None) -> str:
         return "Choose a model first."
     why = method_of(entry.card).no_overlap
     return f"{entry.name} {why}: its maps are as fine as they are." if why else ""
-
-
-def _napari_async() -> bool:
-    from napari.settings import get_settings
-
-    return bool(get_settings().experimental.async_)
-
-
-def _set_napari_async(wanted: bool) -> None:
-    from napari.settings import get_settings
-
-    get_settings().experimental.async_ = wanted

@@ -27,21 +27,11 @@ if TYPE_CHECKING:
     from napari_her2.inference.result import SlideResult
 
 
-SHARED = "asked"
-"""Fixture behind what takes the better part of a minute: the files that use it are run in one process."""
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file are run in one process, as are all files whose tests share what is scored once.
-
-    Files with slow tests come first, so that no process is left alone with them at the end.
-    """
-    sharing = {item.path for item in items if SHARED in getattr(item, "fixturenames", ())}
-    slow = sharing | {item.path for item in items if item.get_closest_marker("slow")}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(SHARED if item.path in sharing else str(item.path)))
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with slow tests first, then trainings: no process is left alone with them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name != "training"))
 
 
 def make_bundle(path: Path, **changes) -> Path:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import imageio.v3 as imageio
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QLabel
@@ -21,7 +20,6 @@ from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.inference.result import Progress
-from napari_her2.models.registry import add_model
 from napari_her2.phantom import make_pair
 from scored import HandSlide, make_result, make_slide
 
@@ -225,62 +223,6 @@ def test_closing_the_viewer_stops_the_work_of_its_docks(
     qtbot.waitUntil(closed.is_set, timeout=300_000)
 
 
-@pytest.fixture(scope="module")
-def demonstrations(
-    tmp_path_factory: pytest.TempPathFactory, random_model_file: Callable[[], Path]
-) -> tuple[Path, dict[str, str]]:
-    """Folder of a picture of each demonstration, and the layers that were seen in it: one after the other.
-
-    Of a case that looks familiar to the bundled models: of one that does not they show no map of a class.
-    """
-    folder = tmp_path_factory.mktemp("demonstrations")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAPARI_HER2_CACHE", str(folder / "cache"))
-        patch.setenv("NAPARI_HER2_MODELS", str(folder / "models"))
-        patch.setenv("NAPARI_HER2_ALIGNMENTS", str(folder / "alignments"))
-        names = [add_model(random_model_file()).name, "demo-low-resolution", "demo-corr-a-net"]
-        code = (
-            "import gc\n"
-            "from pathlib import Path\n"
-            "import napari\n"
-            "from napari_her2._napari.sample_data import PhantomCase\n"
-            "from napari_her2._qt.demo import run_demo\n"
-            "take = napari.Viewer.screenshot\n"
-            "def told(viewer, *args, **options):\n"
-            "    print(name, *(layer.name for layer in viewer.layers if layer.visible), sep='; ')\n"
-            "    return take(viewer, *args, **options)\n"
-            "napari.Viewer.screenshot = told\n"
-            f"for name in {names!r}:\n"
-            f"    run_demo(Path({str(folder)!r}) / f'{{name}}.png', model=name, size=(1366, 768),\n"
-            "             case=PhantomCase('small', '3+', 10, 1536, 0.5))\n"
-            "    gc.collect()\n"
-            "    gc.freeze()"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = [line for line in done.stdout.splitlines() if "; " in line]
-    return folder, dict(line.split("; ", 1) for line in lines)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "shown"),
-    [
-        ("random-attention-mil", ("attention",)),
-        ("demo-low-resolution", ("Grad-CAM", "HER2")),
-        ("demo-corr-a-net", ("correlated representation", "HE")),
-    ],
-)
-def test_the_demonstration_saves_its_window(
-    demonstrations: tuple[Path, dict[str, str]], model: str, shown: tuple[str, ...]
-) -> None:
-    folder, layers = demonstrations
-    shot = imageio.imread(folder / f"{model}.png")
-    assert shot.shape[1] >= 1200
-    assert shot[..., :3].std() > 20
-    assert any(all(words in name for words in shown) for name in layers[model].split("; "))
-
-
 @pytest.mark.slow
 def test_overlays_are_deleted_by_hand_and_made_again_without_a_crash() -> None:
     """The scale bar, which comes with the slide, is drawn too: see `OverlaySet._replace`."""
@@ -320,16 +262,6 @@ def test_overlays_are_deleted_by_hand_and_made_again_without_a_crash() -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["1", "1", "1"]
-
-
-def test_the_demonstration_without_a_display_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_her2._qt.demo import run_demo
-    from napari_her2.errors import JobFailed
-
-    monkeypatch.delenv("DISPLAY")
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(JobFailed, match="xvfb-run"):
-        run_demo()
 
 
 @pytest.mark.slow

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import tifffile
-import torch
 
 from every_method import NAMES, asked_of
 from napari_her2 import score_slide
 from napari_her2.cells import quality
-from napari_her2.models.attention_mil import AttentionMIL
-from napari_her2.models.bundle import load_bundle, save_bundle
-from napari_her2.models.card import ModelCard
-from napari_her2.models.encoders import build_encoder
+from napari_her2.models.bundle import load_bundle
 from napari_her2.phantom import make_pair
+from small_files import make_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,34 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, then trainings: no process is left alone with them at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, item.path.parent.name != "training"))
-
-
-def make_bundle(path: Path, **changes) -> Path:
-    encoder = build_encoder("alexnet", normalisation="imagenet", seed=3)
-    with torch.random.fork_rng():
-        torch.manual_seed(11)
-        head = AttentionMIL()
-        with torch.no_grad():
-            head.classifier.weight.mul_(40)
-    values = {
-        "name": "tiny",
-        "version": "1",
-        "method": "attention-mil",
-        "architecture": "AttentionMIL",
-        "arguments": {"features": 1024, "hidden": 256, "classes": 4},
-        "encoder": replace(encoder.spec, weights="bundled"),
-        "stain": "H&E",
-        "tile_px": 96,
-        "mpp": 0.5,
-        "classes": ("0", "1+", "2+", "3+"),
-        "task": "H&E-based prediction of the HER2 IHC score",
-        "training_data": "nothing: random weights",
-        "licence": "BSD-3-Clause",
-        "intended_use": "tests",
-        "guideline": "ASCO/CAP 2018",
-    }
-    save_bundle(path, ModelCard(**(values | changes)), encoder, head)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -130,13 +98,4 @@ def damaged_slide(he_slide, tmp_path) -> Path:
     with path.open("r+b") as file:
         file.seek(at)
         file.write(np.random.default_rng(1).bytes(length))
-    return path
-
-
-def write_flat_slide(path: Path, colour=(255, 255, 255), shape=(1200, 1300), mpp: float | None = 0.5) -> Path:
-    """A tiled TIFF of one colour with an Aperio header."""
-    image = np.full((*shape, 3), colour, np.uint8)
-    scale = "" if mpp is None else f"|MPP = {mpp}"
-    description = f"Aperio Image Library v1.0\n{shape[1]}x{shape[0]} (256x256)|AppMag = 20{scale}"
-    tifffile.imwrite(path, image, tile=(256, 256), photometric="rgb", description=description, metadata=None)
     return path

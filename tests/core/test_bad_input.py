@@ -13,8 +13,8 @@ import tifffile
 import torch
 from typer.testing import CliRunner
 
-from conftest import make_bundle, write_flat_slide
 from napari_her2.cli import app
+from small_files import make_bundle, write_flat_slide
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 import shapely
 from typer.testing import CliRunner
 
-from conftest import write_flat_slide
 from napari_her2 import open_slide
 from napari_her2.cells.calibration_store import kept_calibrations, load_calibration
 from napari_her2.cells.measuring import measured
@@ -24,6 +23,7 @@ from napari_her2.inference.regions import Region, read_regions
 from napari_her2.models.card import NOTICE
 from napari_her2.phantom import make_pair
 from napari_her2.steps import finished
+from small_files import write_flat_slide
 
 SQUARE = shapely.box(0, 0, 100, 100)
 

@@ -15,13 +15,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from conftest import write_flat_slide
 from napari_her2 import __version__, open_slide
 from napari_her2.cli import _COMMANDS, app
 from napari_her2.desk.own_score import ManualScore
 from napari_her2.desk.store import Desk
 from napari_her2.errors import ModelNameTaken
 from napari_her2.models.card import NOTICE
+from small_files import write_flat_slide
 
 
 def run(*arguments):

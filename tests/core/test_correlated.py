@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import write_flat_slide
 from napari_her2 import open_slide
 from napari_her2.errors import SlideError
 from napari_her2.explain.correlated import CorrelatedPyramid
@@ -20,6 +19,7 @@ from napari_her2.explain.field_store import FieldKey
 from napari_her2.models.corr_a_net import CorrANet
 from napari_her2.slide.area import read_area
 from napari_her2.slide.macenko import IDENTITY, StainTransform
+from small_files import write_flat_slide
 
 WARM = StainTransform(
     np.array([[0.9, 0.1, 0.0], [0.0, 1.1, 0.0], [0.1, 0.0, 0.8]]), np.array([0.1, -0.2, 0.5])

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import make_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.export.tables import write_result
 from napari_her2.inference import familiarity as room
@@ -33,6 +32,7 @@ from napari_her2.models.card_doubt import FamiliarityCard
 from napari_her2.models.ensemble import MILEnsemble
 from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity, FeatureSpace
 from napari_her2.steps import finished
+from small_files import make_bundle
 
 pytestmark = pytest.mark.usefixtures("features_are_kept")
 

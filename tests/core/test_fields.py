@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import write_flat_slide
 from field_bundles import ARGUMENTS, make_field_bundle
 from napari_her2 import open_slide, score_slide
 from napari_her2.errors import ModelError, ModelMisfit, SlideError
@@ -32,6 +31,7 @@ from napari_her2.models.preprocessing import TilePreparation
 from napari_her2.models.weights_file import weights_digest
 from napari_her2.slide.macenko import fit_slide, he_transform
 from napari_her2.steps import finished
+from small_files import write_flat_slide
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from conftest import write_flat_slide
 from napari_her2 import open_slide
 from napari_her2.slide.macenko import (
     HE_REFERENCE,
@@ -26,6 +25,7 @@ from napari_her2.slide.macenko import (
     ihc_transform,
     sample_pixels,
 )
+from small_files import write_flat_slide
 
 if TYPE_CHECKING:
     from pathlib import Path

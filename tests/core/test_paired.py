@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import make_bundle, write_flat_slide
 from napari_her2 import open_slide, score_slide, score_steps
 from napari_her2.errors import ModelError, ModelMisfit, SlideError
 from napari_her2.export.tables import write_result
@@ -23,6 +22,7 @@ from napari_her2.models.weights_file import weights_digest
 from napari_her2.models.wsmcl import WSMCL
 from napari_her2.phantom import make_pair
 from napari_her2.steps import finished
+from small_files import make_bundle, write_flat_slide
 
 ARGUMENTS = {
     "he_features": 1024,

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import make_bundle
 from field_bundles import make_field_bundle
 from low_resolution_bundles import make_low_resolution_bundle
 from method_bundles import make_mil_bundle, make_patch_bundle
@@ -28,6 +27,7 @@ from napari_her2.inference.encode import EncoderRunner
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.card import EncoderSpec
 from napari_her2.models.encoders import PatchEncoder
+from small_files import make_bundle
 
 VARIABLE = "NAPARI_HER2_PRECISION"
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import shapely
 
-from conftest import make_bundle, write_flat_slide
 from napari_her2 import open_slide, score_slide, score_steps
 from napari_her2.errors import JobFailed, ModelError, SlideError
 from napari_her2.inference.class_words import class_label
@@ -17,6 +16,7 @@ from napari_her2.inference.presentation import doubted_label
 from napari_her2.inference.regions import Region, read_regions, tiles_inside
 from napari_her2.inference.result import AnswerLimits
 from napari_her2.slide.grid import TileGrid
+from small_files import make_bundle, write_flat_slide
 
 CLASSES = ("0", "1+", "2+", "3+")
 

@@ -56,7 +56,7 @@ def fields(slide: Slide, path: Path, rounds: int) -> dict[str, list[float]]:
     level0 = slide.pyramid()[0]
     readers: dict[str, Callable[[int, int], object]] = {
         "Slide.read": lambda y, x: slide.read(0, y, x, height, width),
-        "the pyramid in napari (dask)": lambda y, x: level0[y : y + height, x : x + width].compute(),
+        "the pyramid through dask": lambda y, x: level0[y : y + height, x : x + width].compute(),
     }
     with openslide.OpenSlide(path) as peer, tiffslide.TiffSlide(path) as other:
         readers["openslide-python"] = lambda y, x: np.asarray(peer.read_region((x, y), 0, (width, height)))

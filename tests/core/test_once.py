@@ -99,3 +99,23 @@ def test_a_slide_that_is_closed_while_its_tissue_is_found_has_none(
         finding.go_on.set()
         with pytest.raises(SlideError, match="was closed"):
             found.result(60)
+
+
+def test_what_is_known_waits_for_nobody() -> None:
+    once, at_it, go_on = Once[int](), threading.Event(), threading.Event()
+    assert once.get("known", lambda: 1) == 1
+
+    def slow() -> int:
+        at_it.set()
+        assert go_on.wait(60)
+        return 2
+
+    with ThreadPoolExecutor() as pool:
+        found = pool.submit(once.get, "looked for", slow)
+        assert at_it.wait(60)
+        asked = pool.submit(once.get, "known", lambda: 3)
+        try:
+            assert asked.result(20) == 1
+        finally:
+            go_on.set()
+        assert found.result(60) == 2

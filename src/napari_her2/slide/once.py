@@ -27,7 +27,8 @@ class Once(Generic[Value]):
         find : callable
             Finds the value where nobody has. What it raises is raised here, and the next to ask tries again.
         """
-        with self._lock:
-            if key not in self._found:
-                self._found[key] = find()
-            return self._found[key]
+        if key not in self._found:  # what is known waits for nobody who looks for something else
+            with self._lock:
+                if key not in self._found:
+                    self._found[key] = find()
+        return self._found[key]

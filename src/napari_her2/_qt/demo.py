@@ -152,6 +152,9 @@ class Demonstration:
     def _busy(self) -> bool:
         parts = (self._dock.result.tiles, self._dock.correlated, self._dock.cam)
         source = self._dock.correlated.source
+        overlays = self._dock.session.overlays(self._dock.slides.slide_id)
+        if overlays is not None and not overlays.whole:
+            return True  # they come one a turn, and go so where an earlier result was brought back
         return any(job.running for part in parts for job in part.jobs) or bool(source and source.pending)
 
     def _stop(self, failure: Her2Error) -> None:

@@ -25,7 +25,7 @@ from napari_her2.slide.folds import fold_mask
 from napari_her2.slide.ink import local_sd, optical_density, pen_marks, white_point
 from napari_her2.slide.quality_limits import BLANK, BUBBLE, FOCUS, FOLD, PEN
 from napari_her2.slide.resample import choose_level
-from napari_her2.slide.tissue import tile_shares
+from napari_her2.slide.tile_shares import tile_shares
 from napari_her2.steps import passed_on
 
 if TYPE_CHECKING:

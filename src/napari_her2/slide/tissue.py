@@ -25,6 +25,7 @@ from shapely.geometry import Polygon
 
 from napari_her2.slide.ink import FLAT_SD, brightest, local_sd, pen_marks, white_point
 from napari_her2.slide.overview import read_overview
+from napari_her2.slide.tile_shares import cell_means, tile_means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,7 +98,7 @@ class TissueMask:
         (rows, columns) float32
             0 to 1.
         """
-        return _tile_means(self.mask, self.downsample, grid)
+        return tile_means(self.mask, self.downsample, grid)
 
     def keep(self, grid: TileGrid, min_fraction: float = 0.5) -> NDArray[np.bool_]:
         """Tiles with at least a share of tissue.
@@ -113,7 +114,7 @@ class TissueMask:
         (rows, columns) bool
         """
         mask = self.mask if self.unreadable is None else self.mask | self.unreadable
-        share = _tile_means(mask, self.downsample, grid)
+        share = tile_means(mask, self.downsample, grid)
         # The slack keeps a tile that is half tissue from being lost to float rounding.
         return (share > 0) & (share >= min_fraction - 1e-6)
 
@@ -140,7 +141,7 @@ class TissueMask:
             (origin_px0[axis] + np.arange(shape[axis] + 1) * pixel_px0[axis]) / self.downsample[axis]
             for axis in (0, 1)
         )
-        return _cell_means(self.mask, edges_y, edges_x)
+        return cell_means(self.mask, edges_y, edges_x)
 
     def box_px0(self) -> tuple[float, float, float, float] | None:
         """(y0, x0, y1, x1) around the tissue, level-0 pixels; None where there is none."""
@@ -346,63 +347,3 @@ def _parts_by_area(mask: NDArray[np.uint8], recipe: _Recipe, reference: float) -
                 # The outline of a hole runs on tissue pixels: give them back.
                 cv2.drawContours(out, found, index, 1, thickness=1)
     return out.astype(bool)
-
-
-def tile_shares(
-    mask: NDArray[np.bool_],
-    origin_px0: tuple[float, float],
-    pixel_px0: tuple[float, float],
-    grid: TileGrid,
-) -> NDArray[np.float32]:
-    """Share of each tile that a mask covers which lies anywhere on the slide.
-
-    Parameters
-    ----------
-    mask : (h, w) bool
-    origin_px0 : tuple of float
-        (y, x) of its upper left corner, level-0 pixels.
-    pixel_px0 : tuple of float
-        (y, x) level-0 pixels per pixel.
-    grid : TileGrid
-
-    Returns
-    -------
-    (rows, columns) float32
-        0 to 1; what lies beside the mask counts as not covered.
-    """
-    edges_y, edges_x = ((grid.edges_px0(axis) - origin_px0[axis]) / pixel_px0[axis] for axis in (0, 1))
-    return _cell_means(mask, edges_y, edges_x)
-
-
-def _tile_means(
-    mask: NDArray[np.bool_], downsample: tuple[float, float], grid: TileGrid
-) -> NDArray[np.float32]:
-    pitches = grid.tile_px0[0] / downsample[0], grid.tile_px0[1] / downsample[1]
-    edges_y, edges_x = (
-        (np.arange(count + 1) + part) * pitch
-        for count, part, pitch in zip(grid.shape, grid.shift, pitches, strict=True)
-    )
-    return _cell_means(mask, edges_y, edges_x)
-
-
-def _cell_means(
-    mask: NDArray[np.bool_], edges_y: NDArray[np.floating], edges_x: NDArray[np.floating]
-) -> NDArray[np.float32]:
-    """Share of the mask in each cell between equally spaced edges, in pixels of the mask."""
-    rows, cols = len(edges_y) - 1, len(edges_x) - 1
-    if rows == 0 or cols == 0:
-        return np.zeros((rows, cols), np.float32)
-    # The integral image, read between its corners by linear interpolation, is the exact area.
-    total = cv2.integral(mask.astype(np.uint8), sdepth=cv2.CV_64F)
-    corners = _between(_between(total, edges_y).T, edges_x).T
-    area = np.diff(np.diff(corners, axis=0), axis=1)
-    cell = float((edges_y[1] - edges_y[0]) * (edges_x[1] - edges_x[0]))
-    share: NDArray[np.float32] = np.clip(area / cell, 0, 1).astype(np.float32)
-    return share
-
-
-def _between(table: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.float64]:
-    at = np.clip(at, 0, len(table) - 1)
-    low = np.minimum(at.astype(np.int64), len(table) - 2)
-    part = (at - low)[:, None]
-    return np.asarray(table[low] * (1 - part) + table[low + 1] * part)

@@ -30,7 +30,8 @@ from napari_her2.cells.rules import CLASSES, Rules
 from napari_her2.cells.table import SECTORS, Cells
 from napari_her2.explain.cell_levels import CLEAR_UM, FINEST_UM, CellLevels
 from napari_her2.explain.cells import CELLS, CellBorders, cell_grid, cell_maps, tiles_with_cells
-from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
+from napari_her2.inference.result import SlideResult
+from napari_her2.inference.scored_slide import ScoredSlide, TileTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

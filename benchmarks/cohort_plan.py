@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_her2.cohort.cluster import Cluster
     from napari_her2.cohort.worker import Needs
     from napari_her2.errors import Her2Error
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 SECONDS_AN_HOUR = 3600.0
 TILE_BYTES = 12_000

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
     from napari_her2.models.corr_a_net import CorrANet
     from napari_her2.models.predictors import Predictor
+    from napari_her2.steps import Progress
     from napari_her2_training.corr_a_net.arms import NetworkArm
     from unseen import Case
 

@@ -17,7 +17,7 @@ from napari_her2.errors import JobFailed, SlideError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 
 @dataclass(frozen=True)

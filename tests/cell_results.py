@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_her2.explain.cells import CELLS, CellBorders, cell_grid, cell_maps, tiles_with_cells
-from napari_her2.inference.result import TileTable
+from napari_her2.inference.scored_slide import TileTable
 from napari_her2.methods.catalogue import METHODS
 from scored import make_result
 

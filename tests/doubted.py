@@ -15,7 +15,8 @@ from napari_her2.models.familiarity import FEATURES
 
 if TYPE_CHECKING:
     from napari_her2.explain.maps import TileMap
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
 
 VALUES = {"familiar": (0.6, 0.5), "in part": (0.3, 1e-4), "unlike": (1e-5, 1e-6)}
 """Familiarity of a slide, and of its upper tenth, for each verdict."""

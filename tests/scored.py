@@ -16,7 +16,8 @@ from napari_her2.explain.image_cam import CAM, PLACES, SIGNED_CAM
 from napari_her2.explain.maps import TileMap, damage_map
 from napari_her2.explain.overlays import PERCENTILE
 from napari_her2.inference.doubt import Doubt, SlideFamiliarity
-from napari_her2.inference.result import ScoredSlide, SlideResult, TileTable
+from napari_her2.inference.result import SlideResult
+from napari_her2.inference.scored_slide import ScoredSlide, TileTable
 from napari_her2.models.answer_sets import AnswerSet
 from napari_her2.models.bags import BagUncertainty
 from napari_her2.slide.frame import SlideFrame

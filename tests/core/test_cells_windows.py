@@ -35,7 +35,7 @@ from napari_her2.steps import finished
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 
 class Everywhere:

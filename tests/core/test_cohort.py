@@ -16,7 +16,7 @@ from napari_her2.cohort.outcome import SlideOutcome
 from napari_her2.cohort.score_job import ScoreJob
 from napari_her2.cohort.table import write_score_table
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 
 def finish(steps):

@@ -34,9 +34,8 @@ from napari_her2.cohort.score_job import ScoreJob
 from napari_her2.cohort.sources import ModelSource
 from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.options import ScoringOptions
-from napari_her2.inference.result import Progress
 from napari_her2.slide.quality_limits import QualityLimits
-from napari_her2.steps import finished
+from napari_her2.steps import Progress, finished
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -301,6 +301,17 @@ def test_a_newer_version_is_named_and_left_alone(whole: bytes, tmp_path: Path) -
     assert "'mitoses'" in refused(repacked(whole, field), tmp_path / "field.her2")
 
 
+def test_a_file_from_before_a_class_moved_is_read(whole: bytes, tmp_path: Path) -> None:
+    def before(tree: dict[str, Any]) -> None:
+        for value in tree["values"]:
+            value["class"] = value["class"].replace("inference.scored_slide.", "inference.result.")
+
+    old, new = tmp_path / "old.her2", tmp_path / "new.her2"
+    old.write_bytes(repacked(whole, before))
+    new.write_bytes(whole)
+    assert differences(read_kept(new), read_kept(old)) == []
+
+
 @pytest.mark.parametrize("name", ["os.system", "builtins.eval", "inference.job.ScoringJob", "", 3, None])
 def test_a_foreign_class_is_never_built(name: object, whole: bytes, tmp_path: Path) -> None:
     def foreign(tree: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from napari_her2.export.tables import write_result
 from napari_her2.inference.assemble import Answer, assemble, scored_slide
 from napari_her2.inference.job import ScoringJob
 from napari_her2.inference.options import ScoringOptions
-from napari_her2.inference.result import Progress, TileTable
+from napari_her2.inference.scored_slide import TileTable
 from napari_her2.inference.selection import choose_tiles
 from napari_her2.methods import catalogue
 from napari_her2.methods.catalogue import (
@@ -36,7 +36,7 @@ from napari_her2.methods.catalogue import (
 from napari_her2.methods.method import Method
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.card import ModelCard
-from napari_her2.steps import finished
+from napari_her2.steps import Progress, finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

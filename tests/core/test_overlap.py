@@ -33,7 +33,8 @@ from napari_her2.steps import finished
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
 
 HALF = {"device": "cpu", "overlap": 0.5}
 OF_TILES = ("attention-mil", "ensemble", "pair", "fields", "patches", "clam-mb", "dsmil", "transmil")

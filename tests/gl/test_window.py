@@ -19,8 +19,8 @@ from napari_her2._napari.sample_data import PhantomCase, ensure_phantom, phantom
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
-from napari_her2.inference.result import Progress
 from napari_her2.phantom import make_pair
+from napari_her2.steps import Progress
 from scored import HandSlide, make_result, make_slide
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def test_closing_the_window_while_it_scores_ends_the_process_with_no_thread_left
     code = (
         "import sys, threading, napari\n"
         "from qtpy.QtCore import QTimer\n"
-        "from napari_her2.inference.result import Progress\n"
+        "from napari_her2.steps import Progress\n"
         "from napari_her2._qt.scoring import dock as scoring_dock\n"
         "started, closing, closed = threading.Event(), threading.Event(), []\n"
         "def endless(slide, model, **options):\n"

@@ -18,8 +18,8 @@ from napari_her2._napari.work import Equipment
 from napari_her2._qt.parts import dock as dock_parts
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.training import dock as training_dock
-from napari_her2.inference.result import Progress
 from napari_her2.models.card import EncoderSpec, ModelCard
+from napari_her2.steps import Progress
 from napari_her2.training_runs import processes as training_runs
 from scored import CLASSES, HandSlide, make_result
 

@@ -23,7 +23,7 @@ from napari_her2.cells.calibration import Calibration
 from napari_her2.cells.calibration_store import keep_calibration, kept_calibrations, load_calibration
 from napari_her2.cells.rules import Rules
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from scored import make_slide
 
 if TYPE_CHECKING:

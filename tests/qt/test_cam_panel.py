@@ -20,9 +20,9 @@ from napari_her2._qt.scoring import cam_panel
 from napari_her2._qt.scoring.faithfulness_plot import FaithfulnessPlot, FaithfulnessView
 from napari_her2.explain.faithfulness import Faithfulness, FaithfulnessCurve, MaskedProbability
 from napari_her2.explain.region_cam import CamMap, region_cam_steps
-from napari_her2.inference.result import Progress
 from napari_her2.models.bundle import load_bundle
 from napari_her2.phantom import make_pair
+from napari_her2.steps import Progress
 from scored import make_field_result, make_slide
 
 if TYPE_CHECKING:

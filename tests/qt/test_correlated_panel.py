@@ -18,7 +18,7 @@ from napari_her2._qt.scoring import correlated_panel
 from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
 from napari_her2.errors import ModelMisfit
 from napari_her2.explain.field_store import FieldKey
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from scored import make_slide
 
 if TYPE_CHECKING:

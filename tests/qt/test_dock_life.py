@@ -12,7 +12,7 @@ from napari_her2._napari.layers import OverlayLook
 from napari_her2._qt.parts.jobs import Failure
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.errors import ModelNameTaken
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from scored import make_slide
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2.desk.own_score import ManualScore, category_beside
 from napari_her2.explain.fields import REGION_CAM
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from scored import make_field_result, make_pair, make_result, make_slide
 
 if TYPE_CHECKING:

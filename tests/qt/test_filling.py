@@ -13,7 +13,7 @@ from napari_her2._napari.filling import FillingMaps
 from napari_her2._napari.tags import OverlayTag, tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.explain.early import READ, EarlyValues, looked_at, votes_so_far
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from scored import CLASSES, make_result, make_slide
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from driving import give_mpp, score
 
 from napari_her2._napari import work
 from napari_her2._qt.scoring import finding_ahead as ahead
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from scored import make_slide
 
 if TYPE_CHECKING:

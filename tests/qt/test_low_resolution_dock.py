@@ -17,7 +17,7 @@ from napari_her2._napari.tags import tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.scoring.probability_bars import ProbabilityBars
 from napari_her2._qt.scoring.result_card import ResultCard
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from scored import make_field_result, make_image_result, make_result, make_slide, without_attention
 
 if TYPE_CHECKING:

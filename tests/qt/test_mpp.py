@@ -13,8 +13,8 @@ from napari_her2._napari.regions import add_region_layer, drawn_regions
 from napari_her2._napari.tags import OverlayTag, RepresentationTag, tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.export.tables import write_result
-from napari_her2.inference.result import Progress
 from napari_her2.slide.facts import StatedScale
+from napari_her2.steps import Progress
 from scored import HandSlide, make_pair, make_result, make_slide
 
 if TYPE_CHECKING:

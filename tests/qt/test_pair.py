@@ -17,11 +17,11 @@ from napari_her2._qt.pair import automatic
 from napari_her2._qt.pair.pair_picker import ALONE
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.errors import ModelMisfit, SlideError
-from napari_her2.inference.result import Progress
 from napari_her2.models.card import PAIR
 from napari_her2.registration.affine import Alignment
 from napari_her2.registration.automatic import ErrorMap, Registration
 from napari_her2.registration.kept import kept_alignment
+from napari_her2.steps import Progress
 from scored import make_pair, make_result, make_slide
 
 if TYPE_CHECKING:

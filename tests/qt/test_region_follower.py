@@ -20,8 +20,8 @@ from napari_her2._qt.scoring.region_tools import WAND
 from napari_her2._qt.scoring.side_answers import SideAnswers
 from napari_her2.errors import Her2Error
 from napari_her2.inference.kept_scoring import NotComputed
-from napari_her2.inference.result import Progress
 from napari_her2.inference.sides import Side, Sides
+from napari_her2.steps import Progress
 from scored import make_result, make_slide
 
 if TYPE_CHECKING:

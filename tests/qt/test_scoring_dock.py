@@ -13,8 +13,8 @@ from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.scoring import result_panel
 from napari_her2.desk.own_score import ManualScore
 from napari_her2.errors import ModelMisfit, ModelNameTaken, SlideError
-from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE
+from napari_her2.steps import Progress
 from scored import make_result, make_slide
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from napari_her2._qt.parts.text import Combo, Label, Markup, markup, tip
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2._qt.training import dock as training_dock
 from napari_her2.errors import SlideError
-from napari_her2.inference.result import Progress
 from napari_her2.models.card import PAIR
+from napari_her2.steps import Progress
 from napari_her2.training_runs.processes import RunRequest
 from napari_her2.training_runs.work import CheckReport, ConfigChoice, MethodChoice
 from scored import make_field_result, make_image_result, make_pair, make_result, make_slide, with_names

@@ -24,7 +24,7 @@ from napari_her2._napari.session import session_of
 from napari_her2._qt.training import dock as training_dock
 from napari_her2._qt.training import new_training
 from napari_her2.errors import JobFailed, ModelNameTaken
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2.training_runs import processes as training_runs
 from napari_her2.training_runs import work as training_work
 from napari_her2.training_runs.outcome import outcome_line

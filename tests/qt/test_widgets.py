@@ -17,8 +17,8 @@ from napari_her2._qt.scoring.probability_bars import ProbabilityBars
 from napari_her2._qt.scoring.result_card import ResultCard
 from napari_her2._qt.scoring.tile_panel import TilePanel
 from napari_her2.desk.own_score import ManualScore
-from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE
+from napari_her2.steps import Progress
 from scored import make_field_result, make_result, make_slide, without_attention
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import Her2Error, JobFailed
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2.training_runs.outcome import outcome_line
 from napari_her2_training.running.log import Started, logged
 

@@ -12,9 +12,9 @@ from shapely.geometry import box, mapping
 
 import napari_her2_training
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.models.registry import load_model
 from napari_her2.slide.grid import TileGrid
+from napari_her2.steps import Progress
 from napari_her2_training.attention_mil.config import BagsConfig, HeadConfig
 from napari_her2_training.attention_mil.training import (
     AttentionMILTask,

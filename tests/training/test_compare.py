@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 CLASSES = ("0", "Low", "High")
 FEATURES = 12

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
     from napari_her2.models.bundle import ModelBundle
+    from napari_her2.steps import Progress
 
 SCORES = ("0", "1+", "2+", "3+")
 END = '[measure]\nresamples = 2\n[compute]\ndevice = "cpu"\n'

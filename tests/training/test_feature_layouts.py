@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 TINY = EncoderContract(
     "tiny-vit", "Tiny (ViT-T/16)", "timm", "vit_tiny_patch16_224", 192, "nobody/tiny",

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from napari_her2.inference.doubt import Signature
-    from napari_her2.inference.result import Progress
     from napari_her2.models.bundle import ModelBundle
+    from napari_her2.steps import Progress
 
 CONFIG = """
 [model]

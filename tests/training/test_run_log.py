@@ -21,8 +21,8 @@ import torch
 
 import napari_her2_training
 from napari_her2.errors import JobFailed, JobStopped
-from napari_her2.inference.result import Progress
 from napari_her2.models.weights_file import read_weights
+from napari_her2.steps import Progress
 from napari_her2.training_runs.files import PROGRESS_FILE
 from napari_her2.training_runs.log import LogTail, read_process
 from napari_her2_training.command import train_steps
@@ -239,7 +239,7 @@ ENDLESS = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2_training.running.log import Started, logged
 
 def endless():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 TABLE = """arm,judged on,cases,macro AUC,macro AUC low,macro AUC high,macro F1,macro F1 low,macro F1 high
 abmil,test,40,0.9000,0.8000,0.9500,0.7000,,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
     from napari_her2_training.findings import TrainingCheck
 
 __all__ = ["check", "export", "report", "run"]
@@ -139,7 +139,7 @@ def report(
     from pathlib import Path
 
     from napari_her2.errors import JobFailed
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
     from napari_her2_training.comparison.page import COMPARISON_FILE, write_comparison_page
     from napari_her2_training.reporting.page import report_steps
 

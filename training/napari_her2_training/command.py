@@ -15,7 +15,7 @@ from napari_her2_training.running.ranks import is_first, together, with_others
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 
 def train_steps(

@@ -45,9 +45,9 @@ from napari_her2_training.methods import METHODS, find_method
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_her2.inference.result import Progress
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.card import ModelCard
+    from napari_her2.steps import Progress
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.doubt.fit import FittedDoubt
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2.training_runs.files import RUN_FILE
 from napari_her2.whole_files import check_writable
 from napari_her2_training.findings import Findings, TrainingCheck, size

@@ -18,7 +18,7 @@ from napari_her2_training.instead import AS_IT_IS, Instead
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
     from napari_her2_training.config import RunConfig
     from napari_her2_training.findings import Findings
 

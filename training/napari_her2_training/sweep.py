@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE
 from napari_her2.outside import shown
-from napari_her2.steps import passed_on
+from napari_her2.steps import Progress, passed_on
 from napari_her2.training_runs.files import REPORT_FILE, RUN_FILE
 from napari_her2_training.config import CasesRunConfig, RunConfig, config_values
 from napari_her2_training.files import OWN_FILES, write_csv

@@ -15,7 +15,7 @@ from napari_her2._napari.placement import companions
 from napari_her2._napari.scale_bar import show_scale_bar
 from napari_her2._napari.tags import METADATA_KEY, BlindedTag, blinded_tag, slide_tag
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2._napari.region_kinds import CONTROL
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

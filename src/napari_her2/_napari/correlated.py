@@ -11,8 +11,7 @@ from napari_her2._napari.prepared import preparing_fields
 from napari_her2._napari.tags import METADATA_KEY, RepresentationTag, slide_tag
 from napari_her2.explain.correlated_colours import REPRESENTATION
 from napari_her2.explain.geometries import OnRequest
-from napari_her2.inference.result import Progress
-from napari_her2.steps import passed_on
+from napari_her2.steps import Progress, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator

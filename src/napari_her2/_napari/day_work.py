@@ -15,7 +15,7 @@ from napari_her2.cohort.day_rows import reading_rows, row_facts
 from napari_her2.cohort.day_table import DAY_TABLE, OwnScore, day_records, write_day_csv, write_day_table
 from napari_her2.desk.own_score import ManualScore
 from napari_her2.errors import Her2Error, JobFailed, SlideError
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence

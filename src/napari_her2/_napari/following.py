@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_her2._napari.judging import judged_by
 from napari_her2._napari.table_import import load_tables
 from napari_her2._napari.torch_import import load_torch
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Sequence

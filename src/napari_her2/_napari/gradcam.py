@@ -10,8 +10,7 @@ import numpy as np
 from napari_her2._napari.cam_layers import inside
 from napari_her2._napari.prepared import preparing_fields
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
-from napari_her2.steps import passed_on
+from napari_her2.steps import Progress, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from napari_her2._napari.torch_import import load_torch
-from napari_her2.inference.result import Progress
 from napari_her2.models.encoder_contracts import ENCODERS
 from napari_her2.models.importing.kinds import OF_MODEL
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator

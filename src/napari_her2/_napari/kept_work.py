@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_her2.desk.store import Desk
 from napari_her2.errors import Her2Error, JobFailed, SlideChanged
-from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.tags import slide_tag
 from napari_her2.errors import SlideError
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

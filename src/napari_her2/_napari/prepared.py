@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_her2._napari.torch_import import load_torch
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -13,7 +13,7 @@ from napari_her2._napari.overlays import make_layer
 from napari_her2._napari.tags import shows, slide_tag
 from napari_her2.errors import JobFailed
 from napari_her2.explain.quality import QUALITY, quality_map, tile_in_words
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator

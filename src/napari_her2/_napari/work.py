@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_her2._napari.table_import import load_tables
 from napari_her2._napari.torch_import import load_torch
 from napari_her2.errors import Her2Error
-from napari_her2.inference.result import Progress
-from napari_her2.steps import passed_on
+from napari_her2.steps import Progress, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -13,11 +13,11 @@ from napari_her2.cohort.day_pairs import NamePatterns, paired
 from napari_her2.cohort.day_sheet import sheet_entries
 from napari_her2.cohort.entry import Entry
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.result import Progress
 from napari_her2.number_words import counted
 from napari_her2.outside import expanded
 from napari_her2.slide.names import slide_name
 from napari_her2.spreadsheets import is_table
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence

@@ -31,7 +31,7 @@ from napari_her2.cohort.score_job import ScoreJob
 from napari_her2.cohort.sources import ModelSource, absolute
 from napari_her2.errors import Her2Error, JobFailed
 from napari_her2.export.result_files import RESULT_FILE
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2.whole_files import check_writable
 
 if TYPE_CHECKING:

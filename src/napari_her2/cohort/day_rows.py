@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_her2.cohort.day_queue import DayQueue
 
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 
 @dataclass(frozen=True, slots=True)

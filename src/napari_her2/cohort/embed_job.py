@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from napari_her2.cohort.sources import ScaledEncoder
     from napari_her2.export.request import Request
     from napari_her2.inference.embed import Embeddings
-    from napari_her2.inference.result import Progress
     from napari_her2.models.card import EncoderSpec
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import Preset
+    from napari_her2.steps import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from napari_her2.cohort.outcome import SlideOutcome
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)

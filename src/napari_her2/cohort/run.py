@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from napari_her2.cohort.jobs import SlideJob, Source
     from napari_her2.cohort.tls import TlsFiles
-    from napari_her2.inference.result import Progress
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.slide.tissue import Preset
+    from napari_her2.steps import Progress
 
     Steps = Generator[CohortProgress, None, CohortReport]
 

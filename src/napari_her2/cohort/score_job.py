@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from napari_her2.export.request import Request
-    from napari_her2.inference.result import CaseOf, Progress
+    from napari_her2.inference.result import CaseOf
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.slide.reader import Slide
+    from napari_her2.steps import Progress
 
 
 @dataclass(frozen=True, slots=True)

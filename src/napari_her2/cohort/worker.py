@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_her2.cohort.jobs import SlideJob, Source
     from napari_her2.cohort.outcome import SlideOutcome
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 _LOOK_S = 0.5
 """How often a slide that waits for its turn looks whether it is still wanted."""

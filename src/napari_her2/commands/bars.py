@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Task
 
-    from napari_her2.inference.result import Progress as Step
+    from napari_her2.steps import Progress as Step
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_her2.cohort.outcome import CohortProgress, CohortReport, SlideOutcome
     from napari_her2.cohort.tls import TlsFiles
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 __all__ = [
     "RETRIES",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from napari_her2.cohort.day_list import DayList
     from napari_her2.cohort.day_queue import DayQueue
     from napari_her2.cohort.tls import TlsFiles
-    from napari_her2.inference.result import Progress
     from napari_her2.models.card import ModelCard
+    from napari_her2.steps import Progress
 
 _SHOWN = 40
 

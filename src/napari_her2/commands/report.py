@@ -15,8 +15,8 @@ from napari_her2.commands.training_extra import training
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_her2.inference.result import Progress
     from napari_her2.reports.page import Page
+    from napari_her2.steps import Progress
 
 WHAT_HELP = "Folder of a result, its result.json, folder of a study of readers, or of a finished training."
 _HTML, _PDF = ".html", ".pdf"

@@ -21,7 +21,7 @@ from napari_her2.steps import passed_on
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 
 def phantom(
@@ -135,6 +135,6 @@ def cache(
 def _as_progress(
     steps: Generator[tuple[int, int], None, Path], stage: str, unit: str
 ) -> Generator[Progress, None, Path]:
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
     return passed_on(steps, lambda step: Progress(stage, *step, unit))

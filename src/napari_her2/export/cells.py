@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.cells.reading import CellReading
-    from napari_her2.inference.result import ScoredSlide
+    from napari_her2.inference.scored_slide import ScoredSlide
 
 CELLS_TABLE, CELLS_FILE, CELLS_ZIP = "cells.csv", "cells.geojson", "cells.geojson.zip"
 ZIPPED_FROM = 500_000

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.explain.maps import TileMap
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
 
 SCHEME = "99NAPARIHER2"
 REPORT_FILE = "report.dcm"

@@ -10,7 +10,8 @@ from napari_her2.inference.presentation import trust_line
 
 if TYPE_CHECKING:
     from napari_her2.inference.doubt import Spread
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
 
 
 def doubt_values(result: SlideResult) -> dict[str, Any]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from napari_her2.cells.reading import CellReading
     from napari_her2.cells.table import Cells
     from napari_her2.explain.maps import TileMap
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.quality import Quality
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 _PACKAGE = "napari_her2."
 _OURS = (
     "inference.result.SlideResult",
-    "inference.result.ScoredSlide",
-    "inference.result.TileTable",
     "inference.result.AnswerLimits",
     "inference.result.CaseOf",
+    "inference.scored_slide.ScoredSlide",
+    "inference.scored_slide.TileTable",
     "inference.asked.Asked",
     "inference.asked.AskedSlide",
     "inference.asked.AskedRegion",
@@ -70,6 +70,11 @@ _DRAWINGS = (
     "explain.geometries.OnRequest",
     "explain.cells.CellBorders",
 )
+_MOVED = {
+    "inference.result.ScoredSlide": "inference.scored_slide.ScoredSlide",
+    "inference.result.TileTable": "inference.scored_slide.TileTable",
+}
+"""Names in files that are older than the place of a class."""
 _NAMES = frozenset(_OURS + _DRAWINGS)
 _PLAIN = (str, bool, int, float, NoneType)
 
@@ -91,6 +96,7 @@ def class_named(name: str) -> Kind | None:
     name : str
         From a file; nothing is imported by it but what the list holds.
     """
+    name = _MOVED.get(name, name)
     if name in _NAMES:
         return _ours(name)
     return next((kind for kind in _of_methods() if name_of(kind) == name), None)

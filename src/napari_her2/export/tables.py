@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from napari_her2.explain.maps import TileMap
     from napari_her2.export.cells import Writer
     from napari_her2.export.request import Request
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.slide.quality import Quality
     from napari_her2.slide.thumbnail import Thumbnail
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
-from napari_her2.inference.result import Progress
 from napari_her2.slide.ink import brightest
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -18,7 +18,8 @@ from napari_her2.inference.doubt import NO_DOUBT_KNOWN, Spread
 from napari_her2.inference.judging import redoubted as redoubted  # for whoever judges a result again
 from napari_her2.inference.precision import other_precision
 from napari_her2.inference.presentation import INDETERMINATE, MIN_TILES, task_in_words
-from napari_her2.inference.result import AnswerLimits, ScoredSlide, SlideResult, TileTable
+from napari_her2.inference.result import AnswerLimits, SlideResult
+from napari_her2.inference.scored_slide import ScoredSlide, TileTable
 from napari_her2.inference.slide_record import SlideRecord
 from napari_her2.models.card import NOTICE, SLIDE
 from napari_her2.models.familiarity import IN_PART, UNLIKE

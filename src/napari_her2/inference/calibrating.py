@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.cell_reading import ReadCells
     from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import Progress
     from napari_her2.slide.reader import Slide
+    from napari_her2.steps import Progress
 
 _HER2 = re.compile(r"her[\s-]?2(?:/neu)?", re.IGNORECASE)
 _LEVEL = re.compile(r"(?<![\d.])([123])\s*\+|(?<![\d.+])0(?![\w.+])|^\s*([123])\s*$")

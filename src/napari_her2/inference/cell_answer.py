@@ -15,7 +15,7 @@ from napari_her2.explain.cells import CELLS, CellBorders, cell_maps, focus_map, 
 from napari_her2.inference.assemble import scored_slide
 from napari_her2.inference.embed import refuse_damage
 from napari_her2.inference.regions import labelled
-from napari_her2.inference.result import TileTable
+from napari_her2.inference.scored_slide import TileTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.cell_reading import ReadCells
     from napari_her2.inference.cell_scope import CellGround, CellScope
     from napari_her2.inference.options import ScoringOptions
-    from napari_her2.inference.result import ScoredSlide
+    from napari_her2.inference.scored_slide import ScoredSlide
 
 OFF_TISSUE = "The drawn tumour lies outside the tissue: draw it on tissue of this slide."
 

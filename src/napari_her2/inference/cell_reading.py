@@ -24,9 +24,9 @@ from napari_her2.inference.cache import shrink_cache
 from napari_her2.inference.cell_samples import SlideFit, fit_slide
 from napari_her2.inference.cell_store import CellKey, CellStore
 from napari_her2.inference.prefetch import prefetched
-from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.slide.tiles import usable_threads
+from napari_her2.steps import Progress
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache, st
 from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.front import Front, fixed_batches, streamed
 from napari_her2.inference.prefetch import prefetched
-from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged
+from napari_her2.steps import Progress
 from napari_her2.version import __version__
 
 if TYPE_CHECKING:

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.job import ScoringJob
-    from napari_her2.inference.result import Progress
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.familiarity import Familiarity, FeatureSpace, PlacedTiles
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import TissueMask
+    from napari_her2.steps import Progress
 
 SIGNATURE_TILES = 256
 """Of which a slide's signature has features, at most."""

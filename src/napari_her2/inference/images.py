@@ -12,10 +12,9 @@ from napari_her2.errors import JobFailed, SlideError
 from napari_her2.inference.fit import refuse_or_warn, refuse_unstained, slide_stain
 from napari_her2.inference.image_fit import LEAST_MM2, damage_words, refuse_enlarged, scale_words
 from napari_her2.inference.regions import as_regions, inside_mask, region_words
-from napari_her2.inference.result import Progress
 from napari_her2.slide.thumbnail import LEAST_TISSUE, thumbnail_steps
 from napari_her2.slide.tissue import TissueMask
-from napari_her2.steps import passed_on
+from napari_her2.steps import Progress, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator

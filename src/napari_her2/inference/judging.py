@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_her2.inference.doubt import SlideFamiliarity
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.familiarity import Verdict
 

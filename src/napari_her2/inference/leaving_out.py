@@ -11,11 +11,10 @@ from napari_her2.errors import JobFailed, SlideError
 from napari_her2.explain.quality import share_in_words
 from napari_her2.inference.kept_scoring import NotComputed
 from napari_her2.inference.regions import tiles_inside
-from napari_her2.inference.result import Progress
 from napari_her2.models.card import LEFT_OUT
 from napari_her2.slide.quality import outside_marked, quality_steps
 from napari_her2.slide.tissue import TissueMask
-from napari_her2.steps import passed_on
+from napari_her2.steps import Progress, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import Progress
     from napari_her2.inference.selection import Chosen
     from napari_her2.slide.reader import Slide
+    from napari_her2.steps import Progress
 
 
 def shifts_of(overlap: float) -> tuple[tuple[float, float], ...]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 from napari_her2.inference.encode import placed
-from napari_her2.inference.result import Progress
 from napari_her2.models.preprocessing import TilePreparation
 from napari_her2.slide.macenko import IDENTITY, fit_slide, he_transform
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -13,7 +13,8 @@ from napari_her2.inference.class_words import class_label
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.models.familiarity import Verdict
 
 MIN_CONFIDENCE = 0.5

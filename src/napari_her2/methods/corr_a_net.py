@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import ReadSlide
-    from napari_her2.inference.result import Progress, SlideResult
+    from napari_her2.inference.result import SlideResult
     from napari_her2.inference.terms import Terms
     from napari_her2.methods.method import Explanation
     from napari_her2.models.card import ModelCard
+    from napari_her2.steps import Progress
 
 RULE = "mean of the probabilities of all tiles, weighted by the model's confidence in each"
 PLAIN_RULE = "mean of the probabilities of all tiles"

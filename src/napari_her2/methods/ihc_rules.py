@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from napari_her2.inference.kept_cells import KeptCells
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.inference.terms import Terms
     from napari_her2.models.card import ModelCard
+    from napari_her2.steps import Progress
 
 BASIS = "measured by rules, thresholds chosen on few images, not validated"
 GUIDELINE = "ASCO/CAP 2018, affirmed 2023"
@@ -104,7 +106,7 @@ class IHCRulesMethod(Method):
         from napari_her2.inference.kept_cells import KeptCells
         from napari_her2.inference.kept_scoring import open_slide_or_none
         from napari_her2.inference.leaving_out import without_poor_cells
-        from napari_her2.inference.result import Progress
+        from napari_her2.steps import Progress
 
         yield Progress("Finding tissue")
         ground = cell_ground(job)

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import KeptImages, KeptScoring
     from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.models.card import ModelCard
     from napari_her2.models.familiarity import PlacedTiles
     from napari_her2.models.low_resolution import LowResolution
     from napari_her2.slide.thumbnail import Thumbnail
+    from napari_her2.steps import Progress
 
 MEMBRANE_UM = 0.64
 """Mean width of the membrane stain of a 1+ (40 biopsies; Scheel et al. 2018, PMC5848460)."""
@@ -79,7 +81,7 @@ class LowResolutionMethod(Method):
         from napari_her2.inference.kept_scoring import KeptImages, open_slide_or_none
         from napari_her2.inference.leaving_out import without_poor_tissue
         from napari_her2.inference.precision import FLOAT32
-        from napari_her2.inference.result import Progress
+        from napari_her2.steps import Progress
 
         kind = _kind(job.card)
         yield Progress("Finding tissue", note=job.device.name)
@@ -227,8 +229,8 @@ def _predictions(
     import torch
 
     from napari_her2.inference.head import RoomyDevice
-    from napari_her2.inference.result import Progress
     from napari_her2.models.low_resolution import VIEWS, unview, view
+    from napari_her2.steps import Progress
 
     device, total = RoomyDevice(job.device, job.bundle), len(thumbnails) * VIEWS
     probabilities: list[Tensor] = []
@@ -262,7 +264,7 @@ def _predictions(
 def _scored(job: ScoringJob, seen: SlideImages, signed: Tensor, looks_like: str) -> ScoredSlide:
     from napari_her2.explain.image_cam import PLACES, WHITE, cam_maps
     from napari_her2.inference.assemble import scored_slide
-    from napari_her2.inference.result import TileTable
+    from napari_her2.inference.scored_slide import TileTable
 
     grid, index = seen.grid, seen.index
     return scored_slide(

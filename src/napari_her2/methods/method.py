@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.models.card import ModelCard
+    from napari_her2.steps import Progress
 
 Takes = Literal["tiles", "fields", "patches", "image", "cells"]
 Explanation = Literal[

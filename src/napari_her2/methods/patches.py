@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import ReadSlide
-    from napari_her2.inference.result import Progress
     from napari_her2.inference.terms import Terms
     from napari_her2.models.card import ModelCard
     from napari_her2.models.patch_classifier import Fusion, PatchConvNeXt
+    from napari_her2.steps import Progress
 
 LEAST_MM2 = MIN_TILES * (96 * 0.5e-3) ** 2
 """With patches of less area in all the answer is "indeterminate"."""

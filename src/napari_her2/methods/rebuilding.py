@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.asked import Asked, AskedSlide
     from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress, SlideResult
+    from napari_her2.inference.result import SlideResult
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.slide.reader import Slide
+    from napari_her2.steps import Progress
 
 
 def rebuilt(result: SlideResult, slides: Sequence[Slide]) -> Generator[Progress, None, KeptScoring]:

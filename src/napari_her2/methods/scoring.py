@@ -17,12 +17,11 @@ from napari_her2.inference.judging import redoubted
 from napari_her2.inference.loaded import loaded_bundle
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.regions import placed
-from napari_her2.inference.result import Progress, SlideResult
 from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.methods.catalogue import method_of, model_named
 from napari_her2.models.card import PAIR
 from napari_her2.slide.reader import Slide, open_slide
-from napari_her2.steps import finished
+from napari_her2.steps import Progress, finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from napari_her2.inference.front import Front
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import CaseOf
+    from napari_her2.inference.result import CaseOf, SlideResult
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.card import ModelCard
 

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import KeptScoring, KeptTiles, ReadSlide
     from napari_her2.inference.regions import Regions
-    from napari_her2.inference.result import Progress, SlideResult
+    from napari_her2.inference.result import SlideResult
     from napari_her2.inference.selection import Chosen
     from napari_her2.inference.terms import Terms
     from napari_her2.methods.method import Takes
     from napari_her2.models.familiarity import PlacedTiles
     from napari_her2.slide.reader import Slide
+    from napari_her2.steps import Progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +59,8 @@ class TileMethod(Method):
     def score(self, job: ScoringJob) -> Generator[Progress, None, SlideResult]:
         """Score a slide, or the two slides of a case; see `Method.score`."""
         from napari_her2.inference.leaving_out import without_poor
-        from napari_her2.inference.result import Progress
         from napari_her2.inference.selection import limited
+        from napari_her2.steps import Progress
 
         yield Progress("Finding tissue", note=job.device.name)
         given = self.given(job)
@@ -409,8 +410,8 @@ def _with_smooth(result: SlideResult, smooth: Sequence[tuple[TileMap, ...]]) -> 
 
 def _tissue(job: ScoringJob, given: Given) -> Generator[Progress, None, list[Chosen]]:
     """All tiles with tissue of each slide."""
-    from napari_her2.inference.result import Progress
     from napari_her2.inference.selection import tissue_tiles
+    from napari_her2.steps import Progress
 
     chosen = []
     for slide, stain in given.slides:

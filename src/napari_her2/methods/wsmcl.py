@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.options import ScoringOptions
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.inference.terms import Terms
     from napari_her2.models.aggregator import MILOutput
     from napari_her2.models.wsmcl import BranchOutput, WSMCLOutput

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from napari_her2.cohort.case_answer import CaseAnswer
-    from napari_her2.inference.result import Progress, ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.models.card import ModelCard
     from napari_her2.slide.reader import Slide
+    from napari_her2.steps import Progress
 
 MANUAL_FILE = "manual.json"
 _MANUAL = Reading(limit=1 << 20, advice="write it again from the dock")

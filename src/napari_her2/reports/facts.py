@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from napari_her2.cohort.case_answer import CaseAnswer
     from napari_her2.desk.own_score import ManualScore
     from napari_her2.inference.region_kinds import Region
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.models.card import ModelCard
     from napari_her2.slide.reader import Slide
 

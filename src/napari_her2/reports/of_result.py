@@ -16,7 +16,6 @@ from napari_her2.explain.geometries import frames_of
 from napari_her2.explain.maps import TileMap
 from napari_her2.export.case import joining_values
 from napari_her2.inference.presentation import answer_classes, heading, trust_parts
-from napari_her2.inference.result import Progress
 from napari_her2.inference.withheld import without_answer
 from napari_her2.methods.catalogue import METHODS
 from napari_her2.models.case_slides import JOINED_BAGS
@@ -24,13 +23,15 @@ from napari_her2.number_words import counted
 from napari_her2.reports.facts import case_table, tables_of
 from napari_her2.reports.page import Answer, Bar, Page, Picture, Row
 from napari_her2.reports.pictures import map_picture, place_picture, png_of, slide_picture, view_of
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from napari_her2.cohort.case_answer import CaseAnswer
     from napari_her2.inference.region_kinds import Region
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.models.card import ModelCard
     from napari_her2.slide.reader import Slide
 

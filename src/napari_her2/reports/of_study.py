@@ -7,7 +7,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from napari_her2.inference.result import Progress
 from napari_her2.models.card import NOTICE
 from napari_her2.reading.agreement import LevelTable, agreements
 from napari_her2.reading.disagreements import disagreements, latest_round
@@ -16,6 +15,7 @@ from napari_her2.reading.model_answers import find_answers
 from napari_her2.reading.readings import counted_readings, read_readings
 from napari_her2.reading.study_file import read_study
 from napari_her2.reports.page import Page, Table
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

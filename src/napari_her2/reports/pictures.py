@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_her2.explain.maps import TileMap
     from napari_her2.inference.region_kinds import Region
-    from napari_her2.inference.result import ScoredSlide
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.slide.reader import Slide
 
 LONGEST_PX = 520

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.inference.asked import Asked
-    from napari_her2.inference.result import Progress, SlideResult
+    from napari_her2.inference.result import SlideResult
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.slide.reader import Slide
+    from napari_her2.steps import Progress
 
 _NOT_COMPARED = frozenset(
     {

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.locks import FileLock
-from napari_her2.inference.result import Progress
 from napari_her2.outside import Reading
+from napari_her2.steps import Progress
 from napari_her2.training_runs.files import LOCK_FILE, PROCESS_FILE, PROGRESS_FILE
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import JobFailed, ModelError, ModelNameTaken, SlideError
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2.training_runs.outcome import read_outcome
 from napari_her2.training_runs.processes import last_line, train_command
 

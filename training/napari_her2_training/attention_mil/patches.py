@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.embedding import tiles_to_learn
 from napari_her2_training.cohort.manifest import label_of
 from napari_her2_training.cohort.outlines import NORMAL_TO, TUMOUR_FROM, tumour_share

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from napari_her2.inference.result import Progress
 from napari_her2.models.case_slides import JOINED_BAGS
+from napari_her2.steps import Progress
 from napari_her2_training.attention_mil.patches import gather_patches
 from napari_her2_training.attention_mil.training import (
     STAGE,

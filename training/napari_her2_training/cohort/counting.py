@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.cohort.reading import naming_row, opened
 from napari_her2_training.cohort.tissue import refuse_empty, tissue_to_learn

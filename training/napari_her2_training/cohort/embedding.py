@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference.embed import embed_steps, refuse_ruins
-from napari_her2.inference.result import Progress
-from napari_her2.steps import passed_on
+from napari_her2.steps import Progress, passed_on
 from napari_her2_training.cohort.bags import SlideBag
 from napari_her2_training.cohort.feature_file import MadeBy, joined
 from napari_her2_training.cohort.features import read_feature_file

@@ -12,7 +12,7 @@ import re
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2_training.comparison.page import COMPARISON_FILE, IN_TABLE, Row, write_comparison_page
 from napari_her2_training.files import OWN_FILES, write_csv, write_json
 from napari_her2_training.findings import noted

@@ -13,8 +13,8 @@ import torch
 
 from napari_her2.inference.appearance import MPP, SIDE_PX, TILES, appearance_of, describable
 from napari_her2.inference.doubt import Signature
-from napari_her2.inference.result import Progress
 from napari_her2.slide.resample import padded_size, resampled, window_size
+from napari_her2.steps import Progress
 from napari_her2_training.doubt.fit import CALIBRATION, TRAINING, VALIDATION
 
 if TYPE_CHECKING:

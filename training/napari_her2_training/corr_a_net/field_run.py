@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
     from napari_her2_training.cohort.manifest import Stain
     from napari_her2_training.corr_a_net.fields import FieldStore
 

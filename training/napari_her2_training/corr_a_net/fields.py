@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.models.preprocessing import TilePreparation
 from napari_her2.slide.stain import guess_stain
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.files import array_file
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2.errors import JobFailed, ModelError
-from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.corr_a_net import CorrANet
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 from napari_her2.models.weights_file import check_tensors, read_weights, write_weights
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.cohort.outlines import check_outlines
 from napari_her2_training.cohort.splits import Split

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.result import Progress
 from napari_her2.slide.macenko import fit_slide, he_transform
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.manifest import SPLITS, label_of
 from napari_her2_training.cohort.outlines import tumour_share
 from napari_her2_training.cohort.reading import naming_row, slide_to_learn

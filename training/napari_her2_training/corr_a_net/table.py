@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_her2.export.tables import without_nan
-from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.class_scores import SCORES
+from napari_her2.steps import Progress
 from napari_her2.whole_files import whole_file
 from napari_her2_training.corr_a_net.arms import predictor_arms
 from napari_her2_training.corr_a_net.bundle import trained_fold

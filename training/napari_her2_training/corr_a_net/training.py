@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.models.corr_a_net import CorrANet
+from napari_her2.steps import Progress
 from napari_her2_training.corr_a_net.losses import CorrelateOver, LossOptions, corr_a_net_loss
 from napari_her2_training.files import array_file
 from napari_her2_training.running.draws import EpochOrder

@@ -19,7 +19,6 @@ import numpy as np
 
 from napari_her2.errors import JobFailed
 from napari_her2.inference import appearance
-from napari_her2.inference.result import Progress
 from napari_her2.models.answer_sets import AnswerSets, CalibrationCases
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.card import SLIDE
@@ -27,6 +26,7 @@ from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
 from napari_her2.models.case_slides import EACH
 from napari_her2.models.class_scores import in_order
 from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity
+from napari_her2.steps import Progress
 from napari_her2_training.config import DoubtConfig
 from napari_her2_training.doubt.scored_cases import STAGE, Scorer
 from napari_her2_training.doubt.spaces import fit_space

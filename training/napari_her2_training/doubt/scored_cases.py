@@ -13,13 +13,12 @@ from napari_her2.errors import Her2Error, JobFailed, JobStopped
 from napari_her2.inference.further import FurtherSlide
 from napari_her2.inference.job import ScoringJob
 from napari_her2.inference.options import ScoringOptions
-from napari_her2.inference.result import Progress
 from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.methods.catalogue import method_of
 from napari_her2.models.card import PAIR, SLIDE
 from napari_her2.models.case_slides import JOINED_BAGS, joined_probabilities
 from napari_her2.slide.reader import open_slide
-from napari_her2.steps import passed_on
+from napari_her2.steps import Progress, passed_on
 from napari_her2_training.cohort.contents import real
 from napari_her2_training.cohort.features import holds_features
 from napari_her2_training.cohort.manifest import STAINS, in_cases, label_of

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_her2.inference.result import Progress
     from napari_her2.models.encoders import PatchEncoder
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
+    from napari_her2.steps import Progress
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.config import DataConfig, EncoderConfig
     from napari_her2_training.findings import Findings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.bags import SlideBag, joined_bag
 from napari_her2_training.cohort.contents import real
 from napari_her2_training.cohort.counting import Counted, median_taken

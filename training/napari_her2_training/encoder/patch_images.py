@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from napari_her2.errors import Her2Error, JobFailed
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.hdf5 import HDF5_ERRORS, damaged_hdf5, open_dataset
 from napari_her2_training.encoder.patches import MadeUpPatches, Patches
 from napari_her2_training.files import array_file

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.encoders import save_encoder
+from napari_her2.steps import Progress
 from napari_her2_training.encoder.counting import encoder_to_learn
 from napari_her2_training.encoder.patch_folder import read_patch_folder
 from napari_her2_training.encoder.patch_images import count_patches, open_patches

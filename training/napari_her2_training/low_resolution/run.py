@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_her2.inference.result import Progress
 from napari_her2.models.low_resolution import VIEWS, LowResolution
 from napari_her2.models.patch_classifier import PatchConvNeXt
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.doubt.counting import scored_again
 from napari_her2_training.encoder.counting import warn_of_download

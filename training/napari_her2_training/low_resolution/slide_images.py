@@ -16,8 +16,8 @@ import torch
 
 from napari_her2.inference.embed import refuse_damage
 from napari_her2.inference.image_fit import damaged_share
-from napari_her2.inference.result import Progress
 from napari_her2.slide.thumbnail import count_thumbnails, read_thumbnails, thumbnail_mpp
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.counting import Counted, count_slides
 from napari_her2_training.cohort.manifest import STAINS, label_of
 from napari_her2_training.cohort.reading import naming_row, slide_to_learn

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_her2.inference.result import Progress
 from napari_her2.models.architectures import ARCHITECTURES
 from napari_her2.models.case_slides import JOINED_BAGS
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.bags import precision_of, predict_bags
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.encoder.embedded import EmbeddedSlides

@@ -11,12 +11,12 @@ from matplotlib import colormaps
 
 from napari_her2.errors import Her2Error
 from napari_her2.explain.maps import TileMap, limits_of
-from napari_her2.inference.result import Progress
 from napari_her2.methods.scoring import score_steps
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.card import PAIR
 from napari_her2.models.case_slides import EACH, JOINED_BAGS
 from napari_her2.slide.reader import open_slide
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.features import holds_features
 from napari_her2_training.cohort.manifest import STAINS
 from napari_her2_training.reporting.plots import as_image, new_axes
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.slide.reader import Slide
     from napari_her2_training.cohort.manifest import Case

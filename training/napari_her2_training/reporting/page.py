@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import read_card
 from napari_her2.models.card import NOTICE
 from napari_her2.models.case_slides import EACH
@@ -19,6 +18,7 @@ from napari_her2.models.case_slides import in_words as in_words_of_cases
 from napari_her2.models.familiarity import LEAST_FAMILIARITY
 from napari_her2.models.weights_header import read_header
 from napari_her2.outside import expanded
+from napari_her2.steps import Progress
 from napari_her2.training_runs.files import REPORT_FILE
 from napari_her2_training.config import CaseSlidesConfig
 from napari_her2_training.reporting.cases import misses_of, picture_steps

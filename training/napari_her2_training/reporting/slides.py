@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_her2.errors import Her2Error, JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import PAIR
 from napari_her2.slide.reader import open_slide
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.features import holds_features
 from napari_her2_training.cohort.manifest import STAINS, read_manifest
 

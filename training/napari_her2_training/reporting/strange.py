@@ -14,7 +14,6 @@ import numpy as np
 from scipy.stats import binomtest
 
 from napari_her2.errors import Her2Error, JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.methods.scoring import score_steps
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.bundle_card import read_card
@@ -22,6 +21,7 @@ from napari_her2.models.case_slides import EACH
 from napari_her2.models.familiarity import NOT_KNOWN, UNLIKE
 from napari_her2.number_words import counted
 from napari_her2.slide.names import SUFFIXES
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.contents import holds_dicom, real
 from napari_her2_training.cohort.features import holds_features
 from napari_her2_training.measures.separation import separation

@@ -12,10 +12,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from napari_her2.inference.result import Progress
 from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.case_slides import EACH, JOINED_ANSWERS, JOINED_BAGS
-from napari_her2.steps import passed_on
+from napari_her2.steps import Progress, passed_on
 from napari_her2_training.cohort.checks import add_case_slides, split_warnings
 from napari_her2_training.cohort.manifest import SPLITS
 from napari_her2_training.cohort.table import Table, read_table

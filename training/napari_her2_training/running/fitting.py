@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.models.shortage import is_out_of_memory, release
+from napari_her2.steps import Progress
 from napari_her2_training.running.learner import EpochBatches, Learner
 from napari_her2_training.running.machines import Machines
 from napari_her2_training.running.ranks import hush_lightning, wait

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 from napari_her2_training.findings import Enough
 from napari_her2_training.running.costs import measure
 from napari_her2_training.running.fitting import fit_steps

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 _SECONDS_BETWEEN_LINES = 1.0
 _SECONDS_BETWEEN_LOOKS = 0.2  # for the stop file: on a network drive each look costs milliseconds

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
     from napari_her2_training.config import ComputeConfig
 
 T = TypeVar("T")

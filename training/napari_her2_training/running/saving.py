@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
     from napari_her2_training.cohort.splits import Split
     from napari_her2_training.config import CasesRunConfig
     from napari_her2_training.measures.arms import Measured

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 T = TypeVar("T")
 _DONE = object()

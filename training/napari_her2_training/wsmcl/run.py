@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.models.card import PAIR
 from napari_her2.models.case_slides import JOINED_BAGS
+from napari_her2.steps import Progress
 from napari_her2_training.cohort.bags import precision_of
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import SPLITS, STAINS, label_of

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from napari_her2._qt.parts.theme import Colours
     from napari_her2.cohort.day_list import DayList
     from napari_her2.cohort.day_queue import Workers
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 
 _CASES_WHAT = (

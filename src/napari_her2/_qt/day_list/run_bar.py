@@ -14,7 +14,7 @@ from napari_her2._qt.parts.text import Label
 
 if TYPE_CHECKING:
     from napari_her2.cohort.day_items import State
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 _RUNNING_TIP = "Finish the slide that is being scored, then wait; go on with Start"
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from napari_her2._napari.pairing import Pairing
     from napari_her2._napari.session import Session
-    from napari_her2.inference.result import Progress
     from napari_her2.registration.automatic import Registration
+    from napari_her2.steps import Progress
 
 
 class AutomaticAlignment(QWidget):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_her2._napari.ahead import importing, made_units, making_layers, take_units
 from napari_her2._napari.collecting import search_seldom
 from napari_her2._qt.parts.jobs import Job
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator

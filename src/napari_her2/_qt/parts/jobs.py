@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_her2.errors import Her2Error
-from napari_her2.inference.result import Progress
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ from napari_her2._qt.parts.progress_bar import ProgressBar
 from napari_her2._qt.parts.text import Label
 
 if TYPE_CHECKING:
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
 
 _WINDOW_S = 10.0  # the rate is taken over the last seconds, so that a slow start is forgotten
 

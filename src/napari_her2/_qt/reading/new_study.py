@@ -11,10 +11,10 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QFormLayout, QLineEdit, QPush
 
 from napari_her2._qt.parts.path_row import PathRow
 from napari_her2._qt.parts.text import Combo, Label
-from napari_her2.inference.result import Progress
 from napari_her2.reading.cases import cases_of
 from napari_her2.reading.study_file import write_study
 from napari_her2.reading.worklist import MOST_ROUNDS, Study
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from napari_her2._napari.blinding import hashing_case, reading_answers
 from napari_her2.errors import JobFailed
-from napari_her2.inference.result import Progress
 from napari_her2.reading.model_answers import AnswersFound, find_answers
 from napari_her2.reading.sitting import Sitting
 from napari_her2.reading.study_file import keep_fingerprints, read_study
+from napari_her2.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari_her2._napari.session import Session
     from napari_her2._napari.settings import Settings
     from napari_her2.explain.correlated_colours import FieldColours
-    from napari_her2.inference.result import Progress
     from napari_her2.models.registry import ModelEntry
+    from napari_her2.steps import Progress
 
 _MS_BETWEEN_REFRESHES = 100
 _VIEWS: tuple[tuple[str, View], ...] = (

@@ -56,9 +56,10 @@ if TYPE_CHECKING:
     from napari_her2.desk.kept_slide import GivenScale
     from napari_her2.inference.kept_scoring import KeptScoring
     from napari_her2.inference.regions import Region
-    from napari_her2.inference.result import Progress, SlideResult
+    from napari_her2.inference.result import SlideResult
     from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
+    from napari_her2.steps import Progress
 
 
 class ScoringDock(Dock):

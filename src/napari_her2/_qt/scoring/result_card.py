@@ -21,7 +21,8 @@ from napari_her2.models.familiarity import FAMILIAR, IN_PART
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_her2.inference.result import ScoredSlide, SlideResult
+    from napari_her2.inference.result import SlideResult
+    from napari_her2.inference.scored_slide import ScoredSlide
     from napari_her2.methods.method import Method
 
 

@@ -21,7 +21,7 @@ from napari_her2.training_runs.processes import RunStatus, status_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_her2.inference.result import Progress
+    from napari_her2.steps import Progress
     from napari_her2.training_runs.log import LogEntry
 
 _LIVE_MS, _ENDED_MS, _BEHIND_MS = 1000, 3000, 0

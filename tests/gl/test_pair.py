@@ -38,7 +38,6 @@ def shot(viewer: Viewer) -> Any:
 def test_the_slider_fades_one_slide_into_the_other(viewer: Viewer) -> None:
     he, ihc = viewer.layers
     session = session_of(viewer)
-    session._on_layers()
     ids = [tag_of(layer).slide_id for layer in (he, ihc)]
     pairing = session.pair(*ids)
     pairing.set_arrangement("stacked")
@@ -58,7 +57,6 @@ def test_the_slider_fades_one_slide_into_the_other(viewer: Viewer) -> None:
 def test_the_curtain_shows_one_slide_left_and_the_other_right(viewer: Viewer) -> None:
     he, ihc = viewer.layers
     session = session_of(viewer)
-    session._on_layers()
     pairing = session.pair(*[tag_of(layer).slide_id for layer in (he, ihc)])
     pairing.set_arrangement("stacked")
     curtain = Curtain(viewer, pairing)

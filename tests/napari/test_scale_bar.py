@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 from napari_her2._napari import reader, sample_data
 from napari_her2._napari.layers import slide_layer
 from napari_her2._napari.session import session_of
+from napari_her2.desk.kept_slide import GivenScale, now
 from scored import make_slide
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_the_scale_bar_comes_with_a_size_that_was_given(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         "napari_her2.slide.reader.open_slide", lambda path, mpp, mpp_source: make_slide(mpp=mpp)
     )
-    session.give_mpp(slide.slide_id, 0.25)
+    session.give_scale(slide.slide_id, GivenScale((0.25, 0.25), "measured", now()))
     assert is_shown(viewer)
 
 

@@ -8,28 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_her2._napari.layers import OverlayLook, slide_layer
-from napari_her2._napari.overlays import overlaid_slides, remove_overlays
 from napari_her2._napari.pairing import Pairing
-from napari_her2._napari.placement import MOVING_EVENTS, companions, follow, layer_of
+from napari_her2._napari.placement import companions, layer_of
 from napari_her2._napari.plain_text import one_line
-from napari_her2._napari.scale_bar import is_measured, show_scale_bar
+from napari_her2._napari.scale_bar import is_measured
 from napari_her2._napari.shown_results import Changed, ShownResults
+from napari_her2._napari.slide_layers import SlideLayers
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, blinded_tag, slide_tag, tag_of
-from napari_her2.desk.kept_slide import GivenScale, now
 from napari_her2.desk.own_score import ManualScore
-from napari_her2.slide.facts import GIVEN_BY_USER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer
+    from napari.layers import Image
 
     from napari_her2._napari.demands import Demands
+    from napari_her2._napari.layers import OverlayLook
     from napari_her2._napari.overlays import OverlaySet
     from napari_her2._napari.turns import Turns
+    from napari_her2.desk.kept_slide import GivenScale
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.reader import Slide
 
@@ -77,13 +76,10 @@ class Session:
         self._manual: dict[str, ManualScore] = {}
         self._scales: dict[str, GivenScale] = {}
         self._demands: Demands | None = None
-        self._layers_changed = self._following_layers = False
-        self._followed: weakref.WeakSet[Image] = weakref.WeakSet()
         self._pairing: Pairing | None = None
-        self._follow(self.slide_layers())
-        viewer.layers.events.inserted.connect(self._on_layers)
-        viewer.layers.events.removed.connect(self._on_layers)
-        viewer.layers.events.reordered.connect(self._on_layers)
+        self._layers = SlideLayers(viewer)
+        self._layers.changed.connect(self._on_layers)
+        self._layers.settled.connect(self.slides_changed.emit)
         viewer.scene.camera.events.zoom.connect(self._on_zoom)
         # Behind napari's own listener, which else would show what it was called with.
         viewer.events.status.connect(self._on_status, position="last")
@@ -99,8 +95,7 @@ class Session:
 
     def slide_layers(self) -> list[Image]:
         """Layers of our slides, the topmost last."""
-        viewer = self.viewer
-        return [] if viewer is None else [layer for layer in viewer.layers if slide_tag(layer) is not None]
+        return self._layers.all()
 
     def layer_of(self, slide_id: str) -> Image | None:
         """Return the layer of a slide, None once it was removed."""
@@ -118,17 +113,13 @@ class Session:
         if tag is not None:
             layer.metadata = {**layer.metadata, METADATA_KEY: SlideTag(tag.slide, tag.slide_id)}
             layer.name = one_line(tag.slide.name)
-            self._on_layers()
+            self._layers.follow()
 
     def slide_of(self, slide_id: str) -> Slide | None:
         """Return an open slide, None once its layer was removed."""
         layer = self.layer_of(slide_id)
         tag = slide_tag(layer) if layer is not None else None
         return None if tag is None else tag.slide
-
-    def give_mpp(self, slide_id: str, mpp: float) -> None:
-        """Take µm/px from the user, the same for both axes and without a source; see `give_scale`."""
-        self.give_scale(slide_id, GivenScale((mpp, mpp), GIVEN_BY_USER, now()))
 
     def give_scale(self, slide_id: str, scale: GivenScale | None) -> None:
         """Take µm/px from the user for a slide, and rescale its layer.
@@ -159,26 +150,12 @@ class Session:
             self._scales.pop(slide_id, None)
         else:
             self._scales[slide_id] = scale
-        data, options, _ = slide_layer(slide)
-        layer.data = data
-        layer.metadata = {**layer.metadata, METADATA_KEY: SlideTag(slide, slide.slide_id)}
-        for shown in (layer, *self._regions_of(slide_id)):
-            shown.units = options["units"]
-            shown.scale = options["scale"]
-        viewer = self.viewer
-        if viewer is not None and slide.mpp is not None:
-            show_scale_bar(viewer)
+        self._layers.show_instead(layer, slide)
         self.slides_changed.emit()
 
     def given_scale(self, slide_id: str) -> GivenScale | None:
         """Return the µm/px that the user gave for a slide, with their source; None where nobody did."""
         return self._scales.get(slide_id)
-
-    def _regions_of(self, slide_id: str) -> list[Layer]:
-        """Layers that were drawn on the pixels of a slide."""
-        viewer = self.viewer
-        over = [] if viewer is None else companions(viewer, slide_id)
-        return [layer for layer in over if isinstance(tag_of(layer), RegionTag)]
 
     def _forget(self, slide_id: str) -> None:
         """Drop what was computed of a slide, and of the cases that it belongs to."""
@@ -324,7 +301,9 @@ class Session:
             return known
         self.unpair()
         viewer, he, ihc = self.viewer, self.layer_of(he_id), self.layer_of(ihc_id)
-        if viewer is None or he is None or ihc is None or he is ihc or not self._measured(he, ihc):
+        if viewer is None or he is None or ihc is None or he is ihc:
+            return None
+        if not (is_measured(he) and is_measured(ihc)):
             return None
         self._pairing = Pairing(viewer, he, ihc, (he_id, ihc_id))
         self._pairing.changed.connect(self._show_pairing)
@@ -367,54 +346,10 @@ class Session:
             self._manual[slide_id] = manual
             self.manual_changed.emit(slide_id)
 
-    def _on_layers(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
-        """Follow what was put in or taken out; what that takes out in turn is followed in the same call.
-
-        A call inside a call for each overlay of a slide that is closed would be too deep for Python.
-        """
-        self._layers_changed = True
-        if self._following_layers or self.viewer is None:
-            return
-        self._following_layers = True
-        try:
-            while self._layers_changed:
-                self._layers_changed = False
-                self._follow_layers()
-        finally:
-            self._following_layers = False
-        self.slides_changed.emit()
-
-    def _follow_layers(self) -> None:
-        viewer = self.viewer
-        if viewer is None:
-            return
-        if not viewer.layers.selection:
-            viewer.layers.selection.clear()  # napari keeps the last one that was selected, and its file open
-        layers = self.slide_layers()
-        open_ids = {tag.slide_id for layer in layers if (tag := slide_tag(layer)) is not None}
-        for slide_id in [known for known in self._shown.kept.slide_ids if known not in open_ids]:
-            self._shown.close(slide_id)
-        # Grad-CAM may lie over a slide that was never scored.
-        for slide_id in overlaid_slides(viewer) - open_ids:
-            remove_overlays(viewer, slide_id)
-        had_measured = any(is_measured(layer) for layer in self._followed)
-        self._follow(layers)
-        if not had_measured and any(is_measured(layer) for layer in layers):
-            show_scale_bar(viewer)  # once: then it is the user's own choice
+    def _on_layers(self, open_ids: set[str]) -> None:
+        self._shown.close_all_but(open_ids)
         if self._pairing is not None and self._pairing.layers is None:
             self.unpair()
-
-    def _follow(self, layers: list[Image]) -> None:
-        for layer in layers:
-            if layer not in self._followed:
-                self._followed.add(layer)
-                for name in MOVING_EVENTS:
-                    layer.events[name].connect(self._on_moved)
-
-    def _on_moved(self, event: Any) -> None:  # noqa: ANN401 - a napari event
-        viewer = self.viewer
-        if viewer is not None:
-            follow(viewer, event.source)
 
     def _on_zoom(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
         self._shown.follow_zoom()
@@ -430,11 +365,6 @@ class Session:
             return
         layers[1].opacity = pairing.shown
         self._shown.set_fade(pairing.ids[1], pairing.maps_shown)
-
-    @staticmethod
-    def _measured(*layers: Image) -> bool:
-        tags = [slide_tag(layer) for layer in layers]
-        return all(tag is not None and tag.slide.mpp is not None for tag in tags)
 
 
 def session_of(viewer: ViewerModel) -> Session:

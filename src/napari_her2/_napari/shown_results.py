@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from napari_her2._napari.cell_hover import cell_words
 from napari_her2._napari.hover import show_values
 from napari_her2._napari.layers import OverlayLook
-from napari_her2._napari.overlays import OverlaySet, active_kept, remove_overlays
+from napari_her2._napari.overlays import OverlaySet, active_kept, overlaid_slides, remove_overlays
 from napari_her2._napari.placement import layer_of
 from napari_her2._napari.quality import quality_words
 from napari_her2._napari.results import Results
@@ -141,11 +141,16 @@ class ShownResults:
             changed.append(slide_id)
         return Changed(tuple(changed), tuple(refreshed))
 
-    def close(self, slide_id: str) -> None:
-        """Forget all of a slide that is open no more."""
-        # Before its layers go: whoever hears of that finds nothing left to do.
-        self.kept.close(slide_id)
-        self._remove(slide_id)
+    def close_all_but(self, open_ids: set[str]) -> None:
+        """Forget all of slides that are open no more."""
+        for slide_id in [known for known in self.kept.slide_ids if known not in open_ids]:
+            # Before its layers go: whoever hears of that finds nothing left to do.
+            self.kept.close(slide_id)
+            self._remove(slide_id)
+        viewer = self._viewer()
+        # Grad-CAM may lie over a slide that was never scored.
+        for slide_id in () if viewer is None else overlaid_slides(viewer) - open_ids:
+            self._remove(slide_id)
 
     def sets_of(self, result: SlideResult) -> list[OverlaySet]:
         """Overlays of all slides of a result, as it is shown, over which no other result lies."""

@@ -2,12 +2,13 @@
 
     python benchmarks/gpu.py                     # the GPU of this machine, a few minutes
     python benchmarks/gpu.py --device cpu        # the same paths with the CPU in its place
-    python benchmarks/gpu.py --only score        # or explain, train
+    python benchmarks/gpu.py --only score        # or embed, explain, train
 
-A phantom case is scored with every bundled model, in float32 and in the precision that the device offers;
-its fields are explained; every training runs for an epoch or two. Each runs on the CPU in float32 too.
-"differs" is the largest difference from that: of probabilities and attention for scores, of the largest value
-for maps, of the probabilities after the last epoch for trainings, where rounding grows from step to step.
+A phantom case is scored with every bundled model, in float32 and in the precision that the device offers; it
+is embedded from tiles that the processor decodes, and from tiles that nvJPEG does; its fields are explained;
+every training runs for an epoch or two. Each runs on the CPU in float32 too. "differs" is the largest
+difference from that: of probabilities and attention for scores, of the largest value for features and maps,
+of the probabilities after the last epoch for trainings, where rounding grows from step to step.
 Times include loading and the first use of a kernel. A path that fails is a row with its error, and the exit
 code is then 1; it is 2 where there is no such device.
 """
@@ -33,8 +34,12 @@ from napari_her2._napari import correlated, gradcam
 from napari_her2._napari.settings import Settings
 from napari_her2.errors import JobFailed
 from napari_her2.inference.device import choose_device
-from napari_her2.inference.precision import VARIABLE
+from napari_her2.inference.embed import embed_steps
+from napari_her2.inference.gpu_jpeg import CHOICES, CPU
+from napari_her2.inference.gpu_jpeg import VARIABLE as JPEG
+from napari_her2.inference.precision import VARIABLE as PRECISION
 from napari_her2.methods.catalogue import available_models, method_of
+from napari_her2.models.encoders import build_encoder
 from napari_her2.phantom.cohort import cohort_steps
 from napari_her2.steps import finished
 from napari_her2_training.cohort.manifest import read_manifest
@@ -65,12 +70,13 @@ TRAININGS = {
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """A path: what it is called, what runs it on a device, whether a lower precision has a meaning there."""
+    """A path: its name, what runs it on a device, whether it may be in lower precision, who decodes JPEG."""
 
     name: str
     unit: str
     run: Callable[[str], Found]
     lower: bool = False
+    jpeg: str = CPU
 
 
 def scoring(entry: ModelEntry, case: tuple[Path, Path]) -> Road:
@@ -86,6 +92,20 @@ def scoring(entry: ModelEntry, case: tuple[Path, Path]) -> Road:
         return np.concatenate(values), len(result.table)
 
     return Road(f"score {entry.name}", "tiles", run, lower=True)
+
+
+def embedding(he: Path, jpeg: str) -> Road:
+    """Return the path from the file to features, its JPEG decoded by one or the other."""
+
+    def run(device: str) -> Found:
+        encoder = build_encoder("timm:resnet18")
+        with open_slide(he) as slide:
+            grid = slide.tile_grid(encoder.spec.tile_px, 0.5)
+            keep = np.ones(grid.shape, np.bool_)
+            made = finished(embed_steps(slide, encoder, grid, keep, choose_device(device), cache=False))
+        return made.features.astype(float).ravel() / np.abs(made.features).max(), len(made.index)
+
+    return Road(f"embed, JPEG decoded by the {jpeg.upper()}", "tiles", run, lower=True, jpeg=jpeg)
 
 
 def explanations(entry: ModelEntry, he: Path) -> Iterator[Road]:
@@ -157,7 +177,7 @@ class Row:
 
 def measured(path: Road, device: str, precision: str, reference: Found | None) -> tuple[Row, Found | None]:
     """Run a path once on a device; its difference from the reference is not a number where that failed."""
-    os.environ[VARIABLE] = precision
+    os.environ[PRECISION], os.environ[JPEG] = precision, path.jpeg
     on_gpu = torch.device(choose_device(device).torch_device).type == "cuda"
     try:
         if on_gpu:
@@ -189,6 +209,8 @@ def paths_of(only: str | None, folder: Path, *, cases: int = 8, size_px: int = 2
     found: list[Road] = []
     if only in (None, "score"):
         found += [scoring(entry, case) for entry in entries]
+    if only in (None, "embed"):
+        found += [embedding(case[0], jpeg) for jpeg in CHOICES]
     if only in (None, "explain"):
         found += [path for entry in entries for path in explanations(entry, case[0])]
     if only in (None, "train"):
@@ -216,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code: 0, 1 where a path failed, 2 where there is no such device."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, mps, or cpu in its place")
-    parser.add_argument("--only", choices=("score", "explain", "train"), default=None)
+    parser.add_argument("--only", choices=("score", "embed", "explain", "train"), default=None)
     options = parser.parse_args(arguments)
     try:
         device = choose_device(options.device)

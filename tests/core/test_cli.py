@@ -159,6 +159,7 @@ def test_info_without_a_slide_says_what_this_machine_computes_on(monkeypatch):
     values = json.loads(run("info", "--json").stdout)
     assert values["version"] == __version__
     assert (values["precision"], values["precision_reason"]) == ("float32", "chosen by the user")
+    assert values["jpeg"] == "by the processor"
     text = re.sub(r"\s+", " ", run("info").stdout)
     assert f"device │ {values['device']}" in text
     assert "features │ float32 (chosen by the user)" in text

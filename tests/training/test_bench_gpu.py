@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import gpu
+from napari_her2.inference import gpu_jpeg
 from napari_her2.inference.device import choose_device
 from napari_her2.inference.precision import VARIABLE
 
@@ -26,7 +27,8 @@ QUICK = ("score demo-wsmcl", "representation, demo-corr-a-net")
 
 @pytest.fixture(autouse=True)
 def _precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "auto")  # the benchmark sets it: put back afterwards
+    monkeypatch.setenv(VARIABLE, "auto")  # the benchmark sets them: put back afterwards
+    monkeypatch.setenv(gpu_jpeg.VARIABLE, "cpu")
 
 
 def a_road(name: str, values: list[float], more: float = 0.0) -> gpu.Road:
@@ -58,6 +60,7 @@ def test_every_kind_of_path_runs_on_the_cpu_and_agrees_with_itself(
     # Scores in float32, and in what the device offers.
     assert [row[0].removeprefix("| ") for row in rows] == [QUICK[0], *QUICK]
     assert [float(row[2]) for row in rows if row[1] == "float32"] == [0, 0]
+    assert {"embed, JPEG decoded by the CPU", "embed, JPEG decoded by the GPU"} <= set(paths)
     learnt, found = gpu.measured(paths["train mil"], "cpu", "float32", None)
     assert found is not None, learnt.error
     probabilities, steps = found

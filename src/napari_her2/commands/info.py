@@ -52,6 +52,7 @@ def _show_machine(*, as_json: bool) -> None:
         ("napari-her2", f"{values['version']}, PyTorch {values['torch']}, Python {values['python']}"),
         ("device", values["device"]),
         ("features", f"{values['precision']} ({values['precision_reason']})"),
+        ("JPEG", f"decoded {values['jpeg']}"),
         ("threads", values["threads"]),
     ]
     output().print(pairs_table(rows))
@@ -65,6 +66,7 @@ def machine_values() -> dict[str, Any]:
 
     from napari_her2 import __version__
     from napari_her2.inference.device import choose_device
+    from napari_her2.inference.gpu_jpeg import decoding_words
     from napari_her2.inference.precision import name_of
 
     device = choose_device()
@@ -75,6 +77,7 @@ def machine_values() -> dict[str, Any]:
         "device": device.name,
         "precision": name_of(device.autocast_dtype),
         "precision_reason": device.precision_reason,
+        "jpeg": decoding_words(device.torch_device),
         "threads": torch.get_num_threads(),
     }
 

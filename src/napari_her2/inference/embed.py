@@ -14,6 +14,7 @@ from napari_her2.errors import JobFailed, NotComputed, SlideChanged, SlideError
 from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache, stored_tiles
 from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.front import Front, fixed_batches, streamed
+from napari_her2.inference.gpu_tiles import square_reader
 from napari_her2.inference.prefetch import prefetched
 from napari_her2.inference.unchanged import identified, unchanged
 from napari_her2.steps import Progress
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.inference.encode import PendingFeatures, TileEncoder
+    from napari_her2.inference.gpu_tiles import SquareReader
     from napari_her2.inference.slide_record import SlideRecord
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
@@ -61,7 +63,8 @@ class Embeddings:
     precision : str
         In which they were computed: "float32", "bfloat16" or "float16".
     graph : str
-        How, where not layer by layer; see `napari_her2.models.inference_graph`.
+        How, where not layer by layer (`napari_her2.models.inference_graph`), or not of tiles that the
+        processor decoded (`napari_her2.inference.gpu_tiles`).
     """
 
     features: NDArray[np.float16]
@@ -201,14 +204,15 @@ def embed_steps(
     yield from identified(slide)
     fingerprint = encoder.fingerprint() if cache else ""
     runner = EncoderRunner(encoder, device)
+    reader = square_reader(slide, grid, keep, device.torch_device)
     bag = _Bag(keep, encoder.spec.dim)
     total = len(bag.index)
-    key = _cache_key(slide, grid, fingerprint, runner)
+    key = _cache_key(slide, grid, fingerprint, runner, reader.name)
     with _open_store(key, encoder.spec.dim, used=cache) as store, _one_slide(slide, store):
         if store is not None:
             store.load(bag.fill)
         cached = int(bag.present.sum())
-        note = f"{cached:,} of {total:,} tiles from the cache" if cached else runner.note
+        note = f"{cached:,} of {total:,} tiles from the cache" if cached else _note(runner, reader)
         yield Progress(stage, cached, total, "tiles", note)
         if not bag.present.all():
             if stored_only:
@@ -222,7 +226,9 @@ def embed_steps(
             # Cut from all that is asked for: so the rest is computed as it would be, whatever was before.
             missing = bag.missing()
             left = [run[missing[tuple(run.T)]] for run in fixed_batches(keep, size)]
-            tiles = _tiles_from(slide, grid, [run for run in left if len(run)], front)
+            point = partial((front or Front()).point, slide.slide_id)
+            runs = [run for run in left if len(run)]
+            tiles = streamed(slide, grid, runs, point, reader.squares)
             with closing(_encoded(tiles, runner)) as batches:
                 for batch, features in batches:
                     if store is not None:
@@ -231,9 +237,9 @@ def embed_steps(
                     bag.fill(batch.index, features)
                     bag.corrupt.append(batch.corrupt)
                     tell(batch.index, features)
-                    yield Progress(stage, bag.done, total, "tiles", runner.note)
+                    yield Progress(stage, bag.done, total, "tiles", _note(runner, reader))
         problem = store.problem if store is not None else ""
-    return _collect(bag, cached, runner, problem)
+    return _collect(bag, cached, runner, reader, problem)
 
 
 def count_embedded(
@@ -256,7 +262,8 @@ def count_embedded(
     -------
     int
     """
-    index = stored_tiles(_cache_key(slide, grid, fingerprint, runner), runner.encoder.spec.dim)
+    reader = square_reader(slide, grid, keep, runner.device.torch_device)
+    index = stored_tiles(_cache_key(slide, grid, fingerprint, runner, reader.name), runner.encoder.spec.dim)
     held = np.zeros(keep.shape, np.bool_)
     inside = np.asarray(((index >= 0) & (index < keep.shape)).all(axis=1))
     held[tuple(index[inside].T)] = True
@@ -303,7 +310,11 @@ def refuse_damage(slide: Slide | SlideRecord, share: float, lost: str = "") -> N
         )
 
 
-def _collect(bag: _Bag, cached: int, runner: EncoderRunner, problem: str) -> Embeddings:
+def _note(runner: EncoderRunner, reader: SquareReader) -> str:
+    return "; ".join(part for part in (runner.note, reader.note) if part)
+
+
+def _collect(bag: _Bag, cached: int, runner: EncoderRunner, reader: SquareReader, problem: str) -> Embeddings:
     if bag.done != len(bag.index):
         raise JobFailed(
             f"Only {bag.done:,} of {len(bag.index):,} tiles were read: the slide changed while it was "
@@ -312,18 +323,12 @@ def _collect(bag: _Bag, cached: int, runner: EncoderRunner, problem: str) -> Emb
     # Only a damaged file pays for a copy.
     kept = slice(None) if bag.present.all() else bag.present
     found = bag.features[kept], bag.index[kept], bag.all_corrupt()
-    return Embeddings(*found, cached, runner.note, problem, runner.precision, runner.graph)
+    how = ", ".join(part for part in (runner.graph, reader.name) if part)
+    return Embeddings(*found, cached, _note(runner, reader), problem, runner.precision, how)
 
 
 def _nobody(index: NDArray[np.integer], features: NDArray[np.float16]) -> None:
     """Tell nobody of tiles."""
-
-
-def _tiles_from(
-    slide: Slide, grid: TileGrid, batches: list[NDArray[np.int64]], front: Front | None
-) -> Iterator[TileBatch]:
-    point = partial((front or Front()).point, slide.slide_id)
-    return streamed(slide, grid, batches, point)
 
 
 def _encoded(
@@ -380,7 +385,9 @@ def _open_store(key: CacheKey, dim: int, *, used: bool) -> Iterator[FeatureStore
     shrink_cache()
 
 
-def _cache_key(slide: Slide, grid: TileGrid, encoder: str, runner: EncoderRunner) -> CacheKey:
+def _cache_key(
+    slide: Slide, grid: TileGrid, encoder: str, runner: EncoderRunner, decoded: str = ""
+) -> CacheKey:
     return CacheKey(
         slide=slide.fingerprint,
         shape_px0=grid.slide_shape_px0,
@@ -389,6 +396,6 @@ def _cache_key(slide: Slide, grid: TileGrid, encoder: str, runner: EncoderRunner
         mpp=grid.mpp,
         encoder=encoder,
         precision=f"{runner.device.torch_device.type} {runner.precision} {runner.graph}".rstrip(),
-        reader=f"{slide.backend}, napari-her2 {__version__}",
+        reader=", ".join(part for part in (slide.backend, f"napari-her2 {__version__}", decoded) if part),
         shift=grid.shift,
     )

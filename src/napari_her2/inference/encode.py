@@ -172,7 +172,7 @@ class EncoderRunner:
         )
         return "; ".join(part for part in (how, self._memory_note) if part)
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+    def run(self, images: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float16]:
         """Encode tiles.
 
         Parameters
@@ -190,13 +190,14 @@ class EncoderRunner:
         """
         return self.submit(images).result()
 
-    def submit(self, images: NDArray[np.uint8]) -> PendingFeatures:
+    def submit(self, images: NDArray[np.uint8] | torch.Tensor) -> PendingFeatures:
         """Start encoding tiles; on a GPU this returns before it is done, so that reading can go on.
 
         Parameters
         ----------
         images : (B, t, t, 3) uint8
-            May be reused by the caller at once on a GPU, and after `PendingFeatures.result` on a CPU.
+            An array, which the caller may use again at once on a GPU, and after `PendingFeatures.result` on
+            a CPU; or a tensor on the device.
 
         Returns
         -------
@@ -204,11 +205,14 @@ class EncoderRunner:
         """
         if len(images) == 0:
             return PendingFeatures((torch.empty(0, self.encoder.spec.dim, dtype=torch.float16),))
-        # PyTorch wants memory that it could write to, though nothing here does.
-        batch = torch.from_numpy(np.require(images, np.uint8, ["C", "W"]))
         on_cuda = self.device.torch_device.type == "cuda"
-        if on_cuda:
-            batch = batch.pin_memory()
+        if isinstance(images, torch.Tensor):
+            batch = images
+        else:
+            # PyTorch wants memory that it could write to, though nothing here does.
+            batch = torch.from_numpy(np.require(images, np.uint8, ["C", "W"]))
+            if on_cuda:
+                batch = batch.pin_memory()
         parts: list[torch.Tensor] = []
         start = 0
         while start < len(batch):

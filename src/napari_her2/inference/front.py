@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
 from napari_her2.slide.tiles import TileBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float]
 """(y, x), level-0 pixels."""
+Squares: TypeAlias = (
+    "Callable[[NDArray[np.integer] | NDArray[np.floating], Sequence[int]], Iterator[RegionBatch]]"
+)
+"""Reads squares of a grid: their (row, column), and how many of them make each batch."""
 
 
 class Front:
@@ -105,6 +110,7 @@ def streamed(
     grid: TileGrid,
     batches: Sequence[NDArray[np.int64]],
     point: Callable[[], Point | None],
+    squares: Squares | None = None,
 ) -> Generator[TileBatch, None, None]:
     """Read batches of tiles, the nearest to a point first; the point may move meanwhile.
 
@@ -117,20 +123,23 @@ def streamed(
         (row, column) of their tiles.
     point : callable
         Gives the place to go on from, level-0 pixels, or None; asked before each batch.
+    squares : callable, optional
+        Reads them: (N, 2) places on the grid, and how many of them make each batch; by default
+        `Slide.squares`.
 
     Yields
     ------
     TileBatch
         Damaged tiles are missing from it, and named by it; it may hold no images.
     """
+    read = squares or partial(_squares, slide, grid)
     left = list(batches)
     while left:
         at = point()
         left = [left[number] for number in nearest_first(left, grid, at).tolist()]
         index = np.concatenate(left)
         places = index + np.asarray(grid.shift) if any(grid.shift) else index
-        sizes = [len(batch) for batch in left]
-        regions = slide.squares(places, tile_px=grid.tile_px, mpp=grid.mpp, batch_size=sizes)
+        regions = read(places, [len(batch) for batch in left])
         with closing(cast("Generator[RegionBatch]", regions)):
             for region in regions:
                 found = index[region.number]
@@ -140,6 +149,12 @@ def streamed(
                 if now != at and left and nearest_first(left, grid, now)[0] != 0:
                     break  # what was read ahead is read again in its turn
                 at = now
+
+
+def _squares(
+    slide: Slide, grid: TileGrid, places: NDArray[np.integer] | NDArray[np.floating], sizes: Sequence[int]
+) -> Iterator[RegionBatch]:
+    return slide.squares(places, tile_px=grid.tile_px, mpp=grid.mpp, batch_size=sizes)
 
 
 def _morton(index: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -53,15 +53,8 @@ _RAW: dict[int, Callable[..., Any] | None] = {
 }
 
 
-def jpeg_decoder(
-    tables: bytes | None,
-    tile_shape: tuple[int, int],
-    *,
-    stored_as_rgb: bool,
-    strict: bool = True,
-    grey: bool = False,
-) -> Decoder:
-    """Decode JPEG tiles of a TIFF.
+class JpegDecoder:
+    """Decodes JPEG tiles of a TIFF.
 
     Parameters
     ----------
@@ -77,24 +70,69 @@ def jpeg_decoder(
     grey : bool
         There is one component.
     """
-    shared = tables[2:] if tables and tables.startswith(_SOI) else tables or b""
-    head = _SOI + shared.removesuffix(_EOI) + (_ADOBE_RGB if stored_as_rgb else b"")
-    size = tile_shape[0] * tile_shape[1] * (1 if grey else 3)
-    space = "GRAY" if grey else "RGB"
 
-    def decode(data: bytes, number: int = 0) -> NDArray[np.uint8]:
+    def __init__(
+        self,
+        tables: bytes | None,
+        tile_shape: tuple[int, int],
+        *,
+        stored_as_rgb: bool,
+        strict: bool = True,
+        grey: bool = False,
+    ) -> None:
+        shared = tables[2:] if tables and tables.startswith(_SOI) else tables or b""
+        self._head = _SOI + shared.removesuffix(_EOI) + (_ADOBE_RGB if stored_as_rgb else b"")
+        self._tile_shape = tile_shape
+        self._size = tile_shape[0] * tile_shape[1] * (1 if grey else 3)
+        self._strict = strict
+        self.space = "GRAY" if grey else "RGB"
+
+    def __call__(self, data: bytes, number: int = 0) -> NDArray[np.uint8]:
+        """Decode a tile, (height, width, 1 or 3) uint8."""
+        # Into a buffer of our size: a JPEG of a gigabyte is refused before it is decoded.
+        return self._decoded(self._whole(data), buffer=np.empty(self._size, np.uint8))
+
+    def picture(self, data: bytes) -> bytes:
+        """Make a tile a JPEG that can be decoded by itself, and check that none of it is missing.
+
+        Parameters
+        ----------
+        data : bytes
+            As the file holds it.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        DamagedTile
+            Wherever decoding it here would. Its code is read through for that, at an eighth of the size, in
+            0.4 of the time of decoding it.
+        """
+        whole = self._whole(data)
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(whole)
+        except ValueError as error:
+            raise DamagedTile(f"its JPEG data are corrupt ({error})") from error
+        if height > self._tile_shape[0] or width > self._tile_shape[1]:
+            raise DamagedTile(f"its JPEG data claim {width:,} x {height:,} px")
+        self._decoded(whole, min_height=1, min_width=1, min_factor=8)
+        return whole
+
+    def _whole(self, data: bytes) -> bytes:
         if not data.startswith(_SOI):
             raise DamagedTile("its bytes are no JPEG data")
+        return self._head + data[2:]
+
+    def _decoded(self, whole: bytes, **how: object) -> NDArray[np.uint8]:
         try:
-            # Into a buffer of our size: a JPEG of a gigabyte is refused before it is decoded.
             tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-                head + data[2:], colorspace=space, buffer=np.empty(size, np.uint8), strict=strict
+                whole, colorspace=self.space, strict=self._strict, **how
             )
         except (ValueError, RuntimeError, MemoryError) as error:
             raise DamagedTile(f"its JPEG data are corrupt ({error})") from error
         return tile
-
-    return decode
 
 
 def _j2k_shape(data: bytes) -> tuple[int, int]:

@@ -98,6 +98,31 @@ def resampled(
     return window[: size[0], : size[1]]
 
 
+def resampling_weights(length: int, scale: float, size: int) -> NDArray[np.float32]:
+    """Give the weights by which `resampled` makes pixels of those of a window, along one axis.
+
+    Parameters
+    ----------
+    length : int
+        Pixels of the window.
+    scale : float
+        Pixels of the window per pixel of the result.
+    size : int
+        Pixels of the result.
+
+    Returns
+    -------
+    (size, length) float32
+        Rows add up to 1. For whoever computes elsewhere: a matrix product of each axis gives the pixels of
+        `resampled` to within a level of 255.
+    """
+    weights = np.zeros((size, length), np.float32)
+    pixel, weight = _taps(0, size, scale, 0)
+    # What a window lacks at its edge is its last pixel; areas end there but for the rounding of their size.
+    np.add.at(weights, (np.arange(size)[:, None], pixel.clip(0, length - 1)), weight)
+    return weights
+
+
 def area_means(
     pixels: NDArray[np.uint8],
     start: tuple[float, float],

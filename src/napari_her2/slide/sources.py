@@ -8,11 +8,12 @@ backend can decode into tiles of its own. Everything that reads pixels goes thro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import cv2
 import numpy as np
 
+from napari_her2.slide.decode import JpegDecoder
 from napari_her2.slide.files import DamagedTile
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Tiling(Protocol):
         """(height, width) of a tile, pixels."""
 
 
-class TileSource(Tiling, Protocol):
-    """One level as tiles."""
+class TileMaker(Tiling, Protocol):
+    """What makes the tiles of a level."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,6 +56,10 @@ class TileSource(Tiling, Protocol):
 
     def tile(self, row: int, col: int) -> NDArray[np.uint8]:
         """Pixels of a tile, at least the part inside the level; DamagedTile where there are none."""
+
+
+class TileSource(TileMaker, Protocol):
+    """One level as tiles."""
 
     def read(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Pixels of a window inside the level; DamagedTile where a part is damaged."""
@@ -219,24 +224,51 @@ class FileTiles:
             The bytes are missing or cannot be decoded.
         """
         number = row * self.columns + col
-        offset, count = int(self.offsets[number]), int(self.counts[number])
-        if count == 0:
+        data = self._stored(row, col)
+        if data is None:
             return unstored_tile(self, row, col, self.finer, self.channels)
-        if offset <= 0 or count < 0 or offset + count > self.file.size:
-            raise DamagedTile(self._place(row, col, "its bytes are not in the file, which may be cut off"))
-        data = self.file.read_at(offset, count)
-        if len(data) < count:
-            raise DamagedTile(self._place(row, col, "the file ends before its data do"))
         try:
             pixels = self.decoder(data, number)
         except DamagedTile as error:
             raise DamagedTile(self._place(row, col, str(error))) from error
-        need_h = min(self.tile_shape[0], self.shape[0] - row * self.tile_shape[0])
-        need_w = min(self.tile_shape[1], self.shape[1] - col * self.tile_shape[1])
-        whole = pixels.ndim == 3 and pixels.shape[0] >= need_h and pixels.shape[1] >= need_w
-        if not whole or pixels.shape[2] != self.channels:
+        if not self.fits(row, col, pixels.shape):
             raise DamagedTile(self._place(row, col, f"it decodes to the wrong shape {pixels.shape}"))
         return pixels
+
+    def jpeg(self, row: int, col: int) -> bytes | None:
+        """Give a tile as a JPEG of its own, none of which is missing.
+
+        Parameters
+        ----------
+        row, col : int
+            Place of the tile in the level.
+
+        Returns
+        -------
+        bytes or None
+            None where the tile was never stored, or the level is no JPEG in colour.
+
+        Raises
+        ------
+        DamagedTile
+            Wherever decoding it would.
+        """
+        data = self._stored(row, col) if self.in_jpeg else None
+        try:
+            return None if data is None else cast("JpegDecoder", self.decoder).picture(data)
+        except DamagedTile as error:
+            raise DamagedTile(self._place(row, col, str(error))) from error
+
+    @property
+    def in_jpeg(self) -> bool:
+        """Whether tiles are stored as JPEG in colour."""
+        return isinstance(self.decoder, JpegDecoder) and self.decoder.space == "RGB"
+
+    def fits(self, row: int, col: int, shape: tuple[int, ...]) -> bool:
+        """Whether decoded pixels of such a shape cover what of a tile lies inside the level."""
+        need_h = min(self.tile_shape[0], self.shape[0] - row * self.tile_shape[0])
+        need_w = min(self.tile_shape[1], self.shape[1] - col * self.tile_shape[1])
+        return len(shape) == 3 and shape[0] >= need_h and shape[1] >= need_w and shape[2] == self.channels
 
     def read(self, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Pixels of a window inside the level, (height, width, 3) uint8."""
@@ -254,6 +286,19 @@ class FileTiles:
             return True
         window = _finer_window(self.finer.shape, self.shape, (y, x, height, width))
         return isinstance(self.finer, FileTiles) and self.finer.blank(*window)
+
+    def _stored(self, row: int, col: int) -> bytes | None:
+        """Return the bytes of a tile; None where it was never stored."""
+        number = row * self.columns + col
+        offset, count = int(self.offsets[number]), int(self.counts[number])
+        if count == 0:
+            return None
+        if offset <= 0 or count < 0 or offset + count > self.file.size:
+            raise DamagedTile(self._place(row, col, "its bytes are not in the file, which may be cut off"))
+        data = self.file.read_at(offset, count)
+        if len(data) < count:
+            raise DamagedTile(self._place(row, col, "the file ends before its data do"))
+        return data
 
     def _place(self, row: int, col: int, reason: str) -> str:
         y, x = row * self.tile_shape[0], col * self.tile_shape[1]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_her2.slide.sources import Pixels, TileSource
+    from napari_her2.slide.sources import Pixels, TileMaker, TileSource
 
 
 class _Cell:
@@ -28,7 +28,7 @@ class _Cell:
         self.pixels: NDArray[np.uint8] | None = None
         self.error: DamagedTile | None = None
 
-    def get(self, source: TileSource, row: int, col: int) -> NDArray[np.uint8]:
+    def get(self, source: TileMaker, row: int, col: int) -> NDArray[np.uint8]:
         pixels = self.pixels  # without the lock: most tiles are there already
         if pixels is not None:
             return pixels
@@ -183,7 +183,7 @@ class TileStore:
 
     Parameters
     ----------
-    source : TileSource
+    source : TileMaker
         Decodes a tile.
     origins : (N, 2) int64
         (y, x) corner of every window that will be cut, pixels of the level.
@@ -197,7 +197,7 @@ class TileStore:
     memory grows with the width of the slide and not with its area.
     """
 
-    def __init__(self, source: TileSource, origins: NDArray[np.int64], size: tuple[int, int]) -> None:
+    def __init__(self, source: TileMaker, origins: NDArray[np.int64], size: tuple[int, int]) -> None:
         self._source = source
         self._lock = threading.Lock()
         self._cells: dict[tuple[int, int], _Cell] = {}
@@ -219,6 +219,29 @@ class TileStore:
             with self._lock:
                 cell = self._cells.setdefault(key, _Cell())
         return cell.get(self._source, row, col)
+
+    def lacking(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Tell which tiles the windows [start, stop) touch that nobody asked for yet.
+
+        Parameters
+        ----------
+        start, stop : int
+            Numbers of windows.
+
+        Returns
+        -------
+        list of (row, column)
+            Row by row.
+        """
+        touched = {
+            (row, col)
+            for (row0, col0), (row1, col1) in zip(
+                self._first[start:stop].tolist(), self._last[start:stop].tolist(), strict=True
+            )
+            for row in range(row0, row1 + 1)
+            for col in range(col0, col1 + 1)
+        }
+        return sorted(touched - self._cells.keys())
 
     def release(self, window: int) -> None:
         """Forget the tiles that only this window still needed.

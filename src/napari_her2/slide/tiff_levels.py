@@ -59,7 +59,7 @@ def level_of(file: ByteFile, image: TiffImage, finer: TileSource | None, *, stri
     finer : TileSource or None
         The next finer level, from which tiles are made that are not stored.
     strict : bool
-        See `jpeg_decoder`.
+        See `JpegDecoder`.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def _decoder(
     in_colour = samples == 3 and photometric in (RGB, YCBCR)
     if plain and compression == decode.JPEG and (in_colour or samples == 1):
         as_rgb = in_colour and photometric == RGB and not page.is_jfif
-        decoder = decode.jpeg_decoder(
+        decoder = decode.JpegDecoder(
             page.jpegtables, tile_shape, stored_as_rgb=as_rgb, strict=strict, grey=samples == 1
         )
         return decode.coloured(decoder, colour)

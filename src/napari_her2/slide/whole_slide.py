@@ -393,10 +393,16 @@ class Slide:
         ------
         RegionBatch
         """
-        self._guard()
-        levels = self._backend.levels
-        plan = plan_tiles(self.tile_grid(tile_px, mpp), places, levels, self.level_downsamples)
+        plan = self.plan(places, tile_px=tile_px, mpp=mpp)
         return stream_windows(plan, batch_size=batch_size, threads=usable_threads(threads), guard=self._guard)
+
+    def plan(
+        self, places: NDArray[np.integer] | NDArray[np.floating], *, tile_px: int, mpp: float
+    ) -> WindowPlan:
+        """Say which windows of which level make squares; parameters as for `squares`."""
+        self._guard()
+        grid = self.tile_grid(tile_px, mpp)
+        return plan_tiles(grid, places, self._backend.levels, self.level_downsamples)
 
     def regions(
         self,

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_her2.errors import ModelError, ModelMisfit
-from napari_her2.methods.tiles import Given, TileMethod
+from napari_her2.methods.tile_parts import Given
+from napari_her2.methods.tiles import TileMethod
 from napari_her2.models.card import BOTH, PAIR
 
 if TYPE_CHECKING:

@@ -270,10 +270,10 @@ def list_of_a_day(desk: Desk) -> Iterator[Any]:
     dock = desk.dock("HER2 Day's List")
     yield idle(dock.look_job)
     desk.heart.begin("list_of_a_day")
-    dock.source.take((folder,))
+    dock.form.source.take((folder,))
     yield idle(dock.list_job)
-    dock.models.tick([MODEL])
-    dock.out.edit.setText(str(desk.scratch / "results"))
+    dock.form.models.tick([MODEL])
+    dock.form.out.edit.setText(str(desk.scratch / "results"))
     yield 0.5
     yield from desk.picture("list_before")
     desk.heart.begin("list_of_a_day")

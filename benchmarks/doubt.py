@@ -36,7 +36,7 @@ from napari_her2.methods.catalogue import method_of
 from napari_her2.models.card import PAIR, SLIDE
 from napari_her2.models.class_scores import in_order
 from napari_her2.models.registry import load_model
-from napari_her2_training.config import MeasureConfig
+from napari_her2_training.config_sections import MeasureConfig
 from napari_her2_training.doubt_model import mapping_of
 from napari_her2_training.measures.coverage import judge_sets, measure_coverage
 from unseen import UNSEEN_SEED, Case, unseen_cases

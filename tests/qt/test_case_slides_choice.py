@@ -122,7 +122,7 @@ def settings_of(dock: DayListDock, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """What a list would begin with."""
     seen: list[DaySettings] = []
     monkeypatch.setattr(DayQueue, "begin", lambda *given: seen.append(given[3]))
-    dock.out.edit.setText(str(tmp_path / "out"))
+    dock.form.out.edit.setText(str(tmp_path / "out"))
     dock._beginning()()
     return seen[0]
 
@@ -130,15 +130,15 @@ def settings_of(dock: DayListDock, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_list_is_asked_only_where_a_case_has_several_rows(
     dock: DayListDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert dock.case_slides.isHidden()
-    dock._on_listed(rows(tmp_path, "7", "8"))
-    assert dock.case_slides.isHidden()
-    dock.case_slides.choose("each")
+    assert dock.form.case_slides.isHidden()
+    dock.form.take(rows(tmp_path, "7", "8"))
+    assert dock.form.case_slides.isHidden()
+    dock.form.case_slides.choose("each")
     assert settings_of(dock, tmp_path, monkeypatch).case_slides == "auto"
-    dock._on_listed(rows(tmp_path, "7", "7", "8"))
-    assert not dock.case_slides.isHidden()
+    dock.form.take(rows(tmp_path, "7", "7", "8"))
+    assert not dock.form.case_slides.isHidden()
     assert settings_of(dock, tmp_path, monkeypatch).case_slides == "each"
-    dock.case_slides.choose("")
+    dock.form.case_slides.choose("")
     assert settings_of(dock, tmp_path, monkeypatch).case_slides == "auto"
-    dock.cases.model.take([1], False)  # the other row of the case is left out
-    assert dock.case_slides.isHidden()
+    dock.form.cases.model.take([1], False)  # the other row of the case is left out
+    assert dock.form.case_slides.isHidden()

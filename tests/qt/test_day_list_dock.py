@@ -121,10 +121,10 @@ def entries(folder: Path, *names: str) -> DayList:
 def ready(make_day_dock: Callable[[], DayListDock], tmp_path: Path) -> DayListDock:
     """A dock with three cases, of which the second fails, a model and a folder."""
     dock = make_day_dock()
-    dock.source.paths = (tmp_path,)
-    dock._on_listed(entries(tmp_path, "1.svs", "bad2.svs", "3.svs"))
-    dock.models.tick(("hand-model",))
-    dock.out.edit.setText(str(tmp_path / "out"))
+    dock.form.source.paths = (tmp_path,)
+    dock.form.take(entries(tmp_path, "1.svs", "bad2.svs", "3.svs"))
+    dock.form.models.tick(("hand-model",))
+    dock.form.out.edit.setText(str(tmp_path / "out"))
     return dock
 
 
@@ -143,12 +143,12 @@ def test_the_dock_says_what_is_missing_before_a_list_can_start(
 ) -> None:
     dock = make_day_dock()
     assert "slides" in dock.run.stage.text()
-    dock._on_listed(entries(tmp_path, "1.svs"))
+    dock.form.take(entries(tmp_path, "1.svs"))
     assert "model" in dock.run.stage.text()
     assert not dock.run.start.isEnabled()
-    dock.models.tick(("hand-model",))
+    dock.form.models.tick(("hand-model",))
     assert "folder" in dock.run.stage.text()
-    dock.out.edit.setText(str(tmp_path / "out"))
+    dock.form.out.edit.setText(str(tmp_path / "out"))
     assert dock.run.start.isEnabled()
 
 
@@ -164,12 +164,12 @@ def test_what_is_dropped_is_paired_and_what_is_no_slide_refused_with_its_reason(
     event = QDropEvent(place, Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, none)
     with qtbot.waitSignal(dock.list_job.returned):
         dock.dropEvent(event)
-    (entry,) = dock.cases.model.entries
+    (entry,) = dock.form.cases.model.entries
     assert (entry.he.name, entry.ihc.name) == ("7_HE.svs", "7_HER2.svs")
     assert "not a slide" in entry.problem
-    model = dock.cases.model
+    model = dock.form.cases.model
     assert "refused" in model.data(model.index(0, 3))
-    assert "1 refused" in dock.source.words.text()
+    assert "1 refused" in dock.form.source.words.text()
 
 
 def test_cases_are_swapped_and_left_out_by_keys_and_buttons(
@@ -177,18 +177,18 @@ def test_cases_are_swapped_and_left_out_by_keys_and_buttons(
 ) -> None:
     dock = make_day_dock()
     he, ihc = tmp_path / "a.svs", tmp_path / "b.svs"
-    dock.cases.set_entries((Entry("1", he, ihc), Entry("2", he)))
-    dock.cases.mark([0, 1])
-    dock.cases.swap_marked()
-    assert [entry.slides for entry in dock.cases.model.entries] == [(ihc, he), (he,)]
-    assert dock.cases.model.entries[1].ihc == he
-    dock.cases.leave.click()
-    assert dock.cases.model.chosen() == ()
-    dock.cases.leave.click()
-    assert len(dock.cases.model.chosen()) == 2
-    index = dock.cases.model.index(0, 0)
-    assert dock.cases.model.setData(index, Qt.CheckState.Unchecked.value, Qt.ItemDataRole.CheckStateRole)
-    assert [entry.name for entry in dock.cases.model.chosen()] == ["2"]
+    dock.form.cases.set_entries((Entry("1", he, ihc), Entry("2", he)))
+    dock.form.cases.mark([0, 1])
+    dock.form.cases.swap_marked()
+    assert [entry.slides for entry in dock.form.cases.model.entries] == [(ihc, he), (he,)]
+    assert dock.form.cases.model.entries[1].ihc == he
+    dock.form.cases.leave.click()
+    assert dock.form.cases.model.chosen() == ()
+    dock.form.cases.leave.click()
+    assert len(dock.form.cases.model.chosen()) == 2
+    index = dock.form.cases.model.index(0, 0)
+    assert dock.form.cases.model.setData(index, Qt.CheckState.Unchecked.value, Qt.ItemDataRole.CheckStateRole)
+    assert [entry.name for entry in dock.form.cases.model.chosen()] == ["2"]
 
 
 def test_a_list_runs_to_rows_with_scores_and_one_reason(
@@ -389,16 +389,16 @@ def test_a_withheld_answer_is_not_in_its_row(
 
 
 def test_certificates_without_a_cluster_are_refused(ready: DayListDock) -> None:
-    ready.cluster.fields[1].setText("ca.pem")
-    ready.cluster.fields[2].setText("me.pem")
+    ready.form.cluster.fields[1].setText("ca.pem")
+    ready.form.cluster.fields[2].setText("me.pem")
     ready.start()
     assert "address" in ready.message.text.text()
     assert not ready.run_job.running
 
 
 def test_names_with_markup_are_shown_as_they_are(ready: DayListDock, tmp_path: Path) -> None:
-    ready.cases.set_entries((Entry("<b>x</b>\nsecond line", tmp_path / "a.svs"),))
-    model = ready.cases.model
+    ready.form.cases.set_entries((Entry("<b>x</b>\nsecond line", tmp_path / "a.svs"),))
+    model = ready.form.cases.model
     assert not Qt.mightBeRichText(model.data(model.index(0, 0)))
     assert "\n" not in model.data(model.index(0, 0))
     assert not Qt.mightBeRichText(model.data(model.index(0, 0), Qt.ItemDataRole.ToolTipRole))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,30 +20,17 @@ from napari_her2._napari.day_work import (
 from napari_her2._napari.judging import demands_of
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.opening import add_slides
-from napari_her2._napari.settings import ALWAYS, NEVER
 from napari_her2._napari.work import ModelsFound, finding_equipment
-from napari_her2._qt.day_list.cases import Cases
-from napari_her2._qt.day_list.cluster_form import ClusterForm
-from napari_her2._qt.day_list.model_ticks import ModelTicks
+from napari_her2._qt.day_list.new_list import NewList
 from napari_her2._qt.day_list.rows_view import RowsView
 from napari_her2._qt.day_list.run_bar import RunBar
-from napari_her2._qt.day_list.source_picker import SourcePicker
-from napari_her2._qt.parts.case_slides import CaseSlides
 from napari_her2._qt.parts.dock import Dock
 from napari_her2._qt.parts.file_drop import dropped_files, holds_files, leave_drops_to
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.message_box import MessageBox
-from napari_her2._qt.parts.path_row import PathRow
-from napari_her2._qt.parts.sections import Section
-from napari_her2._qt.parts.smooth_maps import SmoothMaps
-from napari_her2.cohort.day_cases import AUTO
 from napari_her2.cohort.day_file import DAY_FILE
-from napari_her2.cohort.day_items import DaySettings
-from napari_her2.cohort.day_list import entries_steps
 from napari_her2.cohort.day_queue import DayProgress, DayQueue
-from napari_her2.desk.kept_scales import kept_scale
 from napari_her2.errors import Her2Error
-from napari_her2.inference.options import ScoringOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,17 +41,8 @@ if TYPE_CHECKING:
     from napari_her2._napari.day_work import Day, OpenedRow
     from napari_her2._napari.work import Equipment
     from napari_her2._qt.parts.theme import Colours
-    from napari_her2.cohort.day_list import DayList
     from napari_her2.cohort.day_queue import Workers
     from napari_her2.steps import Progress
-
-
-_CASES_WHAT = (
-    "Rows of one case_id are slides of one case. A model that learnt from the tiles of a whole case is given "
-    "them; of all others every slide is answered by itself, and the answers are joined."
-)
-_MOST = 4
-"""Refusals that are told in words above the table, which has all."""
 
 
 class DayListDock(Dock):
@@ -82,19 +59,13 @@ class DayListDock(Dock):
         self.day: Day | None = None
         self.message = MessageBox()
         self.new, self.kept = QToolButton(), QPushButton("Open a list…")
-        self.source, self.cases, self.models = SourcePicker(), Cases(), ModelTicks()
-        self.out = PathRow("Folder for the results", "A list that is there goes on; results stay in it.")
-        self.case_slides = CaseSlides("As the model learnt it", _CASES_WHAT, rules=False)
-        self.smooth_maps = SmoothMaps()
-        self.cluster = ClusterForm()
+        self.form = NewList()
         self.run, self.rows = RunBar(), RowsView()
         self.look_job, self.list_job, self.run_job = Job(), Job(), Job()
         self.open_job, self.row_job, self.table_job, self.change_job = Job(), Job(), Job(), Job()
         self._arrange()
         self._connect()
         self.live_with(self._all_jobs())
-        self.cases.set_entries(())
-        self.case_slides.hide()
         self.new.setChecked(True)
         self._update_ready()
         self._look_around()
@@ -111,21 +82,7 @@ class DayListDock(Dock):
         line.addWidget(self.new)
         line.addStretch()
         line.addWidget(self.kept)
-        self.asked = QWidget()
-        inside = QVBoxLayout(self.asked)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.setSpacing(4)
-        for part in (
-            Section("Slides", self.source),
-            self.cases,
-            Section("Models", self.models),
-            self.case_slides,
-            self.smooth_maps,
-            Section("Results", self.out),
-            self.cluster,
-        ):
-            inside.addWidget(part)
-        self.hold((head, self.asked, self.run, self.message, self.rows))
+        self.hold((head, self.form, self.run, self.message, self.rows))
         content = self.scroll.widget()
         layout = None if content is None else content.layout()
         if isinstance(layout, QVBoxLayout):
@@ -135,11 +92,8 @@ class DayListDock(Dock):
     def _connect(self) -> None:
         self.new.toggled.connect(self._show_new)
         self.kept.clicked.connect(self._choose_list)
-        self.source.wanted.connect(self.look_at_source)
-        self.models.changed.connect(self._update_ready)
-        self.cases.model.dataChanged.connect(self._on_cases)
-        self.out.changed.connect(self._on_out)
-        self.out.browse_wanted.connect(self._choose_out)
+        self.form.source_wanted.connect(self.look_at_source)
+        self.form.changed.connect(self._update_ready)
         self.run.start_wanted.connect(self.start)
         self.run.pause_wanted.connect(self.pause)
         self.run.stop_wanted.connect(self.run_job.cancel)
@@ -150,8 +104,8 @@ class DayListDock(Dock):
         self.rows.export_wanted.connect(self._choose_table)
         self.look_job.progressed.connect(self._on_looking)
         self.look_job.returned.connect(self._on_equipment)
-        self.list_job.progressed.connect(self._on_listing)
-        self.list_job.returned.connect(self._on_listed)
+        self.list_job.progressed.connect(self.form.show_looking)
+        self.list_job.returned.connect(self.form.take)
         self.run_job.progressed.connect(self._on_progress)
         self.run_job.running_changed.connect(self._on_running)
         self.open_job.returned.connect(self.show_day)
@@ -174,15 +128,12 @@ class DayListDock(Dock):
         """Put the cases together from what was chosen, in a thread."""
         self.message.clear()
         try:
-            patterns = self.source.patterns()
+            looking = self.form.looking()
         except Her2Error as error:
             self._show_failure(Failure(str(error)))
             return
         self.new.setChecked(True)
-        subfolders = self.source.subfolders.isChecked()
-        self.list_job.start(
-            partial(entries_steps, self.source.paths, patterns, subfolders=subfolders, known_scale=kept_scale)
-        )
+        self.list_job.start(looking)
 
     def start(self) -> None:
         """Score the chosen cases with the ticked models, or go on with the list that is shown."""
@@ -232,7 +183,7 @@ class DayListDock(Dock):
         self.day = day
         self.rows.set_day(day)
         self.run.set_counts(day.queue.counts())
-        self.out.edit.setText(str(day.queue.folder))
+        self.form.out.edit.setText(str(day.queue.folder))
         self.new.setChecked(False)
         self._update_ready()
 
@@ -246,7 +197,7 @@ class DayListDock(Dock):
         if len(paths) == 1 and (paths[0] / DAY_FILE).is_file():
             self.open_list(paths[0])
         elif paths:
-            self.source.take(tuple(paths))
+            self.form.source.take(tuple(paths))
         if refusal:
             self._show_failure(Failure(refusal))
 
@@ -254,7 +205,7 @@ class DayListDock(Dock):
 
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
-        for part in (self.source, self.cases, self.out, self.message, self.rows):
+        for part in (self.form, self.message, self.rows):
             part.set_colours(colours)
 
     def _look_around(self) -> None:
@@ -262,20 +213,7 @@ class DayListDock(Dock):
 
     def _show_new(self, shown: bool) -> None:
         self.new.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
-        self.asked.setVisible(shown)
-        self._update_ready()
-
-    def _several_slides(self) -> bool:
-        """Whether a case of the list has several rows: only then is there something to join."""
-        counts = Counter(entry.case_id for entry in self.cases.model.chosen() if entry.case_id)
-        return any(count > 1 for count in counts.values())
-
-    def _on_cases(self) -> None:
-        self.case_slides.setVisible(self._several_slides())
-        self._update_ready()
-
-    def _on_out(self) -> None:
-        self.out.set_problem("")
+        self.form.setVisible(shown)
         self._update_ready()
 
     def _update_ready(self) -> None:
@@ -286,16 +224,12 @@ class DayListDock(Dock):
         if not self.new.isChecked():
             waits = self.day is not None and self.day.queue.counts()["waiting"]
             return "" if waits else "Nothing waits: make a new list, or retry what failed."
-        if not self.cases.model.chosen():
-            return "Choose slides to score."
-        if not self.models.chosen():
-            return "Tick a model to score with."
-        return "" if self.out.text else "Choose a folder for the results."
+        return self.form.missing
 
     def _workers(self) -> Workers | bool | None:
         """Return the cluster; False where its form is not filled in rightly."""
         try:
-            return self.cluster.workers()
+            return self.form.cluster.workers()
         except Her2Error as error:
             self._show_failure(Failure(str(error)))
             return False
@@ -304,19 +238,7 @@ class DayListDock(Dock):
         """Return what makes the queue, in the thread."""
         if not self.new.isChecked() and self.day is not None:
             return partial(DayQueue, self.day.queue.folder)
-        demands = demands_of(self.session, self.settings)
-        options = ScoringOptions(
-            batch_size=self.settings.batch_size or None,
-            coverage=demands.coverage,
-            min_familiarity=demands.min_familiarity,
-            leave_out_poor={ALWAYS: True, NEVER: False}.get(self.settings.leave_out_poor),
-            overlap=self.smooth_maps.overlap,
-            quality_limits=self.settings.quality_limits,
-        )
-        chosen = self.case_slides.way or AUTO if self._several_slides() else AUTO
-        settings = DaySettings(options, self.settings.device, case_slides=chosen)
-        models = [(entry.name, entry.card) for entry in self.models.chosen()]
-        return partial(DayQueue.begin, Path(self.out.text), self.cases.model.chosen(), models, settings)
+        return self.form.beginning(demands_of(self.session, self.settings), self.settings)
 
     def _begin(self, begin: Callable[[], DayQueue], workers: Workers | bool | None, *, retry: bool) -> None:
         self.message.clear()
@@ -338,28 +260,12 @@ class DayListDock(Dock):
 
     def _on_looking(self, progress: Progress) -> None:
         if isinstance(progress, ModelsFound):
-            self.models.set_models(progress.models)
+            self.form.models.set_models(progress.models)
 
     def _on_equipment(self, equipment: Equipment) -> None:
-        self.models.set_models(equipment.models)
+        self.form.models.set_models(equipment.models)
         if equipment.problems:
             self._show_failure(Failure("\n".join(equipment.problems)))
-
-    def _on_listing(self, progress: Progress) -> None:
-        count = f" {progress.done:,} of {progress.total:,}" if progress.total else ""
-        self.source.set_words(f"{progress.stage}{count} …")
-
-    def _on_listed(self, found: DayList) -> None:
-        refused = [f"{entry.name}: {entry.problem}" for entry in found.entries if entry.problem]
-        left_out = [f"left out: {path.name} ({why})" for path, why in found.left_out]
-        self.source.set_words("\n".join([found.in_words(), *refused[:_MOST], *left_out[:_MOST]]))
-        self.cases.set_entries(found.entries)
-        self._on_cases()
-        if not self.out.text and self.source.paths:
-            first = self.source.paths[0]
-            base = first if first.is_dir() else first.parent
-            self.out.edit.setText(str(base / "her2-results"))
-        self._update_ready()
 
     def _on_progress(self, progress: Progress) -> None:
         if isinstance(progress, DayBegun) and progress.day is not None:
@@ -375,7 +281,7 @@ class DayListDock(Dock):
     def _on_running(self, running: bool) -> None:
         self.run.set_running(running)
         self.new.setEnabled(not running)
-        self.asked.setEnabled(not running)
+        self.form.setEnabled(not running)
         self.kept.setEnabled(not running)
         if not running:
             self._catch_up()
@@ -418,17 +324,12 @@ class DayListDock(Dock):
     # -- dialogs
 
     def _choose_list(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "Folder of a list", self.out.text)
+        chosen = QFileDialog.getExistingDirectory(self, "Folder of a list", self.form.out.text)
         if chosen:
             self.open_list(Path(chosen))
 
-    def _choose_out(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "Folder for the results", self.out.text)
-        if chosen:
-            self.out.edit.setText(chosen)
-
     def _choose_table(self) -> None:
-        name = str(Path(self.out.text or Path.home()) / "day_list.xlsx")
+        name = str(Path(self.form.out.text or Path.home()) / "day_list.xlsx")
         kinds = "Workbook (*.xlsx);;CSV (*.csv)"
         chosen, kind = QFileDialog.getSaveFileName(self, "Table of the list", name, kinds)
         if chosen:

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.config import MeasureConfig
+from napari_her2_training.config_sections import MeasureConfig
 from napari_her2_training.measures.arms import (
     Measured,
     all_measures,

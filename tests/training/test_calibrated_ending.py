@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from napari_her2_training.config import CaseSlidesConfig, MeasureConfig
+from napari_her2_training.config_sections import CaseSlidesConfig, MeasureConfig
 from napari_her2_training.measures.predictions import Predictions
 from napari_her2_training.running.arm import calibrated
 from napari_her2_training.running.saving import trust_of

@@ -12,7 +12,7 @@ from napari_her2_training.arm_config import StainedCasesConfig
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.cohort.manifest import Case, class_names, label_of
 from napari_her2_training.cohort.splits import make_splits
-from napari_her2_training.config import CasesConfig
+from napari_her2_training.config_sections import CasesConfig
 
 SCORES = ("0", "1+", "2+", "3+")
 

@@ -13,7 +13,8 @@ from napari_her2.cli import app
 from napari_her2.errors import JobFailed
 from napari_her2_training.attention_mil.config import AttentionConfig
 from napari_her2_training.command import train_steps
-from napari_her2_training.config import Published, find_config, read_config
+from napari_her2_training.config import find_config, read_config
+from napari_her2_training.config_sections import Published
 from napari_her2_training.methods import METHODS
 from napari_her2_training.wsmcl.config import WSMCLConfig
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import beta
 
 from napari_her2.models.answer_sets import CalibrationCases, answer_set, threshold
-from napari_her2_training.config import MeasureConfig
+from napari_her2_training.config_sections import MeasureConfig
 from napari_her2_training.measures.coverage import (
     coverage_by_group,
     judge_sets,

@@ -23,7 +23,7 @@ from napari_her2_training.attention_mil.config import AttentionConfig
 from napari_her2_training.cohort import reading
 from napari_her2_training.cohort.embedding import embed_cases
 from napari_her2_training.cohort.manifest import read_manifest
-from napari_her2_training.config import ComputeConfig, EncoderConfig
+from napari_her2_training.config_sections import ComputeConfig, EncoderConfig
 from napari_her2_training.encoder import counting as tile_counting
 from napari_her2_training.encoder.make import frozen_encoder
 from napari_her2_training.findings import Cost, Findings

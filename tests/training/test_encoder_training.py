@@ -15,7 +15,7 @@ import torch
 import napari_her2_training
 from napari_her2.errors import JobFailed
 from napari_her2.models.encoders import build_encoder
-from napari_her2_training.config import EncoderConfig
+from napari_her2_training.config_sections import EncoderConfig
 from napari_her2_training.encoder.config import EncoderTrainingConfig
 from napari_her2_training.encoder.make import make_encoder
 from napari_her2_training.encoder.patch_folder import read_patch_folder

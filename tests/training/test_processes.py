@@ -15,7 +15,7 @@ import torch
 
 import napari_her2_training
 from napari_her2.models.weights_file import read_weights
-from napari_her2_training.config import ComputeConfig
+from napari_her2_training.config_sections import ComputeConfig
 from napari_her2_training.running.machines import Machines, choose_machines, own_share
 from napari_her2_training.running.ranks import is_first, together
 

@@ -29,7 +29,8 @@ from napari_her2.steps import finished
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.cohort.bags import SlideBag, joined_bag
 from napari_her2_training.cohort.manifest import Case, in_cases
-from napari_her2_training.config import DataConfig, EncoderConfig, MeasureConfig, read_config
+from napari_her2_training.config import read_config
+from napari_her2_training.config_sections import DataConfig, EncoderConfig, MeasureConfig
 from napari_her2_training.doubt.fit import one_look_a_case
 from napari_her2_training.doubt.scored_cases import Scorer
 from napari_her2_training.encoder.embedded import EmbeddedSlides

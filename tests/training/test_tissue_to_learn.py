@@ -15,7 +15,7 @@ from napari_her2.phantom import cohort_steps
 from napari_her2_training.arm_config import StainedCasesConfig
 from napari_her2_training.cohort.embedding import tiles_to_learn
 from napari_her2_training.cohort.manifest import Case, read_manifest
-from napari_her2_training.config import DataConfig
+from napari_her2_training.config_sections import DataConfig
 from napari_her2_training.low_resolution.config import ImageConfig, PatchesConfig
 from napari_her2_training.low_resolution.slide_images import ImageStore, Thumbnails, Tiles
 

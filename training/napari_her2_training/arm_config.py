@@ -13,12 +13,9 @@ from napari_her2.errors import JobFailed
 from napari_her2.models.convnext import STRIDE
 from napari_her2_training.classes import ClassMapping, class_mapping
 from napari_her2_training.cohort.manifest import STAINS
-from napari_her2_training.config import (
-    CasesConfig,
-    CasesRunConfig,
-    ModelConfig,
-)
+from napari_her2_training.config import CasesRunConfig
 from napari_her2_training.config_keys import key
+from napari_her2_training.config_sections import CasesConfig, ModelConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -37,7 +37,8 @@ from napari_her2_training.cohort.manifest import (
     read_manifest,
 )
 from napari_her2_training.cohort.splits import Split, check_ish, make_splits
-from napari_her2_training.config import CasesRunConfig, DoubtConfig, find_config, read_config
+from napari_her2_training.config import CasesRunConfig, find_config, read_config
+from napari_her2_training.config_sections import DoubtConfig
 from napari_her2_training.doubt.counting import cases_in_words
 from napari_her2_training.doubt.fit import doubt_steps
 from napari_her2_training.methods import METHODS, find_method

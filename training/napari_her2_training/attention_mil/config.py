@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_her2_training.config import (
-    EncoderRunConfig,
-)
+from napari_her2_training.config import EncoderRunConfig
 from napari_her2_training.config_keys import key
 from napari_her2_training.encoder.config import PretrainingConfig
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
-    from napari_her2_training.config import CaseSlidesConfig
+    from napari_her2_training.config_sections import CaseSlidesConfig
     from napari_her2_training.findings import Findings
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2_training.cohort.manifest import Case, Stain
-    from napari_her2_training.config import DataConfig
+    from napari_her2_training.config_sections import DataConfig
     from napari_her2_training.findings import Findings
 
 T = TypeVar("T")

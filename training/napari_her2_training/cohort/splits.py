@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.manifest import Case
-    from napari_her2_training.config import CasesConfig
+    from napari_her2_training.config_sections import CasesConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,9 @@ from typing import TypeVar
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.arm_config import ArmConfig
-from napari_her2_training.config import (
-    EncoderConfig,
-    RunConfig,
-)
+from napari_her2_training.config import RunConfig
 from napari_her2_training.config_keys import key
+from napari_her2_training.config_sections import EncoderConfig
 from napari_her2_training.low_resolution.config import (
     ConvNeXtConfig,
     ImageConfig,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2.models.card import NOTICE
 from napari_her2.training_runs.files import REPORT_FILE
-from napari_her2_training.config import MeasureConfig
+from napari_her2_training.config_sections import MeasureConfig
 from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.arms import Measured
 from napari_her2_training.reporting.html import write_page

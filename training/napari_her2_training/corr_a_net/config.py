@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from napari_her2.errors import JobFailed
 from napari_her2.models.corr_a_net import MAX_DILATION, SCALINGS
 from napari_her2.models.predictors import FIELD_PX, PREDICTORS
-from napari_her2_training.config import (
-    DataConfig,
-    EncoderConfig,
-    EncoderRunConfig,
-)
+from napari_her2_training.config import EncoderRunConfig
 from napari_her2_training.config_keys import key
+from napari_her2_training.config_sections import DataConfig, EncoderConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

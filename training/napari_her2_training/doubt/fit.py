@@ -27,7 +27,7 @@ from napari_her2.models.case_slides import EACH
 from napari_her2.models.class_scores import in_order
 from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity
 from napari_her2.steps import Progress
-from napari_her2_training.config import DoubtConfig
+from napari_her2_training.config_sections import DoubtConfig
 from napari_her2_training.doubt.scored_cases import STAGE, Scorer
 from napari_her2_training.doubt.spaces import fit_space
 

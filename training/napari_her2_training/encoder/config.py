@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.config import (
-    EncoderConfig,
-    RunConfig,
-    SourceConfig,
-)
+from napari_her2_training.config import RunConfig
 from napari_her2_training.config_keys import key
+from napari_her2_training.config_sections import EncoderConfig, SourceConfig
 from napari_her2_training.encoder_choice import ALEXNET
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from napari_her2.models.weights_file import weights_digest
 from napari_her2_training.encoder_choice import OF_MODEL
 
 if TYPE_CHECKING:
-    from napari_her2_training.config import EncoderConfig
+    from napari_her2_training.config_sections import EncoderConfig
 
 MOST_BUNDLED_BYTES = 100_000_000
 """Weights of an encoder in a bundle at most, in float16; larger ones lie in the folder of encoders."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_her2.models.card import EncoderSpec
     from napari_her2_training.cohort.feature_file import MadeBy
     from napari_her2_training.cohort.manifest import Stain
-    from napari_her2_training.config import EncoderConfig
+    from napari_her2_training.config_sections import EncoderConfig
 
 UNKNOWN_ENCODER = (
     "The features come from files, and which encoder made them is not known here: the weights of the head "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.models.answer_sets import CalibrationCases
-    from napari_her2_training.config import MeasureConfig
+    from napari_her2_training.config_sections import MeasureConfig
     from napari_her2_training.measures.predictions import Predictions
 
 

@@ -8,11 +8,8 @@ from typing import ClassVar
 from napari_her2.errors import JobFailed
 from napari_her2_training.arm_config import ArmConfig
 from napari_her2_training.classes import ClassMapping, class_mapping
-from napari_her2_training.config import (
-    DataConfig,
-    EncoderConfig,
-)
 from napari_her2_training.config_keys import key
+from napari_her2_training.config_sections import DataConfig, EncoderConfig
 
 TRANSMIL_HEADS = 8
 AGGREGATORS = ("attention-mil", "abmil-plain", "abmil", "clam-sb", "clam-mb", "transmil", "dsmil")

@@ -13,7 +13,7 @@ from napari_her2.errors import JobFailed
 from napari_her2.models.case_slides import EACH
 from napari_her2.outside import expanded, is_regular
 from napari_her2.training_runs.files import PREDICTIONS_FILE
-from napari_her2_training.config import MeasureConfig
+from napari_her2_training.config_sections import MeasureConfig
 from napari_her2_training.files import OWN_FILES
 from napari_her2_training.measures.arms import METRICS_FILE, Measured, measure
 from napari_her2_training.measures.calibration import reliability, risk_coverage

@@ -20,7 +20,7 @@ from napari_her2.models.weights_header import read_header
 from napari_her2.outside import expanded
 from napari_her2.steps import Progress
 from napari_her2.training_runs.files import REPORT_FILE
-from napari_her2_training.config import CaseSlidesConfig
+from napari_her2_training.config_sections import CaseSlidesConfig
 from napari_her2_training.reporting.cases import misses_of, picture_steps
 from napari_her2_training.reporting.curves import draw_learning
 from napari_her2_training.reporting.evaluation import evaluate, in_words, read_run
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from napari_her2.models.card import ModelCard
-    from napari_her2_training.config import MeasureConfig
+    from napari_her2_training.config_sections import MeasureConfig
     from napari_her2_training.measures.arms import Measure, Measured
     from napari_her2_training.reporting.cases import Miss
     from napari_her2_training.reporting.evaluation import Evaluation, FinishedRun

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split
-    from napari_her2_training.config import CaseSlidesConfig, ModelConfig
+    from napari_her2_training.config_sections import CaseSlidesConfig, ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from napari_her2.inference.device import Device, choose_device
 from napari_her2_training.running.ranks import own_number
 
 if TYPE_CHECKING:
-    from napari_her2_training.config import ComputeConfig
+    from napari_her2_training.config_sections import ComputeConfig
     from napari_her2_training.findings import Findings
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from napari_her2.steps import Progress
-    from napari_her2_training.config import ComputeConfig
+    from napari_her2_training.config_sections import ComputeConfig
 
 T = TypeVar("T")
 # Where Lightning, torchrun and the schedulers of clusters write the number of a process or of its machine.

@@ -7,13 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_her2.errors import JobFailed
-from napari_her2_training.config import (
-    PUBLISHED,
-    DataConfig,
-    EncoderRunConfig,
-    RunConfig,
-)
+from napari_her2_training.config import PUBLISHED, EncoderRunConfig, RunConfig
 from napari_her2_training.config_keys import key
+from napari_her2_training.config_sections import DataConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

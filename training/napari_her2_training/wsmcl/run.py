@@ -13,7 +13,7 @@ from napari_her2.steps import Progress
 from napari_her2_training.cohort.bags import precision_of
 from napari_her2_training.cohort.features import from_files
 from napari_her2_training.cohort.manifest import SPLITS, STAINS, label_of
-from napari_her2_training.config import NO_DOUBT
+from napari_her2_training.config_sections import NO_DOUBT
 from napari_her2_training.encoder.embedded import EmbeddedSlides
 from napari_her2_training.findings import noted
 from napari_her2_training.measures.arms import read_measured

@@ -79,8 +79,8 @@ def test_each_architecture_belongs_to_one_method() -> None:
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "methods").glob("*.py")), ids=lambda path: path.stem)
 def test_methods_are_known_without_torch(path: Path) -> None:
-    if path.stem in ("scoring", "rebuilding"):
-        return  # the doors to scoring itself
+    if path.stem in ("scoring", "rebuilding", "tile_reading"):
+        return  # imported where it is scored
     module = "napari_her2.methods" if path.stem == "__init__" else f"napari_her2.methods.{path.stem}"
     code = f"import sys, {module}; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

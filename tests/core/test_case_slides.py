@@ -18,6 +18,7 @@ from napari_her2.cohort.day_cases import cases_for
 from napari_her2.cohort.day_items import DaySettings, planned, settings_from
 from napari_her2.cohort.day_list import entries_of
 from napari_her2.cohort.day_queue import DayQueue
+from napari_her2.cohort.day_run import score_day_steps
 from napari_her2.cohort.run import score_cohort_steps
 from napari_her2.cohort.score_job import Case
 from napari_her2.errors import ModelError
@@ -303,7 +304,7 @@ def test_a_list_ends_with_one_answer_a_case(tmp_path, small_pair, second, mil_mo
     card = load_bundle(mil_model).card
     settings = DaySettings(device="cpu", case_slides=way)
     queue = DayQueue.begin(tmp_path / "out", entries, [(mil_model, card)], settings)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     (answer,) = queue.case_answers()
     assert (answer.case_id, len(answer.slides)) == ("7", 2)
     if way == "joined answers":

@@ -21,7 +21,8 @@ from napari_her2.cli import app
 from napari_her2.cohort import cluster as cluster_room
 from napari_her2.cohort import dispatch, knock, score_cohort_steps, worker
 from napari_her2.cohort.answer import NotWanted, WorkerUnfit
-from napari_her2.cohort.day_queue import DayQueue, Workers
+from napari_her2.cohort.day_queue import DayQueue
+from napari_her2.cohort.day_run import Workers, score_day_steps
 from napari_her2.cohort.entry import Entry
 from napari_her2.cohort.loop import running_loop
 from napari_her2.cohort.sources import ModelSource
@@ -124,14 +125,14 @@ def test_a_day_list_is_scored_by_the_workers_as_on_this_machine(address, slides,
     entries = [Entry(path.stem, path) for path in (*slides, gone)]
     queue = DayQueue.begin(tmp_path / "out", entries, models)
     running = set()
-    for step in queue.steps(Workers(address, retries=0)):
+    for step in score_day_steps(queue, Workers(address, retries=0)):
         running |= {number for number, item in enumerate(queue.items) if item.state == "running"}
         if step.outcome is not None and queue.counts()["done"] == 2:
             queue.pause()
     assert running
     paused = queue.counts()
     assert paused["running"] == 0
-    finished(queue.steps(Workers(address, retries=0)))
+    finished(score_day_steps(queue, Workers(address, retries=0)))
     assert [item.state for item in queue.items] == ["done"] * 4 + ["failed"]
     assert "no file" in queue.items[4].reason
     for path in slides:

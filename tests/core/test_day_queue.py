@@ -27,6 +27,7 @@ from napari_her2.cohort.day_items import DaySettings, Item, entry_from, entry_va
 from napari_her2.cohort.day_list import entries_of, entries_steps
 from napari_her2.cohort.day_queue import DayQueue
 from napari_her2.cohort.day_rows import reading_rows, row_facts
+from napari_her2.cohort.day_run import score_day_steps
 from napari_her2.cohort.day_table import COLUMNS, OwnScore, day_records, write_day_csv, write_day_xlsx
 from napari_her2.cohort.entry import Entry
 from napari_her2.cohort.outcome import SlideOutcome
@@ -86,7 +87,7 @@ def states(queue):
 def test_rows_are_done_or_failed_with_their_reason(cases, quick, model, tmp_path):
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "bad.svs", "c.svs"), [model], OPTIONS)
     assert states(queue) == ["waiting"] * 3
-    assert finished(queue.steps())["done"] == 2
+    assert finished(score_day_steps(queue))["done"] == 2
     assert states(queue) == ["done", "failed", "done"]
     assert queue.items[1].reason == "It is damaged."
     assert all(item.started and item.seconds is not None for item in queue.items)
@@ -97,10 +98,10 @@ def test_rows_are_done_or_failed_with_their_reason(cases, quick, model, tmp_path
 
 def test_only_what_failed_is_tried_again(cases, quick, model, tmp_path):
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "bad.svs"), [model], OPTIONS)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert queue.retry() == 1
     assert states(DayQueue(tmp_path / "out")) == ["done", "waiting"]
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert [job.path.name for job in quick] == ["a.svs", "bad.svs", "bad.svs"]
 
 
@@ -109,26 +110,26 @@ def test_a_slide_with_a_problem_can_be_tried_again_when_it_is_mended(cases, quic
     broken = replace(found.entries[1], problem="There is no file b.svs: check the path.")
     queue = DayQueue.begin(tmp_path / "out", [found.entries[0], broken], [model], OPTIONS)
     assert (queue.items[1].state, queue.items[1].reason) == ("skipped", broken.problem)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert len(quick) == 1
     assert queue.retry() == 1
-    finished(DayQueue(tmp_path / "out").steps())
+    finished(score_day_steps(DayQueue(tmp_path / "out")))
     assert [job.path.name for job in quick] == ["a.svs", "b.svs"]
 
 
 def test_a_pause_waits_for_the_slide_that_runs(cases, quick, model, tmp_path):
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
-    for step in queue.steps():
+    for step in score_day_steps(queue):
         if step.number == 0 and step.outcome is None:
             queue.pause()
     assert states(queue) == ["done", "waiting"]
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert states(queue) == ["done", "done"]
 
 
 def test_a_stop_puts_the_slide_that_runs_back(cases, quick, model, tmp_path):
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
-    steps = queue.steps()
+    steps = score_day_steps(queue)
     while queue.items[0].state != "running":
         next(steps)
     assert read_states(tmp_path / "out")[-1]["state"] == "running"
@@ -146,7 +147,7 @@ def test_a_model_is_loaded_once_for_all_its_slides(cases, quick, model, tmp_path
     load = ModelSource.load
     monkeypatch.setattr(ModelSource, "load", lambda source: loaded.append(source.name) or load(source))
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs", "c.svs"), [model], OPTIONS)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert len(loaded) == 1
 
 
@@ -158,14 +159,14 @@ def test_several_models_each_take_their_slide(tmp_path, quick):
     queue = DayQueue.begin(tmp_path / "out", entries_of([he, ihc, alone]), models, OPTIONS)
     assert states(queue) == ["waiting", "waiting", "waiting", "skipped"]
     assert "IHC" in queue.items[3].reason
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert [job.path for job in quick] == [he, alone, ihc]  # a model after the other
     assert queue.items[1].folder == "demo-low-resolution/1_HER2"
 
 
 def test_slides_of_one_name_keep_their_results_apart(cases, quick, model, tmp_path):
     queue = DayQueue.begin(tmp_path / "out", cases("mon/x.svs", "tue/x.svs"), [model], OPTIONS)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     folders = [queue.folder_of(item) for item in queue.items]
     assert len(set(folders)) == 2
     assert all((folder / "result.json").is_file() for folder in folders)
@@ -173,7 +174,7 @@ def test_slides_of_one_name_keep_their_results_apart(cases, quick, model, tmp_pa
 
 def test_another_list_of_the_same_folder_keeps_what_is_done(cases, quick, model, tmp_path):
     found = cases("a.svs", "b.svs")
-    finished(DayQueue.begin(tmp_path / "out", found, [model], OPTIONS).steps())
+    finished(score_day_steps(DayQueue.begin(tmp_path / "out", found, [model], OPTIONS)))
     more = cases("a.svs", "b.svs", "c.svs")
     queue = DayQueue.begin(tmp_path / "out", more, [model], OPTIONS)
     assert states(queue) == ["done", "done", "waiting"]
@@ -185,7 +186,7 @@ def test_another_list_of_the_same_folder_keeps_what_is_done(cases, quick, model,
 
 def test_a_result_that_is_gone_is_waited_for_again(cases, quick, model, tmp_path):
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     shutil.rmtree(tmp_path / "out/tiny/a")
     assert states(DayQueue(tmp_path / "out")) == ["waiting", "done"]
 
@@ -196,29 +197,29 @@ def test_a_slide_that_ends_the_program_twice_is_not_begun_again(cases, quick, mo
         append_item(queue.folder, 0, replace(queue.items[0], state="running", started=1.5))
         queue = DayQueue(queue.folder)
         assert queue.items[0].state == "waiting"
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert states(queue) == ["failed", "done"]
     assert "ended 2 times" in queue.items[0].reason
     queue.retry()
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert states(queue) == ["done", "done"]
 
 
 def test_nobody_else_works_on_a_list_at_the_same_time(cases, quick, model, tmp_path):
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs"), [model], OPTIONS)
-    steps = queue.steps()
+    steps = score_day_steps(queue)
     next(steps)
-    for action in (DayQueue(tmp_path / "out").steps().__next__, queue.retry):
+    for action in (score_day_steps(DayQueue(tmp_path / "out")).__next__, queue.retry):
         with pytest.raises(JobFailed, match="being worked on"):
             action()
     steps.close()
-    finished(DayQueue(tmp_path / "out").steps())
+    finished(score_day_steps(DayQueue(tmp_path / "out")))
 
 
 def test_what_is_left_out_by_a_person_is_skipped(cases, quick, model, tmp_path):
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
     queue.leave_out([0])
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert states(queue) == ["skipped", "done"]
 
 
@@ -228,7 +229,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_rows_alone(cases, quick, model,
     card = replace(model[1], name="gone")
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs"), [(gone, card), model], OPTIONS)
     gone.unlink()
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     assert states(queue) == ["failed", "done"]
     assert "gone" in queue.items[0].reason
 
@@ -238,12 +239,12 @@ def test_a_file_that_was_cut_while_it_was_written_loses_its_last_line_alone(
     cases, quick, model, tmp_path, cut
 ):
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs", "b.svs"), [model], OPTIONS)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     path = tmp_path / "out" / DAY_FILE
     path.write_bytes(path.read_bytes()[:-cut])
     again = DayQueue(tmp_path / "out")
     assert again.items[0] == queue.items[0]
-    finished(again.steps())
+    finished(score_day_steps(again))
     assert states(DayQueue(tmp_path / "out")) == ["done", "done"]
 
 
@@ -262,7 +263,7 @@ def test_a_file_that_was_cut_while_it_was_written_loses_its_last_line_alone(
 )
 def test_a_file_of_something_else_is_refused_in_words(cases, quick, model, tmp_path, damage):
     queue = DayQueue.begin(tmp_path / "out", cases("a.svs"), [model], OPTIONS)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     path = tmp_path / "out" / DAY_FILE
     path.write_text(damage(path.read_text()) + "\n")
     with pytest.raises(JobFailed):
@@ -292,7 +293,7 @@ def test_a_full_disk_stops_the_list_and_loses_nothing(cases, quick, model, tmp_p
 
     monkeypatch.setattr(day_queue, "append_item", full)
     with pytest.raises(JobFailed, match="No space left"):
-        finished(queue.steps())
+        finished(score_day_steps(queue))
     monkeypatch.undo()
     assert states(DayQueue(tmp_path / "out")) == ["done", "waiting"]
 
@@ -368,7 +369,7 @@ def test_a_list_gives_what_scoring_alone_gives(day, tiny_model, tmp_path):
     queue = DayQueue.begin(
         tmp_path / "list", entries, [(tiny_model, ModelSource(tiny_model).card())], OPTIONS
     )
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     one, two = (
         json.loads((folder / "1_HE/result.json").read_text("utf-8"))
         for folder in (tmp_path / "alone", tmp_path / "list/tiny")
@@ -382,7 +383,7 @@ def test_a_row_is_opened_from_its_files_and_nothing_is_scored(day, tiny_model, t
     models = [(tiny_model, ModelSource(tiny_model).card())]
     source = shutil.copy(day / "1_HE.svs", tmp_path / "1_HE.svs")
     queue = DayQueue.begin(tmp_path / "out", entries_of(source), models, OPTIONS)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     monkeypatch.setattr("napari_her2.methods.scoring.score_steps", None)
     shown = finished(opening_day(tmp_path / "out"))
     assert shown.facts[0].answer == row_facts(queue.folder_of(queue.items[0])).answer
@@ -413,7 +414,7 @@ def test_tables_hold_text_as_text_and_numbers_as_numbers(cases, quick, model, tm
     from napari_her2.export.tables import write_result
 
     queue = DayQueue.begin(tmp_path / "out", cases("=HYPERLINK(1).svs", "x.svs"), [model], OPTIONS)
-    finished(queue.steps())
+    finished(score_day_steps(queue))
     facts = finished(reading_rows(queue, range(2)))
     assert facts == {0: None, 1: None}  # results that say nothing
     facts[0] = row_facts(write_result(scored, tmp_path / "real"))

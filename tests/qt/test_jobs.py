@@ -12,7 +12,7 @@ from qtpy.QtCore import QThreadPool
 
 from napari_her2._qt.parts import jobs as jobs_module
 from napari_her2._qt.parts.jobs import Failure, Job, stop_all
-from napari_her2.cohort.day_queue import DayProgress
+from napari_her2.cohort.day_run import DayProgress
 from napari_her2.errors import SlideError
 from napari_her2.steps import Progress
 

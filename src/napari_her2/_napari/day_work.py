@@ -12,6 +12,7 @@ from napari_her2._napari.torch_import import load_torch
 from napari_her2.cohort.case_table import CASES_FILE, write_case_table
 from napari_her2.cohort.day_queue import DayQueue
 from napari_her2.cohort.day_rows import reading_rows, row_facts
+from napari_her2.cohort.day_run import score_day_steps
 from napari_her2.cohort.day_table import DAY_TABLE, OwnScore, day_records, write_day_csv, write_day_table
 from napari_her2.desk.own_score import ManualScore
 from napari_her2.errors import Her2Error, JobFailed, SlideError
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.cohort.day_items import Item, State
-    from napari_her2.cohort.day_queue import Workers
     from napari_her2.cohort.day_rows import RowFacts
+    from napari_her2.cohort.day_run import Workers
     from napari_her2.inference.result import SlideResult
     from napari_her2.slide.reader import Slide
 
@@ -110,7 +111,7 @@ def running_day(
     yield DayBegun("Loading PyTorch", day=day)
     load_torch()
     try:
-        for step in queue.steps(workers):
+        for step in score_day_steps(queue, workers):
             if step.outcome is not None and step.number >= 0:
                 item = queue.item(step.number)
                 facts = _facts_of(queue, item)

@@ -73,7 +73,8 @@ def score_day(
     """
     from napari_her2.cohort.day_items import DaySettings
     from napari_her2.cohort.day_list import NamePatterns, entries_steps
-    from napari_her2.cohort.day_queue import DayQueue, Workers
+    from napari_her2.cohort.day_queue import DayQueue
+    from napari_her2.cohort.day_run import Workers
     from napari_her2.cohort.sources import ModelSource
     from napari_her2.desk.kept_scales import kept_scale
     from napari_her2.inference.options import ScoringOptions
@@ -144,6 +145,7 @@ def _show(found: DayList, cards: Sequence[ModelCard], case_slides: str) -> None:
 
 def _work(queue: DayQueue, workers: Any) -> None:  # noqa: ANN401 - Workers, imported late
     from napari_her2.cohort.case_table import CASES_FILE
+    from napari_her2.cohort.day_run import score_day_steps
     from napari_her2.cohort.day_table import DAY_TABLE
 
     def report(step: Progress) -> Callable[[], None] | None:
@@ -154,7 +156,7 @@ def _work(queue: DayQueue, workers: Any) -> None:  # noqa: ANN401 - Workers, imp
         return None if outcome is None else lambda: _print_item(queue, number, outcome.title)
 
     try:
-        drive(queue.steps(workers), tell=report)
+        drive(score_day_steps(queue, workers), tell=report)
     except KeyboardInterrupt:
         say("What is finished is kept: the same command goes on.")
         raise

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QLineEdit, QToolButton, QVBoxLayout, QWidget
 
 from napari_her2._qt.parts.text import Label
-from napari_her2.cohort.day_queue import Workers
+from napari_her2.cohort.day_run import Workers
 from napari_her2.cohort.tls import tls_files
 from napari_her2.errors import JobFailed
 

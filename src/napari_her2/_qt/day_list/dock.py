@@ -29,7 +29,8 @@ from napari_her2._qt.parts.file_drop import dropped_files, holds_files, leave_dr
 from napari_her2._qt.parts.jobs import Failure, Job
 from napari_her2._qt.parts.message_box import MessageBox
 from napari_her2.cohort.day_file import DAY_FILE
-from napari_her2.cohort.day_queue import DayProgress, DayQueue
+from napari_her2.cohort.day_queue import DayQueue
+from napari_her2.cohort.day_run import DayProgress
 from napari_her2.errors import Her2Error
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from napari_her2._napari.day_work import Day, OpenedRow
     from napari_her2._napari.work import Equipment
     from napari_her2._qt.parts.theme import Colours
-    from napari_her2.cohort.day_queue import Workers
+    from napari_her2.cohort.day_run import Workers
     from napari_her2.steps import Progress
 
 

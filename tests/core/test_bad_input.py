@@ -200,7 +200,7 @@ def test_memory_that_suffices_for_no_tile(refused, he_slide, monkeypatch):
     def no_memory(*_arguments, **_options):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("napari_her2.models.encoders.PatchEncoder.forward", no_memory)
+    monkeypatch.setattr("napari_her2.models.patch_encoder.PatchEncoder.forward", no_memory)
     assert "memory" in refused(he_slide).lower()
 
 

@@ -29,8 +29,9 @@ from napari_her2.models.card_doubt import (
     doubt_words,
     familiarity_words,
 )
-from napari_her2.models.encoders import PatchEncoder, build_encoder
+from napari_her2.models.encoders import build_encoder
 from napari_her2.models.familiarity import FEATURES, Familiarity
+from napari_her2.models.patch_encoder import PatchEncoder
 from napari_her2.models.weights_file import weights_digest, write_weights
 
 ENCODER = build_encoder("timm:test_resnet", tile_px=64)

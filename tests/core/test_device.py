@@ -15,7 +15,8 @@ from napari_her2.inference import precision as precision_module
 from napari_her2.inference.device import Device, choose_device
 from napari_her2.inference.encode import EncoderRunner, agreement, encode, is_out_of_memory
 from napari_her2.models.card import EncoderSpec
-from napari_her2.models.encoders import PatchEncoder, build_encoder
+from napari_her2.models.encoders import build_encoder
+from napari_her2.models.patch_encoder import PatchEncoder
 
 CPU = Device(torch.device("cpu"), "cpu (chosen by the test)", "chosen by the test")
 

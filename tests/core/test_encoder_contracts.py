@@ -15,7 +15,8 @@ from napari_her2.errors import ModelError
 from napari_her2.models.backbones import build_backbone, measured
 from napari_her2.models.card import POOLINGS
 from napari_her2.models.encoder_contracts import ENCODERS, alias_of, contract_of, with_pooling
-from napari_her2.models.encoders import build_encoder, encoder_from_spec, spec_of
+from napari_her2.models.encoders import build_encoder, encoder_from_spec
+from napari_her2.models.known_encoders import spec_of
 from napari_her2.models.token_pooling import prefix_tokens
 
 OF_TIMM = [name for name, contract in ENCODERS.items() if contract.built_by == "timm"]

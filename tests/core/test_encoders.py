@@ -16,7 +16,8 @@ from torchvision.transforms import v2
 
 from napari_her2.errors import ModelError
 from napari_her2.models import backbones
-from napari_her2.models.encoders import NORMALISATIONS, build_encoder, save_encoder
+from napari_her2.models.encoders import build_encoder, save_encoder
+from napari_her2.models.normalisations import NORMALISATIONS
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from napari_her2.inference.device import Device, choose_device
 from napari_her2.inference.encode import EncoderRunner
 from napari_her2.models.bundle import load_bundle
 from napari_her2.models.card import EncoderSpec
-from napari_her2.models.encoders import PatchEncoder
+from napari_her2.models.patch_encoder import PatchEncoder
 from small_files import make_bundle
 
 VARIABLE = "NAPARI_HER2_PRECISION"

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from napari_her2.errors import JobFailed
-from napari_her2.models.encoders import PatchEncoder, build_encoder
+from napari_her2.models.encoders import build_encoder
+from napari_her2.models.patch_encoder import PatchEncoder
 from napari_her2_training.encoder.config import PretrainingConfig
 from napari_her2_training.encoder.last_blocks import blocks_of
 from napari_her2_training.encoder.patches import Patches

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_her2.models.case_slides import EACH, MEAN, RULES, WAYS
+from napari_her2.models.normalisations import NORMALISATIONS
 from napari_her2_training.classes import class_mapping
 from napari_her2_training.config_keys import key
 from napari_her2_training.encoder_choice import ALEXNET
@@ -123,7 +124,7 @@ class EncoderConfig:
         "installed" (those in the folder of encoders), "random", "pretrained" (may download) or a file. A
         model has its own.
     normalisation : str
-        "auto", or a key of `napari_her2.models.encoders.NORMALISATIONS`.
+        "auto", or a key of `napari_her2.models.normalisations.NORMALISATIONS`.
     pooling : str
         "auto", or how the tokens of a transformer make up the features of a tile.
     features_tile_px : int
@@ -135,7 +136,7 @@ class EncoderConfig:
 
     name: str = key(ALEXNET)
     weights: str = key("random")
-    normalisation: str = key("auto", choices=("auto", "none", "imagenet", "pcam", "ihc"))
+    normalisation: str = key("auto", choices=("auto", *NORMALISATIONS))
     pooling: str = key("auto", choices=("auto", "class", "class+mean", "token mean"))
     features_tile_px: int = key(0, low=0, high=4096)
     features_mpp: float = key(0.0, low=0.0, high=100.0)

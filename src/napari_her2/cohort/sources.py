@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_her2.models.bundle import ModelBundle
     from napari_her2.models.card import ModelCard
     from napari_her2.models.encoder_contracts import EncoderContract
-    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.patch_encoder import PatchEncoder
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class TileSpec(Protocol):
 
 
 class TileEncoder(Protocol):
-    """What turns tiles into numbers: an `nn.Module` such as `napari_her2.models.encoders.PatchEncoder`."""
+    """What turns tiles into numbers: an `nn.Module` as `napari_her2.models.patch_encoder.PatchEncoder`."""
 
     @property
     def spec(self) -> TileSpec:

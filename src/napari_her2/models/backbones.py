@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from napari_her2.errors import ModelError
 from napari_her2.models.card import EncoderSpec
 from napari_her2.models.foreign_weights import without_prefix
+from napari_her2.models.normalisations import IMAGENET
 from napari_her2.models.timm_backbones import CANNOT, build_timm, fetch, first_line
 from napari_her2.models.token_pooling import pooled, prefix_tokens, to_input
 from napari_her2.models.weights_file import check_tensors
@@ -218,5 +219,4 @@ def _build_alexnet(
 
         state = fetch(lambda: AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True), "alexnet")
         load_backbone(backbone, state, "the weights of torchvision")
-    imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return backbone, EncoderSpec("alexnet", size, *imagenet, ALEXNET_DIM, "random")
+    return backbone, EncoderSpec("alexnet", size, *IMAGENET, ALEXNET_DIM, "random")

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.card import ModelCard
     from napari_her2.models.card_doubt import AnswerSetsCard, FamiliarityCard
-    from napari_her2.models.encoders import PatchEncoder
     from napari_her2.models.familiarity import Familiarity
+    from napari_her2.models.patch_encoder import PatchEncoder
     from napari_her2.models.weights_header import TensorClaim
 
     _Of = TypeVar("_Of")

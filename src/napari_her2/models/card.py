@@ -67,7 +67,7 @@ class EncoderSpec:
         Length of the feature vector.
     weights : str
         "bundled" (in the same file), "sha256:..." (digest of separate weights, see
-        `napari_her2.models.encoders.weights_digest`), "named" (those of the contract, whichever are met
+        `napari_her2.models.weights_file.weights_digest`), "named" (those of the contract, whichever are met
         first, see `napari_her2.models.named_weights`) or "random" (nothing learnt).
     arguments : mapping
         What else the encoder is built with.

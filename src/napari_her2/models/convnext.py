@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_her2.errors import ModelError
-from napari_her2.models.encoders import NORMALISATIONS
+from napari_her2.models.normalisations import IMAGENET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ VARIANTS: Mapping[str, str] = {
 """Sizes by name, and what timm calls them."""
 STRIDE = 32
 """Pixels of the image a pixel of the last map, in each direction."""
-NORMALISATION = NORMALISATIONS["imagenet"]
+NORMALISATION = IMAGENET
 
 
 class Normalise(nn.Module):

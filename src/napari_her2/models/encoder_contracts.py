@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from napari_her2.errors import ModelError
+from napari_her2.models.normalisations import IMAGENET
 from napari_her2.outside import shown
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ BuiltBy = Literal["torchvision", "timm", "transformers", "elsewhere"]
 SEE_PAGE = "see its page"
 _NC_ND = "CC-BY-NC-ND-4.0"
 _NON_COMMERCIAL = "non-commercial, see its page"
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _BIOPTIMUS = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
 _LUNIT = ((0.70322989, 0.53606487, 0.66096631), (0.21716536, 0.26081574, 0.20723464))
@@ -102,8 +102,8 @@ class EncoderContract:
     resized_px: int | None = None
     mpp: float = 0.5
     mpp_range: tuple[float, float] = (0.4, 0.6)
-    mean: tuple[float, float, float] = _IMAGENET[0]
-    std: tuple[float, float, float] = _IMAGENET[1]
+    mean: tuple[float, float, float] = IMAGENET.mean
+    std: tuple[float, float, float] = IMAGENET.std
     pooling: Pooling = "class"
     prefix_tokens: int = 1
     gated: bool = False

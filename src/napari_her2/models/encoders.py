@@ -4,22 +4,16 @@
 convolutional neural networks, 2014, arXiv:1404.5997) on 96 px tiles, 1024 features, as in Abdulsadig et
 al. (arXiv:2411.05028). ``timm:NAME`` is any model of timm. Encoders of tissue that are known by a name of
 their own ("uni", "virchow2") are built as `napari_her2.models.encoder_contracts` has it.
-
-Tiles stay uint8 until they are on the device and are normalised there, in float32. The normalisation is
-not folded into the first convolution: that pads with zeros after normalisation, which in raw pixels means
-padding with the mean, and an encoder of any make cannot be told so. One subtraction and one multiplication
-on the device are exact, and cost little beside the first layer.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
 
 from napari_her2.errors import ModelError
 from napari_her2.models.backbones import (
@@ -32,145 +26,26 @@ from napari_her2.models.backbones import (
 from napari_her2.models.encoder_contracts import EncoderContract, alias_of, contract_of, with_pooling
 from napari_her2.models.encoder_folder import installed_encoder, installed_weights
 from napari_her2.models.foreign_weights import PICKLES, read_checkpoint
-from napari_her2.models.known_encoders import check_as_known, check_built_here, published_tensors
-from napari_her2.models.known_encoders import spec_of as spec_of
-from napari_her2.models.token_pooling import pooled, prefix_tokens, to_input
+from napari_her2.models.known_encoders import (
+    check_as_known,
+    check_built_here,
+    published_tensors,
+    spec_of,
+)
+from napari_her2.models.normalisations import NORMALISATIONS
+from napari_her2.models.patch_encoder import PatchEncoder
+from napari_her2.models.token_pooling import prefix_tokens
 from napari_her2.models.weights_file import check_tensors, read_weights, weights_digest, write_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch import Tensor, nn
+
     from napari_her2.models.card import ArgumentValue, EncoderSpec, Pooling
     from napari_her2.models.weights_header import TensorClaim
 
 Weights = Literal["random", "pretrained", "installed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Normalisation:
-    """Mean and standard deviation of RGB on [0, 1], as used when the weights were trained."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-NORMALISATIONS: Mapping[str, Normalisation] = {
-    "none": Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "imagenet": Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    # The next two exceed 1 although pixels do not: the public scripts of the paper apply them to pixels
-    # on [0, 1] all the same, so weights trained with them need them as they are.
-    "pcam": Normalisation((1.0294, 0.5995, 1.3757), (0.8379, 1.0470, 0.8024)),
-    "ihc": Normalisation((1.4128, 1.4503, 1.5884), (0.5338, 0.6164, 0.6477)),
-}
-
-
-class PatchEncoder(nn.Module):
-    """An encoder with its preparation of tiles; frozen until told otherwise.
-
-    Parameters
-    ----------
-    spec : EncoderSpec
-    backbone : nn.Module
-        Takes normalised (B, 3, t, t) float, gives (B, D), or tokens (B, T, D) that the spec says how to pool.
-
-    Attributes
-    ----------
-    exact : bool
-        False: it gives features, which may be computed in lower precision.
-    """
-
-    exact = False
-
-    def __init__(self, spec: EncoderSpec, backbone: nn.Module) -> None:
-        super().__init__()
-        self.spec = spec
-        self.backbone = backbone
-        self.frozen = True
-        # Not part of the weights: the spec carries them, and two sources could disagree.
-        self.shift: Tensor
-        self.gain: Tensor
-        self.register_buffer("shift", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("gain", 1 / (torch.tensor(spec.std).view(1, 3, 1, 1) * 255), persistent=False)
-        self.freeze()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode tiles.
-
-        Parameters
-        ----------
-        images : (B, t, t, 3) or (B, 3, t, t) uint8
-            The first needs no copy: seen as (B, 3, t, t) it has channels_last layout already.
-
-        Returns
-        -------
-        (B, D) float32
-
-        Raises
-        ------
-        ModelError
-            If the tiles have another size or type than the encoder takes.
-        """
-        size = self.spec.tile_px
-        if images.dtype != torch.uint8 or images.ndim != 4:
-            raise ModelError(
-                f"The encoder takes batches of uint8 tiles, not {images.dtype} of {images.ndim} axes."
-            )
-        if images.shape[-1] == 3:
-            images = images.permute(0, 3, 1, 2)
-        if tuple(images.shape[1:]) != (3, size, size):
-            raise ModelError(
-                f"The encoder {self.spec.name} takes RGB tiles of {size} x {size} pixels, not of shape "
-                f"{tuple(images.shape)}: read the tiles at {size} px."
-            )
-        return self.encoded_by(self.backbone, images)
-
-    def encoded_by(self, backbone: nn.Module, images: Tensor) -> Tensor:
-        """Encode tiles, as `forward` does, by another form of the same network.
-
-        Parameters
-        ----------
-        backbone : nn.Module
-        images : (B, t, t, 3) or (B, 3, t, t) uint8
-
-        Returns
-        -------
-        (B, D) float32
-        """
-        if images.shape[-1] == 3:
-            images = images.permute(0, 3, 1, 2)
-        output: Tensor = backbone(self.normalise(images))
-        return pooled(output, self.spec.pooling, prefix_tokens(self.backbone)).float()
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Prepare pixels: (B, 3, t, t) uint8 to float32, as large as the network wants, channels_last."""
-        pixels = images.to(torch.float32, memory_format=torch.channels_last)
-        pixels = to_input(pixels, self.spec.input_px, self.spec.resized_px)
-        return pixels.sub_(self.shift).mul_(self.gain)
-
-    def train(self, mode: bool = True) -> PatchEncoder:
-        """Enter training mode, unless frozen: a frozen encoder stays in evaluation mode."""
-        super().train(mode and not self.frozen)
-        return self
-
-    def freeze(self) -> PatchEncoder:
-        """Fix the weights, and stay in evaluation mode, until `unfreeze`."""
-        self.frozen = True
-        self.requires_grad_(False)
-        return self.train(False)
-
-    def unfreeze(self) -> PatchEncoder:
-        """Let the weights learn (pre-training)."""
-        self.frozen = False
-        self.requires_grad_(True)
-        return self.train(True)
-
-    def fingerprint(self) -> str:
-        """SHA-256 over the spec and the weights, in hexadecimal: two encoders that share it agree."""
-        spec = self.spec
-        salt = f"{spec.name} {spec.tile_px} {spec.mean} {spec.std} {sorted(spec.arguments.items())}"
-        if (spec.pooling, spec.input_px) != ("pooled", None):
-            salt += f" {spec.pooling} {spec.input_px} {spec.resized_px}"
-        return weights_digest(self.backbone.state_dict(), salt)
 
 
 def build_encoder(
@@ -406,4 +281,5 @@ def _as_stated(spec: EncoderSpec, metadata: Mapping[str, str], source: str) -> E
 def _with_normalisation(spec: EncoderSpec, name: str) -> EncoderSpec:
     if name not in NORMALISATIONS:
         raise ModelError(f"There is no normalisation called {name!r}: use {', '.join(NORMALISATIONS)}.")
-    return replace(spec, mean=NORMALISATIONS[name].mean, std=NORMALISATIONS[name].std)
+    mean, std = NORMALISATIONS[name]
+    return replace(spec, mean=mean, std=std)

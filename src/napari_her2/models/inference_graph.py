@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_her2.models.encoders import PatchEncoder
+from napari_her2.models.patch_encoder import PatchEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

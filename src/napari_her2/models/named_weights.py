@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.models.card import EncoderSpec
-    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.patch_encoder import PatchEncoder
 
 _DIGESTS = Reading(limit=4096, error=ModelError)
 

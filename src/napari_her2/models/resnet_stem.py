@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_her2.errors import ModelError
-from napari_her2.models.encoders import NORMALISATIONS
+from napari_her2.models.normalisations import IMAGENET
 from napari_her2.models.timm_backbones import fetch
 from napari_her2.models.weights_file import check_tensors, read_weights
 
@@ -70,7 +70,7 @@ class ResNetStem(nn.Module):
         self.shift: Tensor
         self.spread: Tensor
         self.register_buffer("ceiling", torch.ones(STEM_CHANNELS))
-        colours = NORMALISATIONS["imagenet"]
+        colours = IMAGENET
         self.register_buffer("shift", torch.tensor(colours.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("spread", torch.tensor(colours.std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)

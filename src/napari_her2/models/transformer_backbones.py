@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from napari_her2.errors import ModelError
 from napari_her2.models.card import EncoderSpec
+from napari_her2.models.normalisations import IMAGENET
 from napari_her2.models.timm_backbones import CANNOT, check_arguments, fetch, first_line
 
 if TYPE_CHECKING:
@@ -145,9 +146,8 @@ def build_transformer(
     except CANNOT as error:
         raise ModelError(f"transformers cannot build {class_name!r}: {first_line(error)}.") from error
     size = tile_px or int(backbone.network.config.image_size)  # type: ignore[union-attr, arg-type]
-    imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     return backbone, EncoderSpec(
-        name, size, *imagenet, dim=1, weights="random", arguments=arguments, pooling="class"
+        name, size, *IMAGENET, dim=1, weights="random", arguments=arguments, pooling="class"
     )
 
 

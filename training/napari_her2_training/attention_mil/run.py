@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.patch_encoder import PatchEncoder
     from napari_her2_training.attention_mil.config import AttentionConfig
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from napari_her2.inference.device import Device
     from napari_her2.models.card import EncoderSpec
-    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.patch_encoder import PatchEncoder
     from napari_her2_training.cohort.manifest import Case, Stain
     from napari_her2_training.config_sections import DataConfig, EncoderConfig
     from napari_her2_training.findings import Findings

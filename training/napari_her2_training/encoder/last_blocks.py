@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
-    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.patch_encoder import PatchEncoder
 
 _NUMBERED = re.compile(r"(.*?\.\d+)\.")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 from napari_her2.models.encoder_contracts import contract_of
 from napari_her2.models.encoder_folder import keep_encoder
-from napari_her2.models.encoders import PatchEncoder, build_encoder
+from napari_her2.models.encoders import build_encoder
+from napari_her2.models.patch_encoder import PatchEncoder
 from napari_her2.models.registry import list_models, load_model
 from napari_her2.models.weights_file import weights_digest
 from napari_her2_training.encoder_choice import OF_MODEL

@@ -14,7 +14,7 @@ from napari_her2.errors import JobFailed, ModelError
 from napari_her2.models.card import NAMED_WEIGHTS
 from napari_her2.models.encoder_contracts import alias_of, contract_of
 from napari_her2.models.encoder_folder import how_to_get, installed_encoder
-from napari_her2.models.encoders import spec_of
+from napari_her2.models.known_encoders import spec_of
 from napari_her2_training.cohort.feature_file import plain_name
 
 if TYPE_CHECKING:

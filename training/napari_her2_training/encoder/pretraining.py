@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_her2.errors import JobFailed
 from napari_her2.models.encoder_contracts import contract_of
-from napari_her2.models.encoders import PatchEncoder
+from napari_her2.models.patch_encoder import PatchEncoder
 from napari_her2.models.token_pooling import pooled, prefix_tokens, to_input
 from napari_her2_training.encoder.augment import orient, vary_light, vary_place, vary_sharpness, vary_stain
 from napari_her2_training.encoder.last_blocks import freeze_all_but_last, keep_frozen_still

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.inference.device import Device
-    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.patch_encoder import PatchEncoder
     from napari_her2_training.encoder.config import EncoderTrainingConfig
     from napari_her2_training.encoder.patch_folder import PatchFolder
     from napari_her2_training.encoder.patches import LabelledPatches

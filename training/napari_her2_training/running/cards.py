@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from napari_her2.models.answer_sets import AnswerSets
     from napari_her2.models.card import ArgumentValue, EncoderSpec
-    from napari_her2.models.encoders import PatchEncoder
     from napari_her2.models.familiarity import Familiarity
+    from napari_her2.models.patch_encoder import PatchEncoder
     from napari_her2_training.classes import ClassMapping
     from napari_her2_training.cohort.manifest import Case
     from napari_her2_training.cohort.splits import Split

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_her2.inference.doubt import Signature
-    from napari_her2.models.encoders import PatchEncoder
+    from napari_her2.models.patch_encoder import PatchEncoder
     from napari_her2.steps import Progress
     from napari_her2_training.measures.predictions import Predictions
     from napari_her2_training.running.cards import ModelFacts

@@ -12,16 +12,17 @@ from napari_her2.models.bundle_card import SUFFIX
 from napari_her2.models.card import NAMED_WEIGHTS
 from napari_her2.models.encoder_contracts import alias_of, contract_of
 from napari_her2.models.encoder_folder import how_to_get, installed_encoder
-from napari_her2.models.encoders import build_encoder, save_encoder, spec_of
+from napari_her2.models.encoders import build_encoder, save_encoder
 from napari_her2.models.importing.importer import import_checkpoint
 from napari_her2.models.importing.kinds import OF_MODEL
+from napari_her2.models.known_encoders import spec_of
 from napari_her2.models.registry import add_model, load_model
 from napari_her2.models.weights_file import weights_digest
 
 if TYPE_CHECKING:
     from napari_her2.models.card import EncoderSpec, ModelCard
-    from napari_her2.models.encoders import PatchEncoder
     from napari_her2.models.importing.importer import ImportTerms, Inspected
+    from napari_her2.models.patch_encoder import PatchEncoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)

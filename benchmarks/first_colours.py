@@ -15,6 +15,7 @@ before, on another slide, as in a session.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import shutil
@@ -56,10 +57,10 @@ class Watch:
         self.noted.append({})
         self.begun, self.busy = time.perf_counter(), time.process_time()
 
-    def note(self, what: str, when: float | None = None) -> None:
-        """Note the time of something that happens for the first time; now, where no time is given."""
-        now = time.perf_counter() if when is None else when
-        self.noted[-1].setdefault(what, (now - self.begun, time.process_time() - self.busy))
+    def note(self, what: str, when: tuple[float, float] | None = None) -> None:
+        """Note when something happened for the first time, wall clock and processor; by default now."""
+        wall, busy = (time.perf_counter(), time.process_time()) if when is None else when
+        self.noted[-1].setdefault(what, (wall - self.begun, busy - self.busy))
 
     def save(self, share: float, *, always: bool = False) -> None:
         """Save the window, once a share of the map is there."""
@@ -67,6 +68,44 @@ class Watch:
         if self.out is not None and (always or due):
             self.viewer.screenshot(str(self.out / f"map-{self.saved}.png"), canvas_only=False, flash=False)
             self.saved += 1
+
+
+class Filling:
+    """Notes when the map that fills in was given its first values, and the last of those in view.
+
+    Parameters
+    ----------
+    viewer : Viewer
+    keep : (rows, columns) bool
+        Tiles of tissue.
+    tile_px0 : float
+    at : tuple of float
+        (y, x) of the middle of the view, level-0 pixels.
+    """
+
+    def __init__(self, viewer: Viewer, keep: Any, tile_px0: float, at: tuple[float, float]) -> None:  # noqa: ANN401
+        self.first = self.all = math.inf
+        self._viewer, self._seen = viewer, (keep, tile_px0, at)
+        viewer.layers.events.inserted.connect(self._on_layer)
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._viewer.layers.events.inserted.disconnect(self._on_layer)
+
+    def _on_layer(self, event: object) -> None:
+        layer = early_map(self._viewer)
+        if layer is not None and getattr(event, "value", None) is layer:
+            layer.events.data.connect(self._on_values)
+            self._on_values()
+
+    def _on_values(self, event: object = None) -> None:
+        layer, now = early_map(self._viewer), time.perf_counter()
+        if layer is None or not np.isfinite(layer.data).any():
+            return
+        self.first = min(self.first, now)
+        coloured, tiles = in_view(layer, *self._seen)
+        if coloured == tiles:
+            self.all = min(self.all, now)
 
 
 def early_map(viewer: Viewer) -> Image | None:
@@ -127,21 +166,23 @@ def first_colours(viewer: Viewer, dock: ScoringDock, watch: Watch, path: Path, w
     viewer.scene.camera.zoom = viewer.canvas.size[1] / (VIEW_PX * mpp[1])
     yield lambda: dock.slides.slide is not None
     yield wait_s
+    filling = Filling(viewer, keep, grid.tile_px0[0], at)
     watch.begin()
     dock.score()
     while dock.score_job.running:
         layer = early_map(viewer)
-        if layer is not None:
-            coloured, tiles = in_view(layer, keep, grid.tile_px0[0], at)
-            yield 0.05
-            watch.note("first coloured tiles, drawn", frames.last)
-            if coloured == tiles:
-                watch.note("all tiles in view, drawn", frames.last)
+        if layer is not None and np.isfinite(layer.data).any():
             watch.save(float(np.isfinite(layer.data).sum() / keep.sum()))
             if watch.saved == 1 and watch.out is not None:
                 viewer.reset_view()
         yield 0.01
-    watch.note("the result")
+    result = time.perf_counter(), time.process_time()
+    for what, moment in (("first coloured tiles", filling.first), ("all tiles in view", filling.all)):
+        drawn = next((of for of in frames.drawn if of[0] > moment), None)
+        if drawn is not None:
+            watch.note(f"{what}, drawn", drawn)
+    watch.note("the result", result)
+    filling.stop()
     yield 1.5
     watch.save(1.0, always=True)
     watch.tiles = int(keep.sum())

@@ -116,19 +116,21 @@ def opening(path: Path, rounds: int) -> list[tuple[str, list[float]]]:
 
 
 class Frames:
-    """Counts the pictures that a window has drawn."""
+    """Counts the pictures that a window has drawn, and keeps when: wall clock and processor, seconds."""
 
     def __init__(self) -> None:
         from qtpy.QtOpenGLWidgets import QOpenGLWidget
         from qtpy.QtWidgets import QApplication
 
         self.last, self.count = 0.0, 0
+        self.drawn: list[tuple[float, float]] = []
         found = [of for top in QApplication.topLevelWidgets() for of in top.findChildren(QOpenGLWidget)]
         for widget in found:
             widget.frameSwapped.connect(self._on_frame)
 
     def _on_frame(self) -> None:
         self.last, self.count = time.perf_counter(), self.count + 1
+        self.drawn.append((self.last, time.process_time()))
 
     def until_quiet(self, done: Callable[[], bool]) -> None:
         """Let the window draw until nothing new comes."""

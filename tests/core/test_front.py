@@ -132,6 +132,33 @@ def check_early(name, made, scored, early) -> None:
         assert (early.info, early.class_name) == (READ, None)
 
 
+@pytest.mark.parametrize("name", OF_TILES)
+def test_a_map_is_there_before_its_first_tile_and_looks_as_it_will(name, asked):
+    arguments = {**asked[name].arguments(), "device": "cpu", "batch_size": 16, "cache": False}
+    early, maps = EarlyTiles(), {}
+    for _ in score_steps(**arguments, early=early):
+        for so_far in early.take():
+            maps.setdefault(so_far.slide_id, []).append(so_far)
+    for begun, *later in maps.values():
+        assert begun.done == 0
+        assert not np.isfinite(begun.tile_map.values).any()
+        assert later
+        for of in later:
+            assert (of.tile_map.info, of.tile_map.class_name) == (
+                begun.tile_map.info,
+                begun.tile_map.class_name,
+            )
+
+
+def test_there_is_no_map_where_nothing_is_to_be_computed(asked, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_HER2_CACHE", str(tmp_path))
+    arguments = {**asked["attention-mil"].arguments(), "device": "cpu"}
+    for begins in (True, False):
+        early = EarlyTiles()
+        finished(score_steps(**arguments, early=early))
+        assert bool(early.take()) == begins
+
+
 @pytest.mark.parametrize("name", ["clam-mb", "dsmil"])
 def test_what_is_known_early_of_a_tile_hangs_on_no_other(name, asked):
     arguments = {**asked[name].arguments(), "device": "cpu"}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from driving import with_tissue
 
 from napari_her2._napari.filling import FillingMaps
 from napari_her2._napari.tags import OverlayTag, tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
+from napari_her2.errors import JobFailed
 from napari_her2.explain.early import READ, EarlyValues, looked_at, votes_so_far
 from napari_her2.steps import Progress
 from scored import CLASSES, make_result, make_slide
@@ -19,7 +22,6 @@ from scored import CLASSES, make_result, make_slide
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    import pytest
     from napari.components import ViewerModel
     from napari.layers import Image
     from pytestqt.qtbot import QtBot
@@ -99,6 +101,30 @@ def test_colours_only_ever_reach_further(viewer: ViewerModel, add_slide: Callabl
     filling.stop(scored=True)
 
 
+def test_the_map_is_there_before_its_first_tile_and_gets_its_limits_with_it(
+    viewer: ViewerModel, add_slide: Callable[..., Image]
+) -> None:
+    slide = make_slide()
+    add_slide(slide)
+    weak = votes_so_far(np.array([[0, 0, 0, 0.4], [0, 0, 0, -0.4]]), CLASSES)
+    filling = filled(viewer, slide)
+    filling.show()
+    assert not shown(viewer)  # nobody knows yet whether anything is to be computed
+    filling.early.put(slide.slide_id, SOME[:0], replace(weak, values=weak.values[:0]))
+    filling.show()
+    (layer,) = shown(viewer)
+    assert layer.name.startswith("evidence for 3+ of each tile by itself (scoring is not finished)")
+    assert layer.visible
+    assert not np.isfinite(layer.data).any()
+    assert viewer.canvas.overlays.text.text.startswith("Scoring is not finished: 0 of 96 tiles.")
+    filling.early.put(slide.slide_id, SOME, weak)
+    filling.show()
+    assert shown(viewer) == [layer]
+    np.testing.assert_allclose(layer.contrast_limits, (-0.3, 0.3), rtol=1e-2)
+    filling.stop(scored=False)
+    assert not shown(viewer)
+
+
 def test_a_map_that_the_user_takes_away_stays_away(
     viewer: ViewerModel, add_slide: Callable[..., Image]
 ) -> None:
@@ -110,6 +136,41 @@ def test_a_map_that_the_user_takes_away_stays_away(
     filling.show()
     assert not shown(viewer)
     filling.stop(scored=False)
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "failed"])
+def test_a_scoring_that_ends_before_its_first_tile_leaves_no_empty_map(
+    qtbot: QtBot,
+    make_dock: Callable[[], scoring_dock.ScoringDock],
+    viewer: ViewerModel,
+    add_slide: Callable[..., Image],
+    monkeypatch: pytest.MonkeyPatch,
+    ends: str,
+) -> None:
+    go_on = threading.Event()
+
+    def scoring(slide: HandSlide, model: str, **options: object) -> Generator[Progress, None, None]:
+        early = options["early"]
+        early.begin(slide.slide_id, make_result(slide).grid, 96)
+        early.put(slide.slide_id, SOME[:0], looked_at(0))
+        while not go_on.is_set():
+            time.sleep(0.01)
+            yield Progress("Embedding tiles", 0, 96, "tiles")
+        raise JobFailed("the disk is gone")
+
+    monkeypatch.setattr(scoring_dock, "scoring", scoring)
+    dock = make_dock()
+    before = [*viewer.layers, add_slide(make_slide())]
+    dock.score()
+    qtbot.waitUntil(lambda: bool(shown(viewer)))
+    if ends == "cancelled":
+        dock.score_job.cancel()
+    else:
+        go_on.set()
+    qtbot.waitUntil(lambda: not dock.score_job.running)
+    assert list(viewer.layers) == before
+    assert all(layer.visible for layer in viewer.layers)
+    assert not viewer.canvas.overlays.text.visible
 
 
 def test_the_dock_shows_it_until_there_is_a_result(

@@ -30,6 +30,9 @@ _READ_OPACITY = 0.2  # it says little, and hides no tissue
 class FillingMaps:
     """Maps over the slides of one scoring while it runs, and where its front is.
 
+    napari takes a fifth of a second for a new layer; so a map is put over its slide, clear, while its first
+    tiles are read.
+
     While they are there, the other maps of these slides are hidden, and the window says that the scoring is
     not finished.
 
@@ -114,9 +117,11 @@ class FillingMaps:
         if layer is None:
             self._layers[so_far.slide_id] = self._made(viewer, slide_layer, make_layer(data, slide_layer))
             return
+        empty = not np.isfinite(layer.data).any()
         layer.data = data[0]
         low, high = data[1]["contrast_limits"]
-        if high > layer.contrast_limits[1]:  # colours that settle, instead of changing with each batch
+        # Colours that settle, instead of changing with each batch.
+        if empty or high > layer.contrast_limits[1]:
             layer.contrast_limits_range = layer.contrast_limits = (low, high)
 
     def _made(self, viewer: ViewerModel, slide_layer: Image, layer: Image) -> Image:

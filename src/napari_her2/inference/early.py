@@ -58,15 +58,16 @@ class EarlyTiles:
             self._maps[slide_id] = EarlyMap(grid, total)
 
     def put(self, slide_id: str, index: NDArray[np.integer], found: EarlyValues) -> None:
-        """Take what is known of tiles; ``index`` holds (row, column) of each."""
-        if not len(index):
-            return
+        """Take what is known of tiles; ``index`` holds (row, column) of each.
+
+        Before the first one that may be nothing: then the map is empty, and looks as it will.
+        """
         with self._lock:
             self._maps[slide_id].put(index, found)
             self._changed.add(slide_id)
 
     def take(self) -> list[SoFar]:
-        """Return the maps that hold more than the last time."""
+        """Return the maps that hold more than the last time, and those that begin."""
         with self._lock:
             changed, self._changed = sorted(self._changed), set()
             return [SoFar(of, (held := self._maps[of]).map(), held.done, held.total) for of in changed]

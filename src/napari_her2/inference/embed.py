@@ -179,8 +179,8 @@ def embed_steps(
     front : Front, optional
         From where the tiles are embedded; it makes no difference to what is found.
     arrived : callable, optional
-        Told of tiles as soon as they are embedded: (B, 2) grid (row, column) and (B, D) float16; first of
-        those from the cache, where some are missing there.
+        Told of tiles as soon as they are embedded: (B, 2) grid (row, column) and (B, D) float16; where some
+        are missing in the cache, first of those that it holds, which may be none.
 
     Yields
     ------
@@ -213,15 +213,16 @@ def embed_steps(
             store.load(bag.fill)
         cached = int(bag.present.sum())
         note = f"{cached:,} of {total:,} tiles from the cache" if cached else _note(runner, reader)
+        tell = arrived or _nobody
+        if cached < total and not stored_only:
+            tell(bag.index[bag.present], bag.features[bag.present])
         yield Progress(stage, cached, total, "tiles", note)
-        if not bag.present.all():
+        if cached < total:
             if stored_only:
                 raise NotComputed(
                     f"{total - cached:,} of {total:,} tiles are not kept on disk: press Score to compute "
                     f"them."
                 )
-            tell = arrived or _nobody
-            tell(bag.index[bag.present], bag.features[bag.present])
             size = batch_size or default_batch(device, grid.tile_px)
             # Cut from all that is asked for: so the rest is computed as it would be, whatever was before.
             missing = bag.missing()

@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_her2.explain.early import looked_at
 from napari_her2.inference.early import may_be_withheld
 from napari_her2.inference.embed import embed_steps, refuse_ruins
@@ -20,9 +22,9 @@ from napari_her2.steps import Progress
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from napari_her2.explain.early import EarlyValues
     from napari_her2.explain.maps import TileMap
     from napari_her2.inference.embed import Arrived
     from napari_her2.inference.encode import TileEncoder
@@ -112,10 +114,15 @@ class TileReading:
         early.begin(slide.slide_id, chosen.grid, int(chosen.keep.sum()))
         hidden = may_be_withheld(terms, chosen.stain)
 
+        def known(features: NDArray[np.float16]) -> EarlyValues:
+            return looked_at(len(features)) if hidden else method.so_far(terms, chosen.stain, features)
+
         def arrived(index: NDArray[np.integer], features: NDArray[np.float16]) -> None:
             if len(index):
-                found = looked_at(len(index)) if hidden else method.so_far(terms, chosen.stain, features)
-                early.put(slide.slide_id, index, found)
+                early.put(slide.slide_id, index, known(features))
+            else:  # any tile shows what they will be: so the map can be put over the slide before they come
+                found = known(np.zeros((1, features.shape[1]), np.float16))
+                early.put(slide.slide_id, index, replace(found, values=found.values[:0]))
 
         return arrived
 

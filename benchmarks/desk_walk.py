@@ -4,7 +4,7 @@ Everything is done as a person does it, through the widgets of the docks. Pictur
 folder, and a table of the gaps between two beats of a timer is printed (see stalls.py).
 
     xvfb-run -a -s "-screen 0 1366x768x24 +extension GLX +render -noreset" \
-        python benchmarks/desk_walk.py --out pictures [--real SLIDE] [--only NAME ...]
+        python benchmarks/desk_walk.py --out pictures [--real SLIDE] [--only NAME ...] [--size 1366 768]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari import Viewer
 
 SIZE = (1366, 768)
-"""Pixels of the window: what a laptop of a hospital has."""
+"""Pixels of the window where no others are asked for: what a laptop of a hospital has."""
 MODEL, SECOND, PAIR_SIZE_PX = "demo-attention-mil", "demo-wsmcl", 4096
 
 
@@ -100,12 +100,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--real", type=Path, help="a real slide that states no µm/px")
     parser.add_argument("--only", nargs="*", default=[], help="parts of the walk, by name")
+    parser.add_argument("--size", nargs=2, type=int, default=SIZE, metavar=("WIDTH", "HEIGHT"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     import napari
 
     viewer = napari.Viewer(show=True)
-    viewer.window.resize(*SIZE)
+    viewer.window.resize(*options.size)
     heart = Heart()
     scratch = Path(tempfile.mkdtemp(prefix="desk-walk-"))
     desk = Desk(viewer, heart, options.out, scratch, options.real)
@@ -218,6 +219,11 @@ def align(desk: Desk) -> Iterator[Any]:
     yield 1.5
     desk.show(dock.case)
     yield from desk.picture("aligned")
+    view.automatic.accept.click()
+    view.curtain.click()
+    yield 1.5
+    yield from desk.picture("curtain")
+    view.curtain.click()
 
 
 def report(desk: Desk) -> Iterator[Any]:

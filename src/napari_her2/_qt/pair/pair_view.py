@@ -48,6 +48,7 @@ class PairView(QWidget):
         super().__init__(parent)
         self._session = session
         self._pairing: Pairing | None = None
+        self._arranged: Arrangement | None = None
         self._drag: SlideDrag | None = None
         self._marks: Landmarks | None = None
         self._pointer: Pointer | None = None
@@ -148,7 +149,6 @@ class PairView(QWidget):
             if arrangement == "side by side":
                 self.curtain.setChecked(False)
             self._pairing.set_arrangement(arrangement)
-            self._show_all()
 
     def _on_arrangement(self) -> None:
         self._set_arrangement("stacked" if self.stacked.isChecked() else "side by side")
@@ -165,6 +165,7 @@ class PairView(QWidget):
             self._subscriptions.end(self._pairing.changed)
         self._pairing = self._session.pairing
         if self._pairing is not None:
+            self._arranged = self._pairing.arrangement
             self._subscriptions.add(self._pairing.changed, self._on_changed)
             if not self._pairing.recalled:
                 self._identifying.start(partial(identifying, self._pairing.slides))
@@ -186,6 +187,10 @@ class PairView(QWidget):
             self.failed.emit(Failure(str(error)))
 
     def _on_changed(self) -> None:
+        # Whoever laid them otherwise: this part, or an alignment that was found.
+        if self._pairing is not None and self._pairing.arrangement != self._arranged:
+            self._arranged = self._pairing.arrangement
+            self._show_all()
         self._keep.start()
         self.automatic.follow()
         self._show()

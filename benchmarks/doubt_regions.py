@@ -21,7 +21,8 @@ import shapely
 from doubt_slides import HE, IHC, strange_slides
 from napari_her2 import open_slide, score_steps
 from napari_her2.errors import Her2Error
-from napari_her2.inference.familiarity import Seen, describes_pixels, judged_placed, placed_pixels
+from napari_her2.inference.familiarity import Seen, describes_pixels, placed_pixels
+from napari_her2.inference.familiarity_verdict import judged_placed
 from napari_her2.inference.selection import limited
 from napari_her2.methods.scoring import again
 from napari_her2.models.card import PAIR

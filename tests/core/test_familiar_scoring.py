@@ -1,4 +1,4 @@
-"""Answers judged by what a model has seen and can promise: spaces and sets invented, distances by hand."""
+"""Slides scored and judged by what a model has seen and can promise: spaces and sets made by hand."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import shapely
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from hand_spaces import around, space_for
 from napari_her2 import open_slide, score_slide
 from napari_her2.export.tables import write_result
 from napari_her2.inference import familiarity as room
 from napari_her2.inference.appearance import LENGTH
 from napari_her2.inference.assemble import redoubted
 from napari_her2.inference.device import choose_device
-from napari_her2.inference.doubt import NOTHING_KNOWN, SlideFamiliarity, SpaceFamiliarity
+from napari_her2.inference.doubt import NOTHING_KNOWN
 from napari_her2.inference.embed import embed_steps
-from napari_her2.inference.familiarity import drawn_features, judged, judged_by
+from napari_her2.inference.familiarity import drawn_features
 from napari_her2.inference.job import ScoringJob
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.presentation import trust_line
@@ -30,37 +29,11 @@ from napari_her2.models.bundle import load_bundle
 from napari_her2.models.card import SLIDE
 from napari_her2.models.card_doubt import FamiliarityCard
 from napari_her2.models.ensemble import MILEnsemble
-from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity, FeatureSpace
+from napari_her2.models.familiarity import APPEARANCE, FEATURES, Familiarity
 from napari_her2.steps import finished
 from small_files import make_bundle
 
 pytestmark = pytest.mark.usefixtures("features_are_kept")
-
-SPREAD = np.exp(np.linspace(-0.2, 0.2, 9))
-
-
-def around(centre, medians, uppers, limit=1.0) -> FeatureSpace:
-    """A space whose distance is the plain one to a point, with slides of these quantiles."""
-    dim = len(centre)
-    return FeatureSpace(
-        mean=np.asarray(centre, np.float32),
-        components=np.eye(1, dim, dtype=np.float32),
-        scale=np.ones(1, np.float32),
-        rest=1.0,
-        references=np.zeros((1, 1), np.float32),
-        reach=np.ones(1, np.float32),
-        tile_limit=limit,
-        slides=np.stack([medians * SPREAD / limit, uppers * SPREAD / limit], axis=1).astype(np.float32),
-    )
-
-
-def space_for(features, verdict: str) -> FeatureSpace:
-    """A space to which a slide of these features is so familiar."""
-    centre = features.astype(np.float64).mean(axis=0)
-    far = np.linalg.norm(features.astype(np.float64) - centre, axis=1)
-    median, upper = np.quantile(far, (0.5, 0.9))
-    whole, part = {"familiar": (1, 1), "in part": (1, 20), "unlike": (20, 20)}[verdict]
-    return around(centre, median / whole, upper / part, limit=float(np.quantile(far, 0.99)) / whole)
 
 
 def cases(*scores: float, classes: int = 4, each: int = 20) -> AnswerSets:
@@ -188,42 +161,6 @@ def test_with_least_familiarity_0_nothing_is_withheld_and_nothing_becomes_famili
     assert "the slide is unlike what the model learnt from: its cells" in trust_line(result)
 
 
-def test_the_strangest_space_speaks_and_looking_twice_is_no_reason():
-    rng = np.random.default_rng(0)
-    features, pixels = rng.normal(size=(300, 8)), rng.normal(size=(60, 5))
-    one = Familiarity({("H&E", FEATURES): space_for(features, "familiar")})
-    both = Familiarity({**one.spaces, ("H&E", APPEARANCE): space_for(pixels, "familiar")})
-    alone, together = (judged(of, "H&E", features, pixels, 0.01) for of in (one, both))
-    assert together.value == pytest.approx(min(1.0, 2 * min(together.by_space.values())))
-    assert together.by_space[FEATURES] == alone.value
-    blurred = Familiarity({**one.spaces, ("H&E", APPEARANCE): space_for(pixels, "unlike")})
-    strange = judged(blurred, "H&E", features, pixels, 0.01)
-    assert (strange.verdict, strange.reason) == (
-        "unlike",
-        "its colours and sharpness (20 times as far off as on a typical validation slide)",
-    )
-    assert judged(blurred, "H&E", features, None, 0.01).verdict == "not known"
-    assert judged(blurred, "IHC", features, pixels, 0.01) is NOTHING_KNOWN
-    assert judged(blurred, "H&E", features[:0], None, 0.01) is NOTHING_KNOWN
-
-
-def test_too_few_validation_slides_say_nothing():
-    features = np.random.default_rng(0).normal(size=(50, 4))
-    space = space_for(features, "unlike")
-    few = Familiarity({("H&E", FEATURES): replace(space, slides=space.slides[:2])})
-    assert judged(few, "H&E", features, None, 0.01) is NOTHING_KNOWN
-
-
-def test_features_that_never_vary_are_judged_too():
-    constant = np.full((40, 6), 3.0)
-    known = around(np.full(6, 3.0), 1e-3, 1e-3)
-    assert judged(Familiarity({("H&E", FEATURES): known}), "H&E", constant, None, 0.01).value <= 1
-    off = around(np.zeros(6), 1e-3, 1e-3)
-    found = judged(Familiarity({("H&E", FEATURES): off}), "H&E", constant, None, 0.01)
-    assert found.verdict == "unlike"
-    assert "over 1,000 times" in found.reason
-
-
 def test_pixels_described_by_another_version_are_not_compared(slide, bundle, features):
     spaces = {
         ("H&E", FEATURES): space_for(features, "familiar"),
@@ -284,28 +221,6 @@ def test_inside_regions_of_a_strange_slide_nothing_is_familiar(slide, bundle, fe
     assert not result.doubt.only_inside
     assert result.label == "withheld: the slide is unlike what the model learnt from"
     assert "of the slide as a whole" in result.doubt.reason
-
-
-def test_what_was_compared_in_some_spaces_alone_is_not_called_familiar_inside_regions():
-    space = around(np.zeros(3), 1.0, 2.0)
-    kept = Familiarity({("H&E", kind): space for kind in (FEATURES, APPEARANCE)})
-    near = space.placed(np.full((40, 3), 0.5, np.float32))
-    whole = {FEATURES: near, APPEARANCE: near}
-    known = room.judged_placed(kept, "H&E", {FEATURES: near}, 0.01, whole)
-    assert (known.verdict, known.limited) == ("not known", True)
-    assert room.judged_placed(kept, "H&E", whole, 0.01, whole).verdict == "familiar"
-    assert room.judged_placed(kept, "H&E", whole, 0.01, {}).verdict == "not known"
-
-
-@pytest.mark.parametrize(
-    ("times", "words"), [(1.04, "just beyond the limit"), (1.06, "1.1 times as far off")]
-)
-def test_a_slide_just_beyond_the_limit_is_not_one_times_as_far_off(times, words):
-    known = SlideFamiliarity(
-        value=0.001, upper=0.001, spaces={FEATURES: SpaceFamiliarity(0.001, 0.001, times, times)}
-    )
-    assert words in judged_by(known, 0.01).reason
-    assert "1.0 times" not in judged_by(known, 0.01).reason
 
 
 def test_a_slide_of_one_tile_is_judged_and_stays_indeterminate(slide, bundle, features, scored):
@@ -380,21 +295,6 @@ def test_a_slide_of_which_nothing_changes_is_the_same_one(slide, bundle, feature
     result = score(slide, with_doubt(bundle, features))
     again = redoubted(result, coverage=0.8, min_familiarity=0.02, show_withheld=False)
     assert again.slides[0] is result.slides[0]
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.floats(0, 1), st.floats(0, 1), st.floats(1e-9, 0.99), st.floats(1e-9, 0.99), st.sampled_from([0, 0.01])
-)
-def test_a_stricter_limit_never_makes_a_slide_more_familiar(whole, upper, one, other, first):
-    spaces = {FEATURES: SpaceFamiliarity(whole, upper, 2.0, 3.0)}
-    slide = SlideFamiliarity(value=whole, upper=upper, spaces=spaces)
-    order = ("familiar", "in part", "unlike")
-    low, high = sorted((one, other))
-    verdicts = [order.index(judged_by(slide, limit).verdict) for limit in (low, high)]
-    assert verdicts[0] <= verdicts[1]
-    assert judged_by(judged_by(slide, first), one).verdict == judged_by(slide, one).verdict
-    assert judged_by(slide, 0).verdict == judged_by(slide, 0.01).verdict
 
 
 def test_signatures_hold_drawn_tiles_of_what_was_scored(slide, bundle, features, scored):

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_her2.explain.unfamiliar import UNFAMILIAR
 from napari_her2.inference.doubt import Doubt
-from napari_her2.inference.familiarity import judged_by
+from napari_her2.inference.familiarity_verdict import judged_by
 from napari_her2.inference.presentation import doubted_label
 from napari_her2.models.answer_sets import AnswerSet, answer_set
 from napari_her2.models.case_slides import EACH, JOINED_ANSWERS, promise_refusal

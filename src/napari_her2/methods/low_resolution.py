@@ -74,7 +74,8 @@ class LowResolutionMethod(Method):
         import torch
 
         from napari_her2.inference.assemble import Answer, assemble, with_familiarity, with_quality
-        from napari_her2.inference.familiarity import Seen, judged_placed, placed_in, placed_steps
+        from napari_her2.inference.familiarity import Seen, placed_in, placed_steps
+        from napari_her2.inference.familiarity_verdict import judged_placed
         from napari_her2.inference.head import refuse_nonsense
         from napari_her2.inference.image_fit import doubt_of
         from napari_her2.inference.images import choose_tissue, read_images

@@ -90,7 +90,7 @@ class TileMethod(TileParts):
     ) -> SlideResult:
         """Join what was read, and assemble the result."""
         from napari_her2.inference.assemble import assemble, with_familiarity
-        from napari_her2.inference.familiarity import judged_placed
+        from napari_her2.inference.familiarity_verdict import judged_placed
         from napari_her2.inference.precision import joined
 
         answer = self.join(terms, read)

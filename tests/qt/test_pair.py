@@ -419,9 +419,9 @@ def test_an_automatic_alignment_is_proposed_with_its_error_and_kept_only_if_acce
     he, _ = open_case(add_slide)
     pairing = dock.session.pairing
     registered.append(stated(MOVED))
-    viewer.camera.center = (0, 5e4, 5e4)
+    viewer.scene.camera.center = (0, 5e4, 5e4)
     widget = align(qtbot, dock)
-    assert max(viewer.camera.center) < 1e4  # laid otherwise, the slides are shown whole
+    assert max(viewer.scene.camera.center) < 1e4  # laid otherwise, the slides are shown whole
     assert pairing.proposed
     np.testing.assert_allclose(pairing.alignment.matrix, MOVED.matrix)
     assert pairing.arrangement == "stacked"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import secrets
 import threading
@@ -19,10 +20,12 @@ from napari_her2.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
+    from concurrent.futures import Future
     from contextlib import ExitStack
     from pathlib import Path
 
-    from distributed import Client, Future
+    from distributed import Client
+    from distributed import Future as Task
 
     from napari_her2.cohort.jobs import SlideJob, Source
     from napari_her2.cohort.outcome import CohortProgress, SlideOutcome
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 CONNECT_S = 60.0
 """A scheduler that is there answers within milliseconds, on a busy machine within seconds."""
 _GATHER_S = 60.0
+"""A worker that is done with a slide, and neither gives its answer nor is gone, counts as lost."""
 _MOST_WORDS = 2000
 _NAME = "napari-her2"
 _UNINSTALLED = "0+unknown"
@@ -51,7 +55,7 @@ class Cluster:
         self._client = client
         self.address = address
         self._news = threading.Event()
-        self._asked: dict[Future[str], SlideJob[Any]] = {}
+        self._asked: dict[Future[str], tuple[SlideJob[Any], Task[str]]] = {}
 
     def warning(self) -> str:
         """Warn where others can reach the cluster without TLS; empty where they cannot."""
@@ -100,8 +104,8 @@ class Cluster:
                 raise _unfit(address, f"cannot start: {problem}"[:_MOST_WORDS])
 
     def submit(self, job: SlideJob[Any], needs: Needs, worker: str) -> Future[str]:
-        """Hand a slide to a worker, and to no other."""
-        future = self._client.submit(
+        """Hand a slide to a worker, and to no other; done when its answer is here."""
+        task = self._client.submit(
             run_job,
             job,
             needs,
@@ -110,9 +114,19 @@ class Cluster:
             pure=False,
             key=f"{_NAME}-{secrets.token_hex(8)}",
         )
-        future.add_done_callback(lambda _: self._news.set())
-        self._asked[future] = job
-        return future
+        room: asyncio.AbstractEventLoop = self._client.loop.asyncio_loop
+        answer = asyncio.run_coroutine_threadsafe(self._answer(task), room)
+        answer.add_done_callback(lambda _: self._news.set())
+        self._asked[answer] = job, task
+        return answer
+
+    async def _answer(self, task: Task[str]) -> str:
+        """Fetch the answer of a task, in the loop: one that went with its worker holds up no other."""
+        room, done = asyncio.get_running_loop(), asyncio.Event()
+        task.add_done_callback(lambda _: room.call_soon_threadsafe(done.set))
+        await done.wait()
+        answer: str = await asyncio.wait_for(self._client.gather(task, asynchronous=True), _GATHER_S)
+        return answer
 
     def wait(self, seconds: float) -> None:
         """Return when a slide is done, or the time is over."""
@@ -120,32 +134,27 @@ class Cluster:
         # Before anybody looks: what is done from here on is news for the next time.
         self._news.clear()
 
-    def result(self, future: Future[str]) -> SlideOutcome | Her2Error | None:
+    def result(self, answer: Future[str]) -> SlideOutcome | Her2Error | None:
         """Return the outcome of a slide that is done, the error it ended with, or None if it is lost."""
         from distributed import KilledWorker
 
-        job = self._asked.pop(future)
-        if future.cancelled():
+        job, task = self._asked.pop(answer)
+        try:
+            return read_answer(answer.result(), job)
+        except (CancelledError, KilledWorker):
             return None
-        if future.status == "error":
-            error = future.exception(timeout=_GATHER_S)
-            if isinstance(error, KilledWorker):
+        except Exception as error:  # noqa: BLE001 - whatever dask says of a slide costs that slide
+            if task.status != "error":
                 return None
             # Tasks of ours raise nothing: dask itself failed, to load one for example.
             text = f"{type(error).__name__}: {error}"[:_MOST_WORDS]
             return JobFailed(f"dask could not run the slide ({text}): see the log of the worker.")
-        try:
-            # The worker may have died since: its task then waits for ever.
-            return read_answer(future.result(timeout=_GATHER_S), job)
-        except (OSError, TimeoutError, CancelledError, KilledWorker):
-            return None
 
-    def cancel(self, futures: Sequence[Future[str]]) -> None:
-        """Take slides back; workers stop at the next batch of tiles."""
-        for future in futures:
-            self._asked.pop(future, None)
-        if self._client.status == "running" and futures:
-            self._client.cancel(list(futures))
+    def cancel(self, answers: Sequence[Future[str]]) -> None:
+        """Take slides back; workers stop at the next batch of tiles, and answers end as cancelled."""
+        tasks = [self._asked.pop(answer)[1] for answer in answers if answer in self._asked]
+        if self._client.status == "running" and tasks:
+            self._client.cancel(tasks)
 
 
 def connect(address: str, tls: TlsFiles | None, until: ExitStack) -> Generator[CohortProgress, None, Cluster]:

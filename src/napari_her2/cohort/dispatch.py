@@ -18,8 +18,7 @@ from napari_her2.errors import ClusterLost, JobFailed, ModelError, SlideError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
-
-    from distributed import Future
+    from concurrent.futures import Future
 
     from napari_her2.cohort.cluster import Cluster
     from napari_her2.cohort.jobs import SlideJob

@@ -102,6 +102,7 @@ def strained(count: int, slides: int, seed: int) -> str:
             failed += step.outcome is not None and step.outcome.state == "failed"
             if lost is not None and step.done > SHARE_LOST * slides:
                 lost.kill()
+                lost.wait()
                 lost = None
         took = time.monotonic() - began
         after = (used_s(of_scheduler), used_s(here))

@@ -7,7 +7,7 @@ import asyncio
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 - jobs travel
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_her2.cohort import worker as worker_room
@@ -75,10 +75,19 @@ async def sleep_for(scheduler_file: str, count: int) -> None:
     import dask
     from distributed import Worker
 
-    # Hundreds of workers that look at every thread a hundred times a second each do nothing else.
-    dask.config.set({"distributed.worker.profile.enabled": False})
+    # Hundreds of workers that look at every thread a hundred times a second each do nothing else; nor do they
+    # where each counts the open files of all twice a second.
+    dask.config.set(
+        {"distributed.worker.profile.enabled": False, "distributed.admin.system-monitor.interval": "1h"}
+    )
     workers = [
-        Worker(scheduler_file=scheduler_file, nthreads=1, memory_limit=0, dashboard=False)
+        Worker(
+            scheduler_file=scheduler_file,
+            nthreads=1,
+            memory_limit=0,
+            dashboard=False,
+            local_directory=str(Path(scheduler_file).parent),  # which goes with the benchmark
+        )
         for _ in range(count)
     ]
     await asyncio.gather(*workers)

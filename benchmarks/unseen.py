@@ -11,6 +11,7 @@ import platformdirs
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, roc_auc_score
 
 from napari_her2.phantom import cohort_steps
+from napari_her2.steps import finished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,13 +38,12 @@ def unseen_cases(
     cache = platformdirs.user_cache_path("napari-her2") / "benchmarks"
     folder = folder or cache / f"unseen-{cases}-{seed}-{size_px}"
     steps = cohort_steps(folder, cases=cases, seed=seed, size_px=size_px, mpp=mpp)
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            manifest = end.value
-            break
+
+    def report(step: tuple[int, int]) -> None:
+        done, total = step
         print(f"\rphantom cases: {done} of {total}", end="" if done < total else "\n", flush=True)
+
+    manifest = finished(steps, report)
     with manifest.open(newline="", encoding="utf-8") as file:
         return [
             Case(

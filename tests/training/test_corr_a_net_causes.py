@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from corr_a_net_causes import BASE, CAUSES, SHORT, Cause, balanced_accuracy, config_of, difference
+from corr_a_net_cause_arms import BASE, CAUSES, SHORT, Cause, config_of
+from corr_a_net_causes import balanced_accuracy, difference
 from corr_a_net_probe import SCALES, described, kernels, read_out
 
 

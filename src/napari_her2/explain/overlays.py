@@ -22,6 +22,7 @@ Limits: TypeAlias = tuple[float, float] | Literal["percentile", "symmetric", "ab
 RAW, PERCENTILE = "raw", "percentile"
 """Scales: values as they are, and their ranks among the tiles of the slide."""
 CHOSEN_CLASS = "the chosen score"
+_DIGITS, _MOST_DIGITS = 6, 17
 _COLOURED = ("sequential", "diverging", "confidence", "share", "classes")
 
 
@@ -34,7 +35,7 @@ class Column:
     name : str
         May hold "{class_name}".
     decimals, significant : int or None
-        How many digits are written: behind the point, or in all.
+        How many digits are written: behind the point, or in all; 6 in all by default.
     times : float
         What values are multiplied by: 100 for per cent.
     greatest : bool
@@ -57,9 +58,13 @@ class Column:
     greatest: bool = False
     order: int = 0
 
+    def __post_init__(self) -> None:
+        if any(not 0 <= digits <= _MOST_DIGITS for digits in (self.decimals or 0, self.significant or 0)):
+            raise ValueError(f"numbers have up to {_MOST_DIGITS} digits")
+
     def text(self, value: float) -> str:
         """Write one value."""
-        digits = f".{self.significant}g" if self.decimals is None else f".{self.decimals}f"
+        digits = f".{self.significant or _DIGITS}g" if self.decimals is None else f".{self.decimals}f"
         return format(self.times * value, digits)
 
     def rounded(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -68,7 +73,7 @@ class Column:
         if self.decimals is not None:
             return np.round(values, self.decimals)
         with np.errstate(divide="ignore"):
-            power = (self.significant or 6) - 1 - np.floor(np.log10(np.abs(values)))
+            power = (self.significant or _DIGITS) - 1 - np.floor(np.log10(np.abs(values)))
         factor = 10.0 ** np.where(np.isfinite(power), power, 0)
         return np.asarray(np.round(values * factor) / factor, np.float64)
 

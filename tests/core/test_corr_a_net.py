@@ -7,42 +7,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import PCA
-from torch import nn
 from torch.nn import functional as F
 
 from corr_a_net_published import CorrANetPublished
+from corr_a_nets import built, by_hand, images, learnt
 from napari_her2.errors import ModelError
 from napari_her2.models.corr_a_net import CorrANet, to_unit_range
-from napari_her2.models.resnet_stem import ResNetStem
 from napari_her2.models.squeeze_excitation import SqueezeExcitation
 from napari_her2.models.weights_file import read_weights, write_weights
-
-
-def images(batch=2, height=32, width=40, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(batch, 3, height, width, generator=generator)
-
-
-def built(kind=CorrANet, **arguments):
-    torch.manual_seed(3)
-    return kind(**({"dim": 8} | arguments)).eval()
-
-
-def learnt(model):
-    return sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
-
-
-def convolution(before, behind, norm=2):
-    """Numbers in a 3 x 3 convolution with a bias, and in the normalisation behind it."""
-    return 9 * before * behind + behind + norm * behind
-
-
-def by_hand(dim):
-    encoder = convolution(64, dim // 4) + convolution(dim // 4, dim // 2) + convolution(dim // 2, dim)
-    decoder = convolution(dim, dim // 2) + convolution(dim // 2, dim // 4) + convolution(dim // 4, 64, norm=0)
-    return 2 * encoder + 2 * decoder + convolution(dim, dim, norm=0)
-
 
 # 4 channels of bottleneck at d = 8 and 16, 8 at d = 32, for two stains.
 GATES = {
@@ -200,36 +172,6 @@ def test_published_gate_is_one_half_whatever_the_image_at_eight_channels():
     assert torch.equal(gate, torch.full((3, 8), 0.5))
 
 
-def test_the_stem_is_the_first_block_of_resnet_at_every_pixel(tmp_path):
-    # Imported from torchvision it would be the same two layers, and take seconds.
-    torch.manual_seed(1)
-    conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-    bn1 = nn.BatchNorm2d(64).eval()
-    bn1.running_mean.uniform_(-1, 1)
-    bn1.running_var.uniform_(0.5, 2)
-    nn.init.uniform_(bn1.weight, 0.5, 2)
-    nn.init.uniform_(bn1.bias, -1, 1)
-    first = {f"module.conv1.{name}": tensor for name, tensor in conv1.state_dict().items()}
-    first |= {f"module.bn1.{name}": tensor for name, tensor in bn1.state_dict().items()}
-    first["module.layer1.0.conv1.weight"] = torch.zeros(64, 64, 1, 1)
-    write_weights(tmp_path / "resnet50.safetensors", first, {})
-    stem = ResNetStem()
-    stem.ceiling.fill_(9)
-    stem.load(tmp_path / "resnet50.safetensors")
-    stem.train()  # training mode changes nothing: the stem is fixed
-    pixels = images()
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    with torch.inference_mode():
-        colours = (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-        quarter = F.relu(bn1(conv1(colours)))
-        dense = stem(pixels)
-    assert dense.shape == (2, 64, 32, 40)
-    # The published stride of 2 is every other pixel; a ceiling of 1 cuts what lies above. Beyond the edge
-    # zeros were seen there, which reach 3 px into the image.
-    inside = dense[:, :, ::2, ::2][:, :, 2:-2, 2:-2]
-    torch.testing.assert_close(inside, quarter.clamp(max=1)[:, :, 2:-2, 2:-2], atol=1e-5, rtol=1e-5)
-
-
 def test_the_edge_of_an_image_answers_like_its_middle() -> None:
     torch.manual_seed(0)
     model = CorrANet(dim=8).eval()
@@ -238,39 +180,6 @@ def test_the_edge_of_an_image_answers_like_its_middle() -> None:
         represented = model.represent(plain)
     middle = represented[:, :, 12:13, 12:13]
     torch.testing.assert_close(represented, middle.expand_as(represented), atol=1e-5, rtol=1e-4)
-
-
-def test_the_stem_refuses_other_weights(tmp_path):
-    write_weights(tmp_path / "other.safetensors", {"conv1.weight": torch.zeros(32, 3, 3, 3)}, {})
-    with pytest.raises(ModelError, match=r"other\.safetensors do not fit"):
-        ResNetStem().load(tmp_path / "other.safetensors")
-
-
-def test_the_ceiling_is_the_percentile_of_each_channel():
-    torch.manual_seed(2)
-    stem = ResNetStem()
-    batches = [images(3, 24, 32, seed=4), images(2, 40, 16, seed=5) * 0.5]
-    with torch.inference_mode():
-        stem.ceiling.fill_(1e6)
-        answers = [(stem(batch) * 1e6).permute(1, 0, 2, 3).flatten(1).numpy() for batch in batches]
-    expected = np.quantile(np.concatenate(answers, axis=1), 0.999, axis=1, method="inverted_cdf")
-    stem.fit_ceiling(iter(batches))
-    np.testing.assert_allclose(stem.ceiling.numpy(), expected, rtol=5e-3, atol=1e-3 * expected.max())
-    with torch.inference_mode():
-        scaled = stem(batches[0])
-    assert 0 <= float(scaled.min()) <= float(scaled.max()) == 1
-
-
-def test_the_ceiling_wants_an_image():
-    with pytest.raises(ModelError, match="no image"):
-        ResNetStem().fit_ceiling([])
-
-
-def test_the_ceiling_stays_finite_on_black_images():
-    stem = ResNetStem()
-    stem.fit_ceiling([torch.zeros(1, 3, 16, 16)])
-    assert bool((stem.ceiling > 0).all())
-    assert bool(stem(torch.zeros(1, 3, 16, 16)).isfinite().all())
 
 
 def test_unit_range_scales_each_image_by_itself_and_leaves_a_constant_one_at_zero():
@@ -363,136 +272,3 @@ def test_a_pair_of_two_sizes_is_refused(kind):
 def test_a_width_that_cannot_be_quartered_is_refused(kind, dim):
     with pytest.raises(ModelError, match="multiple of 4"):
         kind(dim=dim)
-
-
-@pytest.mark.parametrize(("dilation", "around"), [(1, 7), (2, 11), (3, 17), (5, 35)])
-def test_a_dilated_network_sees_so_far_and_no_farther(dilation, around):
-    model = built(attention=False, dilation=dilation)
-    assert model.sees_px == around
-    assert learnt(model) == by_hand(8)
-    he = images(1, 2 * around + 5, 2 * around + 5).requires_grad_(True)
-    middle = around + 2
-    # Batch normalisation of random weights closes many a ReLU: sum over all channels, of several draws.
-    seen = torch.zeros(he.shape[2:])
-    for seed in range(4):
-        torch.manual_seed(seed)
-        model = CorrANet(dim=16, attention=False, dilation=dilation).eval()
-        (slope,) = torch.autograd.grad(model.represent(he)[..., middle, middle].sum(), he)
-        seen += slope[0].abs().sum(dim=0)
-    reach = (seen > 0).nonzero() - middle
-    assert int(reach.abs().max()) == around
-
-
-def test_the_network_of_the_paper_is_what_it_was():
-    """Weights from before there were variants fit by name, and nothing is added to them."""
-    torch.manual_seed(5)
-    plain = CorrANet(dim=8).eval()
-    named = CorrANet(dim=8, dilation=1, scaling="field").eval()
-    assert plain.state_dict().keys() == named.state_dict().keys()
-    assert not any("ceiling" in key for key in plain.state_dict() if not key.startswith("stem."))
-    named.load_state_dict(plain.state_dict())
-    with torch.inference_mode():
-        made = plain.represent(images())
-        assert torch.equal(named.represent(images()), made)
-        assert torch.equal(plain.to_predictor(made), to_unit_range(made))
-
-
-def test_the_range_of_the_training_is_the_percentile_of_each_channel():
-    model = built(scaling="training")
-    batches = [images(2, 40, 48), images(1, 64, 32, seed=1)]
-    model.train().fit_range(batches)
-    assert model.training
-    model.eval()
-    with torch.inference_mode():
-        sampled = [model.represent(batch)[:, :, ::4, ::4].transpose(0, 1).flatten(1) for batch in batches]
-    values = np.concatenate([part.numpy() for part in sampled], axis=1)
-    expected = np.quantile(values, 0.999, axis=1, method="higher")
-    np.testing.assert_allclose(model.ceiling.numpy(), np.where(expected > 0, expected, 1), rtol=1e-6)
-
-
-def test_a_range_of_the_training_keeps_how_strong_a_field_is():
-    strong = torch.rand(1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
-    both = torch.cat([strong, strong / 2])
-    by_field, by_training = built(), built(scaling="training")
-    by_training.ceiling.fill_(2)
-    torch.testing.assert_close(*by_field.to_predictor(both).chunk(2), atol=0.01, rtol=0.01)
-    scaled = by_training.to_predictor(both)
-    torch.testing.assert_close(scaled[1], scaled[0] / 2)
-    assert float(by_training.to_predictor(both * 10).max()) == 1
-
-
-def test_a_range_is_refused_where_there_is_none():
-    with pytest.raises(ModelError, match="scales each field by itself"):
-        built().fit_range([images()])
-    with pytest.raises(ModelError, match="no image"):
-        built(scaling="training").fit_range([])
-
-
-def test_a_channel_that_never_answers_stays_at_zero():
-    model = built(scaling="training")
-    with torch.no_grad():
-        model.fuse[0].weight.zero_()
-        model.fuse[0].bias.fill_(-1)
-    model.fit_range([images()])
-    with torch.inference_mode():
-        made = model.to_predictor(model.represent(images()))
-    assert bool((made == 0).all())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"dilation": 0}, "dilation from 1 to 5, not 0"),
-        ({"dilation": 6}, "dilation from 1 to 5, not 6"),
-        ({"scaling": "slide"}, "scales by field or training, not by 'slide'"),
-    ],
-)
-def test_variants_that_do_not_exist_are_refused(arguments, words):
-    with pytest.raises(ModelError, match=words):
-        built(**arguments)
-
-
-def test_a_dilated_network_refuses_what_is_smaller_than_its_kernels():
-    model = built(dilation=3)
-    with torch.inference_mode():
-        assert model.represent(images(1, 10, 12)).shape == (1, 8, 10, 12)
-        with pytest.raises(ModelError, match="at least 10 x 10 pixels"):
-            model.represent(images(1, 9, 12))
-
-
-def test_kernels_learnt_from_patches_are_their_principal_components():
-    """Of images as large as a kernel there is one patch each, so that scikit-learn sees the same ones."""
-    mixing = torch.randn(147, 147, generator=torch.Generator().manual_seed(1)) * 0.02
-    small = 0.5 + torch.randn(400, 147, generator=torch.Generator().manual_seed(2)) @ mixing
-    pixels = small.view(400, 3, 7, 7).clamp(0, 1)
-    stem = ResNetStem()
-    stem.fit_kernels([pixels], seed=0)
-    patches = ((pixels - stem.shift) / stem.spread).flatten(1).double().numpy()
-    found = PCA(32, svd_solver="full").fit(patches)
-    kernels = stem.conv1.weight.flatten(1).double().numpy()
-    np.testing.assert_array_equal(kernels[:32], -kernels[32:])
-    agree = np.abs((kernels[:32] * found.components_).sum(axis=1))
-    np.testing.assert_allclose(agree, 1, atol=1e-3)
-    with torch.inference_mode():
-        weights, bias = stem._folded()
-        answers = torch.from_numpy(patches).float() @ weights.flatten(1).T + bias
-    np.testing.assert_allclose(answers.mean(dim=0), 0, atol=1e-3)
-    np.testing.assert_allclose(answers.std(dim=0, correction=0), 1, atol=5e-3)
-
-
-def test_kernels_learnt_from_patches_follow_from_the_seed():
-    first, again, other = ResNetStem(), ResNetStem(), ResNetStem()
-    for stem, seed in ((first, 3), (again, 3), (other, 4)):
-        stem.fit_kernels(iter([images(1, 40, 30), images(1, 20, 24, seed=1)]), seed=seed)
-    assert torch.equal(first.conv1.weight, again.conv1.weight)
-    assert not torch.equal(first.conv1.weight, other.conv1.weight)
-    with torch.inference_mode():
-        assert first(images()).shape == (2, 64, 32, 40)
-    with pytest.raises(ModelError, match="no image"):
-        ResNetStem().fit_kernels([], seed=0)
-
-
-def test_patches_of_one_colour_give_finite_answers():
-    stem = ResNetStem()
-    stem.fit_kernels([torch.full((1, 3, 16, 16), 0.7)], seed=0)
-    assert bool(stem(images()).isfinite().all())

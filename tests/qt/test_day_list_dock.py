@@ -172,25 +172,6 @@ def test_what_is_dropped_is_paired_and_what_is_no_slide_refused_with_its_reason(
     assert "1 refused" in dock.form.source.words.text()
 
 
-def test_cases_are_swapped_and_left_out_by_keys_and_buttons(
-    qtbot: QtBot, make_day_dock: Callable[[], DayListDock], tmp_path: Path
-) -> None:
-    dock = make_day_dock()
-    he, ihc = tmp_path / "a.svs", tmp_path / "b.svs"
-    dock.form.cases.set_entries((Entry("1", he, ihc), Entry("2", he)))
-    dock.form.cases.mark([0, 1])
-    dock.form.cases.swap_marked()
-    assert [entry.slides for entry in dock.form.cases.model.entries] == [(ihc, he), (he,)]
-    assert dock.form.cases.model.entries[1].ihc == he
-    dock.form.cases.leave.click()
-    assert dock.form.cases.model.chosen() == ()
-    dock.form.cases.leave.click()
-    assert len(dock.form.cases.model.chosen()) == 2
-    index = dock.form.cases.model.index(0, 0)
-    assert dock.form.cases.model.setData(index, Qt.CheckState.Unchecked.value, Qt.ItemDataRole.CheckStateRole)
-    assert [entry.name for entry in dock.form.cases.model.chosen()] == ["2"]
-
-
 def test_a_list_runs_to_rows_with_scores_and_one_reason(
     qtbot: QtBot, ready: DayListDock, tmp_path: Path
 ) -> None:
@@ -394,11 +375,3 @@ def test_certificates_without_a_cluster_are_refused(ready: DayListDock) -> None:
     ready.start()
     assert "address" in ready.message.text.text()
     assert not ready.run_job.running
-
-
-def test_names_with_markup_are_shown_as_they_are(ready: DayListDock, tmp_path: Path) -> None:
-    ready.form.cases.set_entries((Entry("<b>x</b>\nsecond line", tmp_path / "a.svs"),))
-    model = ready.form.cases.model
-    assert not Qt.mightBeRichText(model.data(model.index(0, 0)))
-    assert "\n" not in model.data(model.index(0, 0))
-    assert not Qt.mightBeRichText(model.data(model.index(0, 0), Qt.ItemDataRole.ToolTipRole))

@@ -32,7 +32,7 @@ from napari_her2.inference.cell_reading import MeasuredPieces, ReadCells
 from napari_her2.inference.cell_samples import SlideFit
 from napari_her2.inference.cell_scope import CellGround
 from napari_her2.inference.device import choose_device
-from napari_her2.inference.embed import Embeddings
+from napari_her2.inference.embeddings import Embeddings
 from napari_her2.inference.familiarity import drawn_over, placed_in
 from napari_her2.inference.kept_cells import KeptCells
 from napari_her2.inference.kept_scoring import KeptScoring, KeptTiles, ReadSlide

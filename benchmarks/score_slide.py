@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_her2 import Slide
-    from napari_her2.inference.encode import TileEncoder
+    from napari_her2.inference.tile_encoder import TileEncoder
     from napari_her2.methods.tiles import TileMethod
     from napari_her2.models.bundle import ModelBundle
 

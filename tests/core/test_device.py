@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from napari_her2.errors import JobFailed, ModelError
-from napari_her2.inference import encode as encode_module
+from napari_her2.inference import encoder_way
 from napari_her2.inference import precision as precision_module
 from napari_her2.inference.device import Device, choose_device
-from napari_her2.inference.encode import EncoderRunner, agreement, encode, is_out_of_memory
+from napari_her2.inference.encode import EncoderRunner
+from napari_her2.inference.encoder_way import agreement
 from napari_her2.models.card import EncoderSpec
 from napari_her2.models.encoders import build_encoder
 from napari_her2.models.patch_encoder import PatchEncoder
+from napari_her2.models.shortage import is_out_of_memory
 
 CPU = Device(torch.device("cpu"), "cpu (chosen by the test)", "chosen by the test")
 
@@ -46,7 +48,7 @@ def images():
 
 @pytest.fixture(autouse=True)
 def _nothing_compared_yet(monkeypatch):
-    monkeypatch.setattr(encode_module, "_compared", {})
+    monkeypatch.setattr(encoder_way, "_compared", {})
     monkeypatch.delenv("NAPARI_HER2_PRECISION", raising=False)
 
 
@@ -144,7 +146,6 @@ def test_features_are_those_of_the_encoder(images):
     features = EncoderRunner(small_encoder(Pooled()), CPU).run(images)
     assert features.dtype == np.float16
     np.testing.assert_allclose(features, images.mean((1, 2)) / 255, atol=1e-3)
-    np.testing.assert_array_equal(encode(small_encoder(Pooled()), images, CPU), features)
 
 
 def test_tiles_that_cannot_be_written_to_or_are_cut_out_are_encoded(images):

@@ -15,7 +15,7 @@ from shapely.geometry import box, shape
 from napari_her2.errors import JobFailed
 from napari_her2.export.features import FeatureSource, write_features
 from napari_her2.export.tables import write_result
-from napari_her2.inference.embed import Embeddings
+from napari_her2.inference.embeddings import Embeddings
 from napari_her2.slide.grid import TileGrid
 from napari_her2.whole_files import check_writable, whole_file
 from scored import make_field_result, make_result, without_attention

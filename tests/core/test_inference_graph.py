@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-import napari_her2.inference.encode as encode_module
+from napari_her2.inference import encoder_way
 from napari_her2.inference.device import Device
-from napari_her2.inference.encode import EncoderRunner, agreement
+from napari_her2.inference.encode import EncoderRunner
+from napari_her2.inference.encoder_way import Way, agreement
 from napari_her2.models.encoders import build_encoder
 from napari_her2.models.inference_graph import FUSED, for_inference, has_graph
 
@@ -110,8 +111,8 @@ def test_a_graph_that_does_not_agree_is_not_used(residual, monkeypatch):
         graph = for_inference(encoder, device, dtype)
         return replace(graph, backbone=nn.Sequential(graph.backbone, nn.Hardtanh(0, 0.01)))
 
-    monkeypatch.setattr(encode_module, "_compared", {})
-    monkeypatch.setattr(encode_module, "for_inference", another)
+    monkeypatch.setattr(encoder_way, "_compared", {})
+    monkeypatch.setattr(encoder_way, "for_inference", another)
     runner = EncoderRunner(residual, CPU)
     assert runner.graph == ""
     assert runner.note == ""
@@ -121,8 +122,8 @@ def test_a_network_that_cannot_be_rewritten_is_computed_as_it_is(residual, monke
     def broken(*_):
         raise AttributeError("no such function")
 
-    monkeypatch.setattr(encode_module, "_compared", {})
-    monkeypatch.setattr(encode_module, "for_inference", broken)
+    monkeypatch.setattr(encoder_way, "_compared", {})
+    monkeypatch.setattr(encoder_way, "for_inference", broken)
     runner = EncoderRunner(residual, CPU)
     assert (runner.graph, runner.precision) == ("", "float32")
     with torch.inference_mode():
@@ -139,7 +140,7 @@ def test_the_way_of_computing_is_part_of_the_cache_key_and_of_the_device_line(re
     slide = SimpleNamespace(fingerprint="slide", backend="reader")
     grid = TileGrid((640, 640), (0.5, 0.5), tile_px=64, mpp=0.5)
     fused, plain = EncoderRunner(residual, CPU), EncoderRunner(residual, CPU)
-    plain._with_graph = False
+    plain._way = Way()
     keys = [_cache_key(slide, grid, "encoder", runner) for runner in (fused, plain)]
     assert [key.precision for key in keys] == [f"cpu float32 {FUSED}", "cpu float32"]
     assert keys[0].digest != keys[1].digest

@@ -20,7 +20,7 @@ from napari_her2.cohort.score_job import Case, ScoreJob
 from napari_her2.errors import JobFailed
 from napari_her2.explain.gradcam import grad_cam
 from napari_her2.export.tables import result_values
-from napari_her2.inference import encode as encode_module
+from napari_her2.inference import encoder_way
 from napari_her2.inference import precision as precision_module
 from napari_her2.inference.device import Device, choose_device
 from napari_her2.inference.encode import EncoderRunner
@@ -51,7 +51,7 @@ def encoder_of(backbone, dim=2):
 
 @pytest.fixture(autouse=True)
 def _nothing_compared_yet(monkeypatch):
-    monkeypatch.setattr(encode_module, "_compared", {})
+    monkeypatch.setattr(encoder_way, "_compared", {})
 
 
 @pytest.mark.parametrize("value", ["half", "float16", "1", "bfloat16;"])

@@ -10,7 +10,7 @@ import pytest
 
 from napari_her2 import open_slide
 from napari_her2.errors import JobFailed, SlideError
-from napari_her2.inference.embed import refuse_damage
+from napari_her2.inference.embeddings import refuse_damage
 from napari_her2.phantom import cohort_steps
 from napari_her2_training.arm_config import StainedCasesConfig
 from napari_her2_training.cohort.embedding import tiles_to_learn

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_her2.cohort.sources import ScaledEncoder
     from napari_her2.export.request import Request
-    from napari_her2.inference.embed import Embeddings
+    from napari_her2.inference.embeddings import Embeddings
     from napari_her2.models.card import EncoderSpec
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import Preset
@@ -93,7 +93,8 @@ class EmbedJob:
         """
         from napari_her2.export.features import FeatureSource, holds_features, write_features
         from napari_her2.inference.device import choose_device
-        from napari_her2.inference.embed import embed_steps, refuse_ruins
+        from napari_her2.inference.embed import embed_steps
+        from napari_her2.inference.embeddings import refuse_ruins
         from napari_her2.inference.fit import check_grid
         from napari_her2.inference.unchanged import identified
         from napari_her2.slide.reader import open_slide

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_her2.export.request import Request
-    from napari_her2.inference.embed import Embeddings
+    from napari_her2.inference.embeddings import Embeddings
     from napari_her2.slide.grid import TileGrid
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari_her2.explain.maps import TileMap
     from napari_her2.explain.overlays import Drawing, OverlayInfo
     from napari_her2.inference.doubt import SlideFamiliarity
-    from napari_her2.inference.embed import Embeddings
+    from napari_her2.inference.embeddings import Embeddings
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.selection import Chosen
     from napari_her2.inference.terms import Terms

@@ -13,7 +13,7 @@ from napari_her2.cells.reading import CellReading
 from napari_her2.cells.rules import Rules
 from napari_her2.explain.cells import CELLS, CellBorders, cell_maps, focus_map, tiles_with_cells
 from napari_her2.inference.assemble import scored_slide
-from napari_her2.inference.embed import refuse_damage
+from napari_her2.inference.embeddings import refuse_damage
 from napari_her2.inference.regions import labelled
 from napari_her2.inference.scored_slide import TileTable
 

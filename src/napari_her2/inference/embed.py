@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from napari_her2.errors import JobFailed, NotComputed, SlideChanged, SlideError
+from napari_her2.errors import JobFailed, NotComputed, SlideChanged
 from napari_her2.inference.cache import CacheKey, FeatureStore, shrink_cache, stored_tiles
+from napari_her2.inference.embeddings import Embeddings
 from napari_her2.inference.encode import EncoderRunner
 from napari_her2.inference.front import Front, fixed_batches, streamed
 from napari_her2.inference.gpu_tiles import square_reader
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
-    from napari_her2.inference.encode import PendingFeatures, TileEncoder
+    from napari_her2.inference.encode import PendingFeatures
     from napari_her2.inference.gpu_tiles import SquareReader
-    from napari_her2.inference.slide_record import SlideRecord
+    from napari_her2.inference.tile_encoder import TileEncoder
     from napari_her2.slide.grid import TileGrid
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tiles import TileBatch
@@ -39,55 +39,6 @@ _GPU_BATCH_PIXELS = 256 * 256 * 256
 # On a CPU reading and computing share the cores, and every change from one to the other costs: large
 # batches for small tiles. But a batch is also what a cancel waits for, so it is bounded in pixels.
 _CPU_BATCH_PIXELS = 256 * 96 * 96
-MOST_DAMAGED = 0.1
-"""Above this share of unreadable tiles a file is not a slide with a flaw but a part of one."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embeddings:
-    """Features of the tiles of a slide.
-
-    Parameters
-    ----------
-    features : (N, D) float16
-    index : (N, 2) int64
-        Grid (row, column), row by row.
-    corrupt : (K, 2) int64
-        Grid (row, column) of tiles that could not be read because the file is damaged there.
-    cached : int
-        How many of the N came from the cache.
-    note : str
-        What a person should know of the computation (precision, shortage of memory).
-    problem : str
-        Why the cache could not be used, empty where it could.
-    precision : str
-        In which they were computed: "float32", "bfloat16" or "float16".
-    graph : str
-        How, where not layer by layer (`napari_her2.models.inference_graph`), or not of tiles that the
-        processor decoded (`napari_her2.inference.gpu_tiles`).
-    """
-
-    features: NDArray[np.float16]
-    index: NDArray[np.int64]
-    corrupt: NDArray[np.int64]
-    cached: int
-    note: str
-    problem: str
-    precision: str = ""
-    graph: str = ""
-
-    def warnings(self, slide: str) -> tuple[str, ...]:
-        """Tell what a reader of the score should know, a sentence each; ``slide`` is its name."""
-        found = []
-        lost, asked = len(self.corrupt), len(self.corrupt) + len(self.index)
-        if lost:
-            found.append(
-                f"{lost:,} of {asked:,} tiles ({lost / asked:.1%}) were left out because {slide} is damaged "
-                f"there: copy the slide again from its source."
-            )
-        if self.problem:
-            found.append(f"{self.problem[0].upper()}{self.problem[1:]}.")
-        return tuple(found)
 
 
 class _Bag:
@@ -269,46 +220,6 @@ def count_embedded(
     inside = np.asarray(((index >= 0) & (index < keep.shape)).all(axis=1))
     held[tuple(index[inside].T)] = True
     return int((held & keep).sum())
-
-
-def refuse_ruins(slide: Slide | SlideRecord, embeddings: Embeddings) -> None:
-    """Refuse to go on where much of the tissue could not be read, as in a file that was cut off.
-
-    Parameters
-    ----------
-    slide : Slide or SlideRecord
-    embeddings : Embeddings
-
-    Raises
-    ------
-    SlideError
-    """
-    lost = len(embeddings.corrupt)
-    asked = lost + len(embeddings.index)
-    share = lost / max(1, asked)
-    refuse_damage(slide, share, f"{lost:,} of {asked:,} tiles ({share:.0%})")
-
-
-def refuse_damage(slide: Slide | SlideRecord, share: float, lost: str = "") -> None:
-    """Refuse a slide of whose tissue much could not be read; see `refuse_ruins`.
-
-    Parameters
-    ----------
-    slide : Slide or SlideRecord
-    share : float
-        Of the tissue, 0 to 1.
-    lost : str, optional
-        It in words.
-
-    Raises
-    ------
-    SlideError
-    """
-    if share > MOST_DAMAGED:
-        raise SlideError(
-            f"{lost or f'{share:.0%} of the tissue'} of {slide.path.name} cannot be read because the file is "
-            f"damaged or was cut off: copy it again from its source."
-        )
 
 
 def _note(runner: EncoderRunner, reader: SquareReader) -> str:

@@ -1,4 +1,4 @@
-"""Tiles in, features out: precision, memory layout and shortage of memory are dealt with here.
+"""Tiles in, features out: memory layout, copies and shortage of memory are dealt with here.
 
 `EncoderRunner` is what embedding uses: one runner for an encoder on a device, fed with uint8 batches.
 """
@@ -7,72 +7,29 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.precision import VARIABLE, name_of
-from napari_her2.models.inference_graph import CANNOT, FUSED, for_inference, has_graph
+from napari_her2.inference.encoder_way import choose_way, computed
+from napari_her2.inference.precision import name_of
+from napari_her2.models.inference_graph import FUSED, for_inference
 from napari_her2.models.shortage import is_out_of_memory, release
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_her2.inference.device import Device
+    from napari_her2.inference.tile_encoder import TileEncoder
     from napari_her2.models.inference_graph import InferenceGraph
 
-MIN_COSINE = 0.999
-MAX_RELATIVE_ERROR = 0.05
-MIN_GRAPH_COSINE = 0.9999
-MAX_GRAPH_ERROR = 0.002
-"""Of a graph in float32 against the encoder as it is, where only the order of additions differs."""
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _moving = threading.Lock()
-
-# How well lower precision and graphs agree with the encoder as it is, in float32, by encoder and device: a
-# slide scored again need not wait for it. None where it does not work at all.
-_compared: dict[tuple[str, str, torch.dtype | None, bool], tuple[float, float] | None] = {}
-
-
-class TileSpec(Protocol):
-    """Sizes of tiles and of what comes out."""
-
-    @property
-    def tile_px(self) -> int:
-        """Side of a tile, pixels."""
-
-    @property
-    def dim(self) -> int:
-        """Numbers a tile."""
-
-
-class TileEncoder(Protocol):
-    """What turns tiles into numbers: an `nn.Module` as `napari_her2.models.patch_encoder.PatchEncoder`."""
-
-    @property
-    def spec(self) -> TileSpec:
-        """Its sizes."""
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, t, t, 3) uint8 to (B, D) float."""
-
-    @property
-    def exact(self) -> bool:
-        """Whether it gives scores, which are never computed in lower precision, rather than features."""
-
-    def fingerprint(self) -> str:
-        """Tell it from all others: whoever shares it gives the same numbers."""
-
-    def to(self, device: torch.device) -> nn.Module:
-        """Move it to a device."""
-
-    def eval(self) -> nn.Module:
-        """Enter evaluation mode."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,9 +98,6 @@ class EncoderRunner:
         self.device = device
         self.batch_limit = max(1, max_batch)
         self._memory_note = ""
-        self._autocast: torch.dtype | None = None
-        self._with_graph = False
-        self._graph: InferenceGraph | None = None
         try:
             with _moving:
                 encoder.to(device.torch_device).to(memory_format=torch.channels_last)
@@ -152,24 +106,22 @@ class EncoderRunner:
                 raise
             raise JobFailed(_memory_advice(device, "the encoder itself")) from error
         encoder.eval()
-        self._precision_note = self._choose_precision()
+        self._way, self._graph = choose_way(encoder, device)
 
     @property
     def precision(self) -> str:
         """The precision that the encoder computes in."""
-        return name_of(self._autocast)
+        return name_of(self._way.autocast)
 
     @property
     def graph(self) -> str:
         """Name of the graph that computes; empty where the encoder is computed as it is."""
-        return FUSED if self._with_graph else ""
+        return FUSED if self._way.graph else ""
 
     @property
     def note(self) -> str:
         """What a person should know of the computation: precision, and shortage of memory."""
-        how = (
-            f"{self._precision_note or self.precision}, {self.graph}" if self.graph else self._precision_note
-        )
+        how = f"{self._way.note or self.precision}, {self.graph}" if self.graph else self._way.note
         return "; ".join(part for part in (how, self._memory_note) if part)
 
     def run(self, images: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float16]:
@@ -226,13 +178,13 @@ class EncoderRunner:
         return _copy_back(parts)
 
     def _at_once(self) -> int:
-        graph = self._made_graph() if self._with_graph else None
+        graph = self._made_graph() if self._way.graph else None
         return self.batch_limit if graph is None else min(self.batch_limit, graph.batch)
 
     def _made_graph(self) -> InferenceGraph:
         """Return the graph; it is made when it is first needed, which may be never."""
         if self._graph is None:
-            self._graph = for_inference(self.encoder, self.device.torch_device, self._autocast)
+            self._graph = for_inference(self.encoder, self.device.torch_device, self._way.autocast)
         assert self._graph is not None
         return self._graph
 
@@ -240,8 +192,8 @@ class EncoderRunner:
         """Encode, or learn that fewer tiles fit: then None, and `batch_limit` is smaller."""
         try:
             with torch.inference_mode():
-                encoder = self._made_graph() if self._with_graph else self.encoder
-                features = self._forward(encoder, batch, self._autocast)
+                encoder = self._made_graph() if self._way.graph else self.encoder
+                features = computed(encoder, batch, self.device, self._way.autocast)
                 return features.float().clamp_(-_FLOAT16_MAX, _FLOAT16_MAX).half()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -253,90 +205,6 @@ class EncoderRunner:
         self._memory_note = f"memory was short: {self.batch_limit} tiles at once"
         release(self.device.torch_device)
         return None
-
-    def _forward(
-        self, encoder: TileEncoder | InferenceGraph, batch: torch.Tensor, autocast: torch.dtype | None
-    ) -> torch.Tensor:
-        batch = batch.to(self.device.torch_device, non_blocking=True)
-        # Also where none is wanted: whoever calls may have autocast of their own.
-        with torch.autocast(self.device.torch_device.type, dtype=autocast, enabled=autocast is not None):
-            features: torch.Tensor = encoder(batch)
-        return features
-
-    def _choose_precision(self) -> str:
-        """Use the device's lower precision where it agrees with float32, and the graph where it agrees too.
-
-        Returns what to tell.
-        """
-        wanted = self.device.autocast_dtype
-        if self.encoder.exact:
-            return ""
-        problem = ""
-        if wanted is not None:
-            if self._graph_agrees(wanted):
-                self._autocast, self._with_graph = wanted, True
-                return name_of(wanted)
-            problem = self._disagreement(wanted)
-            if not problem:
-                self._autocast = wanted
-                return name_of(wanted)
-            if self.device.insisted:
-                raise JobFailed(
-                    f"{name_of(wanted)} was asked for ({VARIABLE}), but {problem}: set it to auto or float32."
-                )
-        self._with_graph = self._graph_agrees(None)
-        return f"float32 ({problem})" if problem else ""
-
-    def _graph_agrees(self, wanted: torch.dtype | None) -> bool:
-        if not has_graph(self.encoder, self.device.torch_device, wanted):
-            return False
-        least, most = (MIN_COSINE, MAX_RELATIVE_ERROR) if wanted else (MIN_GRAPH_COSINE, MAX_GRAPH_ERROR)
-        found = self._agreement(wanted, graph=True)
-        agrees = found is not None and found[0] >= least and found[1] <= most
-        if not agrees:
-            self._graph = None
-        return agrees
-
-    def _disagreement(self, wanted: torch.dtype) -> str:
-        """Why the encoder cannot be computed in a lower precision; empty where it can."""
-        try:
-            found = self._agreement(wanted, graph=False)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                return "memory was too short to try a lower precision"
-            return f"{name_of(wanted)} does not work with this encoder here"
-        assert found is not None
-        cosine, relative = found
-        # Both: a common factor leaves the cosine at 1, and a small part of a large vector the error small.
-        if cosine >= MIN_COSINE and relative <= MAX_RELATIVE_ERROR:
-            return ""
-        return f"{name_of(wanted)} differs too much here: cosine {cosine:.4f}, error {relative:.1%}"
-
-    def _agreement(self, wanted: torch.dtype | None, *, graph: bool) -> tuple[float, float] | None:
-        """Compare with the encoder as it is, once; None: the graph does not work with it."""
-        key = (self.encoder.fingerprint(), self.device.name, wanted, graph)
-        if key not in _compared:
-            try:
-                _compared[key] = self._compare(wanted, graph=graph)
-            except (*CANNOT, MemoryError) as error:
-                release(self.device.torch_device)
-                if not graph:
-                    raise
-                if isinstance(error, RuntimeError | MemoryError) and is_out_of_memory(error):
-                    return None  # another time there may be more
-                _compared[key] = None
-        return _compared[key]
-
-    def _compare(self, wanted: torch.dtype | None, *, graph: bool) -> tuple[float, float]:
-        trial = torch.from_numpy(_trial_tiles(self.encoder.spec.tile_px))
-        with torch.inference_mode():
-            exact = self._forward(self.encoder, trial, None).float()
-            other: TileEncoder | InferenceGraph = self.encoder
-            if graph:
-                made = for_inference(self.encoder, self.device.torch_device, wanted)
-                assert made is not None
-                other = self._graph = made
-            return agreement(exact, self._forward(other, trial, wanted).float())
 
 
 def placed(module: _Module, device: torch.device) -> _Module:
@@ -355,47 +223,6 @@ def placed(module: _Module, device: torch.device) -> _Module:
     with _moving:
         module.to(device)
     return module
-
-
-def encode(encoder: TileEncoder, images: NDArray[np.uint8], device: Device) -> NDArray[np.float16]:
-    """Encode tiles once; for a stream of batches keep an `EncoderRunner`.
-
-    Parameters
-    ----------
-    encoder : TileEncoder
-    images : (B, t, t, 3) uint8
-    device : Device
-
-    Returns
-    -------
-    (B, D) float16
-    """
-    return EncoderRunner(encoder, device).run(images)
-
-
-def agreement(exact: torch.Tensor, rough: torch.Tensor) -> tuple[float, float]:
-    """How well two computations of the same features agree.
-
-    Parameters
-    ----------
-    exact, rough : (B, D) float
-
-    Returns
-    -------
-    tuple of float
-        The smallest cosine similarity over the tiles, and the largest difference relative to the
-        largest exact value. Values that are not finite give (0, inf).
-    """
-    if not bool(torch.isfinite(exact).all()) or not bool(torch.isfinite(rough).all()):
-        return 0.0, float("inf")
-    exact, rough = exact.cpu(), rough.cpu()  # not every device has float64
-    peak = float(exact.abs().max())
-    if peak == 0.0:
-        return (1.0, 0.0) if not bool(rough.any()) else (0.0, float("inf"))
-    cosine = torch.nn.functional.cosine_similarity(exact.double(), rough.double(), dim=1)
-    # A tile without any activation has no direction; the relative error alone speaks for it.
-    cosine[(exact.abs().amax(1) == 0) & (rough.abs().amax(1) == 0)] = 1.0
-    return float(cosine.min()), float((exact - rough).abs().max()) / peak
 
 
 def _copy_back(parts: list[torch.Tensor]) -> PendingFeatures:
@@ -419,15 +246,3 @@ def _memory_advice(device: Device, what: str) -> str:
         f"The memory of {device.name} is too short for {what}: close other programs that use it, "
         f"choose a smaller model, or choose the device cpu."
     )
-
-
-def _trial_tiles(tile_px: int, count: int = 4) -> NDArray[np.uint8]:
-    """Tiles with colours and texture like stained tissue, always the same ones: (count, t, t, 3) uint8."""
-    rng = np.random.default_rng(0)
-    palette = np.array([[240, 238, 240], [222, 160, 195], [130, 80, 150]], np.float64)
-    side = -(-tile_px // 8)
-    coarse = palette[rng.integers(0, 3, (count, side, side))]
-    tiles = coarse.repeat(8, 1).repeat(8, 2)[:, :tile_px, :tile_px] + rng.normal(
-        0, 8, (count, tile_px, tile_px, 3)
-    )
-    return np.clip(tiles, 0, 255).astype(np.uint8)

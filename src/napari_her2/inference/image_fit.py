@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import ModelMisfit
-from napari_her2.inference.embed import refuse_damage
+from napari_her2.inference.embeddings import refuse_damage
 from napari_her2.models.fit import MAX_ENLARGEMENT, Fit
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_her2.explain.maps import TileMap
     from napari_her2.inference.asked import Asked
-    from napari_her2.inference.embed import Embeddings
+    from napari_her2.inference.embeddings import Embeddings
     from napari_her2.inference.result import CaseOf
     from napari_her2.inference.selection import Chosen
     from napari_her2.inference.slide_record import SlideRecord

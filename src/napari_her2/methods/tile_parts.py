@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from napari_her2.explain.early import EarlyValues
     from napari_her2.explain.findings import Findings
     from napari_her2.inference.assemble import Answer
-    from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.kept_scoring import ReadSlide
     from napari_her2.inference.result import SlideResult
     from napari_her2.inference.terms import Terms
+    from napari_her2.inference.tile_encoder import TileEncoder
     from napari_her2.methods.method import Takes
     from napari_her2.slide.reader import Slide
     from napari_her2.steps import Progress

@@ -10,7 +10,8 @@ import numpy as np
 
 from napari_her2.explain.early import looked_at
 from napari_her2.inference.early import may_be_withheld
-from napari_her2.inference.embed import embed_steps, refuse_ruins
+from napari_her2.inference.embed import embed_steps
+from napari_her2.inference.embeddings import refuse_ruins
 from napari_her2.inference.familiarity import Seen, drawn_over, placed_steps
 from napari_her2.inference.kept_scoring import ReadSlide
 from napari_her2.inference.overlapping import smooth_steps
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from napari_her2.explain.early import EarlyValues
     from napari_her2.explain.maps import TileMap
     from napari_her2.inference.embed import Arrived
-    from napari_her2.inference.encode import TileEncoder
     from napari_her2.inference.job import ScoringJob
     from napari_her2.inference.selection import Chosen
+    from napari_her2.inference.tile_encoder import TileEncoder
     from napari_her2.methods.tile_parts import Given, TileParts
     from napari_her2.models.familiarity import PlacedTiles
     from napari_her2.slide.reader import Slide

@@ -66,7 +66,7 @@ class TileMethod(TileParts):
 
     def again(self, kept: KeptScoring, regions: Regions | None, *, pixels: bool = True) -> SlideResult:
         """Answer for other regions of the first slide; see `Method.again`."""
-        from napari_her2.inference.embed import refuse_ruins
+        from napari_her2.inference.embeddings import refuse_ruins
         from napari_her2.inference.leaving_out import without_known
         from napari_her2.inference.selection import limited
 

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from napari_her2.errors import JobFailed
-from napari_her2.inference.embed import embed_steps, refuse_ruins
+from napari_her2.inference.embed import embed_steps
+from napari_her2.inference.embeddings import refuse_ruins
 from napari_her2.steps import Progress, passed_on
 from napari_her2_training.cohort.bags import SlideBag
 from napari_her2_training.cohort.feature_file import MadeBy, joined

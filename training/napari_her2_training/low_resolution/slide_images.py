@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from napari_her2.inference.embed import refuse_damage
+from napari_her2.inference.embeddings import refuse_damage
 from napari_her2.inference.image_fit import damaged_share
 from napari_her2.slide.thumbnail import count_thumbnails, read_thumbnails, thumbnail_mpp
 from napari_her2.steps import Progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,6 +77,14 @@ def test_what_is_found_ahead_is_not_found_again(he_slide: Path, monkeypatch: pyt
         assert fit.slide_stain(slide, slide.tissue("biopsy"), "biopsy") == "H&E"
         with pytest.raises(SlideError):  # of another preset nothing is known
             slide.tissue("resection")
+
+
+def test_the_stain_of_one_preset_is_not_that_of_another(he_slide: Path) -> None:
+    with open_slide(he_slide) as slide:
+        found = slide.tissue()
+        nothing = replace(found, mask=np.zeros_like(found.mask))
+        assert fit.slide_stain(slide, nothing, "resection") == "unknown"
+        assert fit.slide_stain(slide, found, "auto") == "H&E"
 
 
 def test_of_a_slide_that_is_closed_nothing_is_found_and_nothing_said(he_slide: Path) -> None:

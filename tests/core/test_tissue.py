@@ -11,12 +11,13 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from shapely.geometry import Point, box
 from shapely.ops import unary_union
 
 from napari_her2.errors import SlideError
 from napari_her2.slide.grid import TileGrid
-from napari_her2.slide.tissue import TissueMask, find_tissue, tissue_mask
+from napari_her2.slide.tissue import TissueMask, _median_above, find_tissue, tissue_mask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,12 +149,21 @@ def test_almost_white_ihc_tile_has_no_tissue(shared_data: Path) -> None:
     assert not tissue_mask(read_rgb(shared_data / "tissue/almost_white_ihc.png"), 8).any()
 
 
-def test_black_filling_is_not_tissue() -> None:
-    rgb = np.zeros((400, 400, 3), np.uint8)
+@pytest.mark.parametrize("black", [(0, 0, 0), (16, 3, 9)])
+def test_black_filling_is_not_tissue(black: tuple[int, int, int]) -> None:
+    rgb = np.full((400, 400, 3), black, np.uint8)
     rgb[100:300, 100:300] = glass((200, 200), (190, 110, 160), 12)
     mask = tissue_mask(rgb, 16)
     assert mask[200, 200]
     assert not mask[:80].any()
+
+
+@pytest.mark.parametrize("size", [1, 7, 11])
+def test_a_median_is_above_a_limit_where_that_of_another_library_is(size: int) -> None:
+    values = RNG.integers(4, 12, (60, 70)).astype(np.uint8)
+    np.testing.assert_array_equal(
+        _median_above(values, size, 8), ndimage.median_filter(values, size, mode="nearest") > 8
+    )
 
 
 def test_small_parts_are_dropped_on_resections_and_kept_on_biopsies() -> None:

@@ -108,10 +108,11 @@ def test_pixels_are_means_over_their_areas(scale) -> None:
 
 
 def test_enlarged_pixels_lie_where_they_belong() -> None:
-    ramp = np.repeat(np.arange(0, 200, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(200, axis=0)
-    (y, height), (x, width) = anchored_window(10, 100, 0.8), anchored_window(10, 100, 0.8)
-    found = anchored(ramp[y : y + height, x : x + width], (10, 10), (0.8, 0.8), (100, 100))
-    np.testing.assert_allclose(found[50, :, 0], (np.arange(10, 110) + 0.5) * 0.8 - 0.5, atol=0.51)
+    ramp = np.repeat(np.arange(0, 200, 2, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(100, axis=0)
+    scale = 0.4  # where half a pixel more or less makes more of a difference than rounding
+    (y, height), (x, width) = anchored_window(10, 100, scale), anchored_window(10, 100, scale)
+    found = anchored(ramp[y : y + height, x : x + width], (10, 10), (scale, scale), (100, 100))
+    np.testing.assert_allclose(found[50, :, 0], 2 * ((np.arange(10, 110) + 0.5) * scale - 0.5), atol=0.51)
 
 
 @pytest.mark.parametrize("mpp", [0.5, 0.27])

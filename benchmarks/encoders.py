@@ -98,6 +98,23 @@ def in_batches(network: torch.nn.Module, batches: Iterable[torch.Tensor], *, bfl
     return count
 
 
+def under_autocast(network: torch.nn.Module) -> torch.nn.Module:
+    """Compute a network in bfloat16 as `in_batches` does, with features in float32: NumPy has no bfloat16."""
+    import torch
+
+    class Autocast(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                features: torch.Tensor = self.network(images)
+            return features.float()
+
+    return Autocast().eval()
+
+
 def plain(options: argparse.Namespace) -> Work:
     import openslide
     import torch
@@ -180,12 +197,13 @@ def tiatoolbox(options: argparse.Namespace) -> Work:
 def lazyslide(options: argparse.Namespace) -> Work:
     import lazyslide as zs  # type: ignore[import-not-found,unused-ignore]
     import numpy as np
-    import torch
     from torchvision import transforms
     from wsidata import TileSpec, open_wsi  # type: ignore[import-not-found,unused-ignore]
     from wsidata.io import add_tiles  # type: ignore[import-not-found,unused-ignore]
 
     made = network(options.encoder)
+    if options.bfloat16:  # its own option hands features in bfloat16 to NumPy, and fails
+        made = under_autocast(made)
     change = transforms.Compose(
         [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
     )
@@ -201,8 +219,6 @@ def lazyslide(options: argparse.Namespace) -> Work:
             model_name="encoder",
             transform=change,
             device="cpu",
-            amp=options.bfloat16,
-            autocast_dtype=torch.bfloat16,
             num_workers=2,
             pbar=False,
             return_features=True,

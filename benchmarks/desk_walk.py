@@ -137,6 +137,7 @@ def main() -> None:
 def open_and_score(desk: Desk) -> Iterator[Any]:
     """Open a pair by dropping it on the dock, and score the H&E slide."""
     dock = desk.dock("HER2 Scoring")
+    yield lambda: dock.whole
     yield idle(dock.look_job)
     desk.heart.stop()
     files = desk.files()

@@ -45,7 +45,7 @@ class Closing:
 
     def _start(self) -> None:
         dock = self.dock
-        if dock.look_job.running or not dock.progress.start.isEnabled():
+        if not dock.whole or dock.look_job.running or not dock.progress.start.isEnabled():
             QTimer.singleShot(50, self._start)
             return
         dock.models.combo.setCurrentText(MODEL)

@@ -80,12 +80,13 @@ def test_the_curtain_shows_one_slide_left_and_the_other_right(viewer: Viewer) ->
 @pytest.mark.slow
 def test_a_case_is_scored_from_the_dock(viewer: Viewer, qtbot: QtBot, random_pair_model: str) -> None:
     _, dock = viewer.window.add_plugin_dock_widget("napari-her2", "HER2 Scoring")
-    qtbot.waitUntil(lambda: not dock.look_job.running, timeout=300_000)
+    qtbot.waitUntil(lambda: dock.whole and not dock.look_job.running, timeout=300_000)
     dock.models.combo.setCurrentText(random_pair_model)
     dock.slides.combo.setCurrentIndex(0)
     assert dock.case.picker.combo.currentText() == "small_HER2"
     with qtbot.waitSignal(dock.score_job.running_changed, timeout=600_000, check_params_cb=lambda on: not on):
         dock.progress.start.click()
+    qtbot.waitUntil(lambda: dock.result.whole)
     assert dock.message.text.text() == ""
     result = dock.session.result(dock.slides.slide_id)
     assert result.head == "fusion"

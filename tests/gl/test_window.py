@@ -47,7 +47,7 @@ def add(viewer: Viewer, slide: HandSlide) -> Any:
 
 def open_dock(viewer: Viewer, qtbot: QtBot) -> ScoringDock:
     _, dock = viewer.window.add_plugin_dock_widget("napari-her2", "HER2 Scoring")
-    qtbot.waitUntil(lambda: not dock.look_job.running, timeout=300_000)
+    qtbot.waitUntil(lambda: dock.whole and not dock.look_job.running, timeout=300_000)
     return dock
 
 
@@ -97,6 +97,7 @@ def test_a_slide_is_scored_from_the_dock(
     qtbot.waitUntil(dock.progress.start.isEnabled)
     with qtbot.waitSignal(dock.score_job.running_changed, timeout=600_000, check_params_cb=lambda on: not on):
         dock.progress.start.click()
+    qtbot.waitUntil(lambda: dock.result.whole)
     assert dock.message.text.text() == ""
     result = dock.session.result(dock.slides.slide_id)
     assert result is not None

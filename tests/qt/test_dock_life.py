@@ -5,11 +5,13 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+import pytest
 from driving import score
 from qtpy.QtWidgets import QWidget
 
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._qt.parts.jobs import Failure
+from napari_her2._qt.parts.turns import one_a_turn
 from napari_her2._qt.scoring import dock as scoring_dock
 from napari_her2.errors import ModelNameTaken
 from napari_her2.steps import Progress
@@ -18,7 +20,6 @@ from scored import make_slide
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    import pytest
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
 
@@ -70,6 +71,48 @@ def test_closing_the_dock_while_it_scores_stops_the_work(
     qtbot.waitUntil(started.is_set)
     dock.close()
     assert closed.is_set()
+
+
+def focus_chain(dock: QWidget) -> list[str]:
+    """Widgets in the order in which the Tab key goes through them, by what they are and are called."""
+    found, widget = [], dock.nextInFocusChain()
+    while widget is not dock:
+        found.append(f"{type(widget).__name__} {widget.accessibleName()}")
+        widget = widget.nextInFocusChain()
+    return found
+
+
+def test_a_dock_whose_parts_come_one_a_turn_is_that_whose_parts_come_at_once(
+    qtbot: QtBot, make_dock: object, add_slide: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_slide(make_slide())
+    at_once = make_dock()
+    monkeypatch.setattr(scoring_dock, "one_a_turn", one_a_turn)
+    dock = scoring_dock.ScoringDock(at_once.session.viewer)
+    qtbot.addWidget(dock)
+    assert dock.slides.slide_id == at_once.slides.slide_id  # what is there at once shows the slide
+    assert not hasattr(dock, "result")
+    qtbot.waitUntil(lambda: bool(dock.models.entries) and not dock.look_job.running)
+    assert focus_chain(dock) == focus_chain(at_once)
+    assert dock.progress.start.isEnabled()
+    shown = [child.isVisibleTo(dock) for child in dock.findChildren(QWidget)]
+    assert shown == [child.isVisibleTo(at_once) for child in at_once.findChildren(QWidget)]
+
+
+@pytest.mark.parametrize("destroyed", [True, False])
+def test_a_dock_that_goes_while_its_parts_come_makes_no_more_of_them(
+    qtbot: QtBot, viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch, destroyed: bool
+) -> None:
+    monkeypatch.setattr(scoring_dock, "one_a_turn", one_a_turn)
+    dock = scoring_dock.ScoringDock(viewer)
+    qtbot.waitUntil(lambda: hasattr(dock, "regions"))
+    assert not hasattr(dock, "result")
+    if destroyed:
+        dock.deleteLater()  # as with its window
+    else:
+        dock.close()
+    qtbot.wait(100)
+    assert "result" not in vars(dock)
 
 
 def test_the_dock_can_be_used_with_the_keyboard_and_read_aloud(make_dock: object) -> None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from napari_her2._napari.settings import PLUGIN
+from napari_her2._napari.settings import PLUGIN, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,20 +53,23 @@ def begin() -> threading.Thread:
 
 
 def importing() -> Iterator[None]:
-    """Import modules, and the docks where there is a window, one a step, until the main thread ends."""
-    for module, name in (*((module, "") for module in _MODULES), *_docks()):
+    """Import modules, and for docks where there is a window, one a step, until the main thread ends."""
+    docks = [partial(_import, module, name) for module, name in _docks()]
+    # A dock would wait for its settings: for those of one plugin napari reads the manifests of all anew.
+    loads: list[Callable[[], object]] = [read_settings] if docks else []
+    loads += [partial(import_module, module) for module in _MODULES]
+    loads += docks
+    for load in loads:
         if not threading.main_thread().is_alive():
             return
         with suppress(Exception):  # whoever needs it meets the fault again, and says so
-            _import(module, name)
+            load()
         yield
 
 
 def _import(module: str, name: str) -> None:
     """Import a module, and what it imports when it is asked for a name."""
-    found = import_module(module)
-    if name:
-        getattr(found, name)
+    getattr(import_module(module), name)
 
 
 def _docks() -> list[tuple[str, str]]:

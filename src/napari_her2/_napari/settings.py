@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ _VARIABLES = {
     "cache_folder": "NAPARI_HER2_CACHE",
     "precision": "NAPARI_HER2_PRECISION",
 }
+# napari builds the settings of all plugins at the first call; two threads would get two different ones.
+_reading = threading.Lock()
 # What the environment holds from here: Preferences may change it again.
 _set_here: dict[str, str] = {}
 
@@ -99,7 +102,8 @@ def read_settings() -> Settings:
     from napari.settings import get_plugin_settings
 
     try:
-        scoring: Any = get_plugin_settings(PLUGIN).scoring
+        with _reading:
+            scoring: Any = get_plugin_settings(PLUGIN).scoring
     except (KeyError, AttributeError):  # run from a source tree that was never installed
         return Settings()
     return Settings(

@@ -20,6 +20,7 @@ CASE = PhantomCase("demo", "3+", seed=2026, size_px=8192, mpp=0.25)
 MODEL = "demo-attention-mil"
 
 _PICTURE = (1600, 1000)  # else a picture has the size that napari last had on this computer
+_TURN_MS = 50
 _FRAMES = 12  # turns of the event loop after scoring, so that all tiles and overlays are drawn
 
 
@@ -119,7 +120,12 @@ class Demonstration:
         dock.score()
 
     def _on_scored(self) -> None:
+        from qtpy.QtCore import QTimer
+
         result = self._dock.result
+        if not result.whole:
+            QTimer.singleShot(_TURN_MS, self._on_scored)
+            return
         self._viewer.reset_view()  # by now the dock has taken its share of the window
         first = result.tiles.first_tile
         if first is not None:
@@ -144,7 +150,7 @@ class Demonstration:
 
         self._dock.questions.hide()  # asked of whoever sits before a window, not of a picture
         if frames or self._busy():
-            QTimer.singleShot(50, lambda: self._wait(max(frames - 1, 0)))
+            QTimer.singleShot(_TURN_MS, lambda: self._wait(max(frames - 1, 0)))
             return
         self._viewer.screenshot(str(self._screenshot), canvas_only=False, flash=False)
         self._viewer.close()

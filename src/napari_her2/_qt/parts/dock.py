@@ -54,11 +54,18 @@ class Dock(QWidget):
         apply_settings(self.settings)
         self.banner = Label(NOTICE, wrap=True)
         self.banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._colour_banner()
         self.scroll = QScrollArea()
         self.scroll.setWidgetResizable(True)
         self.scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         WheelNeedsFocus(self.scroll)
+        content = QWidget()
+        self._column = QVBoxLayout(content)
+        self._column.setContentsMargins(8, 4, 8, 8)
+        self._column.setSpacing(4)
+        self._column.addStretch()
+        self.scroll.setWidget(content)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -66,7 +73,12 @@ class Dock(QWidget):
         layout.addWidget(self.scroll)
         self.setMinimumWidth(_MIN_WIDTH_PX)
         self.subscriptions = Subscriptions(self)
-        self._jobs: tuple[Job, ...] = ()
+        self._jobs: list[Job] = []
+        # A window that closes takes its docks along without closing them one by one.
+        self.destroyed.connect(partial(_stop, self._jobs))
+        app = QApplication.instance()
+        if app is not None:
+            app.aboutToQuit.connect(self.shutdown)
         self._was_docked = False
         self._has_place = False
         QTimer.singleShot(0, load_ahead)  # once the dock is there
@@ -83,15 +95,13 @@ class Dock(QWidget):
             layout.insertWidget(1, part)
 
     def hold(self, parts: Sequence[QWidget]) -> None:
-        """Show the parts of the dock, below one another."""
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setContentsMargins(8, 4, 8, 8)
-        layout.setSpacing(4)
+        """Show parts of the dock, below one another and below those before."""
         for part in parts:
-            layout.addWidget(part)
-        layout.addStretch()
-        self.scroll.setWidget(content)
+            self._column.insertWidget(self._column.count() - 1, part)
+
+    def stop_with_dock(self, *jobs: Job) -> None:
+        """End jobs with the dock."""
+        self._jobs += jobs
 
     def live_with(self, jobs: Sequence[Job], *, others: Sequence[Job] = ()) -> None:
         """Take the colours of the viewer from now on, and end jobs with the dock.
@@ -103,15 +113,10 @@ class Dock(QWidget):
         others : sequence of Job
             Of its parts.
         """
-        self._jobs = (*jobs, *others)
+        self.stop_with_dock(*jobs, *others)
         viewer = self.session.viewer
         if viewer is not None:
             self.subscriptions.add(viewer.events.theme, self._take_colours)
-        app = QApplication.instance()
-        if app is not None:
-            app.aboutToQuit.connect(self.shutdown)
-        # A window that closes takes its docks along without closing them one by one.
-        self.destroyed.connect(partial(_stop, self._jobs))
         self._take_colours()
 
     def set_colours(self, colours: Colours) -> None:
@@ -163,12 +168,15 @@ class Dock(QWidget):
                 return
 
     def _take_colours(self, event: Any = None) -> None:  # noqa: ANN401 - a napari event
+        self._colour_banner()
+        self.set_colours(colours_of(self.session.viewer))
+
+    def _colour_banner(self) -> None:
         colours = colours_of(self.session.viewer)
         self.banner.setStyleSheet(
             f"color: {colours.warning}; border-bottom: 1px solid {colours.warning}; "
             "padding: 4px; font-size: 8pt;"
         )
-        self.set_colours(colours)
 
 
 def _stop(jobs: Sequence[Job], _dock: object = None) -> None:

@@ -28,7 +28,7 @@ __all__ = ["Combo", "Label", "Markup", "joined", "markup", "tip"]
 LABEL_MOST, LINES_MOST = 4000, 60  # characters and lines of one label: a dock stays a dock
 _TIP_MOST = 1000
 _LONG_WORD = re.compile(r"\S{40,}")
-_PART = re.compile(r".{1,20}")
+_PART = re.compile(r".{1,12}")  # fits a dock in the largest letters too
 _BREAK = "\u200b"  # of no width: a line may end here
 _TIP_COLUMNS = 100
 

@@ -27,7 +27,8 @@ from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.smooth_maps import SmoothMaps
 from napari_her2._qt.parts.smooth_panning import SmoothPanning
 from napari_her2._qt.parts.text import Label
-from napari_her2._qt.parts.turns import one_a_turn
+from napari_her2._qt.parts.theme import colours_of
+from napari_her2._qt.parts.turns import Stepwise, one_a_turn
 from napari_her2._qt.scoring.calibration_panel import CalibrationPanel
 from napari_her2._qt.scoring.cam_panel import CamPanel
 from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
@@ -47,7 +48,7 @@ from napari_her2.methods.catalogue import method_of
 from napari_her2.slide.scale_sources import scale_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari.components import ViewerModel
     from qtpy.QtGui import QDropEvent
@@ -61,6 +62,18 @@ if TYPE_CHECKING:
     from napari_her2.slide.reader import Slide
     from napari_her2.steps import Progress
 
+    _ModelsOwn = ProposalPanel | CalibrationPanel | CorrelatedPanel | CamPanel
+    _Holding = (
+        _ModelsOwn
+        | SlidePicker
+        | CaseSection
+        | DrawnRegions
+        | RegionFollower
+        | QualityRow
+        | ResultPanel
+        | ReaderQuestions
+    )
+
 
 class ScoringDock(Dock):
     """Scores slides of a viewer.
@@ -69,6 +82,11 @@ class ScoringDock(Dock):
     ----------
     napari_viewer : ViewerModel
         Or the proxy that napari hands to plugins.
+
+    Attributes
+    ----------
+    whole : bool
+        Whether all parts are there: they come one a turn, in a moment.
     """
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
@@ -79,77 +97,91 @@ class ScoringDock(Dock):
         self._filling: FillingMaps | None = None
         self._scored_regions: list[Region] | None = None
         self._added_path = Path()
+        self.whole = False
         self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
-        self.message = MessageBox()
-        self.questions = ReaderQuestions(self.session)
+        self._importer: ImportDialog | None = None
+        self._models_own: list[_ModelsOwn] = []  # what only some models have
+        self._holding: list[_Holding] = []  # what lets go with the dock, the last one first
+        self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
+        self.stop_with_dock(self.score_job, self.look_job, self.add_job)
+        self.message, self.models = MessageBox(), ModelPicker()
+        self._came_early: list[str] = []
         self.keeper = keeper_of(self.session, self.settings, self)
+        if self.keeper is not None:
+            self.keeper.failed.connect(self._show_failure)
+            self.keeper.brought_back.connect(self._on_brought_back)
+        # A part a turn: all of them at once would keep a window waiting for a quarter of a second.
+        self._appearing, self._arriving = Stepwise(self, one_a_turn), Stepwise(self, one_a_turn)
+        self._appearing.begin(self._appear())
+
+    def _appear(self) -> Iterator[None]:
+        """Make one part after the other and put it below those before; the keyboard goes the same way."""
         self.slides = SlidePicker(self.session)
+        self._holding.append(self.slides)
+        self.slides.set_slides(self._open_slides())
         self.kept = KeptRow(self.keeper)
-        self.models = ModelPicker()
-        self.importer = ImportDialog(self)
+        self.hold((Section("Slide", self.slides), self.kept))
+        yield
+        self.case = CaseSection(self.session)
+        self._holding.insert(0, self.case)  # it shows what is left once the slides are let go of
+        self.hold((Section("Model", self.models), self.case))
+        yield
         self.regions = DrawnRegions(self.session)
         self.follower = RegionFollower(self.session, self.regions, self.settings)
+        self._holding.insert(0, self.regions)  # and so do they
+        self._holding.append(self.follower)
+        self.hold((Section("Region", self.regions),))
+        yield
         self.proposal = ProposalPanel(self.session, self.regions)
         self.calibration = CalibrationPanel(self.session, self.regions)
+        self._models_own += (self.proposal, self.calibration)
+        self._holding += self._models_own
+        self.hold((self.proposal, self.calibration))
+        yield
         self.quality = QualityRow(self.session, self.settings, self.regions)
+        self._holding.append(self.quality)
         self.smooth_maps = SmoothMaps()
         self.device = Label("Device: looking …", wrap=True)
         self.progress = ProgressRow()
-        self.case = CaseSection(self.session)
-        self.result = ResultPanel(self.session, self.settings)
+        self.hold((Section("Quality", self.quality), self.smooth_maps, self.device))
+        self.hold((self.progress, self.message))
+        yield
+        self.result = ResultPanel(self.session, self.settings, turns=one_a_turn)
+        self._holding.append(self.result)
+        yield
+        self.hold((self.result,))
+        yield
         self.correlated = CorrelatedPanel(self.session, self.settings)
-        self.cam = CamPanel(
-            self.session, self.settings, regions=self.regions.regions, tiles=self.result.tiles
-        )
-        # What only some models have.
-        self._models_own = (self.proposal, self.calibration, self.correlated, self.cam)
+        tiles = self.result.tiles
+        self.cam = CamPanel(self.session, self.settings, regions=self.regions.regions, tiles=tiles)
+        self._models_own += (self.correlated, self.cam)
+        self._holding += (self.correlated, self.cam)
         self.smooth = SmoothPanning()
-        self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
+        self.hold((self.correlated, self.cam, self.smooth))
+        yield
+        self.questions = ReaderQuestions(self.session)
+        self._holding.append(self.questions)
+        self.put_on_top(self.questions)
         self.ahead = FindingAhead()
-        self._arrange()
+        leave_drops_to(self)
         self._connect()
         parts = (self.case, self.regions, self.quality, self.result, *self._models_own)
         self.live_with(
-            (
-                *(self.score_job, self.look_job, self.add_job, self.ahead.job),
-                *(*self.slides.jobs, *self.questions.jobs),
-            ),
-            others=[self.follower.job, *(job for part in (*parts, self.importer) for job in part.jobs)],
+            (self.ahead.job, *self.slides.jobs, *self.questions.jobs),
+            others=[self.follower.job, *(job for part in parts for job in part.jobs)],
         )
+        yield
         self._show_slides()
+        self.result.show_slide(self.slides.slide_id)
         self._look_around()
-
-    def _arrange(self) -> None:
-        self.hold(
-            (
-                Section("Slide", self.slides),
-                self.kept,
-                Section("Model", self.models),
-                self.case,
-                Section("Region", self.regions),
-                self.proposal,
-                self.calibration,
-                Section("Quality", self.quality),
-                self.smooth_maps,
-                self.device,
-                self.progress,
-                self.message,
-                self.result,
-                self.correlated,
-                self.cam,
-                self.smooth,
-            )
-        )
-        self.put_on_top(self.questions)
-        leave_drops_to(self)
+        self.whole = True
+        for slide_id in self._came_early:
+            self._on_brought_back(slide_id)
 
     def _connect(self) -> None:
         self.slides.changed.connect(self._on_slide)
         self.slides.scale_given.connect(self._on_scale)
         self.slides.failed.connect(self._show_failure)
-        if self.keeper is not None:
-            self.keeper.failed.connect(self._show_failure)
-            self.keeper.brought_back.connect(self._on_brought_back)
         self.questions.opened.connect(self.slides.choose)
         self.questions.failed.connect(self._show_failure)
         self.models.changed.connect(self._show_case)
@@ -158,7 +190,6 @@ class ScoringDock(Dock):
         self.case.failed.connect(self._show_failure)
         self.models.add_wanted.connect(self._choose_model_file)
         self.models.import_wanted.connect(self._ask_to_import)
-        self.importer.imported.connect(self._on_imported)
         self.regions.failed.connect(self._show_failure)
         self.regions.tissue.currentIndexChanged.connect(self._look_ahead)
         self.follower.followed.connect(self.regions.show_followed)
@@ -206,7 +237,7 @@ class ScoringDock(Dock):
             return
         self._kept, self._scored_regions = [], regions
         self._scored_ids = tuple(key for key in (self.slides.slide_id, self.case.ihc_id) if key)
-        self._stop_filling(scored=False)
+        self._stop_filling()
         viewer = self.session.viewer
         filling = None if viewer is None else FillingMaps(viewer, self._scored_ids, self._opacity())
         self.score_job.start(
@@ -262,18 +293,13 @@ class ScoringDock(Dock):
     def shutdown(self) -> None:
         """Stop all work, wait for it, and let go of the viewer."""
         super().shutdown()
+        self._appearing.end()
+        self._arriving.end()
         self._stop_filling()
         if self.keeper is not None:
             self.keeper.release(self)
-        self.follower.shutdown()
-        self.result.shutdown()
-        for part in self._models_own:
+        for part in reversed(self._holding):
             part.shutdown()
-        self.questions.shutdown()
-        self.quality.shutdown()
-        self.slides.shutdown()
-        self.case.shutdown()
-        self.regions.shutdown()
 
     # -- what changes around it
 
@@ -283,17 +309,11 @@ class ScoringDock(Dock):
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
         self.device.setStyleSheet(f"color: {colours.muted};")
-        top = (self.questions, self.slides, self.kept, self.models, self.case)
-        for part in (
-            *top,
-            self.importer,
-            self.regions,
-            self.message,
-            self.result,
-            self.quality,
-            *self._models_own,
-        ):
+        top = (self.questions, self.slides, self.kept, self.models, self.case, self.regions)
+        for part in (*top, self.message, self.result, self.quality, *self._models_own):
             part.set_colours(colours)
+        if self._importer is not None:
+            self._importer.set_colours(colours)
 
     def _open_slides(self) -> list[tuple[str, str, Slide]]:
         slides = []
@@ -361,6 +381,9 @@ class ScoringDock(Dock):
 
     def _on_brought_back(self, slide_id: str) -> None:
         """Choose the regions that came back, unless the whole slide was scored."""
+        if not self.whole:
+            self._came_early.append(slide_id)
+            return
         viewer, result = self.session.viewer, self.session.result(slide_id)
         if viewer is None or slide_id != self.slides.slide_id or self.regions.layer_name:
             return
@@ -404,19 +427,29 @@ class ScoringDock(Dock):
         if self._filling is not None:
             self._filling.show()
 
-    def _stop_filling(self, *, scored: bool = False) -> None:
+    def _stop_filling(self) -> None:
         filling, self._filling = self._filling, None
         if filling is not None:
-            filling.stop(scored=scored)
+            filling.stop(scored=False)
 
     def _on_scored(self, result: SlideResult) -> None:
-        self._stop_filling(scored=True)
+        self._arriving.begin(self._arrive(result))
+
+    def _arrive(self, result: SlideResult) -> Iterator[None]:
+        """Show a result: what is slow for napari or Qt in a turn of its own."""
         look = OverlayLook(opacity=self.settings.default_opacity)
         before = self.session.overlays(result.slide_id)
         if before is not None:
             look = replace(before.look, class_names={})
         self.session.set_result(result, look)
         self.follower.keep(self._kept, self._scored_regions)
+        filling = self._filling
+        yield
+        if filling is not None and filling is self._filling:  # else another scoring has begun
+            filling.stop(scored=True)
+            self._filling = None
+        while not self.result.whole:
+            yield
         if self.result.isVisibleTo(self):
             # After the layout has made room for it.
             QTimer.singleShot(0, self._scroll_to_result)
@@ -453,7 +486,12 @@ class ScoringDock(Dock):
             self._action(self)
 
     def _ask_to_import(self) -> None:
-        self.importer.ask(self.models.entries)
+        if self._importer is None:
+            self._importer = ImportDialog(self)
+            self._importer.imported.connect(self._on_imported)
+            self._importer.set_colours(colours_of(self.session.viewer))
+            self.stop_with_dock(*self._importer.jobs)
+        self._importer.ask(self.models.entries)
 
     def _on_imported(self, entry: ModelEntry, remark: str) -> None:
         self._on_model_added(entry)

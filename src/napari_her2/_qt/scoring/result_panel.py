@@ -10,11 +10,13 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_her2._napari.judging import demands_of, judge_anew, show_withheld
 from napari_her2._napari.model_rows import cases_of
+from napari_her2._napari.turns import at_once
 from napari_her2._napari.work import exporting
 from napari_her2._qt.parts.jobs import Job
 from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.subscriptions import Subscriptions
 from napari_her2._qt.parts.text import Label
+from napari_her2._qt.parts.turns import Stepwise
 from napari_her2._qt.scoring.cells_panel import CellsPanel
 from napari_her2._qt.scoring.gallery import Gallery
 from napari_her2._qt.scoring.how_sure import HowSure
@@ -37,10 +39,13 @@ from napari_her2.desk.own_score import category_beside
 from napari_her2.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_her2._napari.demands import Demands
     from napari_her2._napari.overlays import OverlaySet
     from napari_her2._napari.session import Session
     from napari_her2._napari.settings import Settings
+    from napari_her2._napari.turns import Turns
     from napari_her2._qt.parts.theme import Colours
     from napari_her2.desk.own_score import ManualScore
     from napari_her2.inference.result import SlideResult
@@ -53,6 +58,8 @@ class ResultPanel(QWidget):
     ----------
     session : Session
     settings : Settings
+    turns : callable
+        Shows the parts of a result, one a step.
 
     Attributes
     ----------
@@ -61,9 +68,17 @@ class ResultPanel(QWidget):
 
     failed = Signal(object)
 
-    def __init__(self, session: Session, settings: Settings, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        settings: Settings,
+        parent: QWidget | None = None,
+        *,
+        turns: Turns = at_once,
+    ) -> None:
         super().__init__(parent)
         self._session, self._settings = session, settings
+        self._showing = Stepwise(self, turns)
         self._slide_id = ""
         self.models = ModelTable(session)
         self.several_models = Section("Answers for this slide and its case", self.models)
@@ -136,26 +151,43 @@ class ResultPanel(QWidget):
         self.seen_images.set_colours(colours)
         self.tiles.set_colours(colours)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the result is shown, not only its first parts."""
+        return not self._showing.running
+
     def show_slide(self, slide_id: str) -> None:
         """Show the result of a slide, or nothing where there is none."""
         self._slide_id = slide_id
-        result = self._session.shown(slide_id)
-        self.setVisible(result is not None)
-        self.models.show_slide(slide_id)
+        self._showing.begin(self._show_parts())
+
+    def _show_parts(self) -> Iterator[None]:
+        """Show part after part; a panel that was not there appears when it is whole."""
+        result = self._session.shown(self._slide_id)
+        if result is None:
+            self.setVisible(False)
+        self.models.show_slide(self._slide_id)
         self.several_models.setVisible(self.models.count > 1)
         self.card.set_result(result)
         self.how_sure.setVisible(result is not None and METHODS[result.method].needs_weights)
         self.demands.set_result(result)
         self._show_demands()
         self.exported.setVisible(False)
+        self._show_own(result)
+        yield
         self.seen_images.show_result(result)
         self.seen.setVisible(self.seen_images.count > 0)
         self.cells.show_result(result)
+        self._show_overlays()
+        yield
         self._show_tiles(result)
+        self.setVisible(result is not None)
+
+    def _show_own(self, result: SlideResult | None) -> None:
+        """Show the pathologist's own score beside a result."""
         self.manual.set_value(self._session.manual(self._read_id))
         self.manual.set_result(result)
         self._show_category()
-        self._show_overlays()
 
     def export_to(self, folder: Path) -> None:
         """Write the result to a folder, in a thread."""
@@ -180,6 +212,7 @@ class ResultPanel(QWidget):
 
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer."""
+        self._showing.end()
         self.models.shutdown()
         self.cells.shutdown()
         self.tiles.shutdown()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from napari_her2 import open_slide
 from napari_her2.errors import SlideError
-from napari_her2.slide import display
+from napari_her2.slide import display, stretches
 from napari_her2.slide.display import DisplayTiles, display_levels, next_windows, tiles_of
 from napari_her2.slide.pyramid import with_levels_between
 from napari_her2.slide.store import ShownTiles
@@ -282,6 +282,7 @@ def test_damage_is_drawn_and_noted(tmp_path, shared_data):
 
 def test_a_slow_drive_is_read_by_many_threads_and_named(shared_data, monkeypatch):
     read = os.pread
+    monkeypatch.setattr(stretches, "STRETCH_BYTES", 1 << 12)  # a tile each, as if the slide were larger
     with open_slide(shared_data / "slides" / "cmu1_small_region.svs") as slide:
         array = slide.display()[0]
         _ = array[:1000, :1000]

@@ -35,7 +35,7 @@ _SHOWN_BYTES = 3 << 26  # of tiles kept for a slide: several screens full
 _AHEAD_BYTES = _SHOWN_BYTES // 4
 _MOST_WHOLE_PIXELS = 1 << 30
 # More than there are cores: on a network drive they wait for the file and not for the processor.
-_THREADS = 8
+_THREADS = 16
 _THREADS_AHEAD = 2
 
 Window = tuple[int, int, int, int]
@@ -177,10 +177,14 @@ class DisplayTiles:
         return list(pairwise(edges))
 
     def _decode_missing(self, number: int, window: Window) -> None:
-        """Decode what is not kept of a window, many tiles at once."""
+        """Decode what is not kept of a window, many tiles at once.
+
+        Column by column: what is read at once from a slow drive are tiles of one row.
+        """
         level = self.levels[number]
         keys = [key for key in tiles_of(level, number, window) if not self.kept.holds(*key)]
         if len(keys) > 1:
+            keys.sort(key=lambda key: key[::-1])
             list(self._threads().map(lambda key: self.kept.tile(*key), keys))
 
     def _look_ahead(self, number: int, window: Window) -> None:

@@ -11,12 +11,16 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from napari_her2.errors import SlideError
+from napari_her2.slide.stretches import Stretches
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-_WATCHED_READS = 16
+_WATCHED_READS, _FIRST_READS = 8, 3
+"""Of the last reads it is seen whether a drive is slow; and, before anybody is told, of the first ones."""
+_SMALL_BYTES = 1024
+"""The fields of a TIFF directory are shorter, and there are dozens of them."""
 SLOW_READ_S = 0.01
 """A disk in the machine answers sooner, and a network drive that one can work with, too."""
 
@@ -61,13 +65,26 @@ class ByteFile:
         self._handle: _Handle | None = _Handle(path)
         self._seek_lock = threading.Lock()
         self._waits: deque[float] = deque(maxlen=_WATCHED_READS)
+        self._stretches = Stretches()
         self.size = os.fstat(self._handle.fd).st_size
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """Bytes of one stretch of the file; fewer than asked for where the file ends."""
-        handle = self._handle
-        if handle is None:
-            raise SlideError(f"{self.path.name} was closed: open it again to read from it.")
+        """Bytes of one part of the file; fewer than asked for where the file ends.
+
+        Until it is known that the drive is not slow, and with parts of a header, what lies around is read
+        with it and kept for a while.
+        """
+        self._open_handle()
+        wait_s = self._usual_wait(_FIRST_READS)
+        if count > _SMALL_BYTES and wait_s is not None and wait_s < SLOW_READ_S:
+            return self._read(offset, count)
+        try:
+            return self._stretches.read(offset, count, self._read)
+        except DamagedTile:  # which may lie beside what is asked for
+            return self._read(offset, count)
+
+    def _read(self, offset: int, count: int) -> bytes:
+        handle = self._open_handle()
         start = time.perf_counter()
         try:
             if hasattr(os, "pread"):
@@ -89,8 +106,17 @@ class ByteFile:
 
         Not their mean: on a busy machine some reads wait for the processor and not for the file.
         """
+        return self._usual_wait(_WATCHED_READS) or 0.0
+
+    def _usual_wait(self, enough: int) -> float | None:
         waits = sorted(self._waits.copy())
-        return waits[len(waits) // 4] if len(waits) == _WATCHED_READS else 0.0
+        return waits[len(waits) // 4] if len(waits) >= enough else None
+
+    def _open_handle(self) -> _Handle:
+        handle = self._handle
+        if handle is None:
+            raise SlideError(f"{self.path.name} was closed: open it again to read from it.")
+        return handle
 
     def close(self) -> None:
         """Let go of the file."""

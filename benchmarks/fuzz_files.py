@@ -327,9 +327,9 @@ def _tensors(folder: Path) -> list[Path]:
 
 
 def _use_features(path: Path) -> None:
-    from napari_her2_training.cohort.features import read_features
+    from napari_her2_training.cohort.features import read_feature_file
 
-    read_features(path)
+    read_feature_file(path)
 
 
 def _pictures(folder: Path) -> list[Path]:

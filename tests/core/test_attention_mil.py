@@ -12,7 +12,7 @@ from napari_her2.errors import ModelError
 from napari_her2.models import pooling
 from napari_her2.models.aggregator import SlideAggregator, masked_softmax
 from napari_her2.models.attention_mil import AttentionMIL
-from napari_her2.models.bags import bag_uncertainty, bag_weights, draw_bags, merge_logits
+from napari_her2.models.bags import draw_bags, tile_uncertainty
 
 
 @pytest.fixture
@@ -144,14 +144,6 @@ def test_order_of_tiles_does_not_matter(head, bag):
     torch.testing.assert_close(head(bag[order]).attention, head(bag).attention[order])
 
 
-def test_separate_bags_merge_into_the_whole_slide(head, bag):
-    parts = [head(part) for part in bag.split([3, 10, 4])]
-    whole = head(bag)
-    torch.testing.assert_close(merge_logits(parts), whole.logits)
-    shares = torch.stack([part.sum() for part in whole.attention.split([3, 10, 4])])
-    torch.testing.assert_close(bag_weights(parts), shares)
-
-
 def test_region_is_scored_again_without_the_features(head, bag):
     keep = torch.arange(17) % 3 == 0
     output = head(bag)
@@ -191,7 +183,7 @@ def test_bags_are_drawn_without_replacement_and_by_seed():
 
 def test_uncertainty_is_mean_and_sd_over_single_bags(head):
     features = torch.from_numpy(np.random.default_rng(1).normal(size=(300, 12)))
-    spread = bag_uncertainty(head, features, draws=6, bag_size=50, seed=2)
+    spread = tile_uncertainty(head, head.tiles(features), draws=6, bag_size=50, seed=2)
     bags = draw_bags(300, draws=6, bag_size=50, seed=2)
     alone = np.array([head(features[torch.from_numpy(b)]).probabilities.tolist() for b in bags])
     np.testing.assert_allclose(spread.mean, alone.mean(0), atol=1e-6)
@@ -200,6 +192,6 @@ def test_uncertainty_is_mean_and_sd_over_single_bags(head):
 
 
 def test_uncertainty_needs_a_full_bag(head, bag):
-    assert bag_uncertainty(head, bag) is None
-    same = bag_uncertainty(head, bag, bag_size=17)
+    assert tile_uncertainty(head, head.tiles(bag)) is None
+    same = tile_uncertainty(head, head.tiles(bag), bag_size=17)
     np.testing.assert_allclose(same.sd, 0, atol=1e-7)

@@ -13,7 +13,7 @@ from napari_her2 import open_slide, score_slide
 from napari_her2.errors import ModelError
 from napari_her2.models.abmil import ABMIL
 from napari_her2.models.architectures import ARCHITECTURES
-from napari_her2.models.bags import bag_uncertainty
+from napari_her2.models.bags import tile_uncertainty
 from napari_her2.models.bundle import load_bundle
 
 WITH_EVIDENCE = {"abmil", "abmil-plain", "clam-sb", "clam-mb", "dsmil"}
@@ -100,10 +100,10 @@ def test_a_bundle_gives_back_the_weights_it_was_given(kind, models, tmp_path):
 def test_spread_over_draws_works_for_bags_of_any_size(kind, tiles, models):
     head = load_bundle(models[kind]).head
     bag = torch.randn(tiles, 1024, generator=torch.Generator().manual_seed(tiles))
-    spread = bag_uncertainty(head, bag, draws=3, bag_size=max(1, tiles - 1))
+    spread = tile_uncertainty(head, head.tiles(bag), draws=3, bag_size=max(1, tiles - 1))
     assert spread.mean.sum() == pytest.approx(1, abs=1e-5)
     assert np.isfinite(spread.sd).all()
-    assert bag_uncertainty(head, bag, bag_size=tiles + 1) is None
+    assert tile_uncertainty(head, head.tiles(bag), bag_size=tiles + 1) is None
 
 
 @pytest.mark.parametrize("kind", MIL)
@@ -113,7 +113,7 @@ def test_a_draw_of_all_tiles_says_what_the_slide_says(kind, models):
     bag = torch.randn(30, 1024, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         whole = torch.softmax(head(bag).logits, dim=-1).numpy()
-    spread = bag_uncertainty(head, bag, draws=3, bag_size=30)
+    spread = tile_uncertainty(head, head.tiles(bag), draws=3, bag_size=30)
     np.testing.assert_allclose(spread.mean, whole, atol=1e-6)
     np.testing.assert_allclose(spread.sd, 0, atol=1e-6)
 

@@ -24,7 +24,7 @@ from napari_her2.inference.assemble import Answer, assemble, scored_slide
 from napari_her2.inference.job import ScoringJob
 from napari_her2.inference.options import ScoringOptions
 from napari_her2.inference.scored_slide import TileTable
-from napari_her2.inference.selection import choose_tiles
+from napari_her2.inference.selection import limited, tissue_tiles
 from napari_her2.methods import catalogue
 from napari_her2.methods.catalogue import (
     METHODS,
@@ -175,7 +175,7 @@ class BrownShare(Method):
 
     def score(self, job):
         yield Progress("Counting", 1, 1, "slides")
-        chosen = choose_tiles(job.slide, job.card, job.regions, job.options, stain="H&E")
+        chosen = limited(tissue_tiles(job.slide, job.card, job.options, stain="H&E"), job.regions)
         index = torch.from_numpy(chosen.keep).nonzero().numpy()
         scored = scored_slide(
             job.slide,

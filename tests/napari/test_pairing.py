@@ -13,7 +13,7 @@ from placed import with_tissue
 from napari_her2._napari.landmarks import Landmarks
 from napari_her2._napari.layers import OverlayLook, slide_layer
 from napari_her2._napari.placement import companions, place_of
-from napari_her2._napari.regions import add_region_layer, outlines_px0
+from napari_her2._napari.regions import add_region_layer, drawn_regions
 from napari_her2._napari.session import Session, session_of
 from napari_her2.errors import JobFailed
 from napari_her2.registration.affine import Alignment
@@ -96,7 +96,7 @@ def test_all_that_lies_over_a_slide_moves_with_it(case: Case) -> None:
     regions = add_region_layer(case.viewer, case.ihc)
     regions.mode = "pan_zoom"
     regions.add(np.array([[10, 20], [10, 119], [59, 119], [59, 20]]), shape_type="polygon")
-    (before,) = outlines_px0(regions, case.ihc)
+    (before,) = drawn_regions(regions, case.ihc)
     pairing = case.session.pair(*case.ids)
     still = case.overlay(0, "attention").affine.affine_matrix.copy()
     for change in (
@@ -112,8 +112,8 @@ def test_all_that_lies_over_a_slide_moves_with_it(case: Case) -> None:
             tile_corner = attention.data_to_world((row - 0.5, col - 0.5))
             slide_corner = case.ihc.data_to_world((row * tile_px - 0.5, col * tile_px - 0.5))
             np.testing.assert_allclose(tile_corner, slide_corner, atol=1e-6)
-        (outline,) = outlines_px0(regions, case.ihc)
-        np.testing.assert_allclose(outline, before, atol=1e-6)
+        (region,) = drawn_regions(regions, case.ihc)
+        np.testing.assert_allclose(region.area.exterior.coords, before.area.exterior.coords, atol=1e-6)
     np.testing.assert_allclose(case.overlay(0, "attention").affine.affine_matrix, still)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from napari_her2.errors import JobFailed
 from napari_her2_training.attention_mil.config import AttentionConfig
-from napari_her2_training.cohort.features import read_features
+from napari_her2_training.cohort.features import read_feature_file
 from napari_her2_training.cohort.manifest import read_manifest
 from napari_her2_training.config import find_config, read_config
 from napari_her2_training.files import OWN_FILES
@@ -228,7 +228,7 @@ def test_hdf5_that_leads_elsewhere_or_claims_too_much_is_refused(
     tmp_path: Path, make: Callable[[Path], None], message: str
 ) -> None:
     make(tmp_path / "x.h5")
-    refused(lambda: read_features(tmp_path / "x.h5"), message)
+    refused(lambda: read_feature_file(tmp_path / "x.h5"), message)
 
 
 def test_hdf5_packed_as_tightly_as_it_can_be_is_read(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_hdf5_packed_as_tightly_as_it_can_be_is_read(tmp_path: Path) -> None:
         file.create_dataset(
             "features", data=np.ones((4000, 1024), np.float32), compression="gzip", shuffle=True
         )
-    assert read_features(tmp_path / "x.h5").shape == (4000, 1024)
+    assert read_feature_file(tmp_path / "x.h5").features.shape == (4000, 1024)
 
 
 def _expanded(path: Path) -> None:
@@ -270,7 +270,7 @@ def test_tensors_that_are_more_than_their_file_are_refused(
     tmp_path: Path, make: Callable[[Path], None], message: str
 ) -> None:
     make(tmp_path / "x.pth")
-    refused(lambda: read_features(tmp_path / "x.pth"), message)
+    refused(lambda: read_feature_file(tmp_path / "x.pth"), message)
 
 
 def test_tensors_of_old_versions_and_of_training_are_read(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_tensors_of_old_versions_and_of_training_are_read(tmp_path: Path) -> Non
     torch.save(rows, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     torch.save(rows.clone().requires_grad_(), tmp_path / "grad.pth")
     for name in ("old.pth", "grad.pth"):
-        np.testing.assert_array_equal(read_features(tmp_path / name), rows)
+        np.testing.assert_array_equal(read_feature_file(tmp_path / name).features, rows)
 
 
 def png(width: int, height: int) -> bytes:

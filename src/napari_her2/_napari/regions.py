@@ -202,24 +202,6 @@ def _joined(
     return Region(area, names[number], kinds[number], known.class_name, known.colour, known.locked)
 
 
-def outlines_px0(layer: Layer, slide_layer: Image) -> list[NDArray[np.float64]]:
-    """Outlines of the closed shapes of a layer.
-
-    Parameters
-    ----------
-    layer : Shapes
-        May have a place of its own in the world.
-    slide_layer : Image
-        Its data are level-0 pixels.
-
-    Returns
-    -------
-    list of (n, 2) float64
-        (y, x) corners in level-0 pixels, counted from the slide's upper left edge.
-    """
-    return [outline for _, outline in _outlines(layer, slide_layer)]
-
-
 def ellipse_outline(corners: NDArray[np.floating]) -> NDArray[np.float64]:
     """Points on an ellipse that napari keeps as the corners of the box around it, (72, 2) float64."""
     corners = np.asarray(corners, np.float64)

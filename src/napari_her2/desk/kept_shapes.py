@@ -18,7 +18,7 @@ from napari_her2.inference.region_kinds import KINDS, LONGEST_NAME, Region, vali
 from napari_her2.outside import MiB, Reading, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -115,11 +115,6 @@ def read_shapes(data: bytes) -> tuple[KeptShape, ...]:
     if sum(len(shape.outline_px0) for shape in shapes) > MAX_POINTS:
         raise _KEPT.refusal(_NAME, f"holds more than {MAX_POINTS:,} points")
     return shapes
-
-
-def regions_of(shapes: Sequence[KeptShape]) -> list[Region]:
-    """Regions among the shapes, in their order."""
-    return [region for shape in shapes if (region := shape.region) is not None]
 
 
 def _feature(shape: KeptShape) -> dict[str, Any]:

@@ -62,39 +62,16 @@ class Chosen:
         return float(self.share[self.keep].sum(dtype="float64")) * self.grid.tile_um**2 / 1e6
 
 
-def choose_tiles(
-    slide: Slide, card: ModelCard, regions: Regions | None, options: ScoringOptions, *, stain: str
-) -> Chosen:
-    """Find the tiles of a slide to score: those of `tissue_tiles`, `limited` to regions.
-
-    Parameters
-    ----------
-    slide : Slide
-    card : ModelCard
-    regions : Regions or None
-    options : ScoringOptions
-    stain : str
-        What the slide is scored as; it should look like that.
-
-    Returns
-    -------
-    Chosen
-
-    Raises
-    ------
-    SlideError, ModelError, JobFailed
-        If there is no tissue, the model was not made for the slide, or the regions hold no tile.
-    """
-    return limited(tissue_tiles(slide, card, options, stain=stain), regions)
-
-
 def tissue_tiles(slide: Slide, card: ModelCard, options: ScoringOptions, *, stain: str) -> Chosen:
     """Find the tiles of a slide that hold tissue, on a slide that the model was made for.
 
     Parameters
     ----------
-    slide, card, options, stain
-        As of `choose_tiles`.
+    slide : Slide
+    card : ModelCard
+    options : ScoringOptions
+    stain : str
+        What the slide is scored as; it should look like that.
 
     Returns
     -------

@@ -9,8 +9,8 @@ For a bag of K tile features x_k::
     logits = W z + b
 
 The classifier is linear, so everything but the softmax is worked out tile by tile: logits = b + sum_k a_k
-(W h_k). Memory grows with K alone, bags can be joined exactly (`napari_her2.models.bags.merge_logits`), and
-another choice of tiles needs no second look at the features (`ABMIL.pool`).
+(W h_k). Memory grows with K alone, and another choice of tiles needs no second look at the features
+(`ABMIL.pool`).
 
 Differences from the paper
 --------------------------

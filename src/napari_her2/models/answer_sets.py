@@ -148,17 +148,6 @@ class AnswerSet:
         """Whether the set holds every class of a model, and so says nothing."""
         return set(self.classes) >= set(classes)
 
-    @property
-    def caution(self) -> str:
-        """What the promise does not hold for, as words without a full stop; empty where it holds for all."""
-        if self.reason or not self.pooled:
-            return ""
-        each = zip(self.pooled, self.pooled_cases, strict=True)
-        found = [f"of {name} there {'was' if n == 1 else 'were'} {counted(n, 'case')}" for name, n in each]
-        alone = "its coverage is not promised by itself"
-        several = "their coverage is not promised one by one"
-        return f"{', '.join(found)}: {alone if len(found) == 1 else several}"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thresholds:

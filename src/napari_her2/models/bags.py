@@ -1,4 +1,4 @@
-"""Bags of tiles: drawing them, joining them, and how much an answer depends on the draw."""
+"""Bags of tiles: drawing them, and how much an answer depends on the draw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_her2.models.aggregator import MILOutput, SlideAggregator
+    from napari_her2.models.aggregator import SlideAggregator
 
 BAG_SIZE = 100
 DRAWS = 20
@@ -67,38 +67,6 @@ def draw_bags(tiles: int, *, draws: int, bag_size: int, seed: int) -> NDArray[np
     return np.stack([np.sort(rng.choice(tiles, bag_size, replace=False)) for _ in range(draws)])
 
 
-def bag_uncertainty(
-    head: SlideAggregator,
-    features: Tensor | NDArray[np.floating],
-    draws: int = DRAWS,
-    bag_size: int = BAG_SIZE,
-    seed: int = 0,
-    temperature: float = 1.0,
-) -> BagUncertainty | None:
-    """How much the answer depends on which tiles are seen.
-
-    Parameters
-    ----------
-    head : SlideAggregator
-    features : (N, D) float
-    draws : int, default 20
-        At least 2.
-    bag_size : int, default 100
-    seed : int, default 0
-    temperature : float, default 1
-        That the logits are divided by.
-
-    Returns
-    -------
-    BagUncertainty or None
-        None with fewer tiles than one bag.
-    """
-    tensor = torch.as_tensor(features)
-    with torch.inference_mode(), torch.autocast(tensor.device.type, enabled=False):
-        tiles = head.tiles(tensor.float() if tensor.dtype == torch.float16 else tensor)
-    return tile_uncertainty(head, tiles, draws, bag_size, seed, temperature)
-
-
 def tile_uncertainty(
     head: SlideAggregator,
     tiles: Sequence[Tensor],
@@ -135,35 +103,3 @@ def tile_uncertainty(
         draws=draws,
         bag_size=bag_size,
     )
-
-
-def bag_weights(outputs: Sequence[MILOutput]) -> Tensor:
-    """Share of each bag in the slide that they make up: softmax of each bag's logsumexp(e).
-
-    Parameters
-    ----------
-    outputs : sequence of MILOutput
-        Of separate bags of one slide, (K_i,) tiles each.
-
-    Returns
-    -------
-    (bags,) float
-    """
-    return torch.softmax(torch.stack([output.scores.logsumexp(dim=-1) for output in outputs]), dim=0)
-
-
-def merge_logits(outputs: Sequence[MILOutput]) -> Tensor:
-    """Logits of the slide from those of its bags, exactly as if all tiles had been one bag.
-
-    Holds for attention MIL, where each tile is looked at by itself.
-
-    Parameters
-    ----------
-    outputs : sequence of MILOutput
-
-    Returns
-    -------
-    (C,) float
-    """
-    weights = bag_weights(outputs)
-    return (weights[:, None] * torch.stack([output.logits for output in outputs])).sum(dim=0)

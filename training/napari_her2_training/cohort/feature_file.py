@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from napari_her2.errors import JobFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -115,14 +113,6 @@ def joined(first: MadeBy, other: MadeBy) -> MadeBy:
         first.mpp or other.mpp,
         first.spec or other.spec,
     )
-
-
-def all_joined(made: Iterable[MadeBy]) -> MadeBy:
-    """Join what files state; see `joined`."""
-    found = MadeBy()
-    for one in made:
-        found = joined(found, one)
-    return found
 
 
 def plain_name(encoder: str) -> str:

@@ -64,11 +64,6 @@ def from_files(cases: Sequence[Case], stain: Stain) -> bool:
     return bool(given) and given[0][1]
 
 
-def read_features(path: Path) -> NDArray[np.float16]:
-    """Read the features of the tiles of a slide alone; see `read_feature_file`."""
-    return read_feature_file(path).features
-
-
 def read_feature_file(path: Path) -> FeatureFile:
     """Read the features of the tiles of a slide, in the order of the file, and what it states of them.
 

@@ -91,7 +91,7 @@ class KeptSlide:
     scale : GivenScale or None
         µm/px where a person gave them.
     regions : tuple of KeptShape
-        Drawn shapes; `napari_her2.desk.kept_shapes.regions_of` gives the regions among them.
+        Drawn shapes; `KeptShape.region` says which of them are regions.
     results : mapping of str to str
         Name of a model to the name of its kept result; see `Desk.result`.
     scored : mapping of str to str

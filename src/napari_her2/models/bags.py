@@ -82,8 +82,12 @@ def tile_uncertainty(
     head : SlideAggregator
     tiles : sequence of (N, any) Tensor
         What ``head.tiles`` made of the bag, where the head is.
-    draws, bag_size, seed, temperature
-        As of `bag_uncertainty`.
+    draws : int, default 20
+        At least 2.
+    bag_size : int, default 100
+    seed : int, default 0
+    temperature : float, default 1
+        That the logits are divided by.
 
     Returns
     -------

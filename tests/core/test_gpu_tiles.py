@@ -159,6 +159,17 @@ def test_a_tile_that_is_not_whole_is_no_picture(tmp_path, cut):
         assert Image.open(io.BytesIO(source.jpeg(0, 2))).size == (128, 128)
 
 
+def test_memory_that_is_too_short_is_said_with_the_remedy(tmp_path, monkeypatch):
+    def short(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(gpu_tiles, "decode_pictures", short)
+    with open_slide(written(tmp_path / "short.tif")) as slide:
+        plan = slide.plan(np.zeros((1, 2)), tile_px=96, mpp=0.5)
+        with pytest.raises(JobFailed, match=f"set {gpu_jpeg.VARIABLE} to cpu"):
+            next(gpu_windows(plan, CPU, batch_size=[1]))
+
+
 def test_what_nvjpeg_refuses_the_processor_decodes(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_tiles, "decode_pictures", lambda pictures, device: [None] * len(pictures))
     with open_slide(written(tmp_path / "refused.tif")) as slide:

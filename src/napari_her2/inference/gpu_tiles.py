@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from napari_her2.inference.gpu_jpeg import NVJPEG, decode_pictures, gpu_decodes
+from napari_her2.errors import JobFailed
+from napari_her2.inference.gpu_jpeg import NVJPEG, VARIABLE, decode_pictures, gpu_decodes
+from napari_her2.models.shortage import is_out_of_memory
 from napari_her2.slide.files import DamagedTile
 from napari_her2.slide.resample import resampling_weights
 from napari_her2.slide.sources import FileTiles, fill_window
@@ -109,6 +111,7 @@ class GpuTiles:
 
     def decode(self, places: Sequence[Place], pool: ThreadPoolExecutor) -> None:
         """Decode tiles together, so that `tile` has them."""
+        self._ready.clear()  # what is left lay in windows that damage elsewhere had ended
         pictures = dict(zip(places, pool.map(self._picture, places), strict=True))
         jpegs = {place: found for place, found in pictures.items() if isinstance(found, bytes)}
         decoded = dict(zip(jpegs, decode_pictures(list(jpegs.values()), self._device), strict=True))
@@ -215,21 +218,37 @@ def gpu_windows(
     with ThreadPoolExecutor(usable_threads(threads), thread_name_prefix="her2-jpeg") as pool:
         for count in batch_size:
             start, stop = stop, stop + count
-            source.decode(store.lacking(start, stop), pool)
-            windows = torch.empty((count, *plan.size, 3), dtype=torch.uint8, device=device)
-            good = np.zeros(count, np.bool_)
-            for number in range(start, stop):
-                y, x = plan.origins[number].tolist()
-                try:
-                    fill_window(cast("Any", windows[number - start]), y, x, plan.source, store.tile)
-                    good[number - start] = True
-                except DamagedTile:
-                    pass  # left out: `good` stays False and the number is reported
-                finally:
-                    store.release(number)
+            try:
+                source.decode(store.lacking(start, stop), pool)
+                windows, good = _cut(plan, store, range(start, stop), device)
+                images = _resampled(windows, plan)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise JobFailed(
+                    f"The memory of {device} is too short to decode tiles there: set {VARIABLE} to cpu, or take "
+                    f"smaller batches."
+                ) from error
             numbers = np.arange(start, stop)
-            kept = windows if good.all() else windows[torch.from_numpy(good).to(device)]
-            yield RegionBatch(cast("Any", _resampled(kept, plan)), numbers[good], numbers[~good])
+            yield RegionBatch(cast("Any", images), numbers[good], numbers[~good])
+
+
+def _cut(
+    plan: WindowPlan, store: TileStore, numbers: range, device: torch.device
+) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+    """Cut windows out of decoded tiles: the good ones, and which of them are good."""
+    windows = torch.empty((len(numbers), *plan.size, 3), dtype=torch.uint8, device=device)
+    good = np.zeros(len(numbers), np.bool_)
+    for at, number in enumerate(numbers):
+        y, x = plan.origins[number].tolist()
+        try:
+            fill_window(cast("Any", windows[at]), y, x, plan.source, store.tile)
+            good[at] = True
+        except DamagedTile:
+            pass  # left out: `good` stays False and the number is reported
+        finally:
+            store.release(number)
+    return windows if good.all() else windows[torch.from_numpy(good).to(device)], good
 
 
 def _resampled(windows: torch.Tensor, plan: WindowPlan) -> torch.Tensor:

@@ -226,8 +226,7 @@ def gpu_windows(
                 if not is_out_of_memory(error):
                     raise
                 raise JobFailed(
-                    f"The memory of {device} is too short to decode tiles there: set {VARIABLE} to cpu, or take "
-                    f"smaller batches."
+                    f"The memory of {device} is too short to decode tiles there: set {VARIABLE} to cpu."
                 ) from error
             numbers = np.arange(start, stop)
             yield RegionBatch(cast("Any", images), numbers[good], numbers[~good])

@@ -14,7 +14,7 @@ import pytest
 from qtpy.QtWidgets import QLabel
 
 from napari_her2._napari.layers import OverlayLook, result_layers, slide_layer
-from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.overlay_layers import make_layer
 from napari_her2._napari.sample_data import PhantomCase, ensure_phantom, phantom_layers
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
@@ -145,7 +145,7 @@ def test_closing_the_window_while_it_scores_ends_the_process_with_no_thread_left
         "import sys, threading, napari\n"
         "from qtpy.QtCore import QTimer\n"
         "from napari_her2.steps import Progress\n"
-        "from napari_her2._qt.scoring import dock as scoring_dock\n"
+        "from napari_her2._qt.scoring import model_shelf\n"
         "started, closing, closed = threading.Event(), threading.Event(), []\n"
         "def endless(slide, model, **options):\n"
         "    try:\n"
@@ -157,8 +157,8 @@ def test_closing_the_window_while_it_scores_ends_the_process_with_no_thread_left
         "        closed.append(True)\n"
         "def finding_equipment(settings):\n"
         "    yield Progress('Looking')\n"
-        "    return scoring_dock.Equipment((), (), 'cpu')\n"
-        "scoring_dock.finding_equipment = finding_equipment  # loads no PyTorch\n"
+        "    return model_shelf.Equipment((), (), 'cpu')\n"
+        "model_shelf.finding_equipment = finding_equipment  # loads no PyTorch\n"
         "def close():\n"
         "    (dock,) = viewer.window.dock_widgets.values()\n"
         "    if not started.is_set():\n"
@@ -231,7 +231,7 @@ def test_overlays_are_deleted_by_hand_and_made_again_without_a_crash() -> None:
         "import gc, napari, napari._qt.qt_main_window\n"
         "from qtpy.QtWidgets import QApplication\n"
         "from napari_her2._napari.layers import OverlayLook, slide_layer\n"
-        "from napari_her2._napari.overlays import overlays_of\n"
+        "from napari_her2._napari.overlay_layers import overlays_of\n"
         "from napari_her2._napari.session import session_of\n"
         "from scored import make_result, make_slide\n"
         "gc.freeze()  # napari collects garbage for each layer that goes: not what was imported\n"
@@ -274,7 +274,7 @@ def test_the_command_opens_a_window_with_the_dock_and_the_slides(phantom: None) 
         "def tell():\n"
         "    viewer = napari.current_viewer()\n"
         "    (dock,) = viewer.window.dock_widgets.values()\n"
-        "    if dock.look_job.running:\n"
+        "    if not dock.whole or dock.look_job.running:\n"
         "        return QTimer.singleShot(100, tell)\n"
         "    print('; '.join(layer.name for layer in viewer.layers))\n"
         "    print(dock.slides.slide.name, dock.progress.start.isEnabled())\n"

@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 
 from napari_her2._napari import results as results_module
 from napari_her2._napari.layers import OverlayLook, slide_layer
-from napari_her2._napari.overlays import overlays_of
+from napari_her2._napari.overlay_layers import overlays_of
 from napari_her2._napari.results import MOST_RESULTS
 from napari_her2._napari.session import Session, session_of
 from scored import HandSlide, make_pair, make_result, make_slide

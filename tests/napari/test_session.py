@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 
 from napari_her2._napari.layers import OverlayLook, slide_layer
-from napari_her2._napari.overlays import overlays_of
+from napari_her2._napari.overlay_layers import overlays_of
 from napari_her2._napari.regions import ellipse_outline
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tile import TileLookup, read_tile

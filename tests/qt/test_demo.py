@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from driving import with_tissue
 
 from napari_her2._napari.layers import OverlayLook
-from napari_her2._napari.overlays import overlays_of
+from napari_her2._napari.overlay_layers import overlays_of
 from napari_her2._napari.turns import at_once
 from napari_her2._qt import demo
 from scored import make_result, make_slide

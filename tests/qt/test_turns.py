@@ -8,7 +8,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_her2._napari.layers import OverlayLook, slide_layer
-from napari_her2._napari.overlays import overlays_of
+from napari_her2._napari.overlay_layers import overlays_of
 from napari_her2._napari.session import Session
 from napari_her2._qt.parts.turns import one_a_turn
 from scored import make_field_result, make_result, make_slide

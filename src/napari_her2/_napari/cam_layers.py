@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_her2._napari.collecting import take_out
 from napari_her2._napari.layers import Over, OverlayLook, draw
-from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.overlay_layers import make_layer
 from napari_her2._napari.tags import OverlayTag, shows, slide_tag, tag_of
 from napari_her2.errors import JobFailed
 from napari_her2.explain.fields import REGION_CAM

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from napari_her2._napari.layers import Over, common_options
-from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.overlay_layers import make_layer
 from napari_her2._napari.prepared import preparing_fields
 from napari_her2._napari.tags import METADATA_KEY, RepresentationTag, slide_tag
 from napari_her2.explain.correlated_colours import REPRESENTATION

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_her2._napari.collecting import take_out
 from napari_her2._napari.layers import Over, OverlayLook, draw
-from napari_her2._napari.overlays import active_kept, make_layer, overlays_of
+from napari_her2._napari.overlay_layers import active_kept, make_layer, overlays_of
 from napari_her2._napari.placement import layer_of
 from napari_her2._napari.tags import slide_tag, tag_of
 from napari_her2.explain.early import READ

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_her2._napari.overlays import active_kept
+from napari_her2._napari.overlay_layers import active_kept
 from napari_her2._napari.placement import look_at
 from napari_her2._napari.region_kinds import KIND, NAME, give_kinds, kinds_of, names_of
 from napari_her2._napari.regions import ellipse_outline, region_layers, show_regions, to_slide

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from napari_her2._napari.collecting import take_out
-from napari_her2._napari.layers import (
-    Over,
-    OverlayLook,
-    chosen_drawing,
-    common_options,
-    draw,
-    drawn_from_below,
+from napari_her2._napari.layers import Over, OverlayLook, chosen_drawing, draw, drawn_from_below
+from napari_her2._napari.overlay_layers import (
+    active_kept,
+    info_of,
+    make_layer,
+    overlays_of,
+    redraw,
+    remove_overlays,
 )
-from napari_her2._napari.placement import place_of
-from napari_her2._napari.tags import OverlayTag, shows, tag_of
+from napari_her2._napari.tags import shows
 from napari_her2._napari.turns import at_once
 from napari_her2.explain.geometries import TILES, TOP_TILES
-from napari_her2.explain.overlays import Column, LastingDrawing
 from napari_her2.explain.unfamiliar import UNFAMILIAR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
-    from napari_her2._napari.layers import LayerData
     from napari_her2._napari.turns import Turns
     from napari_her2.explain.overlays import Drawing, OverlayInfo
     from napari_her2.inference.result import SlideResult
@@ -82,7 +77,7 @@ class OverlaySet:
         self._hidden: list[Layer] = []
         before = overlays_of(viewer, self.slide_id)
         if keep_requested:
-            before = [layer for layer in before if not ((info := _info_of(layer)) and info.on_request)]
+            before = [layer for layer in before if not ((info := info_of(layer)) and info.on_request)]
         self._replaced = self._whole = False
         self._tell_whole: Callable[[], None] | None = None
         turns(self._appear(slide_layer, before))
@@ -164,7 +159,7 @@ class OverlaySet:
         visible, layer.visible = layer.visible, False
         with active_kept(viewer, slide_layer):
             viewer.layers.insert(viewer.layers.index(slide_layer) + 1 + below, layer)
-        info = _info_of(layer)
+        info = info_of(layer)
         if info is not None and info.kind != TILES.kind:
             layer.opacity = self._opacity(info)  # its slide may have been faded since
         if visible:
@@ -206,25 +201,6 @@ class OverlaySet:
         """Return the layer of an overlay, None where the user removed it or there was nothing to show."""
         return next((layer for layer in self.layers() if shows(layer, kind, self.slide_id)), None)
 
-    def smooth_words(self, position: Sequence[float]) -> str:
-        """Return the values of the smoother maps that are visible at a place; empty where there is none.
-
-        Parameters
-        ----------
-        position : sequence of float
-            World.
-        """
-        smooth, found = self.result.slides[0].smooth, []
-        for layer in self.layers() if smooth else ():
-            info = _info_of(layer)
-            if info is None or not layer.visible or info.kind not in self.overlays:
-                continue
-            drawing = chosen_drawing(self.overlays[info.kind], self.result, self.look)
-            value = layer.get_value(position, world=True) if drawing in smooth else None
-            if value is not None and np.isfinite(value):
-                found.append(_value_in_words(drawing, float(value), self.result))
-        return f"smooth {', '.join(found)}" if found else ""
-
     def set_visible(self, kind: str, visible: bool) -> None:
         """Show or hide one overlay, as the user asks for it: then it is shown at every zoom."""
         layer = self.layer(kind)
@@ -237,7 +213,7 @@ class OverlaySet:
     def show_only(self, kind: str) -> None:
         """Hide all maps but one: two over each other cannot be read."""
         for layer in self.layers():
-            info = _info_of(layer)
+            info = info_of(layer)
             if info is not None and info.is_map:
                 layer.visible = info.kind == kind
 
@@ -263,7 +239,7 @@ class OverlaySet:
 
     def _follow_distance(self) -> None:
         for layer in self.layers():
-            info = _info_of(layer)
+            info = info_of(layer)
             if info is not None and info.from_um:
                 layer.opacity = self._opacity(info)
                 self._show_colorbar(layer)
@@ -272,7 +248,7 @@ class OverlaySet:
         return self._um_per_pixel < info.from_um and info.kind not in self._asked_for
 
     def _show_colorbar(self, layer: Layer) -> None:
-        info = _info_of(layer)
+        info = info_of(layer)
         if info is not None and info.colour_bar and hasattr(layer, "colorbar"):
             own = self._leading or isinstance(info.limits, str)
             layer.colorbar.visible = own and not self._steps_back(info)
@@ -284,7 +260,7 @@ class OverlaySet:
 
     def _set_opacities(self) -> None:
         for layer in self.layers():
-            info = _info_of(layer)
+            info = info_of(layer)
             if info is not None and info.kind != TILES.kind:  # which are clear always
                 layer.opacity = self._opacity(info)
 
@@ -342,7 +318,7 @@ class OverlaySet:
         for layer in sorted(self.layers(), key=lambda of: not of.visible):
             if self.result is not result or self._replaced:
                 return
-            info = _info_of(layer)
+            info = info_of(layer)
             overlay = None if info is None else self.overlays.get(info.kind)
             if overlay is None or overlay.info.on_request:
                 continue
@@ -364,13 +340,13 @@ class OverlaySet:
         -------
         OverlaySet
         """
-        visible = {info.kind: layer.visible for layer in self.layers() if (info := _info_of(layer))}
+        visible = {info.kind: layer.visible for layer in self.layers() if (info := info_of(layer))}
         # What was computed for a class goes with an answer that is withheld: it may be of that class.
         keep = not result.doubt.hidden
         anew = OverlaySet(viewer, slide_layer, result, self.look, leading=self._leading, keep_requested=keep)
         anew._asked_for, anew._fade = self._asked_for, self._fade
         for layer in anew.layers():
-            info = _info_of(layer)
+            info = info_of(layer)
             if info is not None and info.kind in visible:
                 layer.visible = visible[info.kind]
         anew._set_opacities()
@@ -382,133 +358,10 @@ class OverlaySet:
             self._redraw(layer, chosen_drawing(self.overlays[kind], self.result, self.look))
 
     def _redraw(self, layer: Layer, drawing: Drawing) -> None:
-        """Change what differs: napari takes ten milliseconds and more for each thing that it is given."""
-        over, before = Over.slide_of(self.result), _info_of(layer)
-        if isinstance(drawing, LastingDrawing):
-            drawing.refreshed(layer, over.mpp)
-            options = common_options(drawing, over)
-        else:
-            values, options, kind = draw(drawing, over, self.look)
-            if not _same(layer.data, values):
-                layer.data = (values, options["shape_type"]) if kind == "shapes" else values
-            if "features" in options:
-                layer.features = options["features"]
-        for place in ("scale", "translate"):  # of a smoother map, in place of one of tiles, or back
-            if place in options and not np.allclose(getattr(layer, place), options[place]):
-                setattr(layer, place, options[place])
-        if drawing.info.is_map:
-            if before is None or (before.colours, before.categories) != (
-                drawing.info.colours,
-                drawing.info.categories,
-            ):
-                layer.colormap = options["colormap"]
-            if tuple(layer.contrast_limits) != tuple(options["contrast_limits"]):
-                layer.contrast_limits_range = options["contrast_limits"]
-                layer.contrast_limits = options["contrast_limits"]
-        if layer.name != options["name"]:
-            layer.name = options["name"]
-        layer.metadata = {**layer.metadata, **options["metadata"]}
+        redraw(layer, drawing, Over.slide_of(self.result), self.look)
         self._show_colorbar(layer)
-
-
-def _value_in_words(drawing: Drawing, value: float, result: SlideResult) -> str:
-    """Word a value of a map as it is worded of tiles: "attention percentile: 93.1"."""
-    info, named = drawing.info, result.named
-    column = info.hover or Column(info.unit, significant=3)
-    name = column.name.format(class_name=named(drawing.class_name or ""))
-    return f"{name}: {named(info.categories[int(value)]) if info.categories else column.text(value)}"
-
-
-def _same(shown: Any, values: Any) -> bool:  # noqa: ANN401 - whatever layers hold
-    """Whether two arrays hold the same."""
-    if not (isinstance(shown, np.ndarray) and isinstance(values, np.ndarray) and shown.shape == values.shape):
-        return False
-    return np.array_equal(shown, values, equal_nan=values.dtype.kind == "f")
-
-
-def make_layer(data: LayerData, slide_layer: Image, *, with_bar: bool = True) -> Layer:
-    """Make a layer of our layer data, moved as its slide is, with what napari takes only afterwards.
-
-    Parameters
-    ----------
-    data : LayerData
-    slide_layer : Image
-    with_bar : bool
-        Whether the bar of colours of one that has one is shown now.
-
-    Returns
-    -------
-    Layer
-    """
-    from napari.layers import Layer
-
-    values, options, kind = data
-    # The place on the slide is the layer's own; where the slide lies comes on top.
-    layer = Layer.create(values, {**options, "affine": place_of(slide_layer)}, kind)
-    info = _info_of(layer)
-    if with_bar and info is not None and info.colour_bar and kind == "image":
-        layer.colorbar.visible = True
-    if kind in ("labels", "shapes", "points"):
-        # A result is not painted over by accident. napari makes layers editable again when it puts them
-        # in, when their data change, and when it comes back from three dimensions.
-        layer.editable = False
-        layer.events.editable.connect(_lock)
-    return layer
 
 
 def _um_per_pixel(viewer: ViewerModel) -> float:
     """Size of a screen pixel in the window, whose unit is µm."""
     return 1 / max(float(viewer.scene.camera.zoom), 1e-9)
-
-
-def _info_of(layer: Layer) -> OverlayInfo | None:
-    tag = tag_of(layer)
-    return tag.info if isinstance(tag, OverlayTag) else None
-
-
-def _lock(event: Any) -> None:  # noqa: ANN401 - a napari event
-    event.source.editable = False
-
-
-@contextmanager
-def active_kept(viewer: ViewerModel, otherwise: Layer | None) -> Iterator[None]:
-    """Leave the active layer active while overlays are put in, which napari would make so one by one.
-
-    A map that is replaced hands over to the new one. What can be drawn or painted in does not stay active:
-    the status bar would tell the keys for that, and the next click, meant for a tile, would draw.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    otherwise : Layer or None
-        Is made active instead.
-    """
-    selection = viewer.layers.selection
-    active = selection.active
-    tag = tag_of(active) if active is not None else None
-    yield
-    if isinstance(tag, OverlayTag) and active not in viewer.layers:
-        active = next((layer for layer in viewer.layers if tag_of(layer) == tag), None)
-    is_picture = active in viewer.layers and type(active).__name__ == "Image"
-    selection.active = active if is_picture else otherwise
-
-
-def overlays_of(viewer: ViewerModel, slide_id: str) -> list[Layer]:
-    """Overlays of one slide in the viewer, lowest first."""
-    found = []
-    for layer in viewer.layers:
-        tag = tag_of(layer)
-        if isinstance(tag, OverlayTag) and tag.slide_id == slide_id:
-            found.append(layer)
-    return found
-
-
-def overlaid_slides(viewer: ViewerModel) -> set[str]:
-    """Ids of the slides that overlays in the viewer belong to."""
-    tags = [tag_of(layer) for layer in viewer.layers]
-    return {tag.slide_id for tag in tags if isinstance(tag, OverlayTag)}
-
-
-def remove_overlays(viewer: ViewerModel, slide_id: str) -> None:
-    """Take all overlays of one slide out of the viewer."""
-    take_out(viewer, *overlays_of(viewer, slide_id))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_her2._napari.collecting import take_out
 from napari_her2._napari.layers import Over, OverlayLook, draw
-from napari_her2._napari.overlays import make_layer
+from napari_her2._napari.overlay_layers import make_layer
 from napari_her2._napari.tags import shows
 from napari_her2.explain.geometries import SEEN
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from napari_her2._napari.cell_hover import cell_words
 from napari_her2._napari.hover import show_values
 from napari_her2._napari.layers import OverlayLook
-from napari_her2._napari.overlays import OverlaySet, active_kept, overlaid_slides, remove_overlays
+from napari_her2._napari.overlay_layers import active_kept, overlaid_slides, remove_overlays
+from napari_her2._napari.overlays import OverlaySet
 from napari_her2._napari.placement import layer_of
 from napari_her2._napari.quality import quality_words
 from napari_her2._napari.results import Results
+from napari_her2._napari.smooth_hover import smooth_words
 from napari_her2._napari.turns import at_once
 from napari_her2.explain.geometries import TILES
 from napari_her2.inference.withheld import without_answer
@@ -182,7 +184,7 @@ class ShownResults:
         def further(slide_id: str) -> list[str]:
             shown = self._sets[slide_id]
             poor = quality_words(viewer, slide_id, shown.result.slides[0].quality)
-            smooth = shown.smooth_words(viewer.cursor.position)
+            smooth = smooth_words(shown, viewer.cursor.position)
             return [found for found in (smooth, poor) if found]
 
         show_values(viewer, tiles, words, further)

@@ -17,6 +17,7 @@ from napari_her2._napari.turns import at_once
 from napari_her2._napari.work import Equipment
 from napari_her2._qt.parts import dock as dock_parts
 from napari_her2._qt.scoring import dock as scoring_dock
+from napari_her2._qt.scoring import model_shelf
 from napari_her2._qt.training import dock as training_dock
 from napari_her2.models.card import EncoderSpec, ModelCard
 from napari_her2.steps import Progress
@@ -99,7 +100,7 @@ def make_dock(
         yield work.Progress("Looking for models")
         return equipment
 
-    monkeypatch.setattr(scoring_dock, "finding_equipment", finding_equipment)
+    monkeypatch.setattr(model_shelf, "finding_equipment", finding_equipment)
 
     def make() -> scoring_dock.ScoringDock:
         dock = scoring_dock.ScoringDock(viewer)

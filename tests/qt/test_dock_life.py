@@ -13,6 +13,7 @@ from napari_her2._napari.layers import OverlayLook
 from napari_her2._qt.parts.jobs import Failure
 from napari_her2._qt.parts.turns import one_a_turn
 from napari_her2._qt.scoring import dock as scoring_dock
+from napari_her2._qt.scoring import model_shelf
 from napari_her2.errors import ModelNameTaken
 from napari_her2.steps import Progress
 from scored import make_slide
@@ -159,7 +160,7 @@ def test_a_closed_dock_goes_away_itself(
         yield Progress("Looking for models")
         return equipment
 
-    monkeypatch.setattr(scoring_dock, "finding_equipment", finding_equipment)
+    monkeypatch.setattr(model_shelf, "finding_equipment", finding_equipment)
     dock = scoring_dock.ScoringDock(viewer)
     with qtbot.waitSignal(dock.look_job.returned):
         pass

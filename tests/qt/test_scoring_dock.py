@@ -10,7 +10,7 @@ from driving import give_mpp, score, with_tissue
 from napari_her2._napari.session import session_of
 from napari_her2._napari.tags import tag_of
 from napari_her2._qt.scoring import dock as scoring_dock
-from napari_her2._qt.scoring import result_panel
+from napari_her2._qt.scoring import model_shelf, result_panel
 from napari_her2.desk.own_score import ManualScore
 from napari_her2.errors import ModelMisfit, ModelNameTaken, SlideError
 from napari_her2.models.card import NOTICE
@@ -380,7 +380,7 @@ def test_a_model_whose_name_is_taken_can_replace_the_other(
             raise ModelNameTaken("Another model of this name is installed: rename this one.")
         return equipment.models[0]
 
-    monkeypatch.setattr(scoring_dock, "adding_model", adding_model)
+    monkeypatch.setattr(model_shelf, "adding_model", adding_model)
     dock = make_dock()
     with qtbot.waitSignal(dock.add_job.failed):
         dock.add_model_file(tmp_path / "model.safetensors")

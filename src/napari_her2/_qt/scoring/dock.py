@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog
 
-from napari_her2._napari.filling import FillingMaps
 from napari_her2._napari.judging import demands_of
 from napari_her2._napari.kept_layers import own_region_layers
 from napari_her2._napari.layers import OverlayLook
 from napari_her2._napari.tags import slide_tag
-from napari_her2._napari.work import Equipment, ModelsFound, adding_model, finding_equipment, scoring
+from napari_her2._napari.work import scoring
 from napari_her2._qt.pair.case_section import CaseSection
 from napari_her2._qt.parts.dock import Dock
 from napari_her2._qt.parts.file_drop import dropped_files, holds_files, leave_drops_to
-from napari_her2._qt.parts.jobs import Failure, Job
+from napari_her2._qt.parts.jobs import Failure
 from napari_her2._qt.parts.keeper import keeper_of
 from napari_her2._qt.parts.message_box import MessageBox
 from napari_her2._qt.parts.progress_row import ProgressRow
@@ -27,52 +24,42 @@ from napari_her2._qt.parts.sections import Section
 from napari_her2._qt.parts.smooth_maps import SmoothMaps
 from napari_her2._qt.parts.smooth_panning import SmoothPanning
 from napari_her2._qt.parts.text import Label
-from napari_her2._qt.parts.theme import colours_of
 from napari_her2._qt.parts.turns import Stepwise, one_a_turn
 from napari_her2._qt.scoring.calibration_panel import CalibrationPanel
 from napari_her2._qt.scoring.cam_panel import CamPanel
 from napari_her2._qt.scoring.correlated_panel import CorrelatedPanel
 from napari_her2._qt.scoring.drawn_regions import DrawnRegions, is_region_file
 from napari_her2._qt.scoring.finding_ahead import FindingAhead
-from napari_her2._qt.scoring.import_dialog import ImportDialog
 from napari_her2._qt.scoring.kept_row import KeptRow
 from napari_her2._qt.scoring.model_picker import ModelPicker
+from napari_her2._qt.scoring.model_shelf import ModelShelf
 from napari_her2._qt.scoring.proposal_panel import ProposalPanel
 from napari_her2._qt.scoring.quality_row import QualityRow
 from napari_her2._qt.scoring.reader_questions import ReaderQuestions
+from napari_her2._qt.scoring.readiness import missing_to_score, no_overlap
 from napari_her2._qt.scoring.region_follower import RegionFollower
 from napari_her2._qt.scoring.result_panel import ResultPanel
+from napari_her2._qt.scoring.score_run import ScoreRun
 from napari_her2._qt.scoring.slide_picker import SlidePicker
-from napari_her2.errors import Her2Error, ModelMisfit, ModelNameTaken
+from napari_her2.errors import Her2Error, ModelMisfit
 from napari_her2.methods.catalogue import method_of
-from napari_her2.slide.scale_sources import scale_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from napari.components import ViewerModel
     from qtpy.QtGui import QDropEvent
 
     from napari_her2._qt.parts.theme import Colours
     from napari_her2.desk.kept_slide import GivenScale
-    from napari_her2.inference.kept_scoring import KeptScoring
-    from napari_her2.inference.regions import Region
     from napari_her2.inference.result import SlideResult
-    from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
-    from napari_her2.steps import Progress
 
     _ModelsOwn = ProposalPanel | CalibrationPanel | CorrelatedPanel | CamPanel
-    _Holding = (
-        _ModelsOwn
-        | SlidePicker
-        | CaseSection
-        | DrawnRegions
-        | RegionFollower
-        | QualityRow
-        | ResultPanel
-        | ReaderQuestions
-    )
+
+    class _Closes(Protocol):
+        def shutdown(self) -> None: ...
 
 
 class ScoringDock(Dock):
@@ -92,19 +79,16 @@ class ScoringDock(Dock):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__(napari_viewer)
         self.session.use_turns(one_a_turn)
-        self._scored_ids: tuple[str, ...] = ()
-        self._kept: list[KeptScoring] = []
-        self._filling: FillingMaps | None = None
-        self._scored_regions: list[Region] | None = None
-        self._added_path = Path()
         self.whole = False
         self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
-        self._importer: ImportDialog | None = None
-        self._models_own: list[_ModelsOwn] = []  # what only some models have
-        self._holding: list[_Holding] = []  # what lets go with the dock, the last one first
-        self.score_job, self.look_job, self.add_job = Job(), Job(), Job()
-        self.stop_with_dock(self.score_job, self.look_job, self.add_job)
         self.message, self.models = MessageBox(), ModelPicker()
+        self.device = Label("Device: looking …", wrap=True)
+        self.run = ScoreRun(self.session)
+        self.shelf = ModelShelf(self.models, self.device)
+        self.score_job, self.look_job, self.add_job = self.run.job, self.shelf.look_job, self.shelf.add_job
+        self.stop_with_dock(self.score_job, self.look_job, self.add_job)
+        self._models_own: list[_ModelsOwn] = []  # what only some models have
+        self._holding: list[_Closes] = [self.shelf]  # what lets go with the dock, the last one first
         self._came_early: list[str] = []
         self.keeper = keeper_of(self.session, self.settings, self)
         if self.keeper is not None:
@@ -141,7 +125,6 @@ class ScoringDock(Dock):
         self.quality = QualityRow(self.session, self.settings, self.regions)
         self._holding.append(self.quality)
         self.smooth_maps = SmoothMaps()
-        self.device = Label("Device: looking …", wrap=True)
         self.progress = ProgressRow()
         self.hold((Section("Quality", self.quality), self.smooth_maps, self.device))
         self.hold((self.progress, self.message))
@@ -188,8 +171,6 @@ class ScoringDock(Dock):
         self.case.changed.connect(self._update_ready)
         self.case.slide_wanted.connect(self.slides.choose)
         self.case.failed.connect(self._show_failure)
-        self.models.add_wanted.connect(self._choose_model_file)
-        self.models.import_wanted.connect(self._ask_to_import)
         self.regions.failed.connect(self._show_failure)
         self.regions.tissue.currentIndexChanged.connect(self._look_ahead)
         self.follower.followed.connect(self.regions.show_followed)
@@ -204,15 +185,12 @@ class ScoringDock(Dock):
         self.score_job.running_changed.connect(self.progress.set_running)
         self.score_job.running_changed.connect(self.slides.set_busy)
         self.score_job.progressed.connect(self.progress.set_progress)
-        self.score_job.progressed.connect(self._fill)
-        self.score_job.cancelled.connect(self._stop_filling)
         self.score_job.returned.connect(self._on_scored)
         self.score_job.failed.connect(self._on_score_failed)
-        self.look_job.progressed.connect(self._on_looking)
-        self.look_job.returned.connect(self._on_equipment)
-        self.look_job.failed.connect(self._on_look_failed)
-        self.add_job.returned.connect(self._on_model_added)
-        self.add_job.failed.connect(self._on_add_failed)
+        self.shelf.adding.connect(self.message.clear)
+        self.shelf.found.connect(self._update_ready)
+        self.shelf.failed.connect(self._show_failure)
+        self.shelf.name_taken.connect(self._on_name_taken)
         self.subscriptions.add(self.session.slides_changed, self._show_slides)
         self.subscriptions.add(self.session.models_changed, self._look_around)
 
@@ -235,18 +213,12 @@ class ScoringDock(Dock):
         except Her2Error as error:
             self._show_failure(Failure(str(error)))
             return
-        self._kept, self._scored_regions = [], regions
-        self._scored_ids = tuple(key for key in (self.slides.slide_id, self.case.ihc_id) if key)
-        self._stop_filling()
-        viewer = self.session.viewer
-        filling = None if viewer is None else FillingMaps(viewer, self._scored_ids, self._opacity())
-        self.score_job.start(
+        self.run.begin(
             partial(
                 scoring,
                 slide,
                 model,
                 ihc=ihc,
-                regions=regions,
                 preset=self.regions.preset,
                 settings=self.settings,
                 override_fit=override_fit,
@@ -254,12 +226,11 @@ class ScoringDock(Dock):
                 leave_out_poor=self.quality.wish,
                 overlap=self.smooth_maps.overlap,
                 demands=demands_of(self.session, self.settings),
-                kept=self._kept,
-                front=None if filling is None else filling.front,
-                early=None if filling is None else filling.early,
-            )
+            ),
+            [key for key in (self.slides.slide_id, self.case.ihc_id) if key],
+            regions,
+            self._opacity(),
         )
-        self._filling = filling
 
     def add_model_file(self, path: Path, *, force: bool = False) -> None:
         """Check a model file and install it, in a thread.
@@ -270,9 +241,7 @@ class ScoringDock(Dock):
         force : bool
             Also where another model of its name is installed.
         """
-        self.message.clear()
-        self._added_path = path
-        self.add_job.start(partial(adding_model, path, force=force))
+        self.shelf.add_file(path, force=force)
 
     def dropEvent(self, event: QDropEvent | None) -> None:
         """Open what is dropped as slides, and GeoJSON as regions of the chosen slide."""
@@ -295,7 +264,7 @@ class ScoringDock(Dock):
         super().shutdown()
         self._appearing.end()
         self._arriving.end()
-        self._stop_filling()
+        self.run.stop_filling()
         if self.keeper is not None:
             self.keeper.release(self)
         for part in reversed(self._holding):
@@ -304,16 +273,13 @@ class ScoringDock(Dock):
     # -- what changes around it
 
     def _look_around(self) -> None:
-        self.look_job.start(partial(finding_equipment, self.settings))
+        self.shelf.look(self.settings)
 
     def set_colours(self, colours: Colours) -> None:
         """Take the colours of the theme."""
-        self.device.setStyleSheet(f"color: {colours.muted};")
-        top = (self.questions, self.slides, self.kept, self.models, self.case, self.regions)
+        top = (self.questions, self.slides, self.kept, self.models, self.shelf, self.case, self.regions)
         for part in (*top, self.message, self.result, self.quality, *self._models_own):
             part.set_colours(colours)
-        if self._importer is not None:
-            self._importer.set_colours(colours)
 
     def _open_slides(self) -> list[tuple[str, str, Slide]]:
         slides = []
@@ -329,8 +295,7 @@ class ScoringDock(Dock):
         known = [key for key, _, _ in slides]
         self.regions.keep_only(known)
         self.follower.keep_only(known)
-        if self.score_job.running and not set(self._scored_ids) <= set(known):
-            self.score_job.cancel()
+        self.run.keep_only(known)
         self._show_regions()
         self._show_case()
 
@@ -341,7 +306,7 @@ class ScoringDock(Dock):
         for part in self._models_own:
             part.set_model(entry)
             part.set_slide(self.slides.slide_id)
-        self.smooth_maps.set_reason(_no_overlap(entry))
+        self.smooth_maps.set_reason(no_overlap(entry))
         takes_pair = entry is not None and method_of(entry.card).takes_pair
         self.case.show_slides(self._open_slides(), self.slides.slide_id, takes_pair=takes_pair)
         self._update_ready()
@@ -361,18 +326,8 @@ class ScoringDock(Dock):
 
     def _missing(self) -> str:
         """Tell what is missing before the slide can be scored; empty where nothing is."""
-        slide, ihc = self.slides.slide, self.case.ihc
-        if slide is None and self.session.blinded:
-            return "Blinded reading: results appear after you have scored."
-        if slide is None:
-            return "Open a slide to score it."
-        problem = scale_problem(slide)
-        if problem:
-            return problem
-        problem = "" if ihc is None else scale_problem(ihc)
-        if problem:
-            return f"Choose the IHC slide under Slide, and its µm/px, to score the case. {problem}"
-        return "" if self.models.name else "Choose a model to score with."
+        blinded = self.session.blinded
+        return missing_to_score(self.slides.slide, self.case.ihc, self.models.name, blinded=blinded)
 
     def _on_slide(self, slide_id: str) -> None:
         self._show_regions()
@@ -399,38 +354,9 @@ class ScoringDock(Dock):
 
     # -- what the jobs report
 
-    def _on_looking(self, progress: Progress) -> None:
-        if isinstance(progress, ModelsFound):
-            self.models.set_models(progress.models)
-
-    def _on_equipment(self, equipment: Equipment) -> None:
-        self.device.setText(f"Device: {equipment.device}")
-        self.models.set_models(equipment.models)
-        if equipment.problems:
-            self._show_failure(Failure("\n".join(equipment.problems)))
-        self._update_ready()
-
-    def _on_look_failed(self, failure: Failure) -> None:
-        self.device.setText("Device: unknown")
-        self.models.set_models([])
-        self._show_failure(failure)
-
-    def _on_model_added(self, entry: ModelEntry) -> None:
-        others = [known for known in self.models.entries if known.name != entry.name]
-        self.models.set_models([*others, entry], entry.name)
-
     def _opacity(self) -> float:
         before = self.session.overlays(self.slides.slide_id)
         return self.settings.default_opacity if before is None else before.look.opacity
-
-    def _fill(self, progress: Progress) -> None:
-        if self._filling is not None:
-            self._filling.show()
-
-    def _stop_filling(self) -> None:
-        filling, self._filling = self._filling, None
-        if filling is not None:
-            filling.stop(scored=False)
 
     def _on_scored(self, result: SlideResult) -> None:
         self._arriving.begin(self._arrive(result))
@@ -442,12 +368,8 @@ class ScoringDock(Dock):
         if before is not None:
             look = replace(before.look, class_names={})
         self.session.set_result(result, look)
-        self.follower.keep(self._kept, self._scored_regions)
-        filling = self._filling
-        yield
-        if filling is not None and filling is self._filling:  # else another scoring has begun
-            filling.stop(scored=True)
-            self._filling = None
+        self.follower.keep(self.run.kept, self.run.regions)
+        yield from self.run.make_room()
         while not self.result.whole:
             yield
         if self.result.isVisibleTo(self):
@@ -461,18 +383,16 @@ class ScoringDock(Dock):
         self.scroll.verticalScrollBar().setValue(self.result.y() - self.progress.height() - 8)
 
     def _on_score_failed(self, failure: Failure) -> None:
-        self._stop_filling()
         if failure.kind is ModelMisfit:
             self._show_failure(failure, "Score anyway", partial(ScoringDock.score, override_fit=True))
         else:
             self._show_failure(failure)
 
-    def _on_add_failed(self, failure: Failure) -> None:
-        if failure.kind is ModelNameTaken:
-            again = partial(ScoringDock.add_model_file, path=self._added_path, force=True)
-            self._show_failure(failure, "Replace it", again)
-        else:
-            self._show_failure(failure)
+    def _on_name_taken(self, failure: Failure) -> None:
+        self._show_failure(failure, "Replace it", ScoringDock._replace_model)
+
+    def _replace_model(self) -> None:
+        self.shelf.replace()
 
     def _show_failure(
         self, failure: Failure, caption: str = "", action: Callable[[ScoringDock], None] | None = None
@@ -484,31 +404,3 @@ class ScoringDock(Dock):
     def _take_action(self) -> None:
         if self._action is not None:
             self._action(self)
-
-    def _ask_to_import(self) -> None:
-        if self._importer is None:
-            self._importer = ImportDialog(self)
-            self._importer.imported.connect(self._on_imported)
-            self._importer.set_colours(colours_of(self.session.viewer))
-            self.stop_with_dock(*self._importer.jobs)
-        self._importer.ask(self.models.entries)
-
-    def _on_imported(self, entry: ModelEntry, remark: str) -> None:
-        self._on_model_added(entry)
-        if remark:
-            self._show_failure(Failure(f"{entry.name} was imported. {remark}"))
-
-    def _choose_model_file(self) -> None:
-        chosen, _ = QFileDialog.getOpenFileName(
-            self, "Model file", "", "Models (*.safetensors);;All files (*)"
-        )
-        if chosen:
-            self.add_model_file(Path(chosen))
-
-
-def _no_overlap(entry: ModelEntry | None) -> str:
-    """Say why a model's maps cannot be made smoother; empty where they can."""
-    if entry is None:
-        return "Choose a model first."
-    why = method_of(entry.card).no_overlap
-    return f"{entry.name} {why}: its maps are as fine as they are." if why else ""

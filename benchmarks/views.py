@@ -2,12 +2,14 @@
 
     python benchmarks/views.py                                     # fields and opening
     xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX +render -noreset" python benchmarks/views.py --walk
+    ... python benchmarks/views.py --open                          # from a file to its first picture there
     python benchmarks/views.py --slow-ms 20                        # every read of the file waits so long
 
 A field is new to every reader ("cold": nothing of it was decoded before, its file is in the memory of the
 system) or was just shown ("warm"). In the walk a step moves the camera and ends with the last picture that
 follows; the same walk over the same levels as arrays in memory, and over a small picture of which nothing is
 ever read anew, says what is napari's and the display's own. Where napari-wsi is installed it walks too.
+Its opening, `--open`, ends with the first picture after the layer was added, as napari's own menu would.
 Readers and arms take turns, so that what else the machine does falls on all of them.
 """
 
@@ -132,16 +134,18 @@ class Frames:
         self.last, self.count = time.perf_counter(), self.count + 1
         self.drawn.append((self.last, time.process_time()))
 
-    def until_quiet(self, done: Callable[[], bool]) -> None:
-        """Let the window draw until nothing new comes."""
+    def until_quiet(self, done: Callable[[], bool]) -> float:
+        """Let the window draw until nothing new comes; return the seconds of the longest turn."""
         from qtpy.QtWidgets import QApplication
 
-        start = time.perf_counter()
+        start, longest = time.perf_counter(), 0.0
         while True:
+            turn = time.perf_counter()
             QApplication.processEvents()
             now = time.perf_counter()
+            longest = max(longest, now - turn)
             if now - start > LONGEST_S or (done() and now - max(self.last, start) > QUIET_S):
-                return
+                return longest
             time.sleep(0.0005)
 
 
@@ -172,16 +176,18 @@ def places(shape: tuple[int, int], mpp: float) -> Iterator[tuple[float, float, f
 def walk(
     viewer: Viewer, frames: Frames, data: object, scale: tuple[float, float], steps: list[Step]
 ) -> Times:
-    """Milliseconds until drawn, and of the main thread, of each step over some data."""
+    """Milliseconds until drawn, of the main thread, and of its longest turn, of each step over some data."""
     layer = viewer.add_image(data, rgb=True, scale=scale, cache=False)
     viewer.reset_view()
     frames.until_quiet(lambda: bool(layer.loaded))
-    found: Times = {"drawn": [], "main": [], "all": []}
+    found: Times = {"drawn": [], "main": [], "turn": [], "all": []}
     for y, x, zoom in steps:
         start, busy, whole = time.perf_counter(), time.thread_time(), time.process_time()
         viewer.scene.camera.center = (0.0, y, x)
         viewer.scene.camera.zoom = zoom
-        frames.until_quiet(lambda: bool(layer.loaded))
+        asked = time.perf_counter() - start
+        turn = frames.until_quiet(lambda: bool(layer.loaded))
+        found["turn"].append(1000 * max(asked, turn))
         found["drawn"].append(1000 * (max(frames.last, start) - start))
         found["main"].append(1000 * (time.thread_time() - busy))
         found["all"].append(1000 * (time.process_time() - whole))
@@ -189,17 +195,55 @@ def walk(
     return found
 
 
-def napari_wsi(path: Path) -> tuple[str, list[Any]] | None:
-    """Name and levels of the same slide through napari-wsi; None where it is not installed."""
+def ours(path: Path) -> tuple[Any, ...]:
+    """Open a slide; return the data of its layer, and what it is called with."""
+    from napari_her2._napari.layers import slide_layer
+
+    return slide_layer(open_slide(path))
+
+
+def napari_wsi() -> tuple[str, Callable[[Path], tuple[Any, ...]]] | None:
+    """Name of napari-wsi, and what `ours` is of it; None where it is not installed."""
     try:
         from napari_wsi.backends.common import WSIReaderBackend
         from napari_wsi.color_transform import ColorSpace
         from napari_wsi.common import open_store
     except ImportError:
         return None
-    store = open_store(path=str(path), backend=WSIReaderBackend.OPENSLIDE, color_space=ColorSpace.sRGB)
-    levels = store.to_layer_data_tuples()[0][0]
-    return f"napari-wsi {version('napari-wsi')}", list(levels)
+
+    def opened(path: Path) -> tuple[Any, ...]:
+        store = open_store(path=str(path), backend=WSIReaderBackend.OPENSLIDE, color_space=ColorSpace.sRGB)
+        return store.to_layer_data_tuples()[0]
+
+    return f"napari-wsi {version('napari-wsi')}", opened
+
+
+def first_pictures(path: Path, rounds: int) -> dict[str, Times]:
+    """Milliseconds from a file to its first picture in a window, by the clock and of the processor."""
+    import napari
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*WINDOW)
+    frames = Frames()
+    found: dict[str, Times] = {}
+    arms = {"ours": ours}
+    if (other := napari_wsi()) is not None:
+        arms[other[0]] = other[1]
+    for number in range(rounds + 1):
+        for name, make in arms.items():
+            frames.until_quiet(lambda: True)
+            start = time.perf_counter(), time.process_time()
+            data, options, _ = make(path)
+            viewer.add_image(data, **options)
+            added = time.perf_counter()
+            frames.until_quiet(lambda: True)
+            drawn = next(of for of in frames.drawn if of[0] > added)
+            if number:  # what is loaded once is not the file's
+                for key, at in (("clock", 0), ("processor", 1)):
+                    found.setdefault(name, {}).setdefault(key, []).append(1000 * (drawn[at] - start[at]))
+            viewer.layers.clear()
+    viewer.close()
+    return found
 
 
 def walks(path: Path, rounds: int, *, in_memory: bool) -> dict[str, Times]:
@@ -221,8 +265,8 @@ def walks(path: Path, rounds: int, *, in_memory: bool) -> dict[str, Times]:
                     "ours": slide.display,
                     "ours through dask": slide.pyramid,
                 }
-                if (other := napari_wsi(path)) is not None:
-                    arms[other[0]] = partial(list, other[1])
+                if (other := napari_wsi()) is not None:
+                    arms[other[0]] = partial(list, other[1](path)[0])
                 if in_memory:
                     arms["arrays in memory"] = partial(list, [np.asarray(of) for of in slide.display()])
                 arms["ours, smooth panning"] = slide.display
@@ -260,6 +304,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=16_384, help="side of the slide that is made, px")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--walk", action="store_true", help="walk in a window instead of reading fields")
+    parser.add_argument("--open", action="store_true", help="open in a window instead")
     parser.add_argument("--no-memory", action="store_true", help="without the arm of arrays in memory")
     parser.add_argument("--slow-ms", type=float, default=0.0, help="how long every read of the file waits")
     options = parser.parse_args()
@@ -276,17 +321,26 @@ def main() -> None:
     print(
         f"{path.name}, Python {platform.python_version()}, NumPy {np.__version__}, {cores} cores, load {load}"
     )
+    if options.open:
+        print(f"napari {version('napari')}, window {WINDOW[0]} x {WINDOW[1]}\n")
+        print("| opened by | first picture after ms, median (min to max) | processor ms |\n|---|---|---|")
+        for name, of in first_pictures(path, options.rounds).items():
+            texts = [f"{statistics.median(ms):.0f} ({min(ms):.0f} to {max(ms):.0f})" for ms in of.values()]
+            print(f"| {name} | {' | '.join(texts)} |")
+        return
     if options.walk:
         print(f"napari {version('napari')}, window {WINDOW[0]} x {WINDOW[1]}, {STEPS} steps\n")
         print(
             "| arm | drawn after ms, median | 95 % | main thread ms, median | longest | "
-            "processor ms, median | 95 % |\n|---|---|---|---|---|---|---|"
+            "longest turn ms, 95 % | longest | processor ms, median | 95 % |\n"
+            "|---|---|---|---|---|---|---|---|---|"
         )
         for name, of in walks(path, options.rounds, in_memory=not options.no_memory).items():
             drawn, main_ms, whole = of["drawn"], of["main"], of["all"]
             print(
                 f"| {name} | {statistics.median(drawn):.1f} | {np.percentile(drawn, 95):.1f} | "
                 f"{statistics.median(main_ms):.1f} | {max(main_ms):.1f} | "
+                f"{np.percentile(of['turn'], 95):.1f} | {max(of['turn']):.1f} | "
                 f"{statistics.median(whole):.1f} | {np.percentile(whole, 95):.1f} |"
             )
         return

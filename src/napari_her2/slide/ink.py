@@ -97,11 +97,11 @@ def optical_density(rgb: NDArray[np.uint8], white: NDArray[np.float32]) -> NDArr
     -------
     (..., 3) float32
     """
-    return np.stack(_densities(rgb, white), axis=-1)
+    return np.stack(density_planes(rgb, white), axis=-1)
 
 
-def _densities(rgb: NDArray[np.uint8], white: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Optical density, a plane a channel."""
+def density_planes(rgb: NDArray[np.uint8], white: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return `optical_density` as three planes, one a channel."""
     # One table of 256 values a channel: a logarithm per pixel would cost more than all the rest.
     table = np.maximum(np.log10(white) - np.log10(np.maximum(np.arange(256.0), 1))[:, None], 0)
     table = table.astype(np.float32)
@@ -127,7 +127,7 @@ def pen_marks(rgb: NDArray[np.uint8], white: NDArray[np.float32], downsample: fl
     (h, w) bool
         Slightly widened, since the rim of a mark is blurred ink.
     """
-    red, green, blue = _densities(cv2.medianBlur(rgb, 5), white)
+    red, green, blue = density_planes(cv2.medianBlur(rgb, 5), white)
     lowest, highest = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
     strong = (
         ((red > 0.2) & (red > 1.5 * green) & (blue < 0.45 * red))  # blue

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 
-from napari_her2.slide.ink import WHITE, brightest, darkest, optical_density, white_point
+from napari_her2.slide.ink import WHITE, brightest, darkest, density_planes, white_point
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,9 +53,9 @@ def guess_stain(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Stain:
     density = _stained_density(rgb, mask, white)
     if density is None:
         return "unknown"
-    share = density / density.sum(axis=1, keepdims=True)
-    red, green, blue = share[:, 0], share[:, 1], share[:, 2]
-    if np.percentile(np.abs(share - 1 / 3).max(axis=1), 75) < 0.02:
+    share = density / density.sum(axis=0)
+    red, green, blue = share
+    if np.percentile(np.abs(share - 1 / 3).max(axis=0), 75) < 0.02:
         return "unknown"  # grey: nothing absorbs one channel more than another
     pink = float(np.percentile(green - np.maximum(red, blue), 75))
     if pink >= LEAST_PINK_HE:
@@ -96,10 +96,12 @@ def colourless(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bool:
 def _stained_density(
     rgb: NDArray[np.uint8], mask: NDArray[np.bool_], white: NDArray[np.float32]
 ) -> NDArray[np.float32] | None:
-    """(N, 3) optical densities of the more strongly stained half of the tissue, or None."""
+    """(3, N) optical densities of the more strongly stained half of the tissue, or None."""
     if mask.sum() < LEAST_PIXELS or np.median(darkest(rgb)) < 40:
         return None
-    density = optical_density(cv2.blur(rgb, (3, 3)), white)[mask]
-    total = density.sum(axis=1)
-    density = density[total >= max(FAINTEST, float(np.median(total)))]
-    return density if len(density) >= LEAST_PIXELS else None
+    # A plane a channel, and `compress` for a mask as index: NumPy is several times as fast with them.
+    tissue = np.compress(mask.ravel(), cv2.blur(rgb, (3, 3)).reshape(-1, 3), axis=0)
+    density = np.stack(density_planes(tissue, white))
+    total = density.sum(axis=0)
+    density = np.compress(total >= max(FAINTEST, float(np.median(total))), density, axis=1)
+    return density if density.shape[1] >= LEAST_PIXELS else None

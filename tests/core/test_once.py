@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from napari_her2 import score_slide
+from napari_her2._napari import work
 from napari_her2._napari.work import finding_ahead
 from napari_her2.errors import SlideError
-from napari_her2.inference import fit
+from napari_her2.inference import fit, loaded
+from napari_her2.models.registry import add_model, load_model
 from napari_her2.slide import tissue
 from napari_her2.slide.once import Once
 from napari_her2.slide.reader import open_slide
@@ -77,6 +80,24 @@ def test_what_is_found_ahead_is_not_found_again(he_slide: Path, monkeypatch: pyt
         assert fit.slide_stain(slide, slide.tissue("biopsy"), "biopsy") == "H&E"
         with pytest.raises(SlideError):  # of another preset nothing is known
             slide.tissue("resection")
+
+
+def test_a_model_is_loaded_ahead_once_and_one_that_is_large_is_not(
+    he_slide: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NAPARI_HER2_MODELS", str(tmp_path))
+    entry = add_model(tiny_model)
+    loads: list[object] = []
+    monkeypatch.setattr(loaded, "load_model", lambda of: loads.append(of) or load_model(of))
+    with open_slide(he_slide) as slide:
+        with monkeypatch.context() as smaller:
+            smaller.setattr(work, "_LOADED_AHEAD_BYTES", entry.path.stat().st_size - 1)
+            list(finding_ahead([slide], "auto", entry, "cpu"))
+        assert not loads
+        list(finding_ahead([slide], "auto", entry, "cpu"))
+        assert loads == [entry.name]
+        score_slide(slide, entry.name, device="cpu", cache=False)
+    assert loads == [entry.name]
 
 
 def test_the_stain_of_one_preset_is_not_that_of_another(he_slide: Path) -> None:

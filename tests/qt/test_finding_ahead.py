@@ -27,7 +27,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], str]]:
     """Names of slides, and preset, of each look."""
     looks: list[tuple[list[str], str]] = []
 
-    def finding(slides: Sequence[HandSlide], preset: str) -> Generator[Progress, None, None]:
+    def finding(slides: Sequence[HandSlide], preset: str, *_: object) -> Generator[Progress, None, None]:
         looks.append(([slide.name for slide in slides], preset))
         yield Progress("Finding tissue")
 
@@ -94,7 +94,7 @@ def test_the_work_ends_with_the_slide(
 ) -> None:
     ended: list[str] = []
 
-    def finding(slides: Sequence[HandSlide], preset: str) -> Generator[Progress, None, None]:
+    def finding(slides: Sequence[HandSlide], preset: str, *_: object) -> Generator[Progress, None, None]:
         try:
             while True:
                 yield Progress("Finding tissue")

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from napari_her2.slide.tissue import Preset
 
 
+_LOADED_AHEAD_BYTES = 1 << 29
+"""Whoever only looks at slides pays no more memory than this for a model that may never score."""
+
+
 @dataclass(frozen=True, slots=True)
 class Equipment:
     """What scoring can be done with: the models there are, files that are none, and the device."""
@@ -102,10 +106,13 @@ def scoring(
     return of_case(result, case)
 
 
-def finding_ahead(slides: Sequence[Slide], preset: Preset) -> Generator[Progress, None, None]:
-    """Find what scoring needs to know of slides whatever the model is; the slides keep it.
+def finding_ahead(
+    slides: Sequence[Slide], preset: Preset, model: ModelEntry | None = None, device: str = "auto"
+) -> Generator[Progress, None, None]:
+    """Find what scoring needs to know of slides whatever the model is, and load the model.
 
-    Which slides they are is not among it: that reads gigabytes, and is found when their work is brought back.
+    The slides keep what is found; the model stays loaded until another one is. Which slides they are is not
+    among it: that reads gigabytes, and is found when their work is brought back.
     """
     yield Progress("Finding tissue")
     from napari_her2.inference.fit import slide_stain
@@ -116,6 +123,23 @@ def finding_ahead(slides: Sequence[Slide], preset: Preset) -> Generator[Progress
             yield Progress("Finding tissue")
             slide_stain(slide, tissue, preset)
         yield Progress("Finding tissue")
+    if model is not None:
+        with suppress(Exception):
+            _load_ahead(model, device)
+
+
+def _load_ahead(model: ModelEntry, device: str) -> None:
+    """Load a model as scoring does, and compare its encoder with float32; none that is large or elsewhere."""
+    encoder = model.card.encoder
+    if encoder is None or encoder.weights != "bundled" or model.path.stat().st_size > _LOADED_AHEAD_BYTES:
+        return
+    load_torch()
+    from napari_her2.inference.device import choose_device
+    from napari_her2.inference.encode import EncoderRunner
+    from napari_her2.inference.loaded import loaded_bundle
+
+    runs_on = choose_device(device)
+    EncoderRunner(loaded_bundle(model.name, runs_on).patch_encoder, runs_on)
 
 
 def identifying(slides: Sequence[Slide]) -> Generator[Progress, None, None]:

@@ -322,7 +322,8 @@ class ScoringDock(Dock):
     def _look_ahead(self) -> None:
         """Find what can be known before Score is pressed, once it can be."""
         wanted = () if self._missing() else (self.slides.slide, self.case.ihc)
-        self.ahead.look_at([slide for slide in wanted if slide is not None], self.regions.preset)
+        slides = [slide for slide in wanted if slide is not None]
+        self.ahead.look_at(slides, self.regions.preset, self.models.entry, self.settings.device)
 
     def _missing(self) -> str:
         """Tell what is missing before the slide can be scored; empty where nothing is."""

@@ -1,4 +1,4 @@
-"""What can be known of a slide before it is scored is found while its reader still looks at it."""
+"""What can be known of a slide before it is scored is found, and the model loaded, while its reader looks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from napari_her2._qt.parts.jobs import Job
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_her2.models.registry import ModelEntry
     from napari_her2.slide.reader import Slide
     from napari_her2.slide.tissue import Preset
 
@@ -31,8 +32,8 @@ class FindingAhead:
         self.job = Job()
         self._known: tuple[object, ...] = ()
 
-    def look_at(self, slides: Sequence[Slide], preset: Preset) -> None:
-        """Look at slides, unless that was done; at those before no more.
+    def look_at(self, slides: Sequence[Slide], preset: Preset, model: ModelEntry | None, device: str) -> None:
+        """Look at slides, and load the model, unless that was done; at those before no more.
 
         Parameters
         ----------
@@ -40,12 +41,15 @@ class FindingAhead:
             Held for as long as it takes; none where nobody can score.
         preset : str
             Of the tissue mask.
+        model : ModelEntry or None
+        device : str
+            As the settings have it.
         """
-        wanted = (*map(weakref.ref, slides), preset)
+        wanted = (*map(weakref.ref, slides), preset, model, device)
         if wanted == self._known:
             return
         self._known = wanted
         if slides:
-            self.job.start(partial(finding_ahead, tuple(slides), preset))
+            self.job.start(partial(finding_ahead, tuple(slides), preset, model, device))
         else:
             self.job.cancel()

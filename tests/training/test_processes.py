@@ -84,11 +84,12 @@ def command(folder: Path, out: str) -> list[str]:
     return ["train", "mil", *names]
 
 
-def train(folder: Path, out: str, *, resume: bool = False) -> None:
-    """Train in this process: starting one takes longer than the training."""
+def train(folder: Path, out: str, *, resume: bool = False) -> float:
+    """Train in this process: starting one takes longer than the training. Return the share done at first."""
     _, method, _, config, _, data, _, to = command(folder, out)
-    for _ in napari_her2_training.run(method, config, data, to, resume=resume):
-        pass
+    steps = list(napari_her2_training.run(method, config, data, to, resume=resume))
+    first = next(step for step in steps if step.unit == "batches")
+    return first.done / first.total
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -99,7 +100,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_training_killed_by_the_system_ends_with_the_same_weights_when_resumed(tmp_path: Path) -> None:
     write_cohort(tmp_path)
-    train(tmp_path, "whole")
+    assert train(tmp_path, "whole") < 1 / 3
     with subprocess.Popen(
         [sys.executable, "-c", CHILD, *command(tmp_path, "killed")],
         stdout=subprocess.PIPE,
@@ -111,7 +112,8 @@ def test_a_training_killed_by_the_system_ends_with_the_same_weights_when_resumed
     assert not (tmp_path / "killed" / "metrics.json").exists()
     reached = torch.load(tmp_path / "killed" / "fold0" / "head" / "last.ckpt", weights_only=True)
     assert reached["epoch"] == 0
-    train(tmp_path, "killed", resume=True)
+    # The epoch that was finished, of three, is not learnt again.
+    assert train(tmp_path, "killed", resume=True) > 1 / 3
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     same = [(tmp_path / out / "predictions.csv").read_text() for out in ("whole", "killed")]

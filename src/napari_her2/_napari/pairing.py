@@ -222,8 +222,11 @@ class Pairing:
             # The affine comes after the translate, and would turn it.
             shift = np.linalg.solve(place[:2, :2], wanted - right[0])
         with self._moving():
-            ihc.affine = place
-            ihc.translate = shift
+            # napari takes a layer anew for each of the two, even where it stays where it is.
+            if not np.array_equal(_matrix(ihc), place):
+                ihc.affine = place
+            if not np.array_equal(ihc.translate[-2:], shift):
+                ihc.translate = shift
         if self.arrangement == "stacked":
             _raise(viewer, ihc, self.ids[1], above=he, above_id=self.ids[0])
 

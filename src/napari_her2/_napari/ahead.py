@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from pint import UnitRegistry
 
-# In the order in which napari comes to need them.
-_MODULES = (
+# In the order in which napari comes to need them: with a picture, and with what lies over it.
+_OF_PICTURES = (
     "scipy.ndimage",  # thumbnails
     "napari.components.histogram",
+)
+_OF_OVERLAYS = (
     "pandas",  # values of labels and shapes
     "skimage.color",  # colours of labels
     "numba.core.registry",  # outlines of shapes
@@ -57,8 +59,9 @@ def importing() -> Iterator[None]:
     docks = [partial(_import, module, name) for module, name in _docks()]
     # A dock would wait for its settings: for those of one plugin napari reads the manifests of all anew.
     loads: list[Callable[[], object]] = [read_settings] if docks else []
-    loads += [partial(import_module, module) for module in _MODULES]
-    loads += docks
+    loads += [partial(import_module, module) for module in _OF_PICTURES]
+    loads += docks  # before what takes seconds: one is often opened just after a slide
+    loads += [partial(import_module, module) for module in _OF_OVERLAYS]
     for load in loads:
         if not threading.main_thread().is_alive():
             return

@@ -92,12 +92,32 @@ def test_a_dock_whose_parts_come_one_a_turn_is_that_whose_parts_come_at_once(
     dock = scoring_dock.ScoringDock(at_once.session.viewer)
     qtbot.addWidget(dock)
     assert dock.slides.slide_id == at_once.slides.slide_id  # what is there at once shows the slide
-    assert not hasattr(dock, "result")
+    assert "result" not in vars(dock)
     qtbot.waitUntil(lambda: bool(dock.models.entries) and not dock.look_job.running)
     assert focus_chain(dock) == focus_chain(at_once)
     assert dock.progress.start.isEnabled()
     shown = [child.isVisibleTo(dock) for child in dock.findChildren(QWidget)]
     assert shown == [child.isVisibleTo(at_once) for child in at_once.findChildren(QWidget)]
+
+
+def test_a_part_that_is_asked_for_early_comes_at_once_with_all_others(
+    qtbot: QtBot, make_dock: object, add_slide: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_slide(make_slide())
+    at_once = make_dock()
+    monkeypatch.setattr(scoring_dock, "one_a_turn", one_a_turn)
+    dock = scoring_dock.ScoringDock(at_once.session.viewer)
+    qtbot.addWidget(dock)
+    assert "ahead" not in vars(dock)
+    assert dock.ahead.job is not None  # before any turn of the event loop
+    assert dock.slides.slide_id == at_once.slides.slide_id
+    assert dock.whole
+    assert vars(dock).keys() >= scoring_dock._PARTS
+    chain = focus_chain(dock)
+    qtbot.wait(50)  # what was to come in turns does not come again
+    assert focus_chain(dock) == chain == focus_chain(at_once)
+    with pytest.raises(AttributeError, match="no such_part"):
+        _ = dock.such_part
 
 
 @pytest.mark.parametrize("destroyed", [True, False])
@@ -106,8 +126,8 @@ def test_a_dock_that_goes_while_its_parts_come_makes_no_more_of_them(
 ) -> None:
     monkeypatch.setattr(scoring_dock, "one_a_turn", one_a_turn)
     dock = scoring_dock.ScoringDock(viewer)
-    qtbot.waitUntil(lambda: hasattr(dock, "regions"))
-    assert not hasattr(dock, "result")
+    qtbot.waitUntil(lambda: "regions" in vars(dock))
+    assert "result" not in vars(dock)
     if destroyed:
         dock.deleteLater()  # as with its window
     else:

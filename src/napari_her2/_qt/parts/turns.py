@@ -66,6 +66,13 @@ class Stepwise:
         self._current[:] = [steps]
         self._turns(_while_current(steps, self._current))
 
+    def finish(self) -> None:
+        """Carry out what is left at once."""
+        left = self._current[:]
+        self._current.clear()
+        for steps in left:
+            deque(steps, maxlen=0)
+
     def end(self) -> None:
         """Carry out no more."""
         self._current.clear()

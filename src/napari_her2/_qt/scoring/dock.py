@@ -62,6 +62,25 @@ if TYPE_CHECKING:
         def shutdown(self) -> None: ...
 
 
+_PARTS = frozenset(
+    {
+        *(
+            "slides",
+            "kept",
+            "case",
+            "regions",
+            "follower",
+            "proposal",
+            "calibration",
+            "quality",
+            "smooth_maps",
+        ),
+        *("progress", "result", "correlated", "cam", "smooth", "questions", "ahead"),
+    }
+)
+"""Of the dock, those that come one a turn."""
+
+
 class ScoringDock(Dock):
     """Scores slides of a viewer.
 
@@ -73,7 +92,7 @@ class ScoringDock(Dock):
     Attributes
     ----------
     whole : bool
-        Whether all parts are there: they come one a turn, in a moment.
+        Whether all parts are there: they come one a turn, in a moment. Who asks for one before has them all.
     """
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
@@ -97,6 +116,15 @@ class ScoringDock(Dock):
         # A part a turn: all of them at once would keep a window waiting for a quarter of a second.
         self._appearing, self._arriving = Stepwise(self, one_a_turn), Stepwise(self, one_a_turn)
         self._appearing.begin(self._appear())
+
+    if not TYPE_CHECKING:  # which would take any name for a part
+
+        def __getattr__(self, name: str) -> object:
+            """Give a part that is not there yet: a script need not wait for the event loop."""
+            if name not in _PARTS or not self._appearing.running:
+                raise AttributeError(f"The dock has no {name}.")
+            self._appearing.finish()
+            return getattr(self, name)
 
     def _appear(self) -> Iterator[None]:
         """Make one part after the other and put it below those before; the keyboard goes the same way."""

@@ -117,32 +117,29 @@ def test_an_answer_that_is_none_is_a_failed_slide_in_words(answer):
     assert read_answer(json.dumps(GOOD), Job()).withheld
 
 
-class Future:
+class Task:
     def __init__(self, found, status="finished"):
         self.found, self.status = found, status
 
     def add_done_callback(self, call):
-        pass
-
-    def cancelled(self):
-        return False
-
-    def result(self, timeout):
-        return self.found
-
-    def exception(self, timeout):
-        return self.found
+        call(self)
 
 
 class Client:
     status = "running"
 
-    def __init__(self, *, answers=(), checks=None, addresses=()):
-        self.answers, self.checks, self.addresses = list(answers), checks or {}, addresses
+    def __init__(self, *, loop=None, answers=(), checks=None, addresses=()):
+        self.loop, self.answers, self.checks, self.addresses = loop, list(answers), checks or {}, addresses
         self.scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786")
 
     def submit(self, *_, **__):
         return self.answers.pop(0)
+
+    async def gather(self, task, *, asynchronous):
+        assert asynchronous
+        if task.status == "error":
+            raise task.found
+        return task.found
 
     def run(self, function, *_, on_error):
         return self.checks if function is cluster_room.prepare_aside else {}
@@ -156,9 +153,10 @@ class Client:
 
 def test_what_a_task_returns_is_checked_and_what_it_raises_becomes_words():
     pytest.importorskip("distributed")
-    odd = Future(ZeroDivisionError("odd"), "error")
-    cluster = Cluster(Client(answers=[Future(json.dumps(GOOD)), Future(Trap()), odd]), "here")
-    found = [cluster.result(cluster.submit(Job(), None, "worker")) for _ in range(3)]
+    answers = [Task(json.dumps(GOOD)), Task(Trap()), Task(ZeroDivisionError("odd"), "error")]
+    with running_loop(120) as loop:
+        cluster = Cluster(Client(loop=loop, answers=answers), "here")
+        found = [cluster.result(cluster.submit(Job(), None, "worker")) for _ in range(3)]
     assert isinstance(found[0], SlideOutcome)
     assert [type(item) for item in found[1:]] == [JobFailed, JobFailed]
     assert "cannot be read" in str(found[1])

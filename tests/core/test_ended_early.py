@@ -24,11 +24,13 @@ pytestmark = [
 
 # Small batches, so that there is a middle; behind the third of them it may be told to wait.
 CHILD = textwrap.dedent("""
-    import os, resource, sys, time
+    import os, resource, signal, sys, time
     from napari_her2.cli import main
     from napari_her2.inference import embed
     from napari_her2.inference.cache import FeatureStore
 
+    # Ignored in what is started in the background of a script, and so in all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     embed.default_batch = lambda *_: 16
     keep, kept = FeatureStore.append, []
 

@@ -102,7 +102,7 @@ def _doubled(tree: ast.AST) -> list[ast.Call]:
 
 ON_THE_CPU = {
     "inference/assemble.py": "answers are put together on the CPU",
-    "inference/encode.py": "copied to the CPU a line before",
+    "inference/encoder_way.py": "copied to the CPU a line before",
     "methods/low_resolution.py": "Device.run gave them on the CPU",
     "models/resnet_stem.py": "patches are drawn on the CPU",
     "cohort/bags.py": "predictions are put together on the CPU",

@@ -1,9 +1,9 @@
-"""A slide file to embeddings with OpenVINO in place of PyTorch: the same tiles, all in float32.
+"""A slide file to embeddings with OpenVINO in place of PyTorch: the same tiles, in the same precision.
 
-Three ways take turns in one process: PyTorch layer by layer, PyTorch as this project computes (fused layers
-where they are faster), and OpenVINO, which is given uint8 batches of a fixed size, normalises and pads inside
-its own graph, and may use as many threads. Threads that wait do not spin, so that the seconds of the
-processor are those of work, on a machine that others use too.
+Three ways take turns in one process: PyTorch layer by layer in float32, PyTorch as this project computes
+(fused layers where they are faster), and OpenVINO, which is given uint8 batches of a fixed size, normalises
+and pads inside its own graph, and may use as many threads. Threads that wait do not spin, so that the seconds
+of the processor are those of work, on a machine that others use too.
 
     pip install --target FOLDER openvino
     PYTHONPATH=FOLDER python benchmarks/openvino_encoders.py
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from napari_her2.models.patch_encoder import PatchEncoder
 
 TILES = {"alexnet": 1500, "timm:resnet18": 100, "timm:vit_small_patch16_224": 60}
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
 MPP = 0.5
 
 
@@ -49,13 +50,15 @@ class OpenVino(nn.Module):
     Parameters
     ----------
     encoder : PatchEncoder
-    threads, batch : int
-        Threads, and tiles computed at once.
+    chosen : Namespace
+        Threads, and the precision.
+    batch : int
+        Tiles computed at once.
     """
 
-    exact = True  # in float32, as it is
+    exact = True  # PyTorch adds no precision of its own
 
-    def __init__(self, encoder: PatchEncoder, threads: int, batch: int) -> None:
+    def __init__(self, encoder: PatchEncoder, chosen: argparse.Namespace, batch: int) -> None:
         import openvino as ov  # type: ignore[import-not-found,unused-ignore]
 
         super().__init__()
@@ -64,8 +67,8 @@ class OpenVino(nn.Module):
         model = ov.convert_model(encoder, example_input=torch.zeros(batch, side, side, 3, dtype=torch.uint8))
         model.reshape({model.input(0): (batch, side, side, 3)})
         options = {
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": chosen.threads,
+            "INFERENCE_PRECISION_HINT": HINTS[chosen.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._compiled = ov.compile_model(model, "CPU", options)
@@ -87,7 +90,7 @@ class OpenVino(nn.Module):
         return "openvino"
 
 
-def ways_of(name: str, threads: int, batch: int) -> dict[str, Callable[[], Any]]:
+def ways_of(name: str, chosen: argparse.Namespace, batch: int) -> dict[str, Callable[[], Any]]:
     """Make encoders by way, all with the same weights."""
 
     def plain() -> PatchEncoder:
@@ -98,7 +101,7 @@ def ways_of(name: str, threads: int, batch: int) -> dict[str, Callable[[], Any]]
     return {
         "PyTorch, layer by layer": plain,
         "napari-her2": lambda: build_encoder(name),
-        "OpenVINO": lambda: OpenVino(build_encoder(name), threads, batch),
+        "OpenVINO": lambda: OpenVino(build_encoder(name), chosen, batch),
     }
 
 
@@ -118,7 +121,7 @@ def compare(name: str, chosen: argparse.Namespace) -> None:
     count = chosen.tiles or TILES[name]
     side = build_encoder(name).spec.tile_px
     batch = chosen.batch or default_batch(choose_device("cpu"), side)
-    encoders = {way: make() for way, make in ways_of(name, chosen.threads, batch).items()}
+    encoders = {way: make() for way, make in ways_of(name, chosen, batch).items()}
     first = {way: embedded(encoder, count) for way, encoder in encoders.items()}  # graphs are made here
     spent: dict[str, list[float]] = {way: [] for way in encoders}
     wall: dict[str, list[float]] = {way: [] for way in encoders}
@@ -149,11 +152,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, help="of OpenVINO; by default that of the tile stream")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=list(HINTS), default="float32")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    os.environ[VARIABLE] = "float32"
+    os.environ[VARIABLE] = chosen.precision
     print(
-        f"PyTorch {torch.__version__}, OpenVINO {version('openvino')}, {chosen.threads} threads, "
+        f"PyTorch {torch.__version__}, OpenVINO {version('openvino')}, {chosen.precision}, "
+        f"{chosen.threads} threads, "
         f"{chosen.rounds} rounds, load {os.getloadavg()[0]:.1f}\n"
     )
     print("| encoder, tiles | way | processor ms a tile | wall ms | times ours | largest difference |")

@@ -24,7 +24,7 @@ from napari_her2.export.kept_result import KEPT_NAME, read_kept, write_kept
 from napari_her2.export.tables import write_result
 from napari_her2.inference import precision as precision_module
 from napari_her2.inference.judging import redoubted
-from napari_her2.inference.precision import Precision
+from napari_her2.inference.precision import Precision, wanted_precision
 from napari_her2.reports.replay import compared, replay_steps
 from napari_her2.steps import finished
 from scored import make_result
@@ -160,7 +160,7 @@ def test_result_json_says_what_was_asked(results, small_pair, tmp_path: Path) ->
     assert asked["slides"][0]["path"] == str(small_pair.he)
     assert asked["regions"]["type"] == "FeatureCollection"
     assert asked["options"]["coverage"] == 0.9
-    assert (asked["device"], asked["precision"]) == ("cpu", "auto")
+    assert (asked["device"], asked["precision"]) == ("cpu", wanted_precision())
 
 
 def test_the_command_says_it_and_ends_with_the_code(results, tmp_path: Path) -> None:

@@ -94,10 +94,11 @@ def test_every_method_has_a_page(name: str, results, opened) -> None:
     assert "not at hand" not in text
     assert len(shown.sources) >= 2
     for source in shown.sources:
-        png = base64.b64decode(source.removeprefix("data:image/png;base64,"), validate=True)
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/png;base64"  # nothing is fetched from anywhere
+        png = base64.b64decode(data, validate=True)
         assert cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) is not None
     assert not {"script", "link", "iframe"} & set(shown.tags)
-    assert "http" not in " ".join(shown.sources)
     if "H&E" in {slide.stain for slide in result.slides} and len(result.slides) == 1:
         assert not re.search(r"(?<!prediction of the )HER2 IHC score", text)
 

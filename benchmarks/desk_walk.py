@@ -1,7 +1,7 @@
 r"""A walk through the whole desk of a pathologist in a real window, with pictures and the longest stalls.
 
 Everything is done as a person does it, through the widgets of the docks. Pictures of the window go to a
-folder, and a table of the gaps between two beats of a timer is printed (see stalls.py).
+folder, and a table of the gaps between two beats of a timer is printed (see heartbeat.py).
 
     xvfb-run -a -s "-screen 0 1366x768x24 +extension GLX +render -noreset" \
         python benchmarks/desk_walk.py --out pictures [--real SLIDE] [--only NAME ...] [--size 1366 768]
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stalls import Heart, Walk
+from heartbeat import Heart, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

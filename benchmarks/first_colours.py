@@ -26,15 +26,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stalls import Walk, choose
+from heartbeat import Walk
+from stalls import choose
 from views import Frames
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
+    from heartbeat import Steps
     from napari import Viewer
     from napari_her2._qt.scoring.dock import ScoringDock
-    from stalls import Steps
 
 WINDOW = (1366, 768)
 SHARES = (0.0, 0.25, 0.5, 0.75)

@@ -83,14 +83,23 @@ def focus_chain(dock: QWidget) -> list[str]:
     return found
 
 
-def test_a_dock_whose_parts_come_one_a_turn_is_that_whose_parts_come_at_once(
+@pytest.fixture
+def at_once_and_by_turns(
     qtbot: QtBot, make_dock: object, add_slide: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> tuple[scoring_dock.ScoringDock, scoring_dock.ScoringDock]:
+    """Two docks of a viewer with a slide: with all its parts, and one whose parts are about to come."""
     add_slide(make_slide())
     at_once = make_dock()
     monkeypatch.setattr(scoring_dock, "one_a_turn", one_a_turn)
     dock = scoring_dock.ScoringDock(at_once.session.viewer)
     qtbot.addWidget(dock)
+    return at_once, dock
+
+
+def test_a_dock_whose_parts_come_one_a_turn_is_that_whose_parts_come_at_once(
+    qtbot: QtBot, at_once_and_by_turns: tuple[scoring_dock.ScoringDock, scoring_dock.ScoringDock]
+) -> None:
+    at_once, dock = at_once_and_by_turns
     assert dock.slides.slide_id == at_once.slides.slide_id  # what is there at once shows the slide
     assert "result" not in vars(dock)
     qtbot.waitUntil(lambda: bool(dock.models.entries) and not dock.look_job.running)
@@ -101,18 +110,14 @@ def test_a_dock_whose_parts_come_one_a_turn_is_that_whose_parts_come_at_once(
 
 
 def test_a_part_that_is_asked_for_early_comes_at_once_with_all_others(
-    qtbot: QtBot, make_dock: object, add_slide: object, monkeypatch: pytest.MonkeyPatch
+    qtbot: QtBot, at_once_and_by_turns: tuple[scoring_dock.ScoringDock, scoring_dock.ScoringDock]
 ) -> None:
-    add_slide(make_slide())
-    at_once = make_dock()
-    monkeypatch.setattr(scoring_dock, "one_a_turn", one_a_turn)
-    dock = scoring_dock.ScoringDock(at_once.session.viewer)
-    qtbot.addWidget(dock)
+    at_once, dock = at_once_and_by_turns
     assert "ahead" not in vars(dock)
     assert dock.ahead.job is not None  # before any turn of the event loop
     assert dock.slides.slide_id == at_once.slides.slide_id
     assert dock.whole
-    assert vars(dock).keys() >= scoring_dock._PARTS
+    assert vars(dock).keys() >= set(dock.PARTS)
     chain = focus_chain(dock)
     qtbot.wait(50)  # what was to come in turns does not come again
     assert focus_chain(dock) == chain == focus_chain(at_once)

@@ -13,6 +13,8 @@ from napari_her2._napari.scale_bar import is_measured, show_scale_bar
 from napari_her2._napari.tags import METADATA_KEY, RegionTag, SlideTag, slide_tag, tag_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari.components import ViewerModel
     from napari.layers import Image
 
@@ -115,3 +117,9 @@ class SlideLayers:
         viewer = self._viewer()
         if viewer is not None:
             follow(viewer, event.source)
+
+
+def named_slides(layers: Iterable[Image]) -> list[tuple[str, str, Slide]]:
+    """Return the id and the slide of each layer of a slide, with its name in the viewer between them."""
+    tagged = ((slide_tag(layer), layer.name) for layer in layers)
+    return [(tag.slide_id, name, tag.slide) for tag, name in tagged if tag is not None]

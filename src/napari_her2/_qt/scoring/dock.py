@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
 
 from napari_her2._napari.judging import demands_of
 from napari_her2._napari.kept_layers import own_region_layers
 from napari_her2._napari.layers import OverlayLook
-from napari_her2._napari.tags import slide_tag
+from napari_her2._napari.slide_layers import named_slides
 from napari_her2._napari.work import scoring
 from napari_her2._qt.pair.case_section import CaseSection
-from napari_her2._qt.parts.dock import Dock
+from napari_her2._qt.parts.appearing_dock import AppearingDock
 from napari_her2._qt.parts.file_drop import dropped_files, holds_files, leave_drops_to
 from napari_her2._qt.parts.jobs import Failure
 from napari_her2._qt.parts.keeper import keeper_of
@@ -54,16 +54,20 @@ if TYPE_CHECKING:
     from napari_her2._qt.parts.theme import Colours
     from napari_her2.desk.kept_slide import GivenScale
     from napari_her2.inference.result import SlideResult
-    from napari_her2.slide.reader import Slide
 
     _ModelsOwn = ProposalPanel | CalibrationPanel | CorrelatedPanel | CamPanel
 
-    class _Closes(Protocol):
-        def shutdown(self) -> None: ...
 
+class ScoringDock(AppearingDock):
+    """Scores slides of a viewer.
 
-_PARTS = frozenset(
-    {
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        Or the proxy that napari hands to plugins.
+    """
+
+    PARTS = (
         *(
             "slides",
             "kept",
@@ -76,29 +80,11 @@ _PARTS = frozenset(
             "smooth_maps",
         ),
         *("progress", "result", "correlated", "cam", "smooth", "questions", "ahead"),
-    }
-)
-"""Of the dock, those that come one a turn."""
-
-
-class ScoringDock(Dock):
-    """Scores slides of a viewer.
-
-    Parameters
-    ----------
-    napari_viewer : ViewerModel
-        Or the proxy that napari hands to plugins.
-
-    Attributes
-    ----------
-    whole : bool
-        Whether all parts are there: they come one a turn, in a moment. Who asks for one before has them all.
-    """
+    )
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
-        super().__init__(napari_viewer)
+        super().__init__(napari_viewer, one_a_turn)
         self.session.use_turns(one_a_turn)
-        self.whole = False
         self._action: Callable[[ScoringDock], None] | None = None  # of the class: a dock never holds itself
         self.message, self.models = MessageBox(), ModelPicker()
         self.device = Label("Device: looking …", wrap=True)
@@ -107,58 +93,48 @@ class ScoringDock(Dock):
         self.score_job, self.look_job, self.add_job = self.run.job, self.shelf.look_job, self.shelf.add_job
         self.stop_with_dock(self.score_job, self.look_job, self.add_job)
         self._models_own: list[_ModelsOwn] = []  # what only some models have
-        self._holding: list[_Closes] = [self.shelf]  # what lets go with the dock, the last one first
+        self.holding.append(self.shelf)
         self._came_early: list[str] = []
         self.keeper = keeper_of(self.session, self.settings, self)
         if self.keeper is not None:
             self.keeper.failed.connect(self._show_failure)
             self.keeper.brought_back.connect(self._on_brought_back)
-        # A part a turn: all of them at once would keep a window waiting for a quarter of a second.
-        self._appearing, self._arriving = Stepwise(self, one_a_turn), Stepwise(self, one_a_turn)
-        self._appearing.begin(self._appear())
-
-    if not TYPE_CHECKING:  # which would take any name for a part
-
-        def __getattr__(self, name: str) -> object:
-            """Give a part that is not there yet: a script need not wait for the event loop."""
-            if name not in _PARTS or not self._appearing.running:
-                raise AttributeError(f"The dock has no {name}.")
-            self._appearing.finish()
-            return getattr(self, name)
+        self._arriving = Stepwise(self, one_a_turn)
+        self.begin(self._appear())
 
     def _appear(self) -> Iterator[None]:
         """Make one part after the other and put it below those before; the keyboard goes the same way."""
         self.slides = SlidePicker(self.session)
-        self._holding.append(self.slides)
-        self.slides.set_slides(self._open_slides())
+        self.holding.append(self.slides)
+        self.slides.set_slides(named_slides(self.session.slide_layers()))
         self.kept = KeptRow(self.keeper)
         self.hold((Section("Slide", self.slides), self.kept))
         yield
         self.case = CaseSection(self.session)
-        self._holding.insert(0, self.case)  # it shows what is left once the slides are let go of
+        self.holding.insert(0, self.case)  # it shows what is left once the slides are let go of
         self.hold((Section("Model", self.models), self.case))
         yield
         self.regions = DrawnRegions(self.session)
         self.follower = RegionFollower(self.session, self.regions, self.settings)
-        self._holding.insert(0, self.regions)  # and so do they
-        self._holding.append(self.follower)
+        self.holding.insert(0, self.regions)  # and so do they
+        self.holding.append(self.follower)
         self.hold((Section("Region", self.regions),))
         yield
         self.proposal = ProposalPanel(self.session, self.regions)
         self.calibration = CalibrationPanel(self.session, self.regions)
         self._models_own += (self.proposal, self.calibration)
-        self._holding += self._models_own
+        self.holding += self._models_own
         self.hold((self.proposal, self.calibration))
         yield
         self.quality = QualityRow(self.session, self.settings, self.regions)
-        self._holding.append(self.quality)
+        self.holding.append(self.quality)
         self.smooth_maps = SmoothMaps()
         self.progress = ProgressRow()
         self.hold((Section("Quality", self.quality), self.smooth_maps, self.device))
         self.hold((self.progress, self.message))
         yield
         self.result = ResultPanel(self.session, self.settings, turns=one_a_turn)
-        self._holding.append(self.result)
+        self.holding.append(self.result)
         yield
         self.hold((self.result,))
         yield
@@ -166,12 +142,12 @@ class ScoringDock(Dock):
         tiles = self.result.tiles
         self.cam = CamPanel(self.session, self.settings, regions=self.regions.regions, tiles=tiles)
         self._models_own += (self.correlated, self.cam)
-        self._holding += (self.correlated, self.cam)
+        self.holding += (self.correlated, self.cam)
         self.smooth = SmoothPanning()
         self.hold((self.correlated, self.cam, self.smooth))
         yield
         self.questions = ReaderQuestions(self.session)
-        self._holding.append(self.questions)
+        self.holding.append(self.questions)
         self.put_on_top(self.questions)
         self.ahead = FindingAhead()
         leave_drops_to(self)
@@ -290,13 +266,11 @@ class ScoringDock(Dock):
     def shutdown(self) -> None:
         """Stop all work, wait for it, and let go of the viewer."""
         super().shutdown()
-        self._appearing.end()
         self._arriving.end()
         self.run.stop_filling()
         if self.keeper is not None:
             self.keeper.release(self)
-        for part in reversed(self._holding):
-            part.shutdown()
+        self.let_go()
 
     # -- what changes around it
 
@@ -309,16 +283,8 @@ class ScoringDock(Dock):
         for part in (*top, self.message, self.result, self.quality, *self._models_own):
             part.set_colours(colours)
 
-    def _open_slides(self) -> list[tuple[str, str, Slide]]:
-        slides = []
-        for layer in self.session.slide_layers():
-            tag = slide_tag(layer)
-            if tag is not None:
-                slides.append((tag.slide_id, layer.name, tag.slide))
-        return slides
-
     def _show_slides(self) -> None:
-        slides = self._open_slides()
+        slides = named_slides(self.session.slide_layers())
         self.slides.set_slides(slides)
         known = [key for key, _, _ in slides]
         self.regions.keep_only(known)
@@ -336,7 +302,8 @@ class ScoringDock(Dock):
             part.set_slide(self.slides.slide_id)
         self.smooth_maps.set_reason(no_overlap(entry))
         takes_pair = entry is not None and method_of(entry.card).takes_pair
-        self.case.show_slides(self._open_slides(), self.slides.slide_id, takes_pair=takes_pair)
+        slides = named_slides(self.session.slide_layers())
+        self.case.show_slides(slides, self.slides.slide_id, takes_pair=takes_pair)
         self._update_ready()
 
     def _show_regions(self) -> None:
@@ -418,10 +385,7 @@ class ScoringDock(Dock):
             self._show_failure(failure)
 
     def _on_name_taken(self, failure: Failure) -> None:
-        self._show_failure(failure, "Replace it", ScoringDock._replace_model)
-
-    def _replace_model(self) -> None:
-        self.shelf.replace()
+        self._show_failure(failure, "Replace it", lambda dock: dock.shelf.replace())
 
     def _show_failure(
         self, failure: Failure, caption: str = "", action: Callable[[ScoringDock], None] | None = None

@@ -249,7 +249,7 @@ def test_who_decodes_is_said_and_chosen(monkeypatch):
     assert not gpu_decodes(CPU)
     assert decoding_words(CUDA).startswith("by the GPU")
     monkeypatch.setenv(gpu_jpeg.VARIABLE, "fpga")
-    with pytest.raises(JobFailed, match=r"'fpga'.*cpu or gpu"):
+    with pytest.raises(JobFailed, match=r"no decoder of JPEG 'fpga'.*cpu, gpu"):
         gpu_decodes(CPU)
 
 

@@ -13,7 +13,6 @@ Whether it is faster was not measured: no GPU was at hand when this was written.
 
 from __future__ import annotations
 
-import os
 import threading
 from functools import lru_cache
 from importlib.util import find_spec
@@ -24,6 +23,7 @@ import torch
 from torch.utils.dlpack import from_dlpack
 
 from napari_her2.errors import JobFailed
+from napari_her2.inference.wish import wish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,12 +48,7 @@ def wanted_decoder() -> str:
     JobFailed
         If the environment variable says something else.
     """
-    wanted = os.environ.get(VARIABLE, "").strip().lower() or CPU
-    if wanted not in CHOICES:
-        raise JobFailed(
-            f"Nothing called {wanted!r:.40} decodes JPEG: set {VARIABLE} to {' or '.join(CHOICES)}."
-        )
-    return wanted
+    return wish(VARIABLE, CHOICES, "decoder of JPEG")
 
 
 def gpu_decodes(device: torch.device) -> bool:

@@ -19,13 +19,13 @@ ARM, where PyTorch knows instructions for bfloat16 too, nothing was measured: fl
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 
 import torch
 
 from napari_her2.errors import JobFailed
+from napari_her2.inference.wish import wish
 
 VARIABLE = "NAPARI_HER2_PRECISION"
 AUTO, FLOAT32, BFLOAT16 = CHOICES = ("auto", "float32", "bfloat16")
@@ -61,10 +61,7 @@ def wanted_precision() -> str:
     JobFailed
         If the environment variable says something else.
     """
-    wanted = os.environ.get(VARIABLE, "").strip().lower() or AUTO
-    if wanted not in CHOICES:
-        raise JobFailed(f"There is no precision {wanted!r:.40}: set {VARIABLE} to {', '.join(CHOICES)}.")
-    return wanted
+    return wish(VARIABLE, CHOICES, "precision")
 
 
 def device_precision(device: torch.device) -> Precision:
